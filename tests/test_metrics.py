@@ -1,0 +1,273 @@
+"""Metrics against analytic values, independent packages and known statistics."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from hifitse import SAMPLE_RATE
+from hifitse.metrics import (
+    Interval,
+    MetricError,
+    bootstrap,
+    level_db,
+    log_spectral_distance,
+    paired,
+    pesq_wb,
+    si_sdr,
+    si_sdri,
+    stoi,
+    suppression_db,
+)
+
+
+def speechlike(seed: int = 0, seconds: float = 3.0) -> np.ndarray:
+    """(T,) low-pass noise that comes in syllables, which PESQ and STOI take for speech."""
+    rng = np.random.default_rng(seed)
+    samples = int(seconds * SAMPLE_RATE)
+    noise = np.convolve(rng.standard_normal(samples), np.hanning(24), mode="same")
+    time = np.arange(samples) / SAMPLE_RATE
+    return (0.03 * noise * np.clip(np.sin(2 * np.pi * 3 * time) + 0.3, 0, None)).astype(np.float32)
+
+
+def target_and_orthogonal(shape: tuple[int, ...] = (2, 3, 24_000)) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two signals of equal energy whose inner product is 0."""
+    generator = torch.Generator().manual_seed(1)
+    target, noise = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    noise = noise - (noise * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True) * target
+    return target, noise * (target.norm(dim=-1) / noise.norm(dim=-1))[..., None]
+
+
+# ---- SI-SDR
+
+
+@pytest.mark.parametrize("ratio_db", [-60, -20, 0, 3, 30, 60])
+def test_si_sdr_of_orthogonal_noise_is_its_ratio(ratio_db):
+    target, noise = target_and_orthogonal()
+    est = (target + 10 ** (-ratio_db / 20) * noise).float()
+    value = si_sdr(est, target.float())
+    assert value.shape == (2, 3)
+    torch.testing.assert_close(value, torch.full((2, 3), float(ratio_db)), atol=1e-3, rtol=0)
+
+
+def test_si_sdr_agrees_with_torchmetrics():
+    functional = pytest.importorskip("torchmetrics.functional.audio")
+    generator = torch.Generator().manual_seed(2)
+    target = torch.randn(4, 48_000, generator=generator) + 0.3  # a mean, which must not be removed
+    est = target + torch.tensor([0.01, 0.3, 1.0, 30.0])[:, None] * torch.randn(4, 48_000, generator=generator)
+    reference = functional.scale_invariant_signal_distortion_ratio(est, target, zero_mean=False)
+    torch.testing.assert_close(si_sdr(est, target), reference, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("gain", [-1.0, 1e-4, 1e3])
+def test_si_sdr_ignores_the_scale_of_both(gain):
+    target, noise = (x[0, 0].float() * 0.1 for x in target_and_orthogonal())
+    est = target + 0.1 * noise
+    expected = si_sdr(est, target)
+    torch.testing.assert_close(si_sdr(gain * est, target), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(si_sdr(est, gain * target), expected, atol=1e-3, rtol=0)
+
+
+def test_si_sdr_in_float32_is_that_of_float64():
+    target, noise = target_and_orthogonal((192_000,))
+    est = target + 1e-2 * noise
+    assert abs(si_sdr(est.float(), target.float()).item() - si_sdr(est, target).item()) < 1e-3
+
+
+def test_si_sdr_of_half_precision_is_computed_in_float32():
+    target, noise = (x[0, 0] for x in target_and_orthogonal())
+    value = si_sdr((target + noise).bfloat16(), target.bfloat16())
+    assert value.dtype == torch.float32
+    assert abs(value.item()) < 0.1
+
+
+def test_si_sdr_where_it_is_undefined_or_without_bound():
+    target, noise = (x[0, 0].float() for x in target_and_orthogonal())
+    silence = torch.zeros_like(target)
+    assert math.isnan(si_sdr(target, silence).item())
+    assert math.isnan(si_sdr(silence, silence).item())
+    assert si_sdr(silence, target).item() == pytest.approx(-100)
+    assert si_sdr(noise, target).item() < -80
+    assert si_sdr(target, target).item() == pytest.approx(100)
+
+
+@pytest.mark.parametrize("est_scale, target_scale", [(0.0, 1.0), (1.0, 0.0), (0.0, 0.0), (1e-7, 1.0)])
+def test_gradient_of_si_sdr_is_finite_on_silence(est_scale, target_scale):
+    target, noise = (x[0, 0].float() for x in target_and_orthogonal())
+    est = (est_scale * (target + noise)).requires_grad_()
+    si_sdr(est, target_scale * target).backward()
+    assert torch.isfinite(est.grad).all()
+
+
+def test_ascending_the_gradient_of_si_sdr_raises_it():
+    target, noise = (x[0, 0] for x in target_and_orthogonal())
+    est = (target + noise).requires_grad_()
+    before = si_sdr(est, target)
+    before.backward()
+    after = si_sdr(est.detach() + 10 * est.grad, target)
+    assert after > before
+
+
+def test_si_sdri_is_the_gain_over_the_mixture():
+    target, noise = target_and_orthogonal()
+    mix = target + noise  # 0 dB
+    torch.testing.assert_close(si_sdri(mix, mix, target), torch.zeros(2, 3, dtype=torch.float64), atol=0, rtol=0)
+    gained = si_sdri(target + 10 ** (-12 / 20) * noise, mix, target)
+    torch.testing.assert_close(gained, torch.full((2, 3), 12.0, dtype=torch.float64), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shapes", [((10,), (11,)), ((2, 10), (10,)), ((0,), (0,))])
+def test_shapes_that_do_not_fit_are_refused(shapes):
+    with pytest.raises(MetricError, match="allowed is one shape"):
+        si_sdr(*(torch.zeros(shape) for shape in shapes))
+
+
+# ---- levels and spectra
+
+
+def test_levels_of_known_signals():
+    tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(SAMPLE_RATE) / SAMPLE_RATE)
+    assert level_db(tone).item() == pytest.approx(-3.0103, abs=1e-3)
+    assert level_db(torch.stack([tone, 0.1 * tone]))[1].item() == pytest.approx(-23.0103, abs=1e-3)
+    assert level_db(torch.zeros(100)).item() == pytest.approx(-120)
+
+
+def test_suppression_is_the_attenuation():
+    mix = torch.randn(3, 1_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    torch.testing.assert_close(suppression_db(mix, mix), torch.zeros(3), atol=0, rtol=0)
+    torch.testing.assert_close(suppression_db(0.01 * mix, mix), torch.full((3,), 40.0), atol=1e-3, rtol=0)
+
+
+def test_log_spectral_distance_of_a_gain_and_of_a_band():
+    target = np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32) * 0.1
+    assert log_spectral_distance(target, target) == 0
+    assert log_spectral_distance(0.5 * target, target) == pytest.approx(6.0206, abs=0.01)
+    spectrum = np.fft.rfft(target)
+    spectrum[np.fft.rfftfreq(len(target), 1 / SAMPLE_RATE) > 8_000] *= 0.1  # 20 dB less above 8 kHz
+    dull = np.fft.irfft(spectrum)
+    assert log_spectral_distance(dull, target, 100, 7_500) < 0.5
+    assert log_spectral_distance(dull, target, 8_500, 24_000) == pytest.approx(20, abs=0.5)
+    assert math.isnan(log_spectral_distance(target, 0 * target))
+
+
+@pytest.mark.parametrize("low, high", [(-1, 100), (0, 24_001), (500, 500), (101, 102)])
+def test_log_spectral_distance_refuses_a_range_that_is_none(low, high):
+    with pytest.raises(MetricError, match="Hz, allowed is"):
+        log_spectral_distance(np.ones(4_000), np.ones(4_000), low, high)
+
+
+# ---- PESQ and STOI
+
+
+def test_pesq_and_stoi_agree_with_the_packages_at_their_own_rates():
+    pesq, pystoi = pytest.importorskip("pesq"), pytest.importorskip("pystoi")
+    from scipy.signal import resample_poly
+
+    target = speechlike()
+    est = target + 0.5 * speechlike(seed=1)
+    at_16k = [resample_poly(x, 1, 3).astype(np.float32) for x in (target, est)]
+    at_10k = [resample_poly(x, 5, 24) for x in (target, est)]
+    score, reason = pesq_wb(est, target)
+    assert reason is None and score == pytest.approx(pesq.pesq(16_000, *at_16k, "wb"), abs=0.03)
+    score, reason = stoi(est, target)
+    assert reason is None and score == pytest.approx(pystoi.stoi(*at_10k, 10_000), abs=0.01)
+
+
+def test_pesq_and_stoi_are_best_for_the_target_and_fall_with_noise():
+    target, noise = speechlike(), speechlike(seed=1)
+    for score, best in ((pesq_wb, 4.64), (stoi, 1.0)):
+        clean, little, much = (score(target + k * noise, target)[0] for k in (0.0, 0.1, 1.0))
+        assert clean == pytest.approx(best, abs=0.01)
+        assert clean > little > much
+
+
+@pytest.mark.parametrize("score", [pesq_wb, stoi])
+def test_pesq_and_stoi_say_why_there_is_no_score(score):
+    target = speechlike()
+    short = target[: SAMPLE_RATE // 5]
+    for est, reference, words in [
+        (0 * target, target, "the estimate is silent"),
+        (target, 0 * target, "the target is silent"),
+        (np.nan * target, target, "the estimate is not finite"),
+        (target[:-1], target, "shape"),
+        (short, short, "second|frames"),
+    ]:
+        value, reason = score(est, reference)
+        assert math.isnan(value)
+        assert re.search(words, reason)
+
+
+# ---- bootstrap
+
+
+def test_interval_of_the_mean_is_that_of_theory():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    interval = bootstrap(values)
+    half = 1.96 * values.std() / math.sqrt(400)
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.n == 400
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.02)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_interval_covers_the_true_mean_about_95_times_in_100():
+    rng = np.random.default_rng(1)
+    intervals = [bootstrap(rng.normal(0, 1, 60), seed=trial) for trial in range(200)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
+    assert 0.88 <= covered <= 0.99
+
+
+def test_bootstrap_depends_on_its_seed_alone():
+    values = np.random.default_rng(2).normal(size=50)
+    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
+    assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
+
+
+def test_values_that_are_missing_are_dropped_and_not_counted():
+    interval = bootstrap([1.0, None, 3.0, math.nan, math.inf])
+    assert (interval.mean, interval.n) == (2.0, 2)
+
+
+def test_too_few_values_have_no_interval():
+    none, one = bootstrap([None, math.nan]), bootstrap([5.0])
+    assert none.n == 0 and math.isnan(none.mean) and not none.excludes_zero
+    assert (one.mean, one.n) == (5.0, 1) and math.isnan(one.low) and not one.excludes_zero
+
+
+def test_paired_interval_is_narrower_where_the_arms_go_together():
+    rng = np.random.default_rng(3)
+    mixture = rng.normal(0, 4, 200)  # some mixtures are hard for both
+    a, b = mixture + 0.5 + rng.normal(0, 0.5, 200), mixture + rng.normal(0, 0.5, 200)
+    together, apart_a, apart_b = paired(a, b), bootstrap(a), bootstrap(b)
+    assert together.mean == pytest.approx((a - b).mean())
+    assert together.excludes_zero
+    unpaired_width = math.hypot(apart_a.high - apart_a.low, apart_b.high - apart_b.low)
+    assert together.high - together.low < 0.3 * unpaired_width
+
+
+def test_paired_uses_only_mixtures_that_both_have():
+    interval = paired([1.0, None, 5.0, 2.0], [0.0, 100.0, math.nan, 0.0])
+    assert (interval.mean, interval.n) == (1.5, 2)
+    assert paired([1.0, 2.0, 4.0], [1.0, 2.0, 4.0]) == Interval(0.0, 0.0, 0.0, 3)
+
+
+def test_several_seeds_widen_the_interval_by_what_they_differ():
+    rng = np.random.default_rng(4)
+    mixtures = rng.normal(0, 1, 200)
+    alike = np.stack([mixtures, mixtures, mixtures])
+    apart = alike + np.array([-1.0, 0.0, 1.0])[:, None]
+    one, three, spread = bootstrap(mixtures), bootstrap(alike), bootstrap(apart)
+    assert three.high - three.low == pytest.approx(one.high - one.low, rel=0.1)  # runs that agree add no mixtures
+    assert spread.high - spread.low > 3 * (one.high - one.low)
+    assert spread.n == 200
+    difference = paired(apart, alike)
+    assert difference.low < -0.5 and difference.high > 0.5  # nor does pairing remove the seeds' spread
+
+
+def test_bootstrap_refuses_what_is_not_mixtures():
+    with pytest.raises(MetricError, match="axes"):
+        bootstrap(np.zeros((2, 2, 2)))
+    with pytest.raises(MetricError, match="3 and 2 mixtures"):
+        paired([1, 2, 3], [1, 2])
