@@ -1,0 +1,82 @@
+"""espeak-ng in a process of its own: text -> raw speech, 22.05 kHz, 16 bit.
+
+The espeak-ng library keeps state between utterances that neither its random seed nor a new initialisation resets, so
+a voice spoken after another one differs from the same voice spoken first. One process a speaker makes each speaker a
+pure function of its request. This file is therefore run as a script, on the standard library alone (it starts in
+some 20 ms); ``hifitse.data.synthetic`` starts it, writes one JSON request to its input and reads its output.
+
+Request: ``library``, ``data`` (paths of espeak-ng), ``voice`` (such as ``"en-us+m3"``), ``rate`` (words a minute),
+``pitch`` and ``range`` (0 to 100), ``seed``, ``seconds`` (shortest and longest speech), ``texts`` (one list of words
+an utterance, of which as many are spoken as the length allows).
+Output: for each utterance the number of samples as 4 bytes, little-endian, then the samples.
+Exit status 3: no such voice.
+"""
+
+import ctypes
+import json
+import sys
+
+SPEECH_RATE = 22_050
+"""Hz: the rate of espeak-ng's output."""
+
+SYNCHRONOUS, DONT_EXIT, CHARS_UTF8 = 2, 0x8000, 1  # constants of espeak-ng's speak_lib.h
+RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
+CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class Voice:
+    """The library, set to one voice. One object a process."""
+
+    def __init__(self, request: dict) -> None:
+        self._library = ctypes.CDLL(request["library"])
+        self._heard: list[bytes] = []
+        self._callback = CALLBACK(self._hear)  # kept: the library calls it later
+        if self._library.espeak_Initialize(SYNCHRONOUS, 0, request["data"].encode(), DONT_EXIT) != SPEECH_RATE:
+            sys.exit(4)
+        self._library.espeak_SetSynthCallback(self._callback)
+        self._library.espeak_ng_SetRandSeed(ctypes.c_long(request["seed"]))
+        if self._library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
+            sys.exit(3)
+        # a third of the full volume: many variants clip at the default
+        for parameter, value in ((RATE, request["rate"]), (VOLUME, 35), (PITCH, request["pitch"]), (RANGE, request["range"])):
+            self._library.espeak_SetParameter(parameter, int(value), 0)
+
+    def _hear(self, samples: int | None, count: int, _events: int | None) -> int:
+        if samples and count > 0:
+            self._heard.append(ctypes.string_at(samples, 2 * count))
+        return 0
+
+    def say(self, words: list[str]) -> bytes:
+        """Raw samples of the words spoken as one sentence."""
+        self._heard.clear()
+        text = (" ".join(words).rstrip(",") + ".").encode() + b"\0"
+        self._library.espeak_Synth(text, len(text), 0, 1, 0, CHARS_UTF8, None, None)
+        self._library.espeak_Synchronize()
+        return b"".join(self._heard)
+
+
+def say_for(voice: Voice, words: list[str], seconds: tuple[float, float]) -> bytes:
+    """As many of the words as fill a time between the two values of ``seconds``."""
+    count = min(len(words), 9)
+    speech = b""
+    for _ in range(6):
+        speech = voice.say(words[:count])
+        length = len(speech) / 2 / SPEECH_RATE
+        if seconds[0] <= length <= seconds[1]:
+            break
+        wanted = round(count * (seconds[0] + seconds[1]) / 2 / max(length, 0.3))
+        wanted = min(max(wanted, 2), len(words))
+        count = wanted if wanted != count else count + (1 if length < seconds[0] else -1)
+    return speech
+
+
+def main() -> None:
+    request = json.load(sys.stdin)
+    voice = Voice(request)
+    for words in request["texts"]:
+        speech = say_for(voice, words, request["seconds"])
+        sys.stdout.buffer.write((len(speech) // 2).to_bytes(4, "little") + speech)
+
+
+if __name__ == "__main__":
+    main()
