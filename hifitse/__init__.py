@@ -1,0 +1,38 @@
+"""HiFi-TSE workbook: 48 kHz target speaker extraction as a thin, tested library.
+
+Data goes one way, and no module imports from one further right or below::
+
+    corpus -> mixture -> batch -> model -> loss -> run -> rows -> report
+
+    params.py       every parameter, typed, with unit and range; presets
+    audio.py        48 kHz mono audio in and out, resampling, levels
+    data/           corpus, synthetic voices, rooms, noise -> mixtures -> batches
+    model/          the extractor: (mix, enroll) -> est
+    metrics.py      SI-SDR, PESQ, STOI, suppression, paired bootstrap
+    losses/         loss terms by the name they are logged under
+    checkpoint.py   atomic files, safetensors weights
+    run.py          the folder that a training leaves: parameters, history, weights
+    validation.py   a quick look at unseen voices while training goes on
+    train.py        the main path: parameters -> finished run
+    evaluate.py     run + fixed evaluation list -> one row a mixture
+    experiment.py   arms, shared cached runs, summaries and comparisons
+    figures.py      rows and audio -> figures
+    report.py       rows and figures -> tables, players, metrics.json
+    cli.py          the command ``hifitse``
+
+Axis letters in shape comments:
+B batch, T samples, F frequency bins, L frames, K bands, D features, N enrolments, S sources.
+"""
+
+SAMPLE_RATE = 48_000
+"""Hz. The one rate inside the library; files at other rates are resampled when they are read."""
+
+
+class HifitseError(Exception):
+    """Bad input, said in one sentence: what is wrong, the value received, what is allowed.
+
+    Notebooks show the sentence alone, without the stack above it.
+    """
+
+    def _render_traceback_(self) -> list[str]:  # the hook by which IPython asks for an exception's text
+        return [f"{type(self).__name__}: {self}"]

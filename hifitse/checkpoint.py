@@ -1,0 +1,127 @@
+"""Atomic files and checkpoints: one safetensors file with weights, optimiser state and a JSON header. No pickle.
+
+A checkpoint is written beside its place and moved there, and the one before is kept until the next is whole: a kill at
+any moment leaves a readable one, and a damaged file falls back to its predecessor.
+"""
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hifitse import HifitseError
+
+KEPT = 2
+"""Checkpoints that stay in a run's folder."""
+
+
+class CheckpointError(HifitseError):
+    """A checkpoint or weight file is missing, damaged or made for something else."""
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all of it or nothing.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        write(temporary)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path.name} in {path.parent}: {error}; what was there before is untouched") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic ``path.write_text`` in UTF-8."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Tensors by name and a JSON header to one safetensors file, atomically."""
+    # clone: safetensors refuses tensors that share memory
+    flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomic(path, lambda temporary: save_file(flat, temporary, metadata={"hifitse": json.dumps(header)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`save_tensors` wrote.
+
+    Raises:
+        CheckpointError: no such file, damaged, or not one of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["hifitse"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"cannot read {path}: {error or type(error).__name__}, allowed is a safetensors file of this library") from error
+    return tensors, header
+
+
+def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """``module.load_state_dict`` with one sentence where names or shapes differ."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"the weights in {origin} do not fit the model: {reason}") from None
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's tensors under flat names ``optimizer.<parameter number>.<name>``."""
+    state = optimizer.state_dict()["state"]
+    return {f"optimizer.{i}.{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put the tensors of :func:`flatten_optimizer` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, i, name = key.split(".", 2)
+            state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint files in a run's folder, newest first."""
+    return sorted(folder.glob("checkpoint-*.safetensors"), reverse=True)
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
+    """Write ``checkpoint-<step>.safetensors`` and drop all but the newest ``KEPT``."""
+    path = folder / f"checkpoint-{step:09d}.safetensors"
+    save_tensors(path, tensors, header | {"step": step})
+    for old in checkpoints(folder)[KEPT:]:
+        old.unlink()
+    return path
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning."""
+    for path in checkpoints(folder):
+        try:
+            return load_tensors(path)
+        except CheckpointError as error:
+            warnings.warn(f"{error}; going on from the checkpoint before it", stacklevel=2)
+    return None

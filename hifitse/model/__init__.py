@@ -1,0 +1,10 @@
+"""The extractor: ``Extractor(ExtractorConfig())`` is the plan's 11.79 M baseline.
+
+bands.py STFT pair, band split and merge; usef.py cross-attention to the enrolment; conditioning.py speaker embedding and
+FiLM; gridnet.py the blocks; extractor.py puts them together.
+"""
+
+from hifitse.model.extractor import Extractor, Speaker
+from hifitse.params import ExtractorConfig
+
+__all__ = ["Extractor", "ExtractorConfig", "Speaker"]

@@ -1,0 +1,91 @@
+"""The extractor: mixture and enrolment in, the enrolled speaker's voice out."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from hifitse import HifitseError
+from hifitse.model.bands import BandMerge, BandSplit, Spectrum
+from hifitse.model.conditioning import FiLM, SpeakerPooling
+from hifitse.model.gridnet import GridBlock
+from hifitse.model.usef import CROSS_ATTENTION
+from hifitse.params import ExtractorConfig
+
+
+class Speaker(NamedTuple):
+    """What the extractor keeps of the enrolment: computed once, used for any number of mixtures."""
+
+    frames: Tensor
+    """(B, K, S, D) features of all enrolments' frames, one recording after the other."""
+    embedding: Tensor | None
+    """(B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none."""
+
+
+class Extractor(nn.Module):
+    """Band-split TF-GridNet with USEF conditioning, a complex ratio mask at 48 kHz.
+
+    Args:
+        config: shape of the network; the default is the plan's baseline with 11.79 M parameters.
+
+    Shape:
+        mix (B, T), enroll (B, T') or (B, N, T') -> est (B, T). T and T' are any lengths of at least one sample.
+
+    Silence in gives silence out. The output follows the mixture's level: scaling the mixture scales the estimate.
+    """
+
+    def __init__(self, config: ExtractorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ExtractorConfig()
+        self.checkpointing = False
+        D = config.features
+        self.spectrum = Spectrum(config.n_fft, config.win_length, config.hop_length)
+        self.split = BandSplit(config)
+        bands = self.split.n_bands
+        self.usef = CROSS_ATTENTION[config.usef](D, config.heads) if config.usef != "none" else None
+        self.film = FiLM(D, D)
+        size = config.speaker_features if config.speaker_blocks else 0
+        self.speaker_blocks = nn.ModuleList(GridBlock(config, bands, i) for i in range(config.speaker_blocks))
+        self.pooling = SpeakerPooling(bands, D, size) if size else None
+        self.blocks = nn.ModuleList(GridBlock(config, bands, i, size, config.reinject) for i in range(config.blocks))
+        self.merge = BandMerge(config)
+
+    def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
+        return self.extract_speaker(mix, self.encode(enroll))
+
+    def encode(self, enroll: Tensor) -> Speaker:
+        """Features of the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
+        if enroll.dim() not in (2, 3):
+            raise HifitseError(f"enroll has shape {tuple(enroll.shape)}, allowed is (B, T') or (B, N, T')")
+        enroll = enroll[:, None] if enroll.dim() == 2 else enroll
+        B, N, _ = enroll.shape
+        _, z = self._features(enroll.flatten(0, 1))  # (B*N, K, S, D)
+        for block in self.speaker_blocks:
+            z = self._run(block, z)
+        frames = z.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)  # (B, K, N*S, D): one long context
+        return Speaker(frames, self.pooling(frames) if self.pooling is not None else None)
+
+    def extract_speaker(self, mix: Tensor, speaker: Speaker) -> Tensor:
+        """Extract an encoded speaker: mix (B, T) -> est (B, T)."""
+        if mix.dim() != 2 or mix.shape[0] != speaker.frames.shape[0]:
+            raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {speaker.frames.shape[0]} as in the enrolment")
+        spec, z = self._features(mix)  # (B, F, L), (B, K, L, D)
+        if self.usef is not None:
+            z = self.usef(z, speaker.frames)
+        z = self.film(z, speaker.frames.mean(2, keepdim=True))
+        for block in self.blocks:
+            z = self._run(block, z, speaker.frames, speaker.embedding)
+        mask = torch.view_as_complex(self.merge(z).float().contiguous())
+        return self.spectrum.inverse(spec * mask, mix.shape[-1])
+
+    def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+    def _features(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Spectrum (B, F, L) of (B, T), and features (B, K, L, D) of it at an RMS level of 1; silence stays silence."""
+        spec = self.spectrum(audio)
+        scale = (audio.square().mean(-1) + 1e-10).rsqrt()
+        return spec, self.split(spec * scale[:, None, None])

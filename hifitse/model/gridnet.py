@@ -1,0 +1,103 @@
+"""TF-GridNet block (Wang et al. 2023) on bands: a layer across bands, one along frames, attention along frames.
+
+The LSTMs are the baseline's. ``mixer`` and ``conv`` are matrix products over all frames at once in their place: an LSTM's
+steps wait for each other, which a CPU and a GPU both pay for.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hifitse.model.conditioning import FiLM
+from hifitse.model.usef import CROSS_ATTENTION, BandAttention
+from hifitse.params import ExtractorConfig
+
+
+class BiLSTM(nn.Module):
+    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D)."""
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.lstm = nn.LSTM(features, hidden, batch_first=True, bidirectional=True)
+        self.out = nn.Linear(2 * hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.out(self.lstm(self.norm(x))[0])
+
+
+class GatedConv(nn.Module):
+    """Residual gated convolution of three taps, ``dilation`` frames apart, written as one matrix product.
+
+    Shape: (G, L, D) -> (G, L, D)
+    """
+
+    def __init__(self, features: int, hidden: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = nn.LayerNorm(features)
+        self.taps = nn.Linear(3 * features, 2 * hidden)
+        self.out = nn.Linear(hidden, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.pad(self.norm(x), (0, 0, self.dilation, self.dilation))
+        L, d = x.shape[1], self.dilation
+        y = torch.cat([y[:, :L], y[:, d : d + L], y[:, 2 * d : 2 * d + L]], -1)  # (G, L, 3 D)
+        return x + self.out(F.glu(self.taps(y), -1))
+
+
+class BandMixer(nn.Module):
+    """Residual two-layer perceptron across the bands, feature by feature (MLP-Mixer, Tolstikhin et al. 2021).
+
+    Shape: (B, K, L, D) -> (B, K, L, D)
+    """
+
+    def __init__(self, bands: int, features: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features)
+        self.up = nn.Linear(bands, 2 * bands)
+        self.down = nn.Linear(2 * bands, bands)
+
+    def forward(self, z: Tensor) -> Tensor:
+        B, K, L, D = z.shape
+        x = self.norm(z).view(B, K, L * D)
+        x = F.silu(torch.matmul(self.up.weight, x) + self.up.bias[:, None])  # (B, 2 K, L * D)
+        x = torch.matmul(self.down.weight, x) + self.down.bias[:, None]
+        return z + x.view(B, K, L, D)
+
+
+class GridBlock(nn.Module):
+    """One block: [modulation by the embedding] -> bands -> frames -> attention -> [enrolment again].
+
+    Args:
+        depth: number of the block from 0; dilations of ``conv`` are 1, 2, 4, 8, 1, ...
+        speaker: size of a pooled speaker embedding that modulates the block, 0 for none.
+        reinject: kind of cross-attention to the enrolment at the block's end: none, band or full.
+
+    Shape:
+        z (B, K, L, D), enrolment frames (B, K, S, D), spk_emb (B, E) or None -> (B, K, L, D)
+    """
+
+    def __init__(self, config: ExtractorConfig, bands: int, depth: int, speaker: int = 0, reinject: str = "none") -> None:
+        super().__init__()
+        D, H = config.features, config.lstm_hidden
+        self.film = FiLM(speaker, D) if speaker else None
+        self.bands = BiLSTM(D, H) if config.band_layer == "lstm" else BandMixer(bands, D)
+        self.frames = BiLSTM(D, H) if config.frame_layer == "lstm" else GatedConv(D, H, 2 ** (depth % 4))
+        self.attention = BandAttention(D, config.heads) if config.frame_attention else None
+        self.reinject = CROSS_ATTENTION[reinject](D, config.heads) if reinject != "none" else None
+
+    def forward(self, z: Tensor, enroll: Tensor | None = None, spk_emb: Tensor | None = None) -> Tensor:
+        B, K, L, D = z.shape
+        if self.film is not None:
+            z = self.film(z, spk_emb[:, None, None])
+        if isinstance(self.bands, BandMixer):
+            z = self.bands(z)
+        else:
+            z = self.bands(z.transpose(1, 2).reshape(B * L, K, D)).view(B, L, K, D).transpose(1, 2)
+        z = self.frames(z.reshape(B * K, L, D)).view(B, K, L, D)
+        if self.attention is not None:
+            z = self.attention(z)
+        if self.reinject is not None:
+            z = self.reinject(z, enroll)
+        return z

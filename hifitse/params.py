@@ -1,0 +1,293 @@
+"""Every parameter of a run: name, type, unit, legal range, default.
+
+The defaults are the plan's baseline ("full"). A preset in ``params/`` is a flat YAML file of the keys it changes.
+``resolve`` builds a :class:`Params` from a preset and explicit values; ``from_notebook`` does the same from a
+notebook's parameter cells and refuses names that do not exist, which papermill itself only warns about.
+"""
+
+import ast
+import contextlib
+import difflib
+import hashlib
+import json
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from hifitse.presets import PRESET_DIR, ParameterError, load_yaml, short
+
+__all__ = ["NOT_TRAINING", "PRESET_DIR", "ExtractorConfig", "ParameterError", "Params", "from_notebook", "load_yaml", "resolve"]
+
+class ExtractorConfig(BaseModel):
+    """What decides the extractor's shape. The defaults are the 11.79 M baseline of the plan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(_sentence(error, type(self))) from None
+
+    n_fft: int = Field(2048, ge=64, le=16384, description="samples: length of the Fourier transform")
+    win_length: int = Field(960, ge=32, le=16384, description="samples: length of the analysis window, at most n_fft")
+    hop_length: int = Field(480, ge=16, le=8192, description="samples: step between frames, at most half of win_length")
+    bands_fine: int = Field(10, ge=1, le=64, description="bands from 0 to 1 kHz")
+    bands_medium: int = Field(28, ge=1, le=128, description="bands from 1 to 8 kHz")
+    bands_coarse: int = Field(15, ge=1, le=128, description="bands from 8 to 24 kHz")
+    band_overlap: float = Field(0.05, ge=0.0, le=0.5, description="share of a band's width by which it reaches into each neighbour")
+    features: int = Field(128, ge=8, le=1024, description="features D of one band in one frame")
+    blocks: int = Field(6, ge=1, le=32, description="GridNet blocks")
+    lstm_hidden: int = Field(256, ge=8, le=2048, description="units H of each direction of each LSTM")
+    heads: int = Field(4, ge=1, le=32, description="attention heads; must divide features")
+    band_layer: Literal["lstm", "mixer"] = Field("lstm", description="layer across the bands of one frame")
+    frame_layer: Literal["lstm", "conv"] = Field("lstm", description="layer along the frames of one band")
+    frame_attention: bool = Field(True, description="self-attention along the frames of one band in every block")
+    usef: Literal["none", "band", "full"] = Field(
+        "band", description="cross-attention from mixture to enrolment before the blocks, one band at a time or all bands together"
+    )
+    reinject: Literal["none", "band", "full"] = Field("band", description="cross-attention to the enrolment again in every block")
+    input_power: float = Field(1.0, gt=0, le=1, description="exponent on the magnitudes that the network sees; 1 leaves them as they are")
+    magnitude_input: bool = Field(False, description="the network also sees the logarithm of each bin's magnitude")
+    speaker_blocks: int = Field(
+        0, ge=0, le=16, description="blocks over the enrolment that end in one embedding pooled over all bands; 0: per-band mean only"
+    )
+    speaker_features: int = Field(128, ge=8, le=1024, description="size of the pooled speaker embedding")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        """One number stands for a list of one; true and false are no numbers, though Python counts them as such."""
+        kind = cls.model_fields[info.field_name].annotation
+        if get_origin(kind) is list and isinstance(value, int | float):
+            value = [value]
+        values = value if isinstance(value, list) else [value]
+        if kind in (int, float, list[int], list[float]) and any(isinstance(v, bool) for v in values):
+            raise ValueError("a number is needed")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ExtractorConfig":
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length is {self.win_length}, allowed is at most n_fft = {self.n_fft}")
+        if self.hop_length * 2 > self.win_length:
+            raise ValueError(f"hop_length is {self.hop_length}, allowed is at most half of win_length = {self.win_length}")
+        if self.features % self.heads:
+            raise ValueError(f"heads is {self.heads}, allowed are the divisors of features = {self.features}")
+        return self
+
+
+class Params(ExtractorConfig):
+    """All parameters of a run, its evaluation and its report; flat, so that ``papermill -p name value`` reaches each."""
+
+    # ---- what, where
+    preset: str = Field("full", pattern=r"^[A-Za-z0-9_-]{1,40}$", description="name of the preset: 1 to 40 letters, digits, _ and -")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, mixtures and dropout")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train; auto takes a GPU if there is one")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads for the model; 0 leaves torch's choice")
+    workers: int = Field(4, ge=0, le=128, description="processes that make mixtures; 0 makes them in the main process")
+
+    # ---- sources of sound: "synthetic", or a folder or manifest (environment variables are expanded)
+    corpus: str = Field("synthetic", min_length=1, description="speech: synthetic, a folder of speaker/utterance files or a JSONL manifest")
+    noise: str = Field("synthetic", min_length=1, description="noise: synthetic, or a folder of recordings")
+    rooms: str = Field("synthetic", min_length=1, description="room responses: synthetic, or a folder of recordings")
+    corpus_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the synthetic sources and of the split by speaker, room and noise")
+    synthetic_speakers: int = Field(200, ge=6, le=2000, description="speakers of the synthetic corpus")
+    synthetic_utterances: int = Field(8, ge=2, le=200, description="utterances of each synthetic speaker")
+    synthetic_rooms: int = Field(60, ge=6, le=2000, description="responses of the synthetic room bank")
+    valid_share: float = Field(0.1, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for validation")
+    test_share: float = Field(0.2, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for the test")
+
+    # ---- one mixture
+    seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of a training mixture")
+    enroll_seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of an enrolment")
+    enrollments: int = Field(1, ge=1, le=10, description="enrolment recordings of a mixture")
+    sir_min_db: float = Field(-5.0, ge=-40, le=40, description="dB: lowest target-to-interferer ratio, drawn for each interferer")
+    sir_max_db: float = Field(5.0, ge=-40, le=40, description="dB: highest target-to-interferer ratio")
+    noise_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures with background noise")
+    reverb_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures in a room")
+    speed_min: float = Field(0.9, ge=0.5, le=1.0, description="lowest speed factor, on a grid of 0.01")
+    speed_max: float = Field(1.1, ge=1.0, le=2.0, description="highest speed factor, on a grid of 0.01")
+    level_min_db: float = Field(-32.0, ge=-70, le=-3, description="dBFS: lowest RMS level of a mixture")
+    level_max_db: float = Field(-18.0, ge=-70, le=-3, description="dBFS: highest RMS level of a mixture")
+
+    # ---- curriculum: one value for all phases, or one a phase
+    phase_starts: list[float] = Field([0.0, 2 / 15], description="share of the steps at which each phase starts; the first is 0")
+    absent_prob: list[float] = Field([0.0, 0.2], description="by phase: share of mixtures without the target")
+    noisy_enroll_prob: list[float] = Field([0.0, 0.5], description="by phase: share of noisy enrolments, reached linearly over the phase")
+    interferers_min: list[int] = Field([1], description="by phase: fewest interferers, 0 to 8")
+    interferers_max: list[int] = Field([3], description="by phase: most interferers, 0 to 8")
+    snr_min_db: list[float] = Field([-5.0], description="by phase: dB, lowest target-to-noise ratio, -40 to 60")
+    snr_max_db: list[float] = Field([15.0], description="by phase: dB, highest target-to-noise ratio, -40 to 60")
+
+    # ---- losses: weight 0 leaves a term out
+    loss_si_sdr: float = Field(1.0, ge=0, le=1000, description="weight of the negative SI-SDR in dB")
+    loss_phase: float = Field(0.5, ge=0, le=1000, description="weight of the phase-sensitive spectral term")
+    loss_amplitude: float = Field(1.0, ge=0, le=1000, description="weight of the amplitude spectral term")
+    loss_absent: float = Field(1.0, ge=0, le=1000, description="weight of the output level in dB re the mixture where the target is absent")
+
+    # ---- optimisation
+    steps: int = Field(1_500_000, ge=1, le=100_000_000, description="optimiser steps")
+    max_minutes: float = Field(0.0, ge=0, le=100_000, description="minutes after which training stops, to be resumed; 0: no limit")
+    batch_size: int = Field(2, ge=1, le=4096, description="mixtures in one forward pass")
+    accumulation: int = Field(32, ge=1, le=4096, description="forward passes in one optimiser step")
+    lr: float = Field(2e-4, gt=0, le=1, description="highest learning rate")
+    lr_min: float = Field(1e-5, ge=0, le=1, description="learning rate at the end of the cosine")
+    warmup_steps: int = Field(5_000, ge=0, le=10_000_000, description="steps of linear warm-up")
+    adam_beta2: float = Field(0.999, ge=0.5, lt=1, description="decay of AdamW's squared gradient")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's weight decay, not on biases and norms")
+    clip_norm: float = Field(5.0, gt=0, le=1e6, description="largest norm of the gradient")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="decay of the averaged weights that are evaluated; 0: none")
+    enroll_dropout: float = Field(0.1, ge=0, le=1, description="share of training enrolments replaced by silence")
+    precision: Literal["bf16", "float32"] = Field("bf16", description="arithmetic of the model; losses are always float32")
+    checkpointing: bool = Field(True, description="recompute activations in the backward pass: less memory, more time")
+    checkpoint_every: int = Field(1_000, ge=1, le=10_000_000, description="steps between checkpoints")
+    validate_every: int = Field(5_000, ge=1, le=10_000_000, description="steps between validations")
+    valid_mixtures: int = Field(50, ge=1, le=100_000, description="mixtures of a validation")
+
+    # ---- evaluation: the plan's protocol
+    eval_mixtures: int = Field(200, ge=4, le=100_000, description="mixtures of the test list")
+    eval_seed: int = Field(42, ge=0, le=2**31 - 1, description="seed of the test list")
+    eval_absent_share: float = Field(0.21, ge=0, lt=1, description="share of the test list without the target")
+    eval_seconds: float = Field(4.0, ge=0.5, le=600, description="s: length of a test mixture")
+    eval_partial: int = Field(20, ge=0, le=10_000, description="8 s mixtures with the target only from 2.0 to 5.5 s")
+    eval_long: int = Field(20, ge=0, le=10_000, description="mixtures of 5 to 8 s")
+    eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> "Params":
+        for low, high in (("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")):
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} is {getattr(self, low)}, allowed is at most {high} = {getattr(self, high)}")
+        for name in ("speed_min", "speed_max"):
+            if abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6:
+                raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
+        if self.valid_share + self.test_share > 0.8:
+            raise ValueError(f"valid_share + test_share is {self.valid_share + self.test_share}, allowed is at most 0.8")
+        return self
+
+    @model_validator(mode="after")
+    def _phases(self) -> "Params":
+        starts = self.phase_starts
+        if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= 1:
+            raise ValueError(f"phase_starts is {starts}, allowed are rising shares below 1 of which the first is 0")
+        ranges = {
+            "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "interferers_min": (0, 8),
+            "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            values = getattr(self, name)
+            if len(values) not in (1, len(starts)):
+                raise ValueError(f"{name} has {len(values)} values, allowed are 1 or one for each of the {len(starts)} phases")
+            for value in values:
+                if not low <= value <= high:
+                    raise ValueError(f"{name} holds {value}, allowed are values from {low} to {high}")
+        for low, high in (("interferers_min", "interferers_max"), ("snr_min_db", "snr_max_db")):
+            for phase in range(len(starts)):
+                if self.at_phase(low, phase) > self.at_phase(high, phase):
+                    raise ValueError(f"{low} is {getattr(self, low)}, allowed is at most {high} = {getattr(self, high)} in each phase")
+        return self
+
+    def at_phase(self, name: str, phase: int) -> float:
+        """Value of a curriculum parameter in phase number ``phase`` (from 0)."""
+        values = getattr(self, name)
+        return values[phase] if len(values) > 1 else values[0]
+
+    @property
+    def extractor(self) -> ExtractorConfig:
+        """The part that decides the extractor's shape."""
+        return ExtractorConfig(**{name: getattr(self, name) for name in ExtractorConfig.model_fields})
+
+    @property
+    def run_id(self) -> str:
+        """16 hexadecimal digits that name the training run: equal for equal training parameters, whatever the machine or the evaluation."""
+        names = sorted(set(type(self).model_fields) - NOT_TRAINING)
+        text = json.dumps({name: getattr(self, name) for name in names})
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+NOT_TRAINING = frozenset(
+    ("preset", "device", "threads", "workers", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
+    + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_pesq")
+)
+"""Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
+
+
+def _allowed(field: Any) -> str:
+    """What a parameter may be, in words: its type and range."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(kind)))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, not empty"}
+    words |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers"}
+    bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
+    phrases = {"ge": "from", "gt": "above", "le": "up to", "lt": "up to but not"}
+    return " ".join([words[kind], *(f"{phrases[name]} {bound}" for name, bound in bounds.items())])
+
+
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first of pydantic's complaints as one sentence with name, value and what is allowed."""
+    first = error.errors()[0]
+    if not first["loc"]:
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    value = short(first["input"])
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed are the fields of hifitse.params.{model.__name__}"
+        return f"unknown parameter {short(name)} (value {value}): {hint}"
+    field = model.model_fields[name]
+    return f"parameter {name!r} is {value}, allowed is {_allowed(field)} ({field.description})"
+
+
+def resolve(preset: str | None = None, overlay: str | None = None, **values: Any) -> Params:
+    """Parameters of a preset file, changed by an overlay file, changed by explicit values.
+
+    Args:
+        preset: name of a file in ``params/`` without ``.yaml``; ``None`` takes ``values["preset"]`` or ``"full"``.
+        overlay: name of a second file in ``params/``, or ``None``.
+        values: parameters by name.
+
+    Raises:
+        ParameterError: unknown name, wrong type, value out of range, or no such preset file.
+    """
+    if preset is None:
+        preset = values.get("preset", "full")
+    return Params(**({"preset": preset} | load_yaml(preset) | (load_yaml(overlay, "overlay") if overlay is not None else {}) | values))
+
+
+def from_notebook(namespace: dict[str, Any]) -> Params:
+    """Parameters of a notebook, from its parameters cell and the cell that papermill injected after it.
+
+    Both begin with the comment ``# Parameters``, papermill's own mark; the notebook's own goes on in that line
+    (``# Parameters: ...``), so that the two can be told apart. Every name that such a cell assigns must be a
+    parameter, ``preset`` or ``overlay``. The values are those that stand in the namespace now, so the call can be
+    repeated in JupyterLab: of an edited cell that was run again only the newest text counts, known by its first line.
+
+    Args:
+        namespace: the notebook's ``globals()``.
+
+    Raises:
+        ParameterError: as :func:`resolve`.
+    """
+    names: dict[str, None] = {}
+    for cell in _parameter_cells(namespace.get("In", [])):
+        for node in cell.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names |= {part.id: None for target in targets if target for part in ast.walk(target) if isinstance(part, ast.Name)}
+    if not names:
+        raise ParameterError("the notebook has run no cell that begins with '# Parameters', allowed is one before this call")
+    return resolve(**{name: namespace[name] for name in names if name in namespace})
+
+
+def _parameter_cells(history: list[str]) -> list[ast.Module]:
+    """The parameter cells run so far, of each first line the newest; a bare ``# Parameters`` may stand for several cells."""
+    cells: dict[Any, ast.Module] = {}
+    for index, text in enumerate(history):
+        first = text.strip().partition("\n")[0].strip().lower()
+        if not first.startswith("# parameters"):
+            continue
+        # A cell with an error of syntax is in the history too, but never ran.
+        with contextlib.suppress(SyntaxError):
+            cells[index if first == "# parameters" else first] = ast.parse(text)
+    return list(cells.values())
