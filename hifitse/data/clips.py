@@ -1,0 +1,103 @@
+"""Noise recordings and room responses: lists of files that are held out in groups."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from hifitse import audio
+from hifitse.data.corpus import MIN_SAMPLES, CorpusError, audio_files, locate, probe, split_groups
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One file; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``group`` is held out as a whole."""
+
+    path: str
+    samples: int
+    group: str
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Noise recordings or room responses under one root, in the order of their names.
+
+    ``skipped`` has one sentence for each file that was left out.
+    """
+
+    root: Path
+    clips: tuple[Clip, ...]
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def groups(self) -> dict[str, tuple[Clip, ...]]:
+        """Clips by group: the positions in one room, the parts of one recording."""
+        found: dict[str, list[Clip]] = {}
+        for clip in self.clips:
+            found.setdefault(clip.group, []).append(clip)
+        return {name: tuple(members) for name, members in found.items()}
+
+    def read(self, clip: Clip, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """Samples ``start`` to ``start + samples`` of a clip, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
+        return audio.read(self.root / clip.path, start, samples)
+
+    def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
+        """Three lists without a common group, by the names "train", "valid", "test"; shares are of the groups.
+
+        Raises:
+            CorpusError: fewer than three groups.
+        """
+        sizes = dict.fromkeys(self.groups, 1)
+        sides = split_groups(sizes, valid_share, test_share, seed, least=1, what=f"recordings or rooms in {self.root}")
+        return {
+            side: Clips(self.root, tuple(clip for clip in self.clips if clip.group in groups), self.skipped)
+            for side, groups in sides.items()
+        }
+
+
+def group_of(name: str, kind: Literal["noise", "room"]) -> str:
+    """The part of a file's name, without suffix, that its held-out group shares.
+
+    A room's name ends in its position: ``hall_2``, ``ChurchPosition3`` and ``church12`` are the groups ``hall``, ``Church`` and
+    ``church``. A noise's name is its own group, unless it ends like the clips of ESC-10 and ESC-50 (``rain_1-21189-A``, ``1-21189-A-10``),
+    where the second number is that of the Freesound recording that several clips were cut from.
+
+    >>> group_of("StPatricksChurchPosition2", "room"), group_of("rain_1-21189-A", "noise")
+    ('StPatricksChurch', 'freesound-21189')
+    """
+    if kind == "room":
+        return re.sub(r"[_-]?(?:Position|position|pos)?[_-]?\d+$", "", name)
+    match = re.search(r"\d-(\d+)-[A-Z](?:-\d+)?$", name)
+    return f"freesound-{match[1]}" if match else name
+
+
+def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> Clips:
+    """List the audio files below a folder, in groups by name as :func:`group_of` says.
+
+    Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
+    Broken and very short noise files are left out and counted in ``skipped``; a response may be short.
+
+    Args:
+        source: folder; ``~`` and environment variables are expanded.
+        kind: "noise" or "room".
+
+    Raises:
+        CorpusError: no such folder, or no usable file in it.
+    """
+    root = locate(source, kind)
+    if not root.is_dir():
+        raise CorpusError(f"{kind} is {str(source)!r}, which is a file, allowed is a folder of recordings")
+    skipped: list[str] = []
+    clips = []
+    for path in audio_files(root):
+        name = path.relative_to(root)
+        if samples := probe(path, name.as_posix(), skipped, least=1 if kind == "room" else MIN_SAMPLES):
+            group = group_of(path.stem, kind)
+            clips.append(Clip(name.as_posix(), samples, (name.parent / group).as_posix() if group else name.parent.as_posix()))
+    if not clips:
+        raise CorpusError(f"{kind} folder {root} has no usable audio file ({len(skipped)} were skipped), allowed is a folder of recordings")
+    if len({clip.group for clip in clips}) < 3:
+        clips = [Clip(clip.path, clip.samples, clip.path) for clip in clips]
+    return Clips(root, tuple(clips), skipped)

@@ -1,0 +1,246 @@
+"""Speech corpora: which speaker said which utterance, where it lies, and who is held out.
+
+A corpus is a list of names and lengths; audio is read by random access when it is asked for, never kept.
+"""
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+
+SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
+"""File names that count as audio, in lower case."""
+
+MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
+"""Names under which a folder's manifest is found."""
+
+MIN_SAMPLES = SAMPLE_RATE // 10
+"""Shorter utterances are skipped: 0.1 s at 48 kHz."""
+
+
+class CorpusError(HifitseError):
+    """A corpus, noise folder or room folder that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording of one speaker; ``path`` is relative to the corpus root, ``samples`` counts at 48 kHz."""
+
+    speaker: str
+    utterance: str
+    path: str
+    samples: int
+    group: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Speakers and their utterances under one root folder.
+
+    Attributes:
+        root: folder that all paths are relative to.
+        speakers: utterances by speaker, at least two each; both in the order of their names.
+        skipped: one sentence for each file, line or speaker that was left out.
+    """
+
+    root: Path
+    speakers: dict[str, tuple[Utterance, ...]]
+    skipped: list[str] = field(default_factory=list)
+
+    def read(self, utterance: Utterance, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """Samples ``start`` to ``start + samples`` of an utterance, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
+        return audio.read(self.root / utterance.path, start, samples)
+
+    def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Corpus"]:
+        """Three corpora without a common speaker or group, by the names "train", "valid", "test".
+
+        Args:
+            valid_share, test_share: shares of the speakers, 0 to 1; at least two speakers go to every side.
+            seed: seed of the draw.
+
+        Raises:
+            CorpusError: too few speakers or groups.
+        """
+        sizes: dict[str, int] = {}
+        for utterances in self.speakers.values():
+            sizes[utterances[0].group] = sizes.get(utterances[0].group, 0) + 1
+        sides = split_groups(sizes, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
+        return {
+            side: Corpus(self.root, {name: said for name, said in self.speakers.items() if said[0].group in groups}, self.skipped)
+            for side, groups in sides.items()
+        }
+
+
+def split_groups(sizes: dict[str, int], valid_share: float, test_share: float, seed: int, least: int, what: str) -> dict[str, set[str]]:
+    """Deal whole groups to "train", "valid" and "test".
+
+    Args:
+        sizes: members of each group.
+        valid_share, test_share: shares of all members that the held-out sides reach at least, as far as whole groups allow.
+        seed: seed of the draw.
+        least: members that every side needs.
+        what: the members in words, for the error.
+
+    Raises:
+        CorpusError: a side would have fewer than ``least`` members.
+    """
+    names = sorted(sizes)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    total = sum(sizes.values())
+    sides: dict[str, set[str]] = {"train": set(), "valid": set(), "test": set()}
+    for side, share in (("test", test_share), ("valid", valid_share)):
+        wanted = max(least, round(share * total))
+        while order and sum(sizes[name] for name in sides[side]) < wanted:
+            sides[side].add(order.pop())
+    sides["train"] = set(order)
+    counts = {side: sum(sizes[name] for name in groups) for side, groups in sides.items()}
+    if min(counts.values()) < least:
+        dealt = ", ".join(f"{side} {count}" for side, count in counts.items())
+        raise CorpusError(
+            f"there are {total} {what} in {len(names)} groups, dealt as {dealt}, needed are {least} or more in train, valid and test"
+        )
+    return sides
+
+
+def locate(source: str | Path, what: str) -> Path:
+    """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
+    text = os.path.expanduser(os.path.expandvars(str(source)))
+    if "$" in text and not os.path.exists(text):
+        raise CorpusError(f"{what} is {str(source)!r}, but its environment variable is not set, allowed is an existing path")
+    if not os.path.exists(text):
+        raise CorpusError(f"{what} is {str(source)!r}, which does not exist, allowed is an existing path")
+    return Path(os.path.abspath(text))
+
+
+def load_corpus(source: str | Path) -> Corpus:
+    """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,ogg,mp3}``.
+
+    A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
+    ``speaker``, ``utterance``, ``path`` (relative to the manifest's folder, and inside it), ``samples`` and ``sample_rate`` (both the
+    file's own) and optionally ``group`` (speakers of one group are held out together; default the speaker).
+    An unreadable line, a missing, broken or very short file, a path that leaves the folder, a path listed twice, and a speaker with
+    only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
+
+    Args:
+        source: folder or manifest; ``~`` and environment variables are expanded.
+
+    Raises:
+        CorpusError: nothing there, or nothing usable left.
+    """
+    path = locate(source, "corpus")
+    skipped: list[str] = []
+    if path.is_dir():
+        manifest = next((path / name for name in MANIFESTS if (path / name).is_file()), None)
+        root = path
+    else:
+        manifest, root = path, path.parent
+    found = _from_manifest(manifest, root, skipped) if manifest else _from_folder(root, skipped)
+    speakers: dict[str, list[Utterance]] = {}
+    for utterance in found:
+        speakers.setdefault(utterance.speaker, []).append(utterance)
+    for name in [name for name, said in speakers.items() if len(said) < 2]:
+        skipped.append(f"speaker {name}: only one utterance, two are needed")
+        del speakers[name]
+    if not speakers:
+        first = f", the first of {len(skipped)} reasons: {skipped[0]}" if skipped else ""
+        raise CorpusError(f"corpus {path} has no usable speaker{first}; allowed is a folder of speaker/utterance.flac or a JSONL manifest")
+    ordered = {name: tuple(sorted(speakers[name], key=lambda said: (said.utterance, said.path))) for name in sorted(speakers)}
+    return Corpus(root, _one_group(ordered, skipped), skipped)
+
+
+def _one_group(speakers: dict[str, tuple[Utterance, ...]], skipped: list[str]) -> dict[str, tuple[Utterance, ...]]:
+    """Leave out speakers whose utterances name different groups: they could not be held out."""
+    good = {name: said for name, said in speakers.items() if len({utterance.group for utterance in said}) == 1}
+    skipped.extend(f"speaker {name}: utterances in different groups" for name in speakers if name not in good)
+    if not good:
+        raise CorpusError(f"corpus has no usable speaker: {skipped[-1]}, allowed is one group for each speaker")
+    return good
+
+
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Audio files below a folder by name, hidden ones left out; in sorted order, so that it is the same on every machine."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+            yield path
+
+
+def probe(path: Path, name: str, skipped: list[str], least: int = MIN_SAMPLES) -> int:
+    """Samples of a file at 48 kHz; 0 with a reason in ``skipped`` where it is broken or has fewer than ``least``."""
+    try:
+        samples = audio.info(path).samples
+    except HifitseError as error:
+        skipped.append(f"{name}: {error}")
+        return 0
+    if samples < least:
+        skipped.append(f"{name}: {samples} samples at 48 kHz, needed are {least}")
+        return 0
+    return samples
+
+
+def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
+    """Utterances of a folder of speaker folders; deeper folders belong to the utterance's name."""
+    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        for path in audio_files(folder):
+            name = path.relative_to(root).as_posix()
+            if samples := probe(path, name, skipped):
+                utterance = path.relative_to(folder).with_suffix("").as_posix()
+                yield Utterance(folder.name, utterance, name, samples, folder.name)
+
+
+def _from_manifest(manifest: Path, root: Path, skipped: list[str]) -> Iterator[Utterance]:
+    """Utterances of the readable lines of a manifest."""
+    opened = gzip.open if manifest.suffix == ".gz" else open
+    try:
+        with opened(manifest, "rb") as lines:
+            yield from _utterances(lines, root, skipped)
+    except (OSError, EOFError) as error:
+        raise CorpusError(f"manifest {manifest} cannot be read ({error}), allowed is a JSONL file, or one packed with gzip") from None
+
+
+def _utterances(lines: Iterable[bytes], root: Path, skipped: list[str]) -> Iterator[Utterance]:
+    """Utterances of manifest lines; the reason goes to ``skipped`` where a line has none to give."""
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            utterance = _parse(line, root)
+            if utterance.path in seen:
+                raise ValueError(f"path {utterance.path} is listed twice")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = f"no field {error}" if isinstance(error, KeyError) else error
+            skipped.append(f"manifest line {number}: {reason}")
+            continue
+        seen.add(utterance.path)
+        yield utterance
+
+
+def _parse(line: bytes, root: Path) -> Utterance:
+    """One manifest line; raises ValueError, KeyError or TypeError with the reason."""
+    entry = json.loads(line)
+    if not isinstance(entry, dict):
+        raise ValueError("not a JSON object")
+    for name in ("speaker", "utterance", "path"):
+        if not isinstance(entry[name], str) or not entry[name]:
+            raise ValueError(f"{name} is {entry[name]!r}, allowed is text")
+    for name in ("samples", "sample_rate"):
+        if isinstance(entry[name], bool) or not isinstance(entry[name], int) or entry[name] < 1:
+            raise ValueError(f"{name} is {entry[name]!r}, allowed is a positive whole number")
+    group = entry.get("group", entry["speaker"])
+    if not isinstance(group, str):
+        raise ValueError(f"group is {group!r}, allowed is text")
+    path = os.path.normpath(os.path.join(root, entry["path"]))
+    if not path.startswith(str(root).rstrip(os.sep) + os.sep):
+        raise ValueError(f"path {entry['path']} leads out of the corpus folder")
+    if not os.path.isfile(path):
+        raise ValueError(f"file {entry['path']} is missing")
+    samples = entry["samples"] * SAMPLE_RATE // entry["sample_rate"]
+    if samples < MIN_SAMPLES:
+        raise ValueError(f"{samples} samples at 48 kHz, needed are {MIN_SAMPLES}")
+    return Utterance(entry["speaker"], entry["utterance"], os.path.relpath(path, root), samples, group)

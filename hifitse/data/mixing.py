@@ -1,0 +1,281 @@
+"""One mixture, as a pure function of parameters, split, seed, index and conditions.
+
+Every number is drawn from ``default_rng([seed, index, split, stream])`` with a stream of its own for each purpose, so that neither the
+order of the calls nor one part's draws change another part: the same mixture with another enrolment, without the target, or
+without the room is otherwise the same mixture.
+
+Levels. The power of the target is its mean square over the stretch in which it is there (the whole mixture but for partial
+presence), that of an interferer or of the noise its mean square over the mixture, all after the room. SIR and SNR are ratios of
+these. Where the target is absent, everything else is as if it were there, its level too.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+import numpy as np
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data import synthetic
+from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
+from hifitse.data.corpus import Corpus, Utterance, load_corpus
+from hifitse.data.surroundings import Surroundings
+from hifitse.data.talker import Stretch, Talkers
+from hifitse.params import Params
+
+__all__ = ["Conditions", "Mixer", "Mixture", "evaluation_conditions", "training_conditions", "validation_conditions"]
+
+SPLITS = ("train", "valid", "test")
+PEAK = 0.99
+"""Largest absolute value of a mixture, its parts and its enrolments."""
+ENROLL_LEVEL_DB = (-32.0, -20.0)
+"""dBFS: RMS level of an enrolment."""
+ENROLL_SNR_DB = (0.0, 20.0)
+"""dB: speech-to-noise ratio of a noisy enrolment."""
+FADE_S = 0.01
+"""s: fade at the ends of a partly present target."""
+
+
+class Stream(IntEnum):
+    """Purposes that draw independently of each other."""
+
+    CAST = 0
+    SPEECH = 1
+    ROOM = 2
+    NOISE = 3
+    LEVEL = 4
+    ENROLL = 5
+    WRONG = 6
+
+
+@dataclass
+class Mixture:
+    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6.
+
+    Attributes:
+        mix: (T,).
+        target: (T,), with its room; zeros where it is absent.
+        interferers: (S, T), the loudest first; S may be 0.
+        noise: (T,).
+        enroll: (N, T'), the speaker asked for.
+        wrong_enroll: (N, T'), clean recordings of the first interferer; ``None`` where not asked for, or no interferer.
+        metadata: flat, JSON-able: who, what, where, levels in dB, positions in s.
+    """
+
+    mix: np.ndarray
+    target: np.ndarray
+    interferers: np.ndarray
+    noise: np.ndarray
+    enroll: np.ndarray
+    wrong_enroll: np.ndarray | None
+    metadata: dict[str, Any]
+
+
+@dataclass
+class Cast:
+    """Who speaks in a mixture; index 0 is the target."""
+
+    present: bool
+    noisy: bool
+    speakers: list[str]
+    speeds: list[float]
+    said: list[Stretch] = field(default_factory=list)
+
+    def used(self, number: int) -> set[str]:
+        """Names of the utterances that talker ``number`` says in the mixture."""
+        return set(self.said[number].utterances)
+
+
+class Mixer:
+    """Mixtures of one split. Keeps lists of files, and at most 64 MB each of decoded utterances and responses a process.
+
+    Args:
+        params: sources, levels and shares; the curriculum comes with the conditions.
+        split: "train", "valid" or "test": speakers, rooms and noises of no other split.
+
+    Raises:
+        HifitseError: a source is missing, unusable or too small to be split.
+    """
+
+    def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
+        if split not in SPLITS:
+            raise HifitseError(f"split is {split!r}, allowed are {', '.join(SPLITS)}")
+        self.params, self.split = params, split
+        self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed)[split]
+        self.surroundings = Surroundings(params, split)
+        self.speakers = list(self.corpus.speakers)
+        self.talkers = Talkers(self.corpus)
+
+    def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
+        """Mixture number ``index`` of ``seed``.
+
+        Where the split has fewer speakers than the conditions ask for, there are fewer interferers; a mixture without target and noise
+        has at least one.
+
+        Args:
+            seed, index: 0 or more.
+            conditions: length and difficulty.
+            wrong_enroll: also draw an enrolment of the first interferer; nothing else changes.
+
+        Raises:
+            HifitseError: a speaker or noise folder turns out to be silent or broken throughout.
+        """
+        samples = round(conditions.seconds * SAMPLE_RATE)
+        start = round((conditions.active_from_s or 0.0) * SAMPLE_RATE)
+        stop = samples if conditions.active_to_s is None else round(conditions.active_to_s * SAMPLE_RATE)
+        chance = self._rng(seed, index, Stream.NOISE)
+        has_noise = self.surroundings.noises is not None and chance.random() < self.params.noise_prob
+        cast = self._cast(seed, index, conditions, has_noise, stop - start, samples)
+        speech, where = self._place(self._rng(seed, index, Stream.ROOM), cast, start, stop, samples)
+        noise, origin = self.surroundings.noise(chance, samples) if has_noise else (np.zeros(samples, np.float32), {})
+        levels = self._balance(self._rng(seed, index, Stream.LEVEL), conditions, speech, noise, slice(start, stop))
+        enroll, enrolled = self._enroll(self._rng(seed, index, Stream.ENROLL), cast, 0, cast.noisy)
+        wrong, mistaken = None, {}
+        if wrong_enroll and len(cast.speakers) > 1:
+            wrong, mistaken = self._enroll(self._rng(seed, index, Stream.WRONG), cast, 1, False)
+        if not cast.present:
+            speech[0] = 0
+        mix = speech.sum(0) + noise
+        metadata = self._metadata(seed, index, conditions, cast) | where | origin | levels
+        metadata |= {f"enroll_{key}": value for key, value in enrolled.items()}
+        metadata["wrong_enroll_utterances"] = mistaken.get("utterances")
+        metadata["mix_level_db"] = round(audio.level_db(mix), 4)
+        return Mixture(mix, speech[0], speech[1:], noise, enroll, wrong, metadata)
+
+    def _rng(self, seed: int, index: int, *stream: int) -> np.random.Generator:
+        return np.random.default_rng([seed, index, SPLITS.index(self.split), *stream])
+
+    def _cast(self, seed: int, index: int, conditions: Conditions, has_noise: bool, target_samples: int, samples: int) -> Cast:
+        """Draw who is there and what they say, before the room."""
+        rng = self._rng(seed, index, Stream.CAST)
+        chance = rng.random(3)
+        present = bool(chance[0] >= conditions.absent_prob)
+        span = conditions.interferers_max - conditions.interferers_min + 1
+        wanted = conditions.interferers_min + int(chance[2] * span)
+        count = min(max(wanted, 0 if present or has_noise else 1), len(self.speakers) - 1)
+        drawn = rng.permutation(len(self.speakers))[: count + 1]
+        low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
+        speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
+        cast = Cast(present, bool(chance[1] < conditions.noisy_enroll_prob), [self.speakers[i] for i in drawn], speeds.tolist())
+        for number, (name, speed) in enumerate(zip(cast.speakers, cast.speeds, strict=True)):
+            own = self._rng(seed, index, Stream.SPEECH, number)
+            order = _shuffled(own, self.corpus.speakers[name])
+            # One utterance is left for the enrolment.
+            length = target_samples if number == 0 else samples
+            cast.said.append(self.talkers.draw(own, order[:-1], order[-1:], length, speed))
+        return cast
+
+    def _place(self, rng: np.random.Generator, cast: Cast, start: int, stop: int, samples: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Put the talkers into the mixture's time and into a room: (S, T), the target first. The direct paths stay where they were."""
+        speech = np.zeros((len(cast.said), samples), np.float32)
+        speech[0, start:stop] = cast.said[0].audio
+        for number, said in enumerate(cast.said[1:], start=1):
+            speech[number] = said.audio
+        room, responses = self.surroundings.room(rng, len(speech))
+        for number, response in enumerate(responses):
+            speech[number] = self.surroundings.reverberate(speech[number], response)
+        if stop - start < samples:
+            speech[0] *= _gate(samples, start, stop)
+        return speech, {"room": room, "room_responses": [response.path for response in responses]}
+
+    def _balance(
+        self, rng: np.random.Generator, conditions: Conditions, speech: np.ndarray, noise: np.ndarray, there: slice
+    ) -> dict[str, Any]:
+        """Scale the parts in place: SIR and SNR, then the level of all; returns the drawn values in dB."""
+        params = self.params
+        sir = np.sort(rng.uniform(params.sir_min_db, params.sir_max_db, size=8)[: len(speech) - 1])
+        snr = rng.uniform(conditions.snr_min_db, conditions.snr_max_db)
+        level = rng.uniform(params.level_min_db, params.level_max_db)
+        power = _power(speech[0, there])
+        for part, ratio in zip(speech[1:], sir, strict=True):
+            part *= np.float32(np.sqrt(power / _power(part)) * 10 ** (-ratio / 20))
+        if has_noise := bool(noise.any()):
+            noise *= np.float32(np.sqrt(power / _power(noise)) * 10 ** (-snr / 20))
+        mix = speech.sum(0) + noise
+        gain = 10 ** (level / 20) / np.sqrt(_power(mix))
+        # With and without the target, and each part by itself: none may clip.
+        peak = max(float(np.abs(part).max()) for part in (mix, mix - speech[0], noise, *speech))
+        clip_gain = min(1.0, PEAK / (peak * gain))
+        speech *= np.float32(gain * clip_gain)
+        noise *= np.float32(gain * clip_gain)
+        clip_db = 20 * float(np.log10(clip_gain))
+        return {
+            "sir_db": [round(float(ratio), 4) for ratio in sir],
+            "snr_db": round(float(snr), 4) if has_noise else None,
+            "level_db": round(float(level) + clip_db, 4),
+            "clip_gain_db": round(clip_db, 4),
+        }
+
+    def _enroll(self, rng: np.random.Generator, cast: Cast, number: int, noisy: bool) -> tuple[np.ndarray, dict[str, Any]]:
+        """Enrolments of a talker, (N, T'), at the speed of their voice in the mixture, from other utterances where there are some."""
+        params = self.params
+        samples = round(params.enroll_seconds * SAMPLE_RATE)
+        said = self.corpus.speakers[cast.speakers[number]]
+        used, taken = cast.used(number), set()
+        enroll = np.empty((params.enrollments, samples), np.float32)
+        info: dict[str, list[Any]] = {"utterances": [], "snr_db": [], "noise": [], "room": [], "level_db": []}
+        for row in enroll:
+            order = _shuffled(rng, said)
+            others = [utterance for utterance in order if utterance.utterance not in used]
+            others.sort(key=lambda utterance: utterance.utterance in taken)  # a stable sort: those not yet taken come first
+            stretch = self.talkers.draw(rng, others or order, order, samples, cast.speeds[number])
+            taken |= set(stretch.utterances)
+            row[:], added = self._disturb(rng, stretch.audio) if noisy and self.surroundings.noises else (stretch.audio, {})
+            row[:] = audio.set_level(row, rng.uniform(*ENROLL_LEVEL_DB))
+            row *= np.float32(min(1.0, PEAK / max(float(np.abs(row).max()), 1e-9)))
+            values = added | {"utterances": "+".join(stretch.utterances), "level_db": round(audio.level_db(row), 4)}
+            for key, column in info.items():
+                column.append(values.get(key))
+        return enroll, info
+
+    def _disturb(self, rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+        """A noisy enrolment: a room of its own as often as mixtures have one, and noise."""
+        room, responses = self.surroundings.room(rng, 1)
+        for response in responses:
+            clean = self.surroundings.reverberate(clean, response)
+        noise, origin = self.surroundings.noise(rng, len(clean))
+        snr = rng.uniform(*ENROLL_SNR_DB)
+        gain = np.sqrt(_power(clean) / _power(noise)) * 10 ** (-snr / 20)
+        return clean + noise * np.float32(gain), {"snr_db": round(float(snr), 4), "noise": origin["noise"], "room": room}
+
+    def _metadata(self, seed: int, index: int, conditions: Conditions, cast: Cast) -> dict[str, Any]:
+        target, *others = cast.said
+        return {
+            "id": f"{conditions.name}-{seed}-{index}",
+            "seed": seed, "index": index, "split": self.split, "phase": conditions.phase, "seconds": conditions.seconds,
+            "present": cast.present, "active_from_s": conditions.active_from_s, "active_to_s": conditions.active_to_s,
+            "n_interferers": len(others), "noisy_enroll": cast.noisy, "noisy_enroll_prob": conditions.noisy_enroll_prob,
+            "target_speaker": cast.speakers[0], "interferer_speakers": cast.speakers[1:],
+            "target_utterance": "+".join(target.utterances), "interferer_utterances": ["+".join(said.utterances) for said in others],
+            "target_start_s": target.start_s, "interferer_starts_s": [said.start_s for said in others],
+            "target_speed": cast.speeds[0], "interferer_speeds": cast.speeds[1:],
+            "activity": round(target.activity, 4), "noise": None, "noise_start_s": None,
+        }  # fmt: skip
+
+
+def _speech(params: Params) -> Corpus:
+    if params.corpus == "synthetic":
+        return load_corpus(synthetic.make_speech(params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed))
+    return load_corpus(params.corpus)
+
+
+def _shuffled(rng: np.random.Generator, utterances: tuple[Utterance, ...]) -> list[Utterance]:
+    return [utterances[i] for i in rng.permutation(len(utterances))]
+
+
+def _power(signal: np.ndarray) -> float:
+    """Mean square; never 0, so that it can be divided by."""
+    return max(float(np.mean(np.square(signal, dtype=np.float64))), 1e-20)
+
+
+def _gate(samples: int, start: int, stop: int) -> np.ndarray:
+    """1 from ``start`` to ``stop`` with short fades inside, 0 elsewhere, (T,)."""
+    gate = np.zeros(samples, np.float32)
+    gate[start:stop] = 1
+    fade = min(round(FADE_S * SAMPLE_RATE), (stop - start) // 2)
+    ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
+    if start > 0:
+        gate[start : start + fade] = ramp
+    if stop < samples:
+        gate[stop - fade : stop] = ramp[::-1]
+    return gate

@@ -1,0 +1,100 @@
+"""What is around the talkers: a piece of noise, a room."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy.signal import oaconvolve
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.clips import Clip, Clips, load_clips
+from hifitse.data.corpus import CorpusError
+from hifitse.data.talker import Recent
+from hifitse.params import Params
+
+FADE_S = 0.01
+"""s: crossfade where a looped noise meets itself."""
+
+NOISE_TRIES = 8
+SILENT_POWER = 1e-12
+"""-120 dBFS: mean square below which a piece of noise is silent, and drawn anew."""
+
+
+class Surroundings:
+    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of aligned responses a process."""
+
+    def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
+        shares = (params.valid_share, params.test_share, params.corpus_seed)
+        self.noises: Clips | None = None
+        if params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0:
+            self.noises = load_clips(_noise_folder(params), "noise").split(*shares)[split]
+        self.rooms: Clips | None = None
+        if params.reverb_prob > 0:
+            self.rooms = load_clips(_room_folder(params), "room").split(*shares)[split]
+        self.reverb_prob = params.reverb_prob
+        self._groups = list(self.rooms.groups.items()) if self.rooms else []
+        self._recent = Recent()
+
+    def room(self, rng: np.random.Generator, talkers: int) -> tuple[str | None, list[Clip]]:
+        """A room, as often as ``reverb_prob`` says, and a response for each talker: other positions as far as the room has some."""
+        if not self._groups or rng.random() >= self.reverb_prob:
+            return None, []
+        name, positions = self._groups[rng.integers(len(self._groups))]
+        order = rng.permutation(len(positions))
+        return name, [positions[order[number % len(order)]] for number in range(talkers)]
+
+    def reverberate(self, dry: np.ndarray, clip: Clip) -> np.ndarray:
+        """Convolve with an aligned response, (T,) -> (T,); what rings on beyond the end is cut."""
+
+        from hifitse.data import rooms
+
+        def make() -> tuple[np.ndarray, int]:
+            response = rooms.align(self.rooms.read(clip)).astype(np.float32)
+            return response, response.nbytes
+
+        response = self._recent.get(clip.path, make)[: len(dry)]
+        return oaconvolve(dry, response)[: len(dry)].astype(np.float32)
+
+    def noise(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """A piece of a noise recording, (T,), looped where the recording is shorter; its file and start."""
+        reason = "every piece drawn was silent"
+        for _ in range(NOISE_TRIES):
+            clip = self.noises.clips[rng.integers(len(self.noises.clips))]
+            start = int(rng.integers(max(1, clip.samples - samples + 1)))
+            try:
+                noise = self.noises.read(clip, start, samples)
+            except HifitseError as error:
+                reason = str(error)
+                continue
+            if len(noise) and np.mean(np.square(noise)) > SILENT_POWER:
+                noise = loop(noise, samples) if len(noise) < samples else noise
+                return noise, {"noise": clip.path, "noise_start_s": start / SAMPLE_RATE}
+        raise CorpusError(f"noise folder {self.noises.root} gave no sound in {NOISE_TRIES} draws: {reason}")
+
+
+def _noise_folder(params: Params) -> Path | str:
+    if params.noise != "synthetic":
+        return params.noise
+    from hifitse.data import noises  # slow to import, as are the rooms
+
+    return noises.make_noise(params.corpus_seed)
+
+
+def _room_folder(params: Params) -> Path | str:
+    if params.rooms != "synthetic":
+        return params.rooms
+    from hifitse.data import rooms
+
+    return rooms.make_bank(params.synthetic_rooms, params.corpus_seed)
+
+
+def loop(signal: np.ndarray, samples: int) -> np.ndarray:
+    """Repeat a signal to a length, its end crossfaded into its beginning at equal power, (T,) -> (samples,)."""
+    fade = min(round(FADE_S * SAMPLE_RATE), len(signal) // 2)
+    cycle = signal[: len(signal) - fade].copy()
+    angle = np.linspace(0, np.pi / 2, fade, endpoint=False, dtype=np.float32)
+    head = cycle[:fade].copy()
+    cycle[:fade] = head * np.sin(angle) + signal[len(signal) - fade :] * np.cos(angle)
+    tiled = np.resize(cycle, samples)
+    tiled[:fade] = signal[: min(fade, samples)]  # nothing comes before the first round
+    return tiled
