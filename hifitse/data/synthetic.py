@@ -1,220 +1,28 @@
-"""The embedded speech corpus: synthetic voices, made on the spot by espeak-ng and cached on disk.
+"""The embedded sources of sound: synthetic speech and noise, made on the spot and cached on disk.
 
 The voices are **synthetic**. They serve to show and test the whole path without a download; results on them say
-little about people. A speaker is a voice variant of espeak-ng, an accent, a pitch, a rate, a vocal-tract length (by
-resampling) and a fixed gentle spectral colour. espeak-ng ends at 11 kHz: above, noise is added that follows the
-envelope of the band below, as breath noise and sibilants do in full-band recordings.
-
-espeak-ng comes from the PyPI wheel ``espeakng-loader`` and is licensed under the GPL, version 3; it runs as a process
-of its own, and only this corpus needs it.
+little about people. They come from espeak-ng, in the PyPI wheel ``espeakng-loader``, which is licensed under the GPL,
+version 3; it runs as a process of its own, and nothing but these sources needs it.
 """
 
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data import voices
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data import noises
 from hifitse.data.cache import made_once
+from hifitse.data.speakers import ENGLISH, Speaker, speak, speaker, variant_group, words
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key: raise it when the same arguments give other sound."""
-
-LOW_VARIANTS = (
-    "Andy AnxiousAndy Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Mike Reed RicishayMax RicishayMax2 Tweaky adam announcer "
-    "antonio benjamin boris david ed edward edward2 fast gustave iven iven2 iven3 iven4 john kaukovalta m1 m2 m3 m4 m5 m6 m7 m8 "
-    "marcelo max michel miguel mike2 pablo paul pedro rob sandro victor"
-).split()
-HIGH_VARIANTS = "Alicia Andrea Nguyen anika belinda f1 f2 f3 f4 f5 shelby steph steph2 zac".split()
-"""Voice variants of espeak-ng with a natural pitch below and above 150 Hz.
-
-Left out: those that are mostly unvoiced or robotic when measured (whisper, croak, klatt, robosoft ...), exact doubles,
-and ``BABBLE_VARIANTS``.
-"""
-
-BABBLE_VARIANTS = "Alex Annie Denis Diogo aunty grandma linda quincy robert travis".split()
-"""Variants of the babble in the noise, which no speaker of the corpus has."""
-
-ENGLISH = "en-us en-gb-x-rp en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split()
-OTHER = "de es es-419 it pt pt-br nl sv nb da fi hu pl ro hr tr id sw et lv lt ca eu cy la sq af is".split()
-
-NAMES = "Anna Peter Maria the&teacher my&neighbour the&old&captain a&young&doctor the&baker her&brother nobody everyone the&guide".split()
-VERBS = "carried remembered borrowed painted followed noticed repaired measured described promised avoided collected finished".split()
-THINGS = (
-    "a&wooden&box the&yellow&bicycle three&silver&keys the&broken&window an&unusual&picture some&fresh&bread the&heavy&machine "
-    "a&small&garden several&long&letters the&quiet&song two&hundred&stones the&kitchen&table a&thick&rope the&evening&paper"
-).split()
-PLACES = (
-    "near&the&harbour, before&breakfast, behind&the&church, in&early&spring, across&the&valley, after&the&storm, on&a&cold&morning, "
-    "for&no&reason, while&it&was&raining, without&any&help, just&below&the&bridge, when&the&music&stopped, once&again,"
-).split()
-LINKS = "and but because so although".split()
-ONSETS = "b br d dr f fl g gr k kl l m n p pr r s sk st t tr v".split() + [""]
-NUCLEI = "a e i o u a e i o ai au".split()
-CODAS = ["", "", "", "n", "l", "r", "s", "t", "m", "st"]
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """What makes a synthetic voice: a pure function of the corpus' seed and the speaker's number."""
-
-    name: str
-    variant: str
-    accent: str
-    rate: int
-    """Words a minute that espeak-ng is asked for, before the resampling."""
-    pitch: int
-    """0 to 100: 0.66 to 1.68 times the variant's natural pitch."""
-    range: int
-    """0 to 100: liveliness of the intonation."""
-    tract: float
-    """Formants and pitch are multiplied by it: 1.1 is a vocal tract shorter by a tenth."""
-    tilt_db: float
-    """dB an octave around 1 kHz, at most +-1.5."""
-    colour: tuple[tuple[float, float], ...]
-    """Two broad resonances: centre in Hz, gain in dB."""
-    breath_db: float
-    """dB: level of the band above 11 kHz against what the band below suggests."""
-
-
-def variant_group(variant: str) -> str:
-    """The family of a variant, so that near doubles (steph, steph2) are never on two sides of a split."""
-    return variant if variant[0] in "mf" and len(variant) == 2 else variant.rstrip("0123456789").lower()
-
-
-def speaker(seed: int, index: int) -> Speaker:
-    """Number ``index`` of the endless list of speakers that ``seed`` gives."""
-    cycle = LOW_VARIANTS + HIGH_VARIANTS * 2  # low variants are many: without this few voices would be high
-    lap, place = divmod(index, len(cycle))
-    variant = cycle[np.random.default_rng([seed, lap, 1]).permutation(len(cycle))[place]]
-    rng = np.random.default_rng([seed, index, 2])
-    # Irrational steps spread pitch and tract evenly over any number of speakers; drawing them would leave clusters.
-    offset = np.random.default_rng([seed, 3]).random(2)
-    spread_pitch, spread_tract = (offset + index * np.array([0.7548776662, 0.5698402910])) % 1
-    tract = round(0.85 + 0.33 * spread_tract, 2)
-    return Speaker(
-        name=f"synthetic_{index:04d}",
-        variant=variant,
-        accent=str(rng.choice(ENGLISH if rng.random() < 0.5 else OTHER)),
-        rate=round(rng.uniform(140, 200) / tract),
-        pitch=round(5 + 90 * spread_pitch),
-        range=int(rng.integers(30, 80)),
-        tract=tract,
-        tilt_db=round(rng.uniform(-1.5, 1.5), 2),
-        colour=tuple((round(float(rng.uniform(*octaves)), 0), round(rng.uniform(-4, 4), 2)) for octaves in ((400, 1600), (1800, 6000))),
-        breath_db=round(rng.uniform(-5, 5), 2),
-    )
-
-
-def words(rng: np.random.Generator, english: bool) -> list[str]:
-    """Enough words for some 15 s: English clauses, or for other languages nonsense words and numbers, which espeak-ng speaks
-    with that language's sounds."""
-    text: list[str] = []
-    while len(text) < 50:
-        if english:
-            clause = [rng.choice(NAMES), rng.choice(VERBS), rng.choice(THINGS), rng.choice(PLACES), rng.choice(LINKS)]
-            text += "&".join(clause).split("&")
-        elif rng.random() < 0.3:
-            text.append(str(rng.integers(21, 2000)))
-        else:
-            syllables = rng.integers(1, 4)
-            text.append("".join(rng.choice(part) for _ in range(syllables) for part in (ONSETS, NUCLEI)) + rng.choice(CODAS))
-            text[-1] += "," if rng.random() < 0.15 else ""
-    return text
-
-
-def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float, float] = (3.9, 5.7)) -> list[np.ndarray]:
-    """Utterances of a synthetic speaker, each ``(T,)`` at 48 kHz, -26 dBFS, between ``seconds`` long before its ends are cut.
-
-    Raises:
-        HifitseError: ``espeakng-loader`` is not installed, or espeak-ng fails.
-    """
-    try:
-        import espeakng_loader
-    except ImportError:
-        raise HifitseError(
-            "the package 'espeakng-loader' is not installed, the synthetic corpus needs it: "
-            "pip install espeakng-loader, or name recordings with the parameter 'corpus'"
-        ) from None
-    request = {
-        "library": espeakng_loader.get_library_path(),
-        "data": espeakng_loader.get_data_path(),
-        "voice": f"{who.accent}+{who.variant}",
-        "rate": who.rate, "pitch": who.pitch, "range": who.range, "seed": seed,
-        "seconds": [second * who.tract for second in seconds],
-        "texts": texts,
-    }  # fmt: skip
-    command = [sys.executable, "-I", "-S", voices.__file__]  # isolated: nothing but the standard library, and a fast start
-    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
-    if done.returncode != 0:
-        raise HifitseError(f"espeak-ng ended with status {done.returncode} on the voice {request['voice']!r}, allowed is 0")
-    speeches, rest = [], done.stdout
-    for number in range(len(texts)):
-        length = 2 * int.from_bytes(rest[:4], "little")
-        raw = np.frombuffer(rest[4 : 4 + length], "<i2").astype(np.float32) / 32768
-        rest = rest[4 + length :]
-        speeches.append(_finish(raw, who, np.random.default_rng([seed, number])))
-    return speeches
-
-
-def _finish(raw: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
-    """Raw 22.05 kHz speech -> the speaker's vocal tract, colour and upper band, 48 kHz, trimmed, at its level."""
-    speech = audio.resample(raw, voices.SPEECH_RATE * who.tract, SAMPLE_RATE)
-    speech = _extend(speech, who, rng)
-    speech = audio.set_level(trim(speech), -26)
-    return speech * np.float32(min(1.0, 0.89 / np.abs(speech).max()))
-
-
-def _extend(speech: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
-    """Colour the speech and add noise above espeak-ng's 11 kHz.
-
-    The noise follows, every 2.7 ms, the level of the octave below the edge, and falls by 2 dB a kHz.
-    """
-    window_length, hop = 256, 128
-    window = np.sin(np.pi * (np.arange(window_length) + 0.5) / window_length).astype(np.float32)  # squares add up to 1 at half overlap
-    padded = np.pad(speech, (hop, window_length + -len(speech) % hop))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, window_length)[::hop] * window  # (L, T)
-    spectrum = np.fft.rfft(frames).astype(np.complex64)  # (L, F)
-    hertz = np.fft.rfftfreq(window_length, 1 / SAMPLE_RATE)
-
-    edge = 0.93 * voices.SPEECH_RATE / 2 * who.tract  # Hz: espeak-ng's band ends here after the resampling
-    below = (hertz > 0.55 * edge) & (hertz < 0.95 * edge)
-    envelope = np.sqrt((np.abs(spectrum[:, below]) ** 2).mean(axis=1, keepdims=True))  # (L, 1)
-    fall_db = who.breath_db - 2.0 * (hertz - edge) / 1000
-    shape = 10 ** (fall_db / 20) / (1 + np.exp((edge - hertz) / 250))  # (F,)
-    noise = rng.standard_normal((*spectrum.shape, 2), dtype=np.float32).view(np.complex64)[..., 0] * np.float32(0.5**0.5)
-    spectrum = spectrum + noise * (envelope * shape).astype(np.float32)
-
-    octaves = np.log2(np.maximum(hertz, 100) / 1000)
-    colour_db = who.tilt_db * np.clip(octaves, -3, 3)
-    for centre, gain in who.colour:
-        colour_db = colour_db + gain * np.exp(-(((octaves - np.log2(centre / 1000)) / 0.6) ** 2))
-    spectrum *= (10 ** (colour_db / 20)).astype(np.float32)
-    frames = np.fft.irfft(spectrum, window_length).astype(np.float32) * window
-    halves = frames.reshape(len(frames), 2, hop)
-    return (halves[1:, 0] + halves[:-1, 1]).reshape(-1)[: len(speech)]
-
-
-def trim(speech: np.ndarray, keep_s: float = 0.04) -> np.ndarray:
-    """Cut silence (frames 40 dB below the loudest) from both ends but for ``keep_s`` seconds, and fade the ends over 5 ms."""
-    frame = 480
-    levels = np.square(speech[: len(speech) // frame * frame].reshape(-1, frame)).mean(axis=1)
-    loud = np.flatnonzero(levels > 1e-4 * levels.max())
-    keep = round(keep_s * SAMPLE_RATE)
-    cut = speech[max(0, loud[0] * frame - keep) : (loud[-1] + 1) * frame + keep].copy()
-    fade = np.linspace(0, 1, 240, dtype=np.float32)
-    cut[:240] *= fade
-    cut[-240:] *= fade[::-1]
-    return cut
 
 
 def make_speech(speakers: int, utterances: int, seed: int) -> Path:
@@ -239,12 +47,16 @@ def make_speech(speakers: int, utterances: int, seed: int) -> Path:
 
 def _make_speech(speakers: int, utterances: int, seed: int, folder: Path) -> None:
     people = [speaker(seed, index) for index in range(speakers)]
-    # Threads are enough: espeak-ng is another process, and the rest is spent in numpy, soxr and FLAC, which let go of Python's lock.
-    with ThreadPoolExecutor(max(1, os.cpu_count() or 1)) as pool:
+    with _pool() as pool:
         lines = [line for made in pool.map(partial(_make_speaker, folder, utterances, seed), range(speakers), people) for line in made]
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     (folder / "speakers.jsonl").write_text("".join(json.dumps(asdict(who)) + "\n" for who in people), encoding="utf-8")
-    (folder / "README.txt").write_text("Synthetic voices, made by espeak-ng for the HiFi-TSE workbook. No recordings of people.\n", encoding="utf-8")
+    (folder / "README.txt").write_text("Synthetic voices, made by espeak-ng. No recordings of people.\n", encoding="utf-8")
+
+
+def _pool() -> ThreadPoolExecutor:
+    """Threads are enough: espeak-ng is another process, and numpy, soxr and FLAC let go of Python's lock."""
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
 
 def _make_speaker(folder: Path, utterances: int, seed: int, index: int, who: Speaker) -> list[dict]:
@@ -260,3 +72,34 @@ def _make_speaker(folder: Path, utterances: int, seed: int, index: int, who: Spe
              "sample_rate": SAMPLE_RATE, "group": variant_group(who.variant)}
         )  # fmt: skip
     return lines
+
+
+def make_noise(seed: int, clips: int = 80, seconds: float = 10) -> Path:
+    """Folder of synthetic noise: ``<kind>_<number>.flac`` (16 bit), the kinds of :data:`hifitse.data.noises.KINDS` in turn.
+
+    Made at the first call, then found in the cache. Clip by clip the first of a longer list are those of a shorter one.
+    The voices in babble are variants that no speaker of the corpus has.
+
+    Args:
+        seed: 0 or more.
+        clips: 1 or more.
+        seconds: length of a clip, 0.5 or more.
+
+    Raises:
+        HifitseError: ``espeakng-loader`` is not installed, or an argument is out of its range.
+    """
+    if clips < 1 or seconds < 0.5 or seed < 0:
+        raise HifitseError(f"clips, seconds and seed are {clips}, {seconds} and {seed}, allowed are at least 1, 0.5 and 0")
+    return made_once(f"noise-v{VERSION}-{clips}x{seconds:g}s-seed{seed}", partial(_make_noise, seed, clips, seconds))
+
+
+def _make_noise(seed: int, clips: int, seconds: float, folder: Path) -> None:
+    with _pool() as pool:
+        list(pool.map(partial(_make_clip, folder, seed, round(seconds * SAMPLE_RATE)), range(clips)))
+
+
+def _make_clip(folder: Path, seed: int, samples: int, index: int) -> None:
+    number, kind = divmod(index, len(noises.KINDS))
+    name = list(noises.KINDS)[kind]
+    noise = noises.make(name, np.random.default_rng([seed, index, 5]), samples)
+    soundfile.write(folder / f"{name}_{number:02d}.flac", noise, SAMPLE_RATE, subtype="PCM_16")

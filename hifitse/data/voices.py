@@ -56,17 +56,20 @@ class Voice:
 
 
 def say_for(voice: Voice, words: list[str], seconds: tuple[float, float]) -> bytes:
-    """As many of the words as fill a time between the two values of ``seconds``."""
+    """As many of the words as fill a time between the two values of ``seconds``, or just less where no number of words does."""
+    shorter, longer, speech = 0, len(words) + 1, b""  # numbers of words known to be too few and too many
     count = min(len(words), 9)
-    speech = b""
-    for _ in range(6):
-        speech = voice.say(words[:count])
-        length = len(speech) / 2 / SPEECH_RATE
-        if seconds[0] <= length <= seconds[1]:
-            break
-        wanted = round(count * (seconds[0] + seconds[1]) / 2 / max(length, 0.3))
-        wanted = min(max(wanted, 2), len(words))
-        count = wanted if wanted != count else count + (1 if length < seconds[0] else -1)
+    while longer - shorter > 1:
+        spoken = voice.say(words[:count])
+        length = len(spoken) / 2 / SPEECH_RATE
+        if length <= seconds[1]:
+            shorter, speech = count, spoken
+            if length >= seconds[0]:
+                break
+        else:
+            longer = count
+        guess = round(count * sum(seconds) / 2 / max(length, 0.3))
+        count = min(max(guess, shorter + 1), longer - 1)
     return speech
 
 
