@@ -1,0 +1,232 @@
+"""The extractor: size, identities, lengths, several enrolments, silence, conditioning, bad input."""
+
+import pytest
+import torch
+
+from hifitse import HifitseError
+from hifitse.model import Extractor, ExtractorConfig
+from hifitse.model.bands import BandMerge, BandSplit, Spectrum, band_layout
+from hifitse.model.conditioning import FiLM, SpeakerPooling
+from hifitse.model.gridnet import GatedConv
+from hifitse.model.usef import BandAttention, FullBandAttention, attend
+
+TINY = dict(
+    n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2
+)  # fmt: skip
+FAST = TINY | dict(
+    band_layer="mixer", frame_layer="conv", usef="full", reinject="full", speaker_blocks=1, speaker_features=12, magnitude_input=True,
+    input_power=0.3, frame_attention=False,
+)  # fmt: skip
+BOTH = pytest.mark.parametrize("config", [TINY, FAST], ids=["lstm", "fast"])
+
+
+def make(config: dict, **changes) -> Extractor:
+    torch.manual_seed(0)
+    return Extractor(ExtractorConfig(**config | changes)).eval()
+
+
+def stir(model: Extractor) -> Extractor:
+    """Random values in the layers that start as the identity, so that a test sees the conditioning."""
+    for name, parameter in model.named_parameters():
+        if "film" in name or name.startswith("merge"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def test_default_is_the_plans_baseline_of_11_79_million_parameters():
+    model = Extractor(ExtractorConfig())
+    count = sum(p.numel() for p in model.parameters())
+    assert 11.74e6 <= count <= 11.84e6
+    parts = {"blocks": 0.0, "usef": 0.066, "film": 0.033, "split": 0.311, "merge": 0.302}
+    for name, millions in parts.items():
+        have = sum(p.numel() for p in getattr(model, name).parameters()) / 1e6
+        expected = 10.675 + 0.398 if name == "blocks" else millions
+        assert have == pytest.approx(expected, rel=0.02), name
+    assert model.split.n_bands == 53
+    assert model.spectrum.n_fft // 2 + 1 == 1025
+
+
+@pytest.mark.parametrize("samples", [1, 100, 959, 960, 48_000, 48_001])
+@pytest.mark.parametrize("window", [(2048, 960, 480), (2048, 1920, 960), (1024, 960, 480)])
+def test_stft_pair_reconstructs_any_length(samples, window):
+    audio = torch.randn(2, samples, dtype=torch.float64)
+    spectrum = Spectrum(*window).double()
+    assert torch.allclose(spectrum.inverse(spectrum(audio), samples), audio, atol=1e-12)
+
+
+def test_stft_finds_a_tone_in_its_bin():
+    spectrum = Spectrum(2048, 1920, 960)
+    tone = torch.sin(2 * torch.pi * 6000 * torch.arange(48_000) / 48_000)
+    assert int(spectrum(tone).abs().mean(-1).argmax()) == round(6000 * 2048 / 48_000)
+
+
+@pytest.mark.parametrize("n_fft", [512, 1024, 2048, 4096])
+def test_bands_cover_all_bins_overlap_and_rise(n_fft):
+    bands = [band for region in band_layout(ExtractorConfig(n_fft=n_fft, win_length=480, hop_length=240)) for band in region]
+    assert bands[0][0] == 0 and bands[-1][1] == n_fft // 2 + 1
+    for (first, last), (next_first, next_last) in zip(bands[:-1], bands[1:], strict=True):
+        assert first <= next_first < last <= next_last, "neighbours must overlap"
+
+
+def test_all_one_mask_is_perfect_reconstruction_through_split_and_merge():
+    merge = BandMerge(ExtractorConfig(**TINY))
+    with torch.no_grad():
+        for region in merge.regions:
+            region.weight.zero_()  # the mask is the bias alone: 1 + 0j
+    mask = merge(torch.randn(2, 13, 7, 16))
+    assert torch.allclose(mask[..., 0], torch.ones(2, 513, 7)) and torch.allclose(mask[..., 1], torch.zeros(2, 513, 7))
+    model = make(TINY)
+    for region in model.merge.regions:
+        torch.nn.init.zeros_(region.weight)
+    mix = torch.randn(2, 12_345)
+    assert torch.allclose(model(mix, torch.randn(2, 9_000)), mix, atol=1e-5)
+
+
+def test_split_equals_one_plain_layer_a_band():
+    """The batched split against the definition: normalise a band over bins and frames, then its linear layer."""
+    config = ExtractorConfig(**TINY)
+    split = BandSplit(config)
+    for parameter in split.parameters():
+        torch.nn.init.normal_(parameter)
+    spec = torch.randn(2, 513, 9, dtype=torch.complex64)
+    z = split(spec)
+    band = 0
+    for region, module in zip(band_layout(config), split.regions, strict=True):
+        place = 0
+        for k, (first, last) in enumerate(region):
+            x = torch.view_as_real(spec[:, first:last]).permute(0, 2, 1, 3)  # (B, L, W, 2)
+            mean, var = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), keepdim=True, correction=0)
+            rows = slice(place, place + last - first)
+            x = (x - mean) * (var + 1e-5).rsqrt() * module.gain[rows] + module.offset[rows]
+            expected = torch.einsum("blwc,wcd->bld", x, module.weight[rows]) + module.bias[k]
+            assert torch.allclose(z[:, band], expected, atol=1e-4), f"band {band}"
+            place += last - first
+            band += 1
+
+
+@BOTH
+@pytest.mark.parametrize(("samples", "enrolled"), [(1, 1), (500, 48_000), (4_801, 700), (30_000, 12_001)])
+def test_any_lengths(config, samples, enrolled):
+    est = make(config)(torch.randn(2, samples), torch.randn(2, enrolled))
+    assert est.shape == (2, samples) and est.isfinite().all()
+
+
+@BOTH
+def test_several_enrolments_any_order_and_repeats_change_nothing(config):
+    model = stir(make(config))
+    mix, enroll = torch.randn(2, 9_600), torch.randn(2, 3, 4_800)
+    with torch.inference_mode():
+        est = model(mix, enroll)
+        assert torch.allclose(est, model(mix, enroll[:, [2, 0, 1]]), atol=1e-4), "their order does not matter"
+        single = model(mix, enroll[:, 0])
+        assert torch.allclose(single, model(mix, enroll[:, :1].expand(-1, 3, -1)), atol=1e-4), "the same one thrice is one"
+        assert not torch.allclose(est, single, atol=1e-3), "further ones do matter"
+
+
+@BOTH
+def test_silence_in_gives_silence_and_gradients_stay_finite(config):
+    model = stir(make(config)).train()
+    for mix, enroll in ((torch.zeros(2, 5_000), torch.randn(2, 5_000)), (torch.randn(2, 5_000), torch.zeros(2, 5_000))):
+        model.zero_grad()
+        est = model(mix, enroll)
+        if not mix.any():
+            assert est.abs().max() == 0
+        est.square().sum().backward()
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@BOTH
+def test_output_follows_the_mixtures_level_and_ignores_the_enrolments(config):
+    model = stir(make(config))
+    mix, enroll = torch.randn(1, 9_600), torch.randn(1, 9_600)
+    with torch.inference_mode():
+        est = model(mix, enroll)
+        assert torch.allclose(model(0.01 * mix, enroll), 0.01 * est, atol=1e-4 * float(est.abs().max()))
+        assert torch.allclose(model(mix, 0.1 * enroll), est, atol=1e-3 * float(est.abs().max()))
+
+
+@BOTH
+def test_every_parameter_gets_a_gradient(config):
+    model = stir(make(config)).train()
+    model(torch.randn(2, 5_000), torch.randn(2, 5_000)).square().sum().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not without
+
+
+@BOTH
+def test_items_of_a_batch_do_not_touch_each_other(config):
+    model = stir(make(config))
+    mix, enroll = torch.randn(3, 7_000), torch.randn(3, 6_000)
+    with torch.inference_mode():
+        assert torch.allclose(model(mix, enroll)[1:2], model(mix[1:2], enroll[1:2]), atol=1e-4)
+
+
+@BOTH
+def test_encoding_once_equals_encoding_each_time(config):
+    model = stir(make(config))
+    mix, enroll = torch.randn(1, 7_000), torch.randn(1, 6_000)
+    with torch.inference_mode():
+        assert torch.equal(model(mix, enroll), model.extract_speaker(mix, model.encode(enroll)))
+
+
+@BOTH
+def test_checkpointing_gives_the_same_gradients(config):
+    model = stir(make(config)).train()
+    mix, enroll = torch.randn(2, 7_000), torch.randn(2, 6_000)
+    grads = []
+    for model.checkpointing in (False, True):
+        model.zero_grad()
+        model(mix, enroll).square().sum().backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*grads, strict=True))
+
+
+def test_attention_against_its_definition():
+    q, k, v = torch.randn(2, 5, 8), torch.randn(2, 7, 8), torch.randn(2, 7, 8)
+    parts = []
+    for head in range(2):
+        cut = slice(4 * head, 4 * head + 4)
+        parts.append(torch.softmax(q[..., cut] @ k[..., cut].transpose(1, 2) / 2.0, -1) @ v[..., cut])
+    assert torch.allclose(attend(q, k, v, 2), torch.cat(parts, -1), atol=1e-5)
+
+
+def test_band_attention_keeps_bands_apart_and_full_band_attention_lets_them_meet():
+    z, context = torch.randn(1, 4, 5, 8), torch.randn(1, 4, 6, 8)
+    changed = z.clone()
+    changed[:, 0] += 1  # another query in band 0 only
+    changed[:, 0, :, 0] -= 3
+    for kind, meets in ((BandAttention, False), (FullBandAttention, True)):
+        layer = kind(8, 2)
+        others = (layer(z, context)[:, 1:] - layer(changed, context)[:, 1:]).abs().max()
+        assert bool(others > 1e-6) == meets
+
+
+def test_film_is_the_identity_at_the_start():
+    z = torch.randn(2, 3, 4, 8)
+    assert torch.equal(FiLM(6, 8)(z, torch.randn(2, 1, 1, 6)), z)
+
+
+def test_speaker_pooling_ignores_the_order_of_frames():
+    pooling = SpeakerPooling(4, 8, 16)
+    frames = torch.randn(2, 4, 9, 8)
+    assert torch.allclose(pooling(frames), pooling(frames[:, :, torch.randperm(9)]), atol=1e-5)
+
+
+def test_gated_conv_equals_torchs_convolution():
+    layer = GatedConv(6, 5, dilation=2)
+    conv = torch.nn.Conv1d(6, 10, 3, dilation=2, padding=2)
+    with torch.no_grad():
+        conv.weight.copy_(layer.taps.weight.view(10, 3, 6).transpose(1, 2))
+        conv.bias.copy_(layer.taps.bias)
+    x = torch.randn(3, 11, 6)
+    y = torch.nn.functional.glu(conv(layer.norm(x).transpose(1, 2)).transpose(1, 2), -1)
+    assert torch.allclose(layer(x), x + layer.out(y), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mix", "enroll", "named"), [((4, 100), (3, 100), "(4, 100)"), ((100,), (1, 100), "(100,)"), ((1, 100), (100,), "(100,)")]
+)
+def test_wrong_shapes_are_named(mix, enroll, named):
+    with pytest.raises(HifitseError) as error:
+        make(TINY)(torch.zeros(mix), torch.zeros(enroll))
+    assert named in str(error.value) and "allowed" in str(error.value)
