@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE
 from hifitse.checkpoint import write_text
-from hifitse.data.mixing import Conditions, Mixer, Mixture, evaluation_conditions
-from hifitse.metrics import level_db, si_sdr, suppression_db
+from hifitse.data.conditions import Conditions, evaluation_conditions
+from hifitse.data.mixing import Mixer, Mixture
+from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
 from hifitse.params import NOT_TRAINING, Params
 from hifitse.perceptual import PerceptualPool, unmeasured
 from hifitse.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
@@ -36,7 +37,7 @@ NOT_EVALUATION = frozenset(
 ) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
 """Parameters that change a row only through the weights, if at all."""
 NOT_APPLICABLE = dict.fromkeys(
-    ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "confused")
+    ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "swap_si_sdri_db", "confused")
     + ("absent_level_db", "absent_suppression_db", "inside_db", "outside_db", "inside_si_sdr_db", "inside_si_sdri_db")
 )
 
@@ -87,7 +88,9 @@ def evaluate(
 
     Returns:
         One row a mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
-        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``confused`` (the estimate is nearer to an interferer than to the target);
+        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (with the first interferer's enrolment, and that
+        interferer as the target); ``confused`` (the estimate is nearer to an interferer than to the target); ``sir_db`` (the lowest) and
+        ``sirs_db``;
         ``pesq, pesq_mix, stoi, stoi_mix`` with ``pesq_error, stoi_error`` where they failed; ``absent_level_db`` (dBFS) and
         ``absent_suppression_db``; for partial presence ``inside_db, outside_db`` (level of the estimate relative to the mixture's while
         the target is there and while it is not) and ``inside_si_sdr_db, inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
@@ -158,7 +161,7 @@ def _items(params: Params, split: str, conditions: dict[str, list[Conditions]]) 
 
 
 def _item(mixer: Mixer, seed: int, name: str, index: int, conditions: Conditions) -> Item:
-    return Item(name, index, conditions, mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent))
+    return Item(name, index, conditions, mixer.mixture(seed, index, conditions, wrong_enroll=conditions.absent_prob < 1))
 
 
 def _measure(extractor: Extract, batch: list[Item]) -> Iterator[tuple[Item, np.ndarray, dict[str, Any]]]:
@@ -171,23 +174,31 @@ def _measure(extractor: Extract, batch: list[Item]) -> Iterator[tuple[Item, np.n
             ests["wrong"] = estimate(extractor, mixtures, "wrong", device)
     for place, item in enumerate(batch):
         mine = {name: values[place].double() for name, values in ests.items()}
-        row = {"list": item.list, "index": item.index} | item.mixture.metadata | NOT_APPLICABLE | unmeasured()
+        row = _described(item) | NOT_APPLICABLE | unmeasured()
         mix = torch.from_numpy(item.mixture.mix).double()
         row |= _present(item, mine, mix) if item.present else _absent(mine["right"], mix)
         yield item, ests["right"][place].numpy(), row
+
+
+def _described(item: Item) -> dict[str, Any]:
+    """Where the mixture stands and what it is. Its seed is in its id; a row's "seed" would be taken for that of a training."""
+    ratios = item.mixture.metadata["sir_db"]
+    known = {key: value for key, value in item.mixture.metadata.items() if key != "seed"}
+    return {"list": item.list, "index": item.index} | known | {"sir_db": min(ratios, default=None), "sirs_db": ratios}
 
 
 def _present(item: Item, ests: dict[str, Tensor], mix: Tensor) -> dict[str, Any]:
     target = torch.from_numpy(item.mixture.target).double()
     baseline = si_sdr(mix, target).item()
     ratios = {name: si_sdr(est, target).item() for name, est in ests.items()}
-    interferers = (torch.from_numpy(signal).double() for signal in item.mixture.interferers)
+    interferers = [torch.from_numpy(signal).double() for signal in item.mixture.interferers]
     row = {
         "si_sdr_db": ratios["right"],
         "si_sdr_mix_db": baseline,
         "si_sdri_db": ratios["right"] - baseline,
         "si_sdri_zero_enroll_db": ratios["zero"] - baseline,
         "si_sdri_wrong_enroll_db": ratios["wrong"] - baseline if "wrong" in ratios else None,
+        "swap_si_sdri_db": si_sdri(ests["wrong"], mix, interferers[0]).item() if "wrong" in ratios else None,
         "confused": any(si_sdr(ests["right"], interferer).item() > ratios["right"] for interferer in interferers),
     }
     return row | (_partial(item.conditions, ests["right"], mix, target) if item.list == "partial" else {})

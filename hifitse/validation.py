@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hifitse import HifitseError
-from hifitse.data.mixing import Mixer, Mixture, evaluation_conditions
+from hifitse.data.conditions import validation_conditions
+from hifitse.data.mixing import Mixer, Mixture
 from hifitse.metrics import si_sdri
 from hifitse.params import Params
 
@@ -39,7 +40,7 @@ def valid_seed(params: Params) -> int:
 def validation_mixtures(params: Params) -> list[Mixture]:
     """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, the target present in each.
 
-    Made as the test list is (see :func:`hifitse.data.mixing.evaluation_conditions`). They are kept for the next call with the
+    As long and as hard as :func:`hifitse.data.conditions.validation_conditions` says. They are kept for the next call with the
     same parameters, without the parts that validation has no use for: the single interferers and the noise.
     """
     return list(_kept(params.model_dump_json()))
@@ -49,10 +50,9 @@ def validation_mixtures(params: Params) -> list[Mixture]:
 def _kept(parameters: str) -> tuple[Mixture, ...]:
     params = Params.model_validate_json(parameters)
     mixer = Mixer(params, "valid")
-    present = params.model_copy(update={"eval_mixtures": params.valid_mixtures, "eval_absent_share": 0.0})
     mixtures = (
         mixer.mixture(valid_seed(params), index, conditions, wrong_enroll=True)
-        for index, conditions in enumerate(evaluation_conditions(present)["test"])
+        for index, conditions in enumerate(validation_conditions(params))
     )
     return tuple(replace(m, interferers=m.interferers[:0], noise=m.noise[:0]) for m in mixtures)
 
@@ -101,7 +101,7 @@ def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, dev
     for mixture, finite in zip(batch, est.isfinite().all(-1).tolist(), strict=True):
         if not finite:
             name = mixture.metadata["id"]
-            raise EvaluationError(f"the estimate of mixture {name} ({enrolment} enrolment) holds NaN or infinity, allowed are finite samples")
+            raise EvaluationError(f"the estimate of {name} ({enrolment} enrolment) holds NaN or infinity, allowed are finite samples")
     return est
 
 

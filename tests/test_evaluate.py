@@ -1,0 +1,299 @@
+"""Evaluation and validation with extractors and mixtures whose numbers are known."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hifitse import SAMPLE_RATE, evaluate, validation
+from hifitse.data.conditions import evaluation_conditions
+from hifitse.data.mixing import Mixture
+from hifitse.evaluate import listen, weights_fingerprint
+from hifitse.params import Params
+from hifitse.validation import EvaluationError, batched, quick_validate, validation_mixtures
+
+SMALL = Params(
+    eval_mixtures=8, eval_absent_share=0.25, eval_partial=2, eval_long=2, eval_seconds=1.0, seconds=1.0, valid_mixtures=5,
+    enroll_seconds=0.5, eval_pesq=False,
+)  # fmt: skip
+made: list[tuple] = []
+"""Arguments of every mixture that was made."""
+
+
+class FakeMixer:
+    """Speakers are noises of their own colour; an enrolment is a loud tone whose number names the speaker to the oracle."""
+
+    def __init__(self, params: Params, split: str) -> None:
+        self.params, self.split = params, split
+
+    def mixture(self, seed, index, conditions, wrong_enroll=False):
+        made.append((self.split, seed, index, conditions.name))
+        rng = np.random.default_rng([seed, index])
+        samples, enrolled = round(conditions.seconds * SAMPLE_RATE), round(self.params.enroll_seconds * SAMPLE_RATE)
+        target, other, noise = (scale * rng.standard_normal(samples).astype(np.float32) for scale in (0.05, 0.05, 0.005))
+        present = conditions.absent_prob < 1
+        start, stop = conditions.active_from_s or 0, conditions.active_to_s or conditions.seconds
+        time = np.arange(samples) / SAMPLE_RATE
+        target *= present * (time >= start) * (time < stop)
+        enroll = np.full((1, enrolled), 1.0, np.float32)
+        metadata = {"id": f"{conditions.name}-{index:05d}", "seed": seed, "present": present, "n_interferers": 1}
+        metadata |= {"sir_db": [0.0], "snr_db": 20.0}
+        wrong = np.full((1, enrolled), 2.0, np.float32) if wrong_enroll and present else None
+        return Mixture(target + other + noise, target, other[None], noise, enroll, wrong, metadata)
+
+
+class Known(nn.Module):
+    """Knows every mixture of the list and returns what ``choose`` takes of it, at half the level."""
+
+    def __init__(self, choose, seed: int = 42, split: str = "test") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+        self.choose = choose
+        self.parts = {}
+        mixer = FakeMixer(SMALL, split)
+        for entries in evaluation_conditions(SMALL).values():
+            for index, conditions in enumerate(entries):
+                mixture = mixer.mixture(seed, index, conditions)
+                self.parts[mixture.mix[:64].tobytes(), len(mixture.mix)] = mixture
+        self.calls = 0
+
+    def forward(self, mix, enroll):
+        self.calls += 1
+        assert not self.training and not torch.is_grad_enabled()
+        found = [self.parts[signal[:64].numpy().tobytes(), len(signal)] for signal in mix]
+        chosen = [self.choose(mixture, float(e.mean())) for mixture, e in zip(found, enroll, strict=True)]
+        return 0.5 * torch.from_numpy(np.stack(chosen))
+
+
+def follows_enrolment(mixture, who):
+    return {0.0: mixture.mix, 1.0: mixture.target + 0.1 * mixture.noise, 2.0: mixture.interferers[0]}[who]
+
+
+def returns_target_for_anyone(mixture, who):
+    return mixture.target + 0.1 * mixture.noise
+
+
+def swapped(mixture, who):
+    return follows_enrolment(mixture, {0.0: 0.0, 1.0: 2.0, 2.0: 1.0}[who])
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
+    monkeypatch.setattr(evaluate, "Mixer", FakeMixer)
+    monkeypatch.setattr(validation, "Mixer", FakeMixer)
+    validation._kept.cache_clear()
+    made.clear()
+    yield
+    validation._kept.cache_clear()  # no other test may be given fakes
+
+
+def run(extractor, params=SMALL, **options):
+    return evaluate.evaluate(extractor, params, progress=False, **options)
+
+
+def mean(rows, key, name="test"):
+    values = [row[key] for row in rows if row["list"] == name and row[key] is not None]
+    return np.mean(values)
+
+
+def identity(mix, enroll):
+    return mix
+
+
+# ---- what the numbers mean
+
+
+def test_one_row_a_mixture_in_the_order_of_the_lists():
+    rows = run(identity)
+    counts = {"test": 8, "partial": 2, "long": 2}
+    assert [(row["list"], row["index"]) for row in rows] == [(name, i) for name, count in counts.items() for i in range(count)]
+    assert len({row["id"] for row in rows}) == 12
+    assert sum(not row["present"] for row in rows) == 2
+    assert {len(row) for row in rows} == {len(rows[0])}  # the same keys in each
+    assert all(set(row) == set(rows[0]) for row in rows)
+    assert all((row["snr_db"], row["sir_db"], row["sirs_db"]) == (20.0, 0.0, [0.0]) for row in rows)  # metadata goes along
+    assert not any("seed" in row for row in rows)  # which means the training's
+    json.dumps(rows, allow_nan=False)
+
+
+def test_an_extractor_that_returns_the_mixture_gains_and_suppresses_nothing():
+    rows = run(identity)
+    for row in rows:
+        if row["present"]:
+            assert row["si_sdri_db"] == row["si_sdri_wrong_enroll_db"] == row["si_sdri_zero_enroll_db"] == 0
+            assert row["absent_suppression_db"] is None
+        else:
+            assert row["absent_suppression_db"] == 0
+            assert row["si_sdri_db"] is None and row["confused"] is None
+
+
+def test_an_oracle_that_follows_the_enrolment_is_told_from_one_that_does_not():
+    follows, ignores = run(Known(follows_enrolment)), run(Known(returns_target_for_anyone))
+    assert mean(follows, "si_sdri_db") > 30
+    assert mean(follows, "si_sdri_wrong_enroll_db") < -20
+    assert mean(follows, "si_sdri_zero_enroll_db") == pytest.approx(0, abs=1e-6)
+    assert mean(ignores, "si_sdri_wrong_enroll_db") == pytest.approx(mean(follows, "si_sdri_db"))
+    assert mean(follows, "swap_si_sdri_db") > 30 and mean(ignores, "swap_si_sdri_db") < -20
+    assert mean(follows, "confused") == 0
+    assert mean(run(Known(swapped)), "confused") == 1
+
+
+def test_absent_target_is_measured_by_level():
+    rows = run(lambda mix, enroll: 0.01 * mix, lists=("test",))
+    absent = [row for row in rows if not row["present"]]
+    assert len(absent) == 2
+    for row in absent:
+        assert row["absent_suppression_db"] == pytest.approx(40, abs=1e-3)
+        assert row["absent_level_db"] == pytest.approx(20 * np.log10(0.05) - 40, abs=0.2)
+    assert mean(run(lambda mix, enroll: 0 * mix), "absent_level_db") == -120
+
+
+def test_partial_presence_is_measured_inside_and_outside_its_time():
+    rows = run(Known(returns_target_for_anyone), lists=("partial",))
+    for row in rows:  # half of the target, which is half of the mixture's energy; outside a tenth of the noise, half of it
+        assert row["inside_db"] == pytest.approx(-9.0, abs=0.2)
+        assert row["outside_db"] < -40
+        assert row["inside_si_sdri_db"] > 30
+    assert all(row["inside_db"] is None for row in run(identity, lists=("test",)))
+
+
+def test_mixtures_are_those_of_split_seed_and_index():
+    run(identity, lists=("test",))
+    assert made == [("test", 42, i, "test") for i in range(8)]
+    made.clear()
+    run(identity, lists=("test",), split="valid")
+    assert made == [("valid", 43, i, "test") for i in range(8)]
+
+
+def test_unknown_list_is_refused():
+    with pytest.raises(EvaluationError, match="list is 'tset', allowed are test, partial, long"):
+        run(identity, lists=("tset",))
+
+
+def test_an_estimate_that_is_not_finite_names_its_mixture():
+    def broken(mixture, who):
+        return mixture.mix * (np.nan if mixture.metadata["id"] == "test-00002" and who == 2 else 1)
+
+    with pytest.raises(EvaluationError, match=r"test-00002 \(wrong enrolment\) holds NaN"):
+        run(Known(broken))
+
+
+def test_an_estimate_of_another_length_is_refused():
+    with pytest.raises(EvaluationError, match="the estimate has shape"):
+        run(lambda mix, enroll: mix[:, 1:])
+
+
+# ---- cache
+
+
+def test_rows_are_kept_by_weights_and_parameters(tmp_path):
+    extractor = Known(follows_enrolment)
+    first = run(extractor, folder=tmp_path)
+    calls, mixtures = extractor.calls, len(made)
+    assert run(extractor, folder=tmp_path) == first
+    assert (extractor.calls, len(made)) == (calls, mixtures)
+    run(extractor, SMALL.model_copy(update={"lr": 1e-3, "workers": 0}), folder=tmp_path)  # nothing that matters here
+    assert extractor.calls == calls
+    assert len(list(tmp_path.iterdir())) == 1
+    run(extractor, SMALL.model_copy(update={"eval_partial": 1}), folder=tmp_path)
+    with torch.no_grad():
+        extractor.weight += 1
+    run(extractor, folder=tmp_path)
+    assert extractor.calls > calls
+    assert len(list(tmp_path.glob("rows-*.jsonl"))) == len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("damage", [lambda t: t[: len(t) // 2], lambda t: "", lambda t: "\x00" + t[1:], lambda t: t.split("\n", 1)[1]])
+def test_a_damaged_cache_is_made_again(tmp_path, damage):
+    extractor = Known(follows_enrolment)
+    first = run(extractor, folder=tmp_path)
+    path = next(tmp_path.iterdir())
+    whole = path.read_text()
+    path.write_text(damage(whole))
+    assert run(extractor, folder=tmp_path) == first
+    assert path.read_text() == whole
+
+
+def test_fingerprint_follows_every_weight():
+    layer = nn.Linear(2, 2)
+    before = weights_fingerprint(layer)
+    assert weights_fingerprint(layer) == before
+    with torch.no_grad():
+        layer.bias[1] += 1e-6
+    assert weights_fingerprint(layer) != before
+
+
+def test_the_extractor_is_left_as_it_was():
+    extractor = Known(follows_enrolment).train()
+    run(extractor)
+    assert extractor.training
+
+
+# ---- listening
+
+
+def test_listening_rebuilds_the_mixture_of_a_row():
+    extractor = Known(follows_enrolment)
+    row = run(extractor)[1]
+    heard = listen(extractor, SMALL, "test", 1)
+    assert heard["metadata"]["id"] == row["id"]
+    expected = follows_enrolment(FakeMixer(SMALL, "test").mixture(42, 1, SMALL_TEST[1]), 1.0)
+    np.testing.assert_allclose(heard["est"], 0.5 * expected, atol=1e-7)
+    np.testing.assert_allclose(heard["est_wrong"], 0.5 * heard["interferers"][0], atol=1e-7)
+    absent = next(r["index"] for r in run(extractor) if not r["present"])
+    assert listen(extractor, SMALL, "test", absent)["est_wrong"] is None
+    with pytest.raises(EvaluationError, match="index is 8, allowed are 0 to 7"):
+        listen(extractor, SMALL, "test", 8)
+
+
+SMALL_TEST = evaluation_conditions(SMALL)["test"]
+
+
+# ---- PESQ and STOI
+
+
+def test_evaluation_measures_present_targets_and_tells_failures():
+    params = SMALL.model_copy(update={"eval_mixtures": 4})
+
+    def silent_once(mixture, who):
+        return mixture.target + mixture.noise if mixture.metadata["id"] != "test-00001" else 0 * mixture.mix
+
+    rows = run(Known(silent_once), params, lists=("test",), measure_perceptual=True)
+    scored, failed, absent = rows[0], rows[1], rows[3]
+    assert scored["stoi"] > scored["stoi_mix"] > 0 and scored["stoi_error"] is None
+    assert failed["pesq"] is None and failed["stoi"] is None and failed["stoi_mix"] > 0
+    assert failed["pesq_error"] == "the estimate is silent"
+    assert not absent["present"] and absent["pesq"] is None and absent["pesq_error"] is None
+    assert run(identity, params, lists=("test",))[0]["pesq"] is None  # switched off
+
+
+# ---- the quick look
+
+
+def test_validation_mixtures_are_made_once_of_the_validation_split_and_all_present():
+    mixtures = validation_mixtures(SMALL)
+    assert len(mixtures) == 5 and all(m.metadata["present"] and m.wrong_enroll is not None for m in mixtures)
+    assert [(split, seed, index) for split, seed, index, _ in made] == [("valid", 43, i) for i in range(5)]
+    assert validation_mixtures(SMALL)[0] is mixtures[0]
+    assert len(made) == 5
+
+
+def test_quick_validation_agrees_with_the_evaluation():
+    extractor = Known(follows_enrolment).train()
+    mixtures = [FakeMixer(SMALL, "test").mixture(42, i, c, wrong_enroll=True) for i, c in enumerate(SMALL_TEST) if not c.absent_prob]
+    quick = quick_validate(extractor, mixtures, "cpu")
+    rows = run(extractor, lists=("test",))
+    assert extractor.training
+    assert quick["si_sdri_db"] == pytest.approx(mean(rows, "si_sdri_db"), abs=1e-3)
+    assert quick["si_sdri_wrong_enroll_db"] == pytest.approx(mean(rows, "si_sdri_wrong_enroll_db"), abs=1e-3)
+    alone = [replace(m, wrong_enroll=None) for m in mixtures]
+    assert quick_validate(identity, alone, "cpu") == {"si_sdri_db": 0.0, "si_sdri_wrong_enroll_db": None}
+
+
+def test_batches_hold_equal_keys_and_lose_nothing():
+    batches = list(batched([1, 2, 3, 5, 7, 9, 4, 11], lambda n: n % 2, size=3))
+    assert sorted(n for batch in batches for n in batch) == [1, 2, 3, 4, 5, 7, 9, 11]
+    assert all(len({n % 2 for n in batch}) == 1 and len(batch) <= 3 for batch in batches)

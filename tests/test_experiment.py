@@ -1,0 +1,179 @@
+"""Summaries, comparisons and bins on rows whose answer is known."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from hifitse import experiment
+from hifitse.experiment import (
+    DIRECTIONS,
+    METRICS,
+    PUBLISHED,
+    ExperimentError,
+    by_bin,
+    compare,
+    declared_diff,
+    run_arm,
+    summarise,
+    verdict,
+)
+from hifitse.metrics import Interval
+from hifitse.params import Params
+
+
+def make_rows(gain: float = 0.0, noise: float = 0.3, seed: int = 0, mixtures: int = 100, **extra) -> list[dict]:
+    """A test list whose difficulty is the same for all arms, every fifth mixture without the target."""
+    difficulty = np.random.default_rng(99).normal(4, 4, mixtures)
+    own = np.random.default_rng(seed).normal(gain, noise, mixtures)
+    rows = []
+    for index in range(mixtures):
+        present = index % 5 != 0
+        value = float(difficulty[index] + own[index])
+        rows.append(
+            {
+                "list": "test", "index": index, "id": f"test-{index}", "present": present, "n_interferers": 1 + index % 3,
+                "sir_db": -5 + 10 * index / mixtures, "snr_db": None,
+                "si_sdr_mix_db": float(difficulty[index]) if present else None,
+                "si_sdr_db": value if present else None, "si_sdri_db": value if present else None,
+                "si_sdri_wrong_enroll_db": value - 5 if present else None, "si_sdri_zero_enroll_db": 0.0 if present else None,
+                "confused": bool(own[index] < gain) if present else None, "pesq": None, "stoi": 0.5 if present else None,
+                "absent_level_db": None if present else -60 + value, "absent_suppression_db": None if present else value,
+                **extra,
+            }  # fmt: skip
+        )
+    return rows
+
+
+def test_summary_has_every_metric_of_its_own_mixtures():
+    rows = make_rows()
+    summary = summarise(rows)
+    assert tuple(summary) == METRICS
+    assert summary["si_sdri_db"]["n"] == 80 and summary["absent_level_db"]["n"] == 20
+    assert summary["si_sdri_db"]["mean"] == pytest.approx(np.mean([row["si_sdri_db"] for row in rows if row["present"]]))
+    assert summary["si_sdri_db"]["low"] < summary["si_sdri_db"]["mean"] < summary["si_sdri_db"]["high"]
+    assert summary["confusion_rate"]["mean"] == pytest.approx(np.mean([row["confused"] for row in rows if row["present"]]))
+    assert summary["pesq"] == {"mean": None, "low": None, "high": None, "n": 0}  # nothing measured is said, not left out
+    json.dumps(summary, allow_nan=False)
+
+
+def test_summary_is_of_one_list():
+    rows = make_rows() + [row | {"list": "long", "si_sdri_db": 50.0} for row in make_rows(mixtures=10)]
+    assert summarise(rows)["si_sdri_db"] == summarise(make_rows())["si_sdri_db"]
+    assert summarise(rows, "long")["si_sdri_db"]["mean"] == pytest.approx(50)
+
+
+def test_a_small_gain_is_found_when_paired_though_mixtures_differ_much():
+    baseline, better = make_rows(seed=1), make_rows(gain=0.3, seed=2)
+    found = compare("better", better, baseline, "si_sdri_db", (0.2, 0.5))
+    assert found["verdict"] == "helped" and found["difference"] == pytest.approx(0.3, abs=0.12)
+    assert found["n"] == 80 and found["expected"] == [0.2, 0.5] and found["baseline"] == "baseline" and found["arm"] == "better"
+    assert summarise(better)["si_sdri_db"]["low"] < summarise(baseline)["si_sdri_db"]["high"]  # unpaired it would not show
+    assert compare("worse", baseline, better, "si_sdri_db")["verdict"] == "hurt"
+    assert compare("same", make_rows(seed=1), baseline, "si_sdri_db")["verdict"] == "neutral"
+    json.dumps(found, allow_nan=False)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_verdict_follows_the_direction_of_the_metric(metric):
+    more, less, unclear = Interval(1.0, 0.5, 1.5, 9), Interval(-1.0, -1.5, -0.5, 9), Interval(1.0, -0.5, 2.5, 9)
+    expected = {1: ("helped", "hurt"), -1: ("hurt", "helped"), 0: ("neutral", "neutral")}[DIRECTIONS[metric]]
+    assert (verdict(more, metric), verdict(less, metric)) == expected
+    assert verdict(unclear, metric) == "neutral"
+    assert verdict(Interval(5.0, math.nan, math.nan, 1), metric) == "neutral"
+
+
+def test_less_is_better_where_the_target_is_absent_or_confused():
+    assert {metric for metric, sign in DIRECTIONS.items() if sign < 0} == {
+        "absent_level_db", "confusion_rate", "si_sdri_wrong_enroll_db",
+    }  # fmt: skip
+    louder, quieter = make_rows(gain=2), make_rows(gain=0)
+    assert compare("louder", louder, quieter, "absent_level_db")["verdict"] == "hurt"
+    assert compare("louder", louder, quieter, "absent_suppression_db")["verdict"] == "helped"
+
+
+def test_a_metric_that_nobody_measured_is_neutral():
+    found = compare("arm", make_rows(), make_rows(), "pesq")
+    assert (found["difference"], found["low"], found["n"], found["verdict"]) == (None, None, 0, "neutral")
+
+
+def test_one_lucky_seed_among_three_is_not_a_gain():
+    baseline = [row | {"seed": seed} for seed in range(3) for row in make_rows(seed=seed)]
+    lucky = [row | {"seed": seed} for seed, gain in enumerate((1.5, 0.0, 0.0)) for row in make_rows(gain=gain, seed=10 + seed)]
+    assert compare("lucky", [row for row in lucky if row["seed"] == 0], baseline)["verdict"] == "helped"
+    found = compare("lucky", lucky, baseline)
+    assert found["verdict"] == "neutral" and found["difference"] == pytest.approx(0.5, abs=0.15) and found["n"] == 80
+
+
+def test_arms_on_different_mixtures_are_not_compared():
+    with pytest.raises(ExperimentError, match="100 and 50 test mixtures"):
+        compare("arm", make_rows(), make_rows(mixtures=50))
+    moved = [row | {"si_sdr_mix_db": row["si_sdr_mix_db"] and row["si_sdr_mix_db"] + 1} for row in make_rows()]
+    with pytest.raises(ExperimentError, match="evaluate with the baseline's parameters"):
+        compare("arm", moved, make_rows())
+    with pytest.raises(ExperimentError, match="metric is 'sdr', allowed are si_sdr_db"):
+        compare("arm", make_rows(), make_rows(), "sdr")
+
+
+def test_bins_hold_every_mixture_once():
+    rows = make_rows()
+    bins = by_bin(rows, "sir_db", (-2.5, 0, 2.5))
+    assert [label for label, _ in bins] == ["below -2.5", "-2.5 to 0", "0 to 2.5", "from 2.5"]
+    assert sum(interval.n for _, interval in bins) == 80
+    below = [row["si_sdri_db"] for row in rows if row["present"] and row["sir_db"] < -2.5]
+    assert bins[0][1].mean == pytest.approx(np.mean(below))
+    assert [label for label, _ in by_bin(rows, "n_interferers")] == ["1", "2", "3"]
+    assert [label for label, _ in by_bin(rows, "sir_db", (-5, 0, 5))] == ["-5 to 0", "0 to 5"]  # empty ones are left out
+    assert by_bin(rows, "snr_db", (0,)) == []
+
+
+@pytest.mark.parametrize("key, edges, words", [("sir", None, "key is 'sir'"), ("sir_db", (1, 0), "edges are"), ("sir_db", (), "edges are")])
+def test_bins_that_make_no_sense_are_refused(key, edges, words):
+    with pytest.raises(ExperimentError, match=words):
+        by_bin(make_rows(), key, edges)
+
+
+def test_declared_difference_is_what_changed():
+    baseline = Params()
+    assert declared_diff(baseline, baseline) == {}
+    changed = baseline.model_copy(update={"blocks": 8, "snr_min_db": [0.0, -5.0]})
+    assert declared_diff(changed, baseline) == {"blocks": (6, 8), "snr_min_db": ([-5.0], [0.0, -5.0])}
+
+
+def test_published_numbers_are_of_known_metrics():
+    assert set(PUBLISHED) <= set(METRICS)
+
+
+class FakeRun:
+    def __init__(self, params: Params) -> None:
+        self.params, self.folder = params, f"runs/{params.run_id}"
+
+    def extractor(self):
+        return self
+
+    def to(self, device):
+        return self
+
+
+def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
+    trained, evaluated = [], []
+
+    def train(params, progress):
+        trained.append(params.seed)
+        return FakeRun(params)
+
+    def evaluate(extractor, params, folder, progress):
+        evaluated.append((params.snr_min_db, folder))
+        return [{"list": "test", "index": 0, "si_sdri_db": float(extractor.params.seed)}]
+
+    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    baseline = Params(device="cpu")
+    variant = baseline.model_copy(update={"snr_min_db": [5.0]})
+    arm = run_arm("variant", variant, evaluation=baseline, seeds=(3, 4), progress=False)
+    assert trained == [3, 4] and [row["seed"] for row in arm.rows] == [3, 4]
+    assert arm.params.seed == 3 and arm.run.params.seed == 3 and arm.name == "variant"
+    assert [snr for snr, _ in evaluated] == [[-5.0], [-5.0]]  # the baseline's mixtures
+    assert len({folder for _, folder in evaluated}) == 2
+    assert run_arm("one", baseline).rows[0]["seed"] == baseline.seed
