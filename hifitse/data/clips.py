@@ -93,9 +93,9 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
     clips = []
     for path in audio_files(root):
         name = path.relative_to(root)
-        if samples := probe(path, name.as_posix(), skipped, least=1 if kind == "room" else MIN_SAMPLES):
+        if info := probe(path, name.as_posix(), skipped, least=1 if kind == "room" else MIN_SAMPLES):
             group = group_of(path.stem, kind)
-            clips.append(Clip(name.as_posix(), samples, (name.parent / group).as_posix() if group else name.parent.as_posix()))
+            clips.append(Clip(name.as_posix(), info.samples, (name.parent / group).as_posix() if group else name.parent.as_posix()))
     if not clips:
         raise CorpusError(f"{kind} folder {root} has no usable audio file ({len(skipped)} were skipped), allowed is a folder of recordings")
     if len({clip.group for clip in clips}) < 3:

@@ -30,13 +30,14 @@ class CorpusError(HifitseError):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording of one speaker; ``path`` is relative to the corpus root, ``samples`` counts at 48 kHz."""
+    """One recording of one speaker; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``sample_rate`` is the file's own."""
 
     speaker: str
     utterance: str
     path: str
     samples: int
     group: str
+    sample_rate: int = SAMPLE_RATE
 
 
 @dataclass(frozen=True)
@@ -170,17 +171,17 @@ def audio_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def probe(path: Path, name: str, skipped: list[str], least: int = MIN_SAMPLES) -> int:
-    """Samples of a file at 48 kHz; 0 with a reason in ``skipped`` where it is broken or has fewer than ``least``."""
+def probe(path: Path, name: str, skipped: list[str], least: int = MIN_SAMPLES) -> audio.AudioInfo | None:
+    """A file's header; ``None`` with a reason in ``skipped`` where it is broken or has fewer than ``least`` samples at 48 kHz."""
     try:
-        samples = audio.info(path).samples
+        info = audio.info(path)
     except HifitseError as error:
         skipped.append(f"{name}: {error}")
-        return 0
-    if samples < least:
-        skipped.append(f"{name}: {samples} samples at 48 kHz, needed are {least}")
-        return 0
-    return samples
+        return None
+    if info.samples < least:
+        skipped.append(f"{name}: {info.samples} samples at 48 kHz, needed are {least}")
+        return None
+    return info
 
 
 def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
@@ -188,9 +189,9 @@ def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for path in audio_files(folder):
             name = path.relative_to(root).as_posix()
-            if samples := probe(path, name, skipped):
+            if info := probe(path, name, skipped):
                 utterance = path.relative_to(folder).with_suffix("").as_posix()
-                yield Utterance(folder.name, utterance, name, samples, folder.name)
+                yield Utterance(folder.name, utterance, name, info.samples, folder.name, info.sample_rate)
 
 
 def _from_manifest(manifest: Path, root: Path, skipped: list[str]) -> Iterator[Utterance]:
@@ -243,4 +244,4 @@ def _parse(line: bytes, root: Path) -> Utterance:
     samples = entry["samples"] * SAMPLE_RATE // entry["sample_rate"]
     if samples < MIN_SAMPLES:
         raise ValueError(f"{samples} samples at 48 kHz, needed are {MIN_SAMPLES}")
-    return Utterance(entry["speaker"], entry["utterance"], os.path.relpath(path, root), samples, group)
+    return Utterance(entry["speaker"], entry["utterance"], os.path.relpath(path, root), samples, group, entry["sample_rate"])

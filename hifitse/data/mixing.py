@@ -19,7 +19,7 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import synthetic
 from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
 from hifitse.data.corpus import Corpus, Utterance, load_corpus
-from hifitse.data.surroundings import Surroundings
+from hifitse.data.surroundings import Surroundings, power
 from hifitse.data.talker import Stretch, Talkers
 from hifitse.params import Params
 
@@ -87,7 +87,7 @@ class Cast:
 
 
 class Mixer:
-    """Mixtures of one split. Keeps lists of files, and at most 64 MB each of decoded utterances and responses a process.
+    """Mixtures of one split. Keeps lists of files, and at most 64 MB each of utterances' masks and room responses a process.
 
     Args:
         params: sources, levels and shares; the curriculum comes with the conditions.
@@ -172,8 +172,8 @@ class Mixer:
         for number, said in enumerate(cast.said[1:], start=1):
             speech[number] = said.audio
         room, responses = self.surroundings.room(rng, len(speech))
-        for number, response in enumerate(responses):
-            speech[number] = self.surroundings.reverberate(speech[number], response)
+        if responses:
+            speech = self.surroundings.reverberate(speech, responses)
         if stop - start < samples:
             speech[0] *= _gate(samples, start, stop)
         return speech, {"room": room, "room_responses": [response.path for response in responses]}
@@ -186,15 +186,15 @@ class Mixer:
         sir = np.sort(rng.uniform(params.sir_min_db, params.sir_max_db, size=8)[: len(speech) - 1])
         snr = rng.uniform(conditions.snr_min_db, conditions.snr_max_db)
         level = rng.uniform(params.level_min_db, params.level_max_db)
-        power = _power(speech[0, there])
+        reference = power(speech[0, there])
         for part, ratio in zip(speech[1:], sir, strict=True):
-            part *= np.float32(np.sqrt(power / _power(part)) * 10 ** (-ratio / 20))
+            part *= np.float32(np.sqrt(reference / power(part)) * 10 ** (-ratio / 20))
         if has_noise := bool(noise.any()):
-            noise *= np.float32(np.sqrt(power / _power(noise)) * 10 ** (-snr / 20))
+            noise *= np.float32(np.sqrt(reference / power(noise)) * 10 ** (-snr / 20))
         mix = speech.sum(0) + noise
-        gain = 10 ** (level / 20) / np.sqrt(_power(mix))
+        gain = 10 ** (level / 20) / np.sqrt(power(mix))
         # With and without the target, and each part by itself: none may clip.
-        peak = max(float(np.abs(part).max()) for part in (mix, mix - speech[0], noise, *speech))
+        peak = max(max(float(part.max()), -float(part.min())) for part in (mix, mix - speech[0], noise, *speech))
         clip_gain = min(1.0, PEAK / (peak * gain))
         speech *= np.float32(gain * clip_gain)
         noise *= np.float32(gain * clip_gain)
@@ -231,11 +231,11 @@ class Mixer:
     def _disturb(self, rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
         """A noisy enrolment: a room of its own as often as mixtures have one, and noise."""
         room, responses = self.surroundings.room(rng, 1)
-        for response in responses:
-            clean = self.surroundings.reverberate(clean, response)
+        if responses:
+            clean = self.surroundings.reverberate(clean[None], responses)[0]
         noise, origin = self.surroundings.noise(rng, len(clean))
         snr = rng.uniform(*ENROLL_SNR_DB)
-        gain = np.sqrt(_power(clean) / _power(noise)) * 10 ** (-snr / 20)
+        gain = np.sqrt(power(clean) / power(noise)) * 10 ** (-snr / 20)
         return clean + noise * np.float32(gain), {"snr_db": round(float(snr), 4), "noise": origin["noise"], "room": room}
 
     def _metadata(self, seed: int, index: int, conditions: Conditions, cast: Cast) -> dict[str, Any]:
@@ -261,11 +261,6 @@ def _speech(params: Params) -> Corpus:
 
 def _shuffled(rng: np.random.Generator, utterances: tuple[Utterance, ...]) -> list[Utterance]:
     return [utterances[i] for i in rng.permutation(len(utterances))]
-
-
-def _power(signal: np.ndarray) -> float:
-    """Mean square; never 0, so that it can be divided by."""
-    return max(float(np.mean(np.square(signal, dtype=np.float64))), 1e-20)
 
 
 def _gate(samples: int, start: int, stop: int) -> np.ndarray:

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.signal import oaconvolve
+from scipy.fft import irfft, next_fast_len, rfft
 
 from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data import rooms, synthetic
 from hifitse.data.clips import Clip, Clips, load_clips
 from hifitse.data.corpus import CorpusError
-from hifitse.data.talker import Recent
+from hifitse.data.recent import Recent
 from hifitse.params import Params
 
 FADE_S = 0.01
@@ -21,7 +22,7 @@ SILENT_POWER = 1e-12
 
 
 class Surroundings:
-    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of aligned responses a process."""
+    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of responses a process."""
 
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
         shares = (params.valid_share, params.test_share, params.corpus_seed)
@@ -43,17 +44,21 @@ class Surroundings:
         order = rng.permutation(len(positions))
         return name, [positions[order[number % len(order)]] for number in range(talkers)]
 
-    def reverberate(self, dry: np.ndarray, clip: Clip) -> np.ndarray:
-        """Convolve with an aligned response, (T,) -> (T,); what rings on beyond the end is cut."""
+    def reverberate(self, dry: np.ndarray, responses: list[Clip]) -> np.ndarray:
+        """Each row convolved with its aligned response, (S, T) -> (S, T); what rings on beyond the end is cut."""
+        samples = dry.shape[-1]
+        longest = max(response.samples for response in responses)
+        size = next_fast_len(samples + min(longest, samples), real=True)
+        spectra = np.stack([self._spectrum(response, samples, size) for response in responses])
+        return irfft(rfft(dry, size) * spectra, size)[:, :samples].astype(np.float32, copy=False)
 
-        from hifitse.data import rooms
-
+    def _spectrum(self, clip: Clip, samples: int, size: int) -> np.ndarray:
+        """Fourier transform of an aligned response's first ``samples`` samples."""
         def make() -> tuple[np.ndarray, int]:
-            response = rooms.align(self.rooms.read(clip)).astype(np.float32)
-            return response, response.nbytes
+            spectrum = rfft(rooms.align(self.rooms.read(clip))[:samples].astype(np.float32, copy=False), size)
+            return spectrum, spectrum.nbytes
 
-        response = self._recent.get(clip.path, make)[: len(dry)]
-        return oaconvolve(dry, response)[: len(dry)].astype(np.float32)
+        return self._recent.get((clip.path, samples, size), make)
 
     def noise(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray, dict[str, Any]]:
         """A piece of a noise recording, (T,), looped where the recording is shorter; its file and start."""
@@ -66,7 +71,7 @@ class Surroundings:
             except HifitseError as error:
                 reason = str(error)
                 continue
-            if len(noise) and np.mean(np.square(noise)) > SILENT_POWER:
+            if len(noise) and power(noise) > SILENT_POWER:
                 noise = loop(noise, samples) if len(noise) < samples else noise
                 return noise, {"noise": clip.path, "noise_start_s": start / SAMPLE_RATE}
         raise CorpusError(f"noise folder {self.noises.root} gave no sound in {NOISE_TRIES} draws: {reason}")
@@ -75,17 +80,19 @@ class Surroundings:
 def _noise_folder(params: Params) -> Path | str:
     if params.noise != "synthetic":
         return params.noise
-    from hifitse.data import noises  # slow to import, as are the rooms
-
-    return noises.make_noise(params.corpus_seed)
+    return synthetic.make_noise(params.corpus_seed)
 
 
 def _room_folder(params: Params) -> Path | str:
     if params.rooms != "synthetic":
         return params.rooms
-    from hifitse.data import rooms
-
     return rooms.make_bank(params.synthetic_rooms, params.corpus_seed)
+
+
+def power(signal: np.ndarray) -> float:
+    """Mean square of (T,); never 0, so that it can be divided by."""
+    # einsum runs on one thread, so that the sum has one order in every process.
+    return max(float(np.einsum("t,t->", signal, signal)) / max(1, len(signal)), 1e-20)
 
 
 def loop(signal: np.ndarray, samples: int) -> np.ndarray:

@@ -1,15 +1,14 @@
 """One speaker's stretch of speech: cropped where there is speech, joined from utterances where one is too short."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any
 
 import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Corpus, CorpusError, Utterance
+from hifitse.data.recent import Recent
 
 FRAME = SAMPLE_RATE // 50
 """Samples of the 20 ms frames in which activity is counted."""
@@ -30,25 +29,19 @@ GAP_S = (0.1, 0.3)
 """s: silence between joined utterances."""
 
 
-class Recent:
-    """What was computed last, up to a number of bytes; each process has its own."""
+@dataclass(frozen=True)
+class Survey:
+    """Where an utterance has speech: its level and its mask, not its audio.
 
-    def __init__(self, limit: int = 64 * 2**20) -> None:
-        self.limit = limit
-        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
-        self._bytes = 0
+    Attributes:
+        active: (L,) bool, by 20 ms frame; the last frame may be a part of one.
+        gain: factor that brings its loud frames to RMS 1.
+        start: sample of the file at which the first frame begins.
+    """
 
-    def get(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
-        """The value kept under ``key``, or that of ``make()``, which returns it with its size in bytes."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key][0]
-        value, size = make()
-        self._kept[key] = (value, size)
-        self._bytes += size
-        while self._bytes > self.limit:
-            self._bytes -= self._kept.popitem(last=False)[1][1]
-        return value
+    active: np.ndarray
+    gain: float
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,11 +63,16 @@ class Stretch:
 
 @dataclass
 class Talkers:
-    """Draws stretches of speech from a corpus; ``unusable`` has the reason by path of each file found silent or broken on the way."""
+    """Draws stretches of speech from a corpus.
+
+    An utterance is decoded whole once, to see where it has speech; that is remembered (64 MB at most), its audio is not, and what is
+    read from then on is the crop. ``unusable`` has the reason by path of each file found silent or broken on the way.
+    """
 
     corpus: Corpus
-    recent: Recent = field(default_factory=Recent)
+    surveys: Recent = field(default_factory=Recent)
     unusable: dict[str, str] = field(default_factory=dict)
+    _whole: dict[str, np.ndarray] = field(default_factory=dict)
 
     def draw(
         self, rng: np.random.Generator, first: Sequence[Utterance], reserve: Sequence[Utterance], samples: int, speed: float
@@ -94,61 +92,84 @@ class Talkers:
             CorpusError: every utterance is silent or broken.
         """
         frames = ceil(ceil(samples * speed) / FRAME)
-        pieces: list[tuple[np.ndarray, np.ndarray]] = []
-        names: list[str] = []
-        queue, usable, have = list(first), [], 0
-        while have < frames:
+        line = self._line(rng, first, reserve, frames)
+        mask = np.zeros(max(at + len(survey.active) for at, _, survey in line), bool)
+        for at, _, survey in line:
+            mask[at : at + len(survey.active)] = survey.active
+        start, activity = _place(rng, mask, frames)
+        whole, self._whole = self._whole, {}
+        crop = np.zeros(frames * FRAME, np.float32)
+        names = []
+        for at, utterance, survey in line:
+            low, high = max(at, start), min(at + len(survey.active), start + frames)
+            if low >= high:
+                continue
+            begin, length = survey.start + (low - at) * FRAME, (high - low) * FRAME
+            known = whole.get(utterance.path)
+            read = self.corpus.read(utterance, begin, length) if known is None else known[begin : begin + length]
+            put = (low - start) * FRAME
+            crop[put : put + len(read)] = read * np.float32(survey.gain)
+            names.append(utterance.utterance)
+        stretch = audio.crop_or_pad(audio.change_speed(crop, speed), samples)
+        return Stretch(stretch, tuple(names), start * FRAME / SAMPLE_RATE, activity)
+
+    def _line(
+        self, rng: np.random.Generator, first: Sequence[Utterance], reserve: Sequence[Utterance], frames: int
+    ) -> list[tuple[int, Utterance, Survey]]:
+        """Utterances one after the other, with the frame at which each begins, of ``frames`` frames together at least."""
+        line: list[tuple[int, Utterance, Survey]] = []
+        queue, end = list(first), 0
+        while end < frames:
             if not queue:
-                queue, reserve = (list(usable), reserve) if usable else (list(reserve), ())
+                queue, reserve = ([utterance for _, utterance, _ in line], reserve) if line else (list(reserve), ())
             if not queue:
                 speaker = next((utterance.speaker for utterance in first), "?")
                 raise CorpusError(f"speaker {speaker} has only silent or broken utterances, needed is one with speech")
             utterance = queue.pop(0)
-            piece = self._piece(rng, utterance, frames)
-            if piece is None:
+            survey = self._survey(rng, utterance, frames)
+            if survey is None:
                 continue
-            if pieces:
-                gap = round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME)
-                pieces.append((np.zeros(gap * FRAME, np.float32), np.zeros(gap, bool)))
-                have += gap
-            pieces.append(piece)
-            usable.append(utterance)
-            names.append(utterance.utterance)
-            have += len(piece[1])
-        line, active = (np.concatenate(parts) for parts in zip(*pieces, strict=True)) if len(pieces) > 1 else pieces[0]
-        start, activity = _place(rng, active, frames)
-        crop = line[start * FRAME : (start + frames) * FRAME]
-        stretch = audio.crop_or_pad(audio.change_speed(crop, speed), samples)
-        return Stretch(stretch, tuple(names), start * FRAME / SAMPLE_RATE, activity)
+            at = end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0
+            line.append((at, utterance, survey))
+            end = at + len(survey.active)
+        return line
 
-    def _piece(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """An utterance, or a part of a long one, with its active frames; ``None`` where there is no speech."""
+    def _survey(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> Survey | None:
+        """Where an utterance, or a random part of a long one, has speech; ``None`` where it has none."""
         if utterance.path in self.unusable:
             return None
         longest = max(round(WHOLE_S * SAMPLE_RATE), 2 * frames * FRAME)
         try:
             if utterance.samples > longest:
                 start = int(rng.integers(utterance.samples - longest + 1))
-                return self._level(utterance, start, longest)[0]
-            piece = self.recent.get(utterance.path, lambda: self._level(utterance, 0, None))
+                return survey(self.corpus.read(utterance, start, longest), start)
+            found = self.surveys.get(utterance.path, lambda: self._first_look(utterance))
         except HifitseError as error:
             self.unusable[utterance.path] = str(error)
             return None
-        if piece is None:
+        if found is None:
             self.unusable[utterance.path] = f"file {utterance.path} is silent, needed is speech above -80 dBFS"
-        return piece
+        return found
 
-    def _level(self, utterance: Utterance, start: int, samples: int | None) -> tuple[tuple[np.ndarray, np.ndarray] | None, int]:
-        """Audio in whole frames with its loud frames at RMS 1, the mask of its active frames, and the bytes of both."""
-        speech = self.corpus.read(utterance, start, samples)
-        speech = audio.crop_or_pad(speech, ceil(len(speech) / FRAME) * FRAME)
-        framed = speech.reshape(-1, FRAME)  # (T,) -> (L, FRAME)
-        power = np.einsum("lt,lt->l", framed, framed) / FRAME
-        loud = float(np.percentile(power, 95)) if len(power) else 0.0
-        if loud < SILENT_RMS**2:
-            return None, 0
-        speech /= np.sqrt(np.float32(loud))
-        return (speech, power > loud * 10 ** (ACTIVE_DB / 10)), speech.nbytes
+    def _first_look(self, utterance: Utterance) -> tuple[Survey | None, int]:
+        """The survey of a whole utterance, and the bytes that it takes with the objects around the mask."""
+        speech = self.corpus.read(utterance)
+        # Of a resampled file a part read alone may differ in the last bit: then it is always read alone, seen before or not.
+        if utterance.sample_rate == SAMPLE_RATE:
+            self._whole[utterance.path] = speech
+        found = survey(speech)
+        return found, 400 + (len(found.active) if found else 0)
+
+
+def survey(speech: np.ndarray, start: int = 0) -> Survey | None:
+    """Find the active frames of a signal (T,); ``None`` where it is silent."""
+    speech = audio.crop_or_pad(speech, ceil(len(speech) / FRAME) * FRAME)
+    framed = speech.reshape(-1, FRAME)  # (T,) -> (L, FRAME)
+    power = np.einsum("lt,lt->l", framed, framed) / FRAME
+    loud = float(np.percentile(power, 95)) if len(power) else 0.0
+    if loud < SILENT_RMS**2:
+        return None
+    return Survey(power > loud * 10 ** (ACTIVE_DB / 10), loud**-0.5, start)
 
 
 def _place(rng: np.random.Generator, active: np.ndarray, frames: int) -> tuple[int, float]:
