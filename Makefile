@@ -1,0 +1,43 @@
+# Two commands: `make demo` (about 12 minutes on 2 cores after set-up) and `make test`.
+# The first call makes .venv with the exact versions of constraints.txt; later calls use it as it is.
+# Another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.stamp
+BIN := $(VENV)/bin
+NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/[0-9]*.ipynb)))
+
+.PHONY: demo test lint reports clean
+.DELETE_ON_ERROR:
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) was not found; allowed is any Python from 3.11, as in: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: $(PYTHON) is Python %d.%d; allowed is any from 3.11, as in: make PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@# The two variables pin the tools that pesq is compiled with too: old pips read the first, new ones the second.
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+		$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/hifitse run 00_baseline --preset demo
+	@echo "The report: reports/demo/00_baseline/report.html (open it in a browser; metrics.json and report.ipynb lie beside it)"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+# Every notebook with the demo preset, on the synthetic corpus and, where HIFITSE_DATA is set, on its recordings.
+reports: $(STAMP)
+	set -e; for name in $(NOTEBOOKS); do \
+		$(BIN)/hifitse run $$name --preset demo; \
+		if [ -n "$$HIFITSE_DATA" ]; then $(BIN)/hifitse run $$name --preset demo --overlay real; fi; \
+	done
+
+# The environment, caches of tools, and build leftovers; runs/ (trained weights) and reports/ stay.
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find hifitse tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

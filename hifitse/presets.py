@@ -1,0 +1,52 @@
+"""Preset files: a flat YAML mapping of parameter names to values in ``params/``, and the error of a wrong one."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hifitse import HifitseError
+
+PRESET_DIR = Path(__file__).resolve().parent.parent / "params"
+"""Folder of the preset files: ``params/`` beside the package in a checkout."""
+
+
+class ParameterError(HifitseError, ValueError):
+    """A parameter is unknown, of the wrong type or out of its range."""
+
+
+def short(value: Any) -> str:
+    """``repr`` on one line, cut to a length that leaves the sentence readable."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; plain YAML keeps the last one without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, _ in reversed(node.value):
+            if keys.count(key.value) > 1:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands there twice", problem_mark=key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
+    """The flat mapping in ``params/<name>.yaml``; ``parameter`` is what an error about the name calls it."""
+    known = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
+    if not isinstance(name, str) or name not in known:
+        raise ParameterError(f"parameter {parameter!r} is {short(name)}, allowed are the files in {PRESET_DIR.name}/: {', '.join(known)}")
+    file = f"{name}.yaml"
+    try:
+        loaded = yaml.load((PRESET_DIR / file).read_text(encoding="utf-8"), Loader=_Loader)
+    except UnicodeDecodeError:
+        raise ParameterError(f"{file} is not UTF-8 text, allowed is a flat mapping of parameter names to values") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1} of {file}" if mark else file
+        reason = getattr(error, "problem", None) or "a character that YAML forbids"
+        raise ParameterError(f"{place} is not readable YAML: {reason}; allowed is a flat mapping of parameter names to values") from None
+    if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
+        raise ParameterError(f"{file} holds {short(loaded)}, allowed is a flat mapping of parameter names to values")
+    return loaded

@@ -1,0 +1,25 @@
+"""What all tests share: no windows, the same examples in each run, and the recordings where they are present."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# The same examples in every run, and no limit of time for one: a busy machine must not fail a test.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session")
+def hifitse_data() -> Path:
+    """Folder of the real recordings; the test is skipped, with the reason, where there are none."""
+    named = os.environ.get("HIFITSE_DATA")
+    if not named:
+        pytest.skip("HIFITSE_DATA is not set: no real recordings")
+    folder = Path(named).expanduser()
+    if not (folder / "speech").is_dir():
+        pytest.skip(f"HIFITSE_DATA names {named}, which has no folder 'speech'")
+    return folder

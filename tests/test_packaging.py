@@ -1,0 +1,288 @@
+"""The tree itself: dependencies that agree, make targets, direction of imports, sizes, nothing of one machine."""
+
+import ast
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "hifitse"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
+DEV = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
+PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+PINNED = {canonicalize_name(name): pin for name, _, pin in (line.partition("==") for line in PINS)}
+
+
+# ---- dependencies
+
+
+def test_constraints_are_exact_versions_each_once() -> None:
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line) for line in PINS)
+    assert len(PINNED) == len(PINS)
+
+
+@pytest.mark.parametrize("requirement", RUNTIME + DEV, ids=lambda requirement: requirement.name)
+def test_dependency_has_a_range_and_a_pin_inside_it(requirement: Requirement) -> None:
+    assert any(rule.operator == ">=" for rule in requirement.specifier)
+    pin = PINNED[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(pin)
+
+
+def test_torch_and_torchaudio_match() -> None:
+    assert PINNED["torch"] == PINNED["torchaudio"] == "2.11.0"
+
+
+def test_what_the_dependencies_need_is_pinned_too() -> None:
+    """Follows the requirements of the installed packages to the end; one without a pin could differ from day to day."""
+    todo = [canonicalize_name(requirement.name) for requirement in RUNTIME + DEV]
+    seen: set[str] = set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            needed = [Requirement(text) for text in requires(name) or []]
+        except PackageNotFoundError:
+            continue  # for another platform
+        todo += [canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    assert "numpy" in seen and "jinja2" in seen
+    # The installers themselves are not pinned: an environment brings its own.
+    assert seen - set(PINNED) - {"pip", "setuptools", "wheel"} == set()
+
+
+@pytest.mark.parametrize("requirement", RUNTIME + DEV, ids=lambda requirement: requirement.name)
+def test_the_tests_run_on_the_pinned_versions(requirement: Requirement) -> None:
+    assert version(requirement.name) == PINNED[canonicalize_name(requirement.name)]
+
+
+def test_environment_yml_gives_the_same_environment() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    [pip] = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+    assert pip == ["-c constraints.txt", "-e .[dev]"]
+    # Whatever conda installed besides would escape the constraints.
+    assert {item.partition("=")[0] for item in conda} == {"python", "pip", "c-compiler"}
+    [python] = [item.partition("=")[2] for item in conda if item.startswith("python=")]
+    assert SpecifierSet(PROJECT["requires-python"]).contains(python)
+    assert environment["name"] == PROJECT["name"]
+
+
+def imported(source: str) -> set[str]:
+    """Full names of the modules that a source imports anywhere in it, those inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def notebook_source(path: Path) -> str:
+    """Code of a notebook without IPython's own lines."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return "\n".join(line for cell in cells for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
+
+
+def third_party(sources: list[str]) -> set[str]:
+    top = {name.partition(".")[0] for source in sources for name in imported(source)}
+    return top - set(sys.stdlib_module_names) - {"hifitse", "conftest"}
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    library = [path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))]
+    notebooks = [notebook_source(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    tests = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").glob("*.py"))]
+    homes = packages_distributions()
+    for sources, declared in ((library + notebooks, RUNTIME), (tests, RUNTIME + DEV)):
+        names = {canonicalize_name(requirement.name) for requirement in declared}
+        missing = {module for module in third_party(sources) if not names & {canonicalize_name(home) for home in homes.get(module, [])}}
+        assert missing == set()
+    assert {"torch", "yaml"} <= third_party(library)
+
+
+def test_the_command_exists() -> None:
+    module, _, function = PROJECT["scripts"]["hifitse"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+# ---- make and continuous integration
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with what `make` reads, and an environment that looks made."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    stamp = tmp_path / ".venv" / ".stamp"
+    stamp.parent.mkdir()
+    stamp.touch()
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(tmp_path / name, (1, 1))
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))} | variables
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "reports"])
+def test_a_second_call_does_not_install_again(tree: Path, target: str) -> None:
+    again = make(tree, "--dry-run", target)
+    assert again.returncode == 0 and "pip install" not in again.stdout
+    for name in ("pyproject.toml", "constraints.txt"):
+        os.utime(tree / name, (4e9, 4e9))
+        changed = make(tree, "--dry-run", target)
+        assert "pip install" in changed.stdout and "-c constraints.txt" in changed.stdout
+        os.utime(tree / name, (1, 1))
+
+
+def test_make_demo_runs_the_baseline_and_says_where_to_look(tree: Path) -> None:
+    said = make(tree, "--dry-run", "demo").stdout
+    assert "hifitse run 00_baseline --preset demo" in said and "reports/demo/00_baseline/report.html" in said
+
+
+def test_make_reports_runs_each_notebook_on_both_kinds_of_data(tree: Path) -> None:
+    (tree / "notebooks").mkdir()
+    (tree / ".venv/bin").mkdir()
+    for name in ("00_first.ipynb", "01_second.ipynb"):
+        (tree / "notebooks" / name).touch()
+    command = tree / ".venv/bin/hifitse"
+    command.write_text('#!/bin/sh\necho "called: $*"\n', encoding="utf-8")
+    command.chmod(0o755)
+    synthetic = ["called: run 00_first --preset demo", "called: run 01_second --preset demo"]
+    calls = [line for line in make(tree, "reports", HIFITSE_DATA="").stdout.splitlines() if line.startswith("called")]
+    assert calls == synthetic
+    calls = [line for line in make(tree, "reports", HIFITSE_DATA="data").stdout.splitlines() if line.startswith("called")]
+    assert len(calls) == 4 and set(synthetic) < set(calls) and sum("real" in call for call in calls) == 2
+    command.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    assert make(tree, "reports").returncode != 0
+
+
+def test_an_old_or_missing_python_is_said_in_a_sentence(tree: Path) -> None:
+    (tree / ".venv/.stamp").unlink()
+    old = tree / "python3.10"
+    pretend = "import sys; sys.version_info = (3, 10, 4); exec(sys.argv[1])"
+    old.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{pretend}' \"$2\"\n", encoding="utf-8")
+    old.chmod(0o755)
+    sentences = {str(old): "is Python 3.10; allowed is any from 3.11", "no-such-python": "was not found; allowed is any Python"}
+    for python, sentence in sentences.items():
+        said = make(tree, "lint", f"PYTHON={python}")
+        assert said.returncode != 0 and sentence in said.stderr
+        assert not (tree / ".venv/.stamp").exists()
+
+
+@pytest.mark.parametrize("recordings", [True, False])
+def test_ci_runs_lint_and_tests_with_the_recordings_beside_the_checkout(tmp_path: Path, recordings: bool) -> None:
+    (tmp_path / "checkout/.ci").mkdir(parents=True)
+    if recordings:
+        (tmp_path / "shared/data").mkdir(parents=True)
+    script = shutil.copy(ROOT / ".ci/run", tmp_path / "checkout/.ci/run")
+    fake = tmp_path / "make"
+    fake.write_text('#!/bin/sh\necho "$(pwd -P) | $* | ${HIFITSE_DATA-none}"\nexit 7\n', encoding="utf-8")
+    fake.chmod(0o755)
+    environment = {key: value for key, value in os.environ.items() if key != "HIFITSE_DATA"} | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run([script], cwd="/", env=environment, capture_output=True, text=True)
+    data = str(tmp_path.resolve() / "shared/data") if recordings else "none"
+    assert said.stdout.strip() == f"{tmp_path.resolve()}/checkout | lint test | {data}"
+    assert said.returncode == 7
+
+
+# ---- the code
+
+
+def modules() -> list[tuple[str, Path]]:
+    """(name in the map of ``hifitse/__init__.py``, file) of each module."""
+    files = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
+    return [(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path) for path in files]
+
+
+def order() -> list[str]:
+    """The package's parts in the order of the map, which is the direction of the data."""
+    text = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))) or ""
+    return [match[1] for match in re.finditer(r"^ {4}(\w+)(?:\.py|/) ", text, re.MULTILINE)]
+
+
+def test_the_map_lists_every_module_once() -> None:
+    listed = order()
+    assert sorted(listed) == sorted({name for name, _ in modules()}), "hifitse/__init__.py lists the modules; one is missing there or gone"
+
+
+def test_no_module_imports_from_one_further_down() -> None:
+    place = {name: index for index, name in enumerate(order())}
+    against = []
+    for name, path in modules():
+        parts = {module.split(".")[1] for module in imported(path.read_text(encoding="utf-8")) if module.startswith("hifitse.")}
+        against += [f"{path.relative_to(ROOT)} imports {part}" for part in parts if place.get(part, -1) > place.get(name, len(place))]
+    assert against == []
+
+
+def test_files_and_functions_stay_short() -> None:
+    long = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        long += [f"{path.name}: {len(source.splitlines())} lines"] if len(source.splitlines()) > 300 else []
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno + 1 > 60:
+                long.append(f"{path.name}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+    assert long == []
+
+
+# A folder of one machine, where a path begins; inside a longer path or the text of encoded audio it does not begin.
+MACHINE_PATH = re.compile(r"(?<![\w+/.$~=:)-])/(?:" + "|".join(["home", "root", "tmp", "work", "Users", "mnt", "scratch"]) + r")/\w")
+
+
+def test_the_pattern_of_machine_paths_finds_them() -> None:
+    for folder in ("home/ann/x", "tmp/x", "work/main"):
+        assert MACHINE_PATH.search(f"written to '/{folder}'") and MACHINE_PATH.search(f"/{folder}")
+        assert not MACHINE_PATH.search(f"notebooks/{folder}") and not MACHINE_PATH.search(f"a+b/{folder}")
+
+
+def test_no_file_names_a_path_of_one_machine() -> None:
+    listed = [p for name in ("hifitse", "notebooks", "params", "reports", "tests", ".ci") for p in sorted((ROOT / name).rglob("*"))]
+    listed += [p for p in sorted(ROOT.iterdir()) if p.name != ".git"]
+    found = []
+    for path in listed:
+        if path.is_file() and path.suffix in {".py", ".ipynb", ".html", ".json", ".yaml", ".yml", ".md", ".txt", ".toml", ""}:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            found += [f"{path.relative_to(ROOT)}: {text[hit.start() : hit.start() + 60]!r}" for hit in MACHINE_PATH.finditer(text)]
+    assert found == []
+
+
+# ---- what the README says
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_files_that_the_readme_links_exist() -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_make_targets_that_the_readme_names_exist() -> None:
+    targets = set(re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split())
+    named = set(re.findall(r"`make (\w+)`|^make (\w+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= {first or second for first, second in named} <= targets
+
+
+def test_the_readme_gives_a_licence_for_each_dependency() -> None:
+    named = {canonicalize_name(word) for word in re.findall(r"[\w-]+", README.partition("## Licences")[2])}
+    assert {canonicalize_name(requirement.name) for requirement in RUNTIME} <= named

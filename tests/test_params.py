@@ -1,0 +1,300 @@
+"""Parameters: presets, one-sentence errors, run names."""
+
+import math
+import subprocess
+import sys
+from typing import Literal, get_args, get_origin
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from hifitse import HifitseError, presets
+from hifitse.params import NOT_TRAINING, PRESET_DIR, ExtractorConfig, ParameterError, Params, load_yaml, resolve
+
+PRESETS = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
+FIELDS = Params.model_fields
+
+
+def refused(**values: object) -> str:
+    """The sentence with which ``resolve`` refuses ``values``; it is one line."""
+    with pytest.raises(ParameterError) as caught:
+        resolve(**values)
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
+
+
+# ---- presets
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_file_in_params_resolves(name: str) -> None:
+    written = load_yaml(name)
+    if "preset" in written:
+        assert written["preset"] == name
+        assert resolve(name).preset == name
+    else:
+        params = resolve("smoke", overlay=name)
+        assert params.preset == "smoke"
+        assert all(getattr(params, key) == value for key, value in written.items())
+
+
+def test_the_three_presets_and_the_overlay_exist() -> None:
+    assert {"smoke", "demo", "full", "real"} <= set(PRESETS)
+
+
+def test_full_is_the_plan() -> None:
+    full = resolve()
+    assert full == resolve("full") == Params()
+    assert (full.steps, full.batch_size * full.accumulation, full.n_fft, full.features, full.blocks) == (1_500_000, 64, 2048, 128, 6)
+    assert full.bands_fine + full.bands_medium + full.bands_coarse == 53
+    assert math.isclose(full.phase_starts[1] * full.steps, 200_000)
+
+
+def test_values_beat_overlay_beats_preset() -> None:
+    assert resolve("smoke").corpus == "synthetic"
+    assert resolve("smoke", overlay="real").corpus == "$HIFITSE_DATA/speech"
+    assert resolve("smoke", overlay="real", corpus="voices").corpus == "voices"
+    assert resolve(preset="smoke", steps=7).steps == 7
+
+
+@pytest.mark.parametrize("preset", ["smok", "", "../params/smoke", 5, ["smoke"]])
+def test_unknown_preset_names_the_files(preset: object) -> None:
+    message = refused(preset=preset)
+    assert "'preset'" in message and repr(preset) in message
+    assert all(name in message for name in PRESETS)
+
+
+def test_unknown_overlay_is_called_an_overlay() -> None:
+    assert "'overlay' is 'reel'" in refused(preset="smoke", overlay="reel")
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"steps: 5\nlr: [1, 2\n", "mine.yaml"),
+        (b"steps: 5\n\tlr: 1\n", "line 2 of mine.yaml"),
+        (b"steps: 5\nlr: 0.1\nsteps: 6\n", "line 3 of mine.yaml"),
+        (b"- steps\n- 5\n", "flat mapping"),
+        (b"", "flat mapping"),
+        (b"1: 2\n", "flat mapping"),
+        (b"{a: 1}: 2\n", "flat mapping"),
+        (b"steps: 5 \xff\n", "UTF-8"),
+        (b"steps: \x00\n", "mine.yaml"),
+        (b"model:\n  steps: 5\n", "unknown parameter 'model'"),
+        (b"stpes: 5\n", "'steps'"),
+    ],
+)
+def test_bad_yaml_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path, content: bytes, expected: str) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    monkeypatch.setattr(presets, "PRESET_DIR", tmp_path)
+    assert expected in refused(preset="mine")
+
+
+def test_a_number_that_yaml_takes_for_text_is_a_number(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: 3e-4\nphase_starts: [0, 5e-1]\n", encoding="utf-8")
+    monkeypatch.setattr(presets, "PRESET_DIR", tmp_path)
+    assert load_yaml("mine")["lr"] == "3e-4"  # PyYAML's reading
+    params = resolve("mine")
+    assert params.lr == 0.0003 and params.phase_starts == [0.0, 0.5]
+
+
+# ---- one value
+
+
+@pytest.mark.parametrize(("typo", "meant"), [("stpes", "steps"), ("LR", "lr"), ("n_ftt", "n_fft"), ("batchsize", "batch_size")])
+def test_unknown_name_gets_a_suggestion(typo: str, meant: str) -> None:
+    message = refused(preset="smoke", **{typo: 20})
+    assert repr(typo) in message and "20" in message and repr(meant) in message
+
+
+def test_unknown_name_without_a_like_says_where_the_names_are() -> None:
+    assert "hifitse.params.Params" in refused(preset="smoke", zzzzqqq=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("steps", 0, ["1", "100000000"]),
+        ("steps", "many", ["whole number", "1", "100000000"]),
+        ("steps", 20.5, ["whole number"]),
+        ("steps", True, ["whole number"]),
+        ("steps", None, ["whole number"]),
+        ("steps", [20], ["whole number"]),
+        ("steps", math.inf, ["whole number"]),
+        ("lr", 0, ["above 0", "up to 1"]),
+        ("lr", 2.0, ["above 0", "up to 1"]),
+        ("lr", "fast", ["a number", "above 0", "up to 1"]),
+        ("lr", True, ["a number"]),
+        ("lr", math.nan, ["a number"]),
+        ("lr", "nan", ["a number"]),
+        ("clip_norm", math.inf, ["a number"]),
+        ("ema_decay", 1.0, ["from 0", "but not 1"]),
+        ("precision", "fp16", ["'bf16'", "'float32'"]),
+        ("device", None, ["'auto'", "'cpu'", "'cuda'", "'mps'"]),
+        ("checkpointing", "perhaps", ["true or false"]),
+        ("checkpointing", 2, ["true or false"]),
+        ("corpus", "", ["not empty"]),
+        ("corpus", 3, ["text"]),
+        ("absent_prob", "half", ["list of numbers"]),
+        ("absent_prob", True, ["list of numbers"]),
+        ("absent_prob", {"a": 1}, ["list of numbers"]),
+        ("interferers_max", [1.5, 2], ["list of whole numbers"]),
+        ("interferers_max", [True, 2], ["list of whole numbers"]),
+        ("snr_min_db", [math.nan, 0.0], ["list of numbers"]),
+    ],
+)
+def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: object, allowed: list[str]) -> None:
+    message = refused(preset="smoke", **{name: value})
+    assert repr(name) in message
+    if not isinstance(value, list):
+        assert repr(value) in message
+    assert all(part in message for part in allowed)
+    assert FIELDS[name].description in message
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"sir_min_db": 6, "sir_max_db": 5}, ["sir_min_db is 6", "sir_max_db = 5"]),
+        ({"speed_min": 0.905}, ["speed_min is 0.905", "0.01"]),
+        ({"lr": 1e-4, "lr_min": 2e-4}, ["lr_min", "lr = 0.0001"]),
+        ({"level_min_db": -10, "level_max_db": -20}, ["level_min_db is -10", "level_max_db = -20"]),
+        ({"n_fft": 512, "win_length": 960}, ["win_length is 960", "n_fft = 512"]),
+        ({"hop_length": 481}, ["hop_length is 481", "win_length = 960"]),
+        ({"features": 16, "heads": 3}, ["heads is 3", "features = 16"]),
+        ({"valid_share": 0.45, "test_share": 0.45}, ["0.9", "0.8"]),
+        ({"absent_prob": [0, 0.1, 0.2]}, ["absent_prob has 3 values", "1 or one for each of the 2 phases"]),
+        ({"absent_prob": []}, ["absent_prob has 0 values"]),
+        ({"absent_prob": [0, 1.2]}, ["absent_prob holds 1.2", "from 0 to 1"]),
+        ({"interferers_max": [9]}, ["interferers_max holds 9", "from 0 to 8"]),
+        ({"interferers_min": [3], "interferers_max": [1]}, ["interferers_min is [3]", "interferers_max = [1]"]),
+        ({"snr_min_db": [0, 20], "snr_max_db": [15]}, ["snr_min_db", "snr_max_db"]),
+        ({"phase_starts": [0.1, 0.5]}, ["phase_starts is [0.1, 0.5]", "the first is 0"]),
+        ({"phase_starts": [0, 0.5, 0.5]}, ["rising"]),
+        ({"phase_starts": [0, 1.0]}, ["below 1"]),
+        ({"phase_starts": []}, ["phase_starts is []"]),
+    ],
+)
+def test_values_that_contradict_each_other(values: dict, parts: list[str]) -> None:
+    message = refused(preset="smoke", **values)
+    assert all(part in message for part in parts), message
+
+
+def test_a_number_stands_for_a_list_of_one() -> None:
+    """``papermill -p absent_prob 0.2`` can give only one number."""
+    assert resolve("smoke", absent_prob=0.2).absent_prob == [0.2]
+
+
+def test_bare_constructors_speak_in_sentences_too() -> None:
+    for build in (lambda: ExtractorConfig(blocks=0), lambda: Params(steps=0), lambda: ExtractorConfig(steps=1)):
+        with pytest.raises(ParameterError) as caught:
+            build()
+        assert "\n" not in str(caught.value)
+    assert issubclass(ParameterError, HifitseError) and issubclass(ParameterError, ValueError)
+
+
+def test_every_parameter_says_what_it_is() -> None:
+    for name, field in FIELDS.items():
+        assert field.description and "\n" not in field.description, name
+
+
+def _range(name: str) -> tuple[list[object], list[object]]:
+    """The ends of a number's legal range that are legal themselves, and values just outside."""
+    bounds = {key: getattr(rule, key) for rule in FIELDS[name].metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)}
+    step = 1 if FIELDS[name].annotation is int else 1e-3
+    outside = [bounds[key] for key in ("gt", "lt") if key in bounds]
+    outside += [bounds[key] + sign * step for key, sign in (("ge", -1), ("le", 1)) if key in bounds]
+    return list(bounds), outside
+
+
+@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.annotation in (int, float)])
+def test_every_number_has_two_ends_and_refuses_beyond_them(name: str) -> None:
+    ends, outside = _range(name)
+    assert len(ends) == 2
+    for value in outside:
+        assert repr(name) in refused(preset="smoke", **{name: value})
+
+
+# Anything that a YAML file, a papermill option or a cell may hold.
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400)
+@given(name=st.sampled_from(sorted(FIELDS)), value=ANYTHING)
+def test_any_value_is_taken_in_its_type_or_refused_in_one_line(name: str, value: object) -> None:
+    try:
+        params = resolve(**({"preset": "smoke"} | {name: value}))
+    except ParameterError as error:
+        assert "\n" not in str(error) and len(str(error)) < 500 and name in str(error)
+        return
+    kind = FIELDS[name].annotation
+    taken = getattr(params, name)
+    if get_origin(kind) is Literal:
+        assert taken in get_args(kind)
+    elif get_origin(kind) is list:
+        assert all(type(item) is get_args(kind)[0] for item in taken)
+    else:
+        assert type(taken) is kind
+
+
+# ---- the whole
+
+
+def test_parameters_cannot_be_changed() -> None:
+    params = resolve("smoke")
+    with pytest.raises(ValidationError):
+        params.steps = 3
+    assert params.steps == resolve("smoke").steps
+
+
+def test_values_at_each_phase() -> None:
+    params = resolve("smoke", phase_starts=[0, 0.5], absent_prob=[0, 0.3], interferers_max=2)
+    assert [params.at_phase("absent_prob", phase) for phase in (0, 1)] == [0.0, 0.3]
+    assert [params.at_phase("interferers_max", phase) for phase in (0, 1)] == [2, 2]
+
+
+def test_the_extractors_part_has_its_values() -> None:
+    params = resolve("smoke", features=24)
+    config = params.extractor
+    assert type(config) is ExtractorConfig
+    assert all(getattr(config, name) == getattr(params, name) for name in ExtractorConfig.model_fields)
+    assert Params().extractor == ExtractorConfig()
+
+
+OTHER = {"device": "cpu", "preset": "elsewhere", "eval_pesq": False, "eval_absent_share": 0.5, "max_minutes": 9.0, "eval_seconds": 2.0}
+
+
+@pytest.mark.parametrize("name", sorted(NOT_TRAINING))
+def test_the_run_keeps_its_name_when_the_evaluation_or_machine_changes(name: str) -> None:
+    assert name in FIELDS
+    smoke = resolve("smoke")
+    other = Params(**(smoke.model_dump() | {name: OTHER.get(name, 7)}))
+    assert getattr(other, name) != getattr(smoke, name)
+    assert other.run_id == smoke.run_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"lr": 2e-3}, {"seed": 1}, {"steps": 5}, {"corpus": "voices"}, {"features": 24}, {"absent_prob": [0, 0.3]}, {"precision": "bf16"}],
+)
+def test_the_run_gets_another_name_when_training_changes(change: dict) -> None:
+    assert resolve("smoke", **change).run_id != resolve("smoke").run_id
+
+
+def test_the_runs_name_is_about_values_not_their_spelling() -> None:
+    first = resolve("smoke", seconds=2, lr="1e-3", absent_prob=[0, 1])
+    second = resolve("smoke", absent_prob=[0.0, 1.0], lr=0.001, seconds=2.0)
+    assert first.run_id == second.run_id and len(first.run_id) == 16 and int(first.run_id, 16) >= 0
+
+
+def test_the_runs_name_is_the_same_in_another_process() -> None:
+    code = "from hifitse.params import resolve; print(resolve('smoke').run_id)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PRESET_DIR.parent)
+    assert said.stdout.strip() == resolve("smoke").run_id
