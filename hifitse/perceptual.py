@@ -25,7 +25,7 @@ DIED = "the measuring process died (a script that evaluates needs the guard: if 
 
 
 def pesq_wb(est: np.ndarray, target: np.ndarray) -> tuple[float, str | None]:
-    """Wide-band PESQ, ITU-T P.862.2, from 1.04 (bad) to 4.64 (as the target).
+    """Wide-band PESQ, ITU-T P.862.2, from about 1.02 (bad) to 4.64 (as the target).
 
     Args:
         est: ``(T,)`` at 48 kHz; resampled to 16 kHz inside.

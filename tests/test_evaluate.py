@@ -11,7 +11,7 @@ from torch import nn
 from hifitse import SAMPLE_RATE, evaluate, validation
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixture
-from hifitse.evaluate import listen, weights_fingerprint
+from hifitse.evaluate import NOT_EVALUATION, listen, weights_fingerprint
 from hifitse.params import Params
 from hifitse.validation import EvaluationError, batched, quick_validate, validation_mixtures
 
@@ -215,6 +215,12 @@ def test_a_damaged_cache_is_made_again(tmp_path, damage):
     path.write_text(damage(whole))
     assert run(extractor, folder=tmp_path) == first
     assert path.read_text() == whole
+
+
+def test_parameters_left_out_of_the_key_exist_and_decide_no_mixture():
+    assert set(Params.model_fields) >= NOT_EVALUATION
+    data = {"corpus", "noise", "rooms", "corpus_seed", "sir_min_db", "snr_max_db", "interferers_max", "reverb_prob", "enrollments"}
+    assert not NOT_EVALUATION & (data | {name for name in Params.model_fields if name.startswith("eval_")})
 
 
 def test_fingerprint_follows_every_weight():
