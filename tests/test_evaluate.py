@@ -13,7 +13,7 @@ from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixture
 from hifitse.evaluate import NOT_EVALUATION, listen, weights_fingerprint
 from hifitse.params import Params
-from hifitse.validation import EvaluationError, batched, quick_validate, validation_mixtures
+from hifitse.validation import EvaluationError, quick_validate, validation_mixtures
 
 SMALL = Params(
     eval_mixtures=8, eval_absent_share=0.25, eval_partial=2, eval_long=2, eval_seconds=1.0, seconds=1.0, valid_mixtures=5,
@@ -297,9 +297,3 @@ def test_quick_validation_agrees_with_the_evaluation():
     assert quick["si_sdri_wrong_enroll_db"] == pytest.approx(mean(rows, "si_sdri_wrong_enroll_db"), abs=1e-3)
     alone = [replace(m, wrong_enroll=None) for m in mixtures]
     assert quick_validate(identity, alone, "cpu") == {"si_sdri_db": 0.0, "si_sdri_wrong_enroll_db": None}
-
-
-def test_batches_hold_equal_keys_and_lose_nothing():
-    batches = list(batched([1, 2, 3, 5, 7, 9, 4, 11], lambda n: n % 2, size=3))
-    assert sorted(n for batch in batches for n in batch) == [1, 2, 3, 4, 5, 7, 9, 11]
-    assert all(len({n % 2 for n in batch}) == 1 and len(batch) <= 3 for batch in batches)
