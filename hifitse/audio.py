@@ -221,7 +221,7 @@ def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
     from torchaudio.functional import resample as torch_resample
 
     divisor = gcd(100, percent)
-    signal = torch.from_numpy(np.ascontiguousarray(audio, np.float32))
+    signal = torch.from_numpy(np.array(audio, np.float32))  # a copy: torch dislikes read-only arrays
     return torch_resample(signal, percent // divisor, 100 // divisor).numpy()
 
 

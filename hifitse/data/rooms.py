@@ -38,14 +38,14 @@ def _checked(rir: np.ndarray) -> np.ndarray:
 
 
 def direct_path(rir: np.ndarray) -> int:
-    """Index of the direct path: the largest value within 0.5 ms of the first that exceeds a third of the whole's largest.
+    """Index of the direct path: the first peak that exceeds a third of the response's largest value.
 
     Raises:
         RoomError: a response that is silent, not finite or not one-dimensional.
     """
     size = np.abs(_checked(rir))
     first = int(np.argmax(size > size.max() / 3))
-    return first + int(np.argmax(size[first : first + SAMPLE_RATE // 2000]))
+    return first + int(np.argmax(np.diff(size[first:], append=0) <= 0))  # to the top of the slope
 
 
 def align(rir: np.ndarray) -> np.ndarray:

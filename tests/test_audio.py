@@ -1,0 +1,268 @@
+"""Reading, writing, resampling and levels: tones at known frequencies, known levels, and files that are broken."""
+
+import io
+from math import ceil
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+
+from hifitse import SAMPLE_RATE, audio
+from hifitse.audio import AudioError
+
+
+def tone(hertz: float, seconds: float = 1.0, rate: int = SAMPLE_RATE, peak: float = 0.5) -> np.ndarray:
+    return (peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def strongest(signal: np.ndarray, rate: float = SAMPLE_RATE) -> float:
+    """Hz: place of the highest peak of the spectrum."""
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
+    return float(np.argmax(spectrum)) * rate / (8 * len(signal))
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
+def error_db(got: np.ndarray, wanted: np.ndarray) -> float:
+    return 10 * np.log10(np.mean((got - wanted) ** 2) / np.mean(wanted**2) + 1e-20)
+
+
+# ---- reading
+
+
+@pytest.mark.parametrize("suffix", ["flac", "wav"])
+def test_a_stretch_equals_the_slice_of_the_whole(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    audio.write(path, noise(30_000))
+    whole = audio.read(path)
+    assert whole.dtype == np.float32 and whole.shape == (30_000,)
+    np.testing.assert_array_equal(audio.read(path, 12_345, 6_789), whole[12_345 : 12_345 + 6_789])
+    np.testing.assert_array_equal(audio.read(path, 25_000, 99_999), whole[25_000:])  # the file ends first
+    assert audio.read(path, 30_000, 10).shape == (0,)
+    assert audio.read(path, 5, 0).shape == (0,)
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 96_000])
+def test_a_stretch_of_another_rate_equals_the_resampled_whole(tmp_path, rate):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, noise(3 * rate), rate, subtype="FLOAT")
+    whole = audio.read(path)
+    assert len(whole) == 3 * SAMPLE_RATE
+    for start, samples in ((0, 10_000), (61_007, 20_000), (130_001, None)):
+        part = audio.read(path, start, samples)
+        wanted = whole[start:] if samples is None else whole[start : start + samples]
+        assert len(part) == len(wanted)
+        assert error_db(part, wanted) < -80
+
+
+def test_a_stretch_reads_no_more_than_it_needs(tmp_path, monkeypatch):
+    path = tmp_path / "long.flac"
+    soundfile.write(path, noise(20 * 44_100), 44_100)
+    decoded = []
+    original = soundfile.SoundFile.read
+
+    def counted(self, frames, **named):
+        decoded.append(frames)
+        return original(self, frames, **named)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
+    audio.read(path, 10 * SAMPLE_RATE, SAMPLE_RATE)
+    assert 44_100 <= sum(decoded) < 1.3 * 44_100
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = noise(5_000, 1), noise(5_000, 2)
+    path = tmp_path / "stereo.wav"
+    soundfile.write(path, np.stack([left, right], axis=1), SAMPLE_RATE, subtype="FLOAT")
+    np.testing.assert_allclose(audio.read(path), (left + right) / 2, atol=1e-7)
+    assert audio.info(path).channels == 2
+
+
+def test_info_counts_at_48_khz(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(440, 1.5, 44_100), 44_100)
+    assert audio.info(path) == audio.AudioInfo(samples=72_000, sample_rate=44_100, channels=1)
+    assert len(audio.read(path)) == 72_000
+
+
+def test_a_file_of_another_rate_keeps_its_pitch(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone(1_000, 1.0, 44_100), 44_100)
+    assert strongest(audio.read(path)) == pytest.approx(1_000, abs=1)
+
+
+# ---- files that are no audio
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(AudioError, match=r"none\.wav.*does not exist"):
+        audio.read(tmp_path / "none.wav")
+
+
+def test_a_text_file_is_refused(tmp_path):
+    path = tmp_path / "text.wav"
+    path.write_text("this is no sound")
+    for use in (audio.read, audio.info):
+        with pytest.raises(AudioError, match="not readable as audio"):
+            use(path)
+
+
+def test_files_without_samples_are_refused(tmp_path):
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0, np.float32), SAMPLE_RATE)
+    (tmp_path / "nothing.flac").write_bytes(b"")
+    for name in ("empty.wav", "nothing.flac"):
+        with pytest.raises(AudioError, match=name):
+            audio.read(tmp_path / name)
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = tmp_path / "cut.flac"
+    audio.write(path, noise(100_000))
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(AudioError, match=r"cut\.flac"):
+        audio.read(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
+    signal = noise(2_000)
+    signal[1_500] = value
+    path = tmp_path / "bad.wav"
+    soundfile.write(path, signal, SAMPLE_RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match="NaN or infinite"):
+        audio.read(path)
+    assert len(audio.read(path, 0, 1_000)) == 1_000  # only what is read counts
+    for use in (lambda: audio.write(tmp_path / "out.wav", signal), lambda: audio.encode(signal)):
+        with pytest.raises(AudioError, match="NaN or infinite"):
+            use()
+
+
+def test_negative_positions_are_refused(tmp_path):
+    audio.write(tmp_path / "a.wav", noise(100))
+    with pytest.raises(AudioError, match="start is -1"):
+        audio.read(tmp_path / "a.wav", -1)
+
+
+# ---- writing
+
+
+def test_flac_keeps_24_bit_and_wav_keeps_every_bit(tmp_path):
+    signal = noise(4_800)
+    audio.write(tmp_path / "new" / "a.flac", signal)
+    audio.write(tmp_path / "a.wav", signal)
+    assert np.abs(audio.read(tmp_path / "new" / "a.flac") - signal).max() < 2**-23
+    np.testing.assert_array_equal(audio.read(tmp_path / "a.wav"), signal)
+
+
+def test_flac_clips_and_does_not_wrap(tmp_path):
+    audio.write(tmp_path / "a.flac", tone(100, peak=1.5))
+    got = audio.read(tmp_path / "a.flac")
+    np.testing.assert_allclose(got, np.clip(tone(100, peak=1.5), -1, 1), atol=1e-6)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.flac"
+    audio.write(path, tone(440))
+    before = path.read_bytes()
+
+    def half_written(name, *_args, **_named):
+        with open(name, "wb") as file:
+            file.write(b"fLaC")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(soundfile, "write", half_written)
+    with pytest.raises(OSError, match="disk full"):
+        audio.write(path, tone(880))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bad", [np.zeros(0), np.zeros((2, 100))])
+def test_signals_of_another_shape_are_not_written(tmp_path, bad):
+    with pytest.raises(AudioError, match="shape"):
+        audio.write(tmp_path / "a.wav", bad)
+
+
+def test_other_suffixes_are_not_written(tmp_path):
+    with pytest.raises(AudioError, match=r"\.flac and \.wav"):
+        audio.write(tmp_path / "a.mp3", noise(100))
+
+
+@pytest.mark.parametrize("file_format", ["mp3", "flac", "ogg"])
+def test_encoded_bytes_decode_to_the_same_tone(file_format):
+    signal = tone(1_000, 3.0)
+    decoded, rate = soundfile.read(io.BytesIO(audio.encode(signal, file_format)), dtype="float32")
+    assert rate == SAMPLE_RATE
+    middle = decoded[SAMPLE_RATE : 2 * SAMPLE_RATE]
+    assert strongest(middle) == pytest.approx(1_000, abs=1)
+    assert audio.level_db(middle) == pytest.approx(audio.level_db(signal), abs=0.2)
+
+
+def test_unknown_player_formats_are_refused():
+    with pytest.raises(AudioError, match="'aac'.*mp3"):
+        audio.encode(tone(440), "aac")
+
+
+# ---- resampling and speed
+
+
+def test_resampling_keeps_a_tone_and_stops_what_would_fold():
+    low, high = tone(5_000), tone(20_000)
+    down = audio.resample(low + high, SAMPLE_RATE, 16_000)
+    assert len(down) == 16_000
+    assert error_db(down[500:-500], tone(5_000, rate=16_000)[500:-500]) < -60  # 20 kHz would fold onto 4 kHz
+    np.testing.assert_allclose(audio.resample(low, 48_000, 44_100), soxr.resample(low, 48_000, 44_100), atol=1e-6)
+    np.testing.assert_array_equal(audio.resample(low, 48_000, 48_000), low)
+
+
+def test_rates_must_be_positive():
+    with pytest.raises(AudioError, match="above 0"):
+        audio.resample(noise(100), 0, 48_000)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 0.97, 1.0, 1.1, 1.37, 2.0])
+def test_speed_moves_a_tone_and_the_length_by_its_factor(factor):
+    signal = tone(1_000)
+    fast = audio.change_speed(signal, factor)
+    assert len(fast) == ceil(len(signal) / factor)
+    middle = fast[2_000:-2_000]
+    assert strongest(middle) == pytest.approx(1_000 * factor, abs=1)
+    assert audio.level_db(middle) == pytest.approx(audio.level_db(signal), abs=0.1)
+
+
+@pytest.mark.parametrize("factor", [0.955, 0.49, 2.01, 1.0001, 0.0, -1.0])
+def test_speeds_off_the_grid_are_refused(factor):
+    with pytest.raises(AudioError, match=rf"speed factor is {factor}, allowed are 0.5 to 2.0 in steps of 0.01"):
+        audio.change_speed(noise(100), factor)
+
+
+def test_speeds_that_only_rounding_puts_off_the_grid_are_taken():
+    for factor in np.arange(0.5, 2.005, 0.01):  # sums of 0.01 miss the decimal value in the last bits
+        assert len(audio.change_speed(noise(100), factor)) == ceil(100 * 100 / round(100 * factor))
+
+
+# ---- level and length
+
+
+def test_level_of_a_full_sine_is_minus_3_db():
+    assert audio.level_db(tone(1_000, peak=1.0)) == pytest.approx(-3.0103, abs=1e-3)
+    assert audio.level_db(np.zeros(100)) == -120
+    assert audio.level_db(np.zeros(0)) == -120
+    assert audio.level_db(np.full(100, 1e-9)) == -120
+
+
+def test_set_level_scales_and_leaves_silence():
+    assert audio.level_db(audio.set_level(noise(10_000), -31.5)) == pytest.approx(-31.5, abs=1e-4)
+    np.testing.assert_array_equal(audio.set_level(np.zeros(10), -20), np.zeros(10))
+    assert audio.set_level(noise(10).astype(np.float64), -20).dtype == np.float32
+
+
+def test_crop_or_pad():
+    signal = noise(100)
+    np.testing.assert_array_equal(audio.crop_or_pad(signal, 60), signal[:60])
+    padded = audio.crop_or_pad(signal, 150)
+    np.testing.assert_array_equal(padded[:100], signal)
+    assert len(padded) == 150 and not padded[100:].any() and padded.dtype == signal.dtype

@@ -1,0 +1,249 @@
+"""The embedded sources: same arguments, same sound; voices that differ; energy up to 20 kHz; a cache that is used."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data import noises, speakers, synthetic
+from hifitse.data.cache import made_once
+from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, HIGH_VARIANTS, LOW_VARIANTS, OTHER, Speaker
+
+SPEAKERS, UTTERANCES = 10, 2
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield synthetic.make_speech(SPEAKERS, UTTERANCES, seed=1)
+
+
+@pytest.fixture(scope="module")
+def noise_folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield synthetic.make_noise(seed=1, clips=10, seconds=3)
+
+
+def manifest(folder):
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def band_db(signal: np.ndarray, low: float, high: float) -> float:
+    """Energy between two frequencies in dB relative to the whole, over the first 2.7 s (a prime length would be slow)."""
+    signal = signal[: 2**17]
+    power = np.abs(np.fft.rfft(signal)) ** 2
+    hertz = np.fft.rfftfreq(len(signal), 1 / SAMPLE_RATE)
+    return 10 * np.log10(power[(hertz >= low) & (hertz < high)].sum() / power.sum() + 1e-20)
+
+
+def pitch(speech: np.ndarray) -> float:
+    """Hz: median over frames of 40 ms of the first strong peak of the autocorrelation."""
+    length, found = 1920, []
+    frames = np.lib.stride_tricks.sliding_window_view(speech, length)[::960]
+    loudness = np.square(frames).mean(axis=1)
+    for frame in frames[loudness > 0.1 * loudness.max()]:
+        correlation = np.fft.irfft(np.abs(np.fft.rfft(frame - frame.mean(), 4096)) ** 2)[:length]
+        correlation = correlation / correlation[0] / (1 - np.arange(length) / length)
+        lags = correlation[SAMPLE_RATE // 450 : SAMPLE_RATE // 55]
+        if lags.max() > 0.6:
+            found.append(SAMPLE_RATE / (SAMPLE_RATE // 450 + int(np.argmax(lags > 0.93 * lags.max()))))
+    return float(np.median(found))
+
+
+def say(who: Speaker) -> np.ndarray:
+    return speakers.speak(who, [speakers.words(np.random.default_rng(0), who.accent in ENGLISH)], seed=1)[0]
+
+
+PLAIN = Speaker("plain", "m3", "en-us", 170, 50, 50, tract=1.0, tilt_db=0.0, colour=(), breath_db=0.0)
+
+
+# ---- the corpus on disk
+
+
+def test_manifest_names_every_file_with_its_length(corpus):
+    lines = manifest(corpus)
+    assert len(lines) == SPEAKERS * UTTERANCES == len(list(corpus.rglob("*.flac")))
+    assert len({line["speaker"] for line in lines}) == SPEAKERS
+    for line in lines:
+        assert audio.info(corpus / line["path"]) == audio.AudioInfo(line["samples"], SAMPLE_RATE, 1)
+        assert line["sample_rate"] == SAMPLE_RATE and line["group"]
+
+
+def test_utterances_have_the_promised_length_level_and_ends(corpus):
+    for line in manifest(corpus):
+        speech = audio.read(corpus / line["path"])
+        assert 3.5 < len(speech) / SAMPLE_RATE < 6
+        assert np.abs(speech).max() < 0.9
+        assert audio.level_db(speech) == pytest.approx(-26, abs=0.1)
+        frames = np.square(speech[: len(speech) // 480 * 480].reshape(-1, 480)).mean(axis=1)
+        loud = np.flatnonzero(frames > 1e-4 * frames.max())
+        assert loud[0] * 480 <= 0.06 * SAMPLE_RATE and len(speech) - loud[-1] * 480 <= 0.07 * SAMPLE_RATE
+
+
+def test_speech_reaches_20_khz_and_falls_gently(corpus):
+    signals = [audio.read(corpus / line["path"]) for line in manifest(corpus)]
+    twelve, sixteen = (np.median([band_db(signal, low, low + 4_000) for signal in signals]) for low in (12_000, 16_000))
+    assert -40 < twelve < -22  # recordings: -26 and -36
+    assert -50 < sixteen < twelve - 4
+    assert all(band_db(signal, 18_000, 20_000) > -75 for signal in signals)
+
+
+def test_the_upper_band_follows_the_speech(corpus):
+    """Between words it falls silent too: its level goes with that of the band below."""
+    for line in manifest(corpus)[::UTTERANCES]:
+        frames = audio.read(corpus / line["path"])
+        frames = frames[: len(frames) // 960 * 960].reshape(-1, 960)
+        power = np.abs(np.fft.rfft(frames)) ** 2 + 1e-9
+        below, above = (10 * np.log10(power[:, low:high].mean(axis=1)) for low, high in ((120, 170), (260, 400)))  # 20 bins a kHz
+        assert np.corrcoef(below, above)[0, 1] > 0.8
+
+
+def test_first_speakers_and_utterances_do_not_depend_on_the_rest(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
+    monkeypatch.setattr(synthetic.os, "cpu_count", lambda: 1)
+    fewer = synthetic.make_speech(3, 1, seed=1)
+    for line in manifest(fewer):
+        assert (fewer / line["path"]).read_bytes() == (corpus / line["path"]).read_bytes()
+    other = synthetic.make_speech(3, 1, seed=2)
+    assert all((other / line["path"]).read_bytes() != (fewer / line["path"]).read_bytes() for line in manifest(fewer))
+
+
+def test_a_second_call_makes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
+    first = synthetic.make_speech(1, 1, seed=0)
+    monkeypatch.setattr(synthetic, "speak", lambda *_: pytest.fail("made twice"))
+    assert synthetic.make_speech(1, 1, seed=0) == first
+    assert first.parent == tmp_path
+    assert list(tmp_path.iterdir()) == [first]  # nothing unfinished is left beside it
+
+
+def test_of_two_processes_at_once_one_folder_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
+
+    def slower(folder):
+        made_once("voices", lambda other: (other / "a").write_text("the faster"))
+        (folder / "a").write_text("the slower")
+
+    assert (made_once("voices", slower) / "a").read_text() == "the faster"
+    assert list(tmp_path.iterdir()) == [tmp_path / "voices"]
+
+
+def test_what_fails_leaves_nothing_and_can_be_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
+    with monkeypatch.context() as broken:
+        broken.setitem(sys.modules, "espeakng_loader", None)
+        with pytest.raises(HifitseError, match="espeakng-loader"):
+            synthetic.make_speech(1, 1, seed=0)
+    assert list(tmp_path.iterdir()) == []
+    assert len(manifest(synthetic.make_speech(1, 1, seed=0))) == 1
+
+
+def test_a_speaker_s_utterances_are_nearer_to_each_other_than_to_other_speakers(corpus):
+    """By the mean log spectrum below 8 kHz alone, without pitch, most first utterances find the second of their speaker."""
+    means = []
+    for line in manifest(corpus):
+        signal = audio.read(corpus / line["path"])
+        frames = signal[: len(signal) // 1920 * 1920].reshape(-1, 1920) * np.hanning(1920)
+        power = np.abs(np.fft.rfft(frames)[:, 2:322]) ** 2
+        loud = power.sum(axis=1) > 0.01 * power.sum(axis=1).max()
+        means.append(10 * np.log10(power[loud].reshape(loud.sum(), -1, 8).mean(axis=2) + 1e-9).mean(axis=0))
+    first, second = np.array(means)[::2], np.array(means)[1::2]
+    distances = np.linalg.norm(first[:, None] - second[None], axis=2)
+    assert (distances.argmin(axis=1) == np.arange(SPEAKERS)).mean() >= 0.7  # by chance: 0.1
+
+
+# ---- speakers
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_speakers_are_many_and_well_spread(seed):
+    people = [speakers.speaker(seed, index) for index in range(200)]
+    groups = {speakers.variant_group(who.variant) for who in people}
+    assert len(groups) >= 25
+    assert len({speakers.variant_group(who.variant) for who in people[:100]}) >= 25
+    assert len({(who.variant, who.accent, who.pitch, who.tract) for who in people}) == 200
+    assert not {speakers.variant_group(variant) for variant in BABBLE_VARIANTS} & groups
+    assert {who.tract for who in people} >= {0.9, 1.0, 1.1} and all(0.85 <= who.tract <= 1.18 for who in people)
+    assert len({who.accent for who in people}) >= 20
+
+
+def test_near_doubles_are_one_group():
+    assert speakers.variant_group("steph2") == speakers.variant_group("steph")
+    assert speakers.variant_group("mike2") == speakers.variant_group("Mike")
+    assert len({speakers.variant_group(variant) for variant in ("m1", "m2", "f1", "f2", "max")}) == 5
+
+
+def test_espeak_has_every_accent_and_variant():
+    variants = LOW_VARIANTS + HIGH_VARIANTS + BABBLE_VARIANTS
+    accents = ENGLISH + OTHER
+    for index, variant in enumerate(variants):
+        accent = accents[index % len(accents)]
+        speech = speakers.speak(replace(PLAIN, variant=variant, accent=accent), [["banana", "12", "tomato"]], 0, seconds=(0.1, 9.0))[0]
+        assert len(speech) > 0.5 * SAMPLE_RATE, (variant, accent)
+
+
+def test_the_vocal_tract_scales_the_pitch_by_its_factor():
+    low, high = say(replace(PLAIN, tract=0.9)), say(replace(PLAIN, tract=1.1))
+    assert pitch(high) / pitch(low) == pytest.approx(1.1 / 0.9, rel=0.08)
+
+
+def test_pitches_range_from_low_to_high():
+    lowest, highest = say(replace(PLAIN, pitch=10)), say(replace(PLAIN, variant="f3", pitch=55, tract=1.1))
+    assert 55 < pitch(lowest) < 90
+    assert 200 < pitch(highest) < 320
+
+
+def test_a_missing_wheel_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(HifitseError, match="espeakng-loader"):
+        say(PLAIN)
+
+
+def test_an_unknown_voice_is_named():
+    with pytest.raises(HifitseError, match="en-xx"):
+        say(replace(PLAIN, accent="en-xx"))
+
+
+@pytest.mark.parametrize("arguments", [(0, 1, 0), (1, 0, 0), (1, 1, -1)])
+def test_arguments_out_of_range_are_refused(arguments):
+    with pytest.raises(HifitseError, match="speakers, utterances and seed are"):
+        synthetic.make_speech(*arguments)
+
+
+# ---- noise
+
+
+def test_noise_files_are_named_by_kind_and_hold_sound(noise_folder):
+    names = sorted(path.name for path in noise_folder.glob("*.flac"))
+    assert names == sorted([f"{kind}_00.flac" for kind in noises.KINDS] + ["white_01.flac"])
+    for name in names:
+        noise = audio.read(noise_folder / name)
+        assert len(noise) == 3 * SAMPLE_RATE
+        assert -45 < audio.level_db(noise) <= -25.99 and np.abs(noise).max() < 0.9
+        assert all(audio.level_db(part) > -75 for part in np.split(noise, 6))
+
+
+@pytest.mark.parametrize("slope_db", [0.0, -3.0, -6.0])
+def test_coloured_noise_falls_by_its_slope(slope_db):
+    noise = noises.coloured(np.random.default_rng(0), 10 * SAMPLE_RATE, slope_db)
+    octave_wide = [band_db(noise, low, 2 * low) for low in (250, 1_000, 4_000)]
+    # A band an octave higher is twice as wide: 3 dB more at the same density.
+    np.testing.assert_allclose(np.diff(octave_wide), 2 * (slope_db + 10 * np.log10(2)), atol=0.3)
+
+
+def test_noise_is_the_same_again(noise_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
+    again = synthetic.make_noise(seed=1, clips=9, seconds=3)
+    for path in again.glob("*.flac"):
+        assert path.read_bytes() == (noise_folder / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("arguments", [(-1, 1, 1), (0, 0, 1), (0, 1, 0.1)])
+def test_noise_arguments_out_of_range_are_refused(arguments):
+    with pytest.raises(HifitseError, match="clips, seconds and seed are"):
+        synthetic.make_noise(*arguments)
