@@ -4,20 +4,29 @@ Data goes one way, and no module imports from one further right or below::
 
     corpus -> mixture -> batch -> model -> loss -> run -> rows -> report
 
-    params.py       every parameter, typed, with unit and range; presets
+    presets.py      the files in params/, and the words of a refused parameter
+    params.py       every parameter, typed, with unit and range
     audio.py        48 kHz mono audio in and out, resampling, levels
     data/           corpus, synthetic voices, rooms, noise -> mixtures -> batches
     model/          the extractor: (mix, enroll) -> est
-    metrics.py      SI-SDR, PESQ, STOI, suppression, paired bootstrap
+    perceptual.py   PESQ and STOI, in parallel processes
+    metrics.py      SI-SDR, levels, suppression, bootstrap intervals
     losses/         loss terms by the name they are logged under
     checkpoint.py   atomic files, safetensors weights
     run.py          the folder that a training leaves: parameters, history, weights
     validation.py   a quick look at unseen voices while training goes on
     train.py        the main path: parameters -> finished run
-    evaluate.py     run + fixed evaluation list -> one row a mixture
+    evaluate.py     run + fixed evaluation lists -> one row a mixture
     experiment.py   arms, shared cached runs, summaries and comparisons
+    style.py        colours and sizes that all figures and pages share
     figures.py      rows and audio -> figures
-    report.py       rows and figures -> tables, players, metrics.json
+    players.py      audio -> players inside a page
+    tables.py       rows -> tables
+    listening.py    which test mixtures to listen to, and their sound
+    report.py       folders, verdicts, metrics.json
+    show.py         what a notebook displays
+    explore.py      the interactive panel
+    page.py         executed notebook -> one HTML page that works offline
     cli.py          the command ``hifitse``
 
 Axis letters in shape comments:

@@ -74,7 +74,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = json.loads((file.metadata() or {})["hifitse"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"cannot read {path}: {error or type(error).__name__}, allowed is a safetensors file of this library") from error
+        reason = f"{type(error).__name__} {error}".strip()
+        raise CheckpointError(f"cannot read {path}: {reason}; allowed is a safetensors file of this library") from error
     return tensors, header
 
 

@@ -60,7 +60,7 @@ def test_stft_finds_a_tone_in_its_bin():
     assert int(spectrum(tone).abs().mean(-1).argmax()) == round(6000 * 2048 / 48_000)
 
 
-@pytest.mark.parametrize("n_fft", [512, 1024, 2048, 4096])
+@pytest.mark.parametrize("n_fft", [1024, 2048, 4096])
 def test_bands_cover_all_bins_overlap_and_rise(n_fft):
     bands = [band for region in band_layout(ExtractorConfig(n_fft=n_fft, win_length=480, hop_length=240)) for band in region]
     assert bands[0][0] == 0 and bands[-1][1] == n_fft // 2 + 1
@@ -221,6 +221,11 @@ def test_gated_conv_equals_torchs_convolution():
     x = torch.randn(3, 11, 6)
     y = torch.nn.functional.glu(conv(layer.norm(x).transpose(1, 2)).transpose(1, 2), -1)
     assert torch.allclose(layer(x), x + layer.out(y), atol=1e-5)
+
+
+def test_more_bands_than_bins_are_refused():
+    with pytest.raises(HifitseError, match="10 bands share the 5 bins"):
+        Extractor(ExtractorConfig(n_fft=256, win_length=240, hop_length=120))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hifitse import SAMPLE_RATE
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.params import ExtractorConfig
 
 REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)
@@ -53,7 +53,8 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
     edges = [round(hz * config.n_fft / SAMPLE_RATE) for hz in REGION_EDGES_HZ[:-1]] + [n_bins]
     layout = []
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
-        count = min(count, high - low)  # a short transform has fewer bins than bands below 1 kHz
+        if count > high - low:
+            raise HifitseError(f"{count} bands share the {high - low} bins of a region at n_fft {config.n_fft}, allowed is at most one band a bin")
         borders = [low + (high - low) * i // count for i in range(count + 1)]
         region = []
         for first, last in zip(borders[:-1], borders[1:], strict=True):

@@ -69,7 +69,8 @@ class Extractor(nn.Module):
     def extract_speaker(self, mix: Tensor, speaker: Speaker) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T)."""
         if mix.dim() != 2 or mix.shape[0] != speaker.frames.shape[0]:
-            raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {speaker.frames.shape[0]} as in the enrolment")
+            items = speaker.frames.shape[0]
+            raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {items} as in the enrolment")
         spec, z = self._features(mix)  # (B, F, L), (B, K, L, D)
         if self.usef is not None:
             z = self.usef(z, speaker.frames)

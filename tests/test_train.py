@@ -1,0 +1,220 @@
+"""Training: exact resume of a killed process, clean stops, the schedule, the average, a loss that is not finite."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+import hifitse.train as train_module
+from hifitse import HifitseError
+from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
+from hifitse.params import Params, resolve
+from hifitse.run import Run, locked
+from hifitse.train import TrainingError, drop_enrollments, learning_rate, new_state, train
+
+SCRIPT = """
+import json, sys
+from hifitse.params import resolve
+from hifitse.train import train
+train(resolve("smoke", **json.loads(sys.argv[1])), progress=False)
+"""
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Everything in the newest checkpoint: weights, average, optimiser."""
+    return load_tensors(checkpoints(run.folder)[0])[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def losses(run: Run) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history]
+
+
+def start(values: dict) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(values)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for_step(process: subprocess.Popen, folder, step: int) -> None:
+    """Until the process has logged ``step``; fails if it ends or takes minutes."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        history = folder / "history.jsonl"
+        if history.is_file() and len(history.read_text().splitlines()) >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process ended or hung before step {step}: {process.stderr.read() if process.poll() is not None else ''}")
+
+
+def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):
+    params = resolve("smoke", steps=30, lr=3e-3, loss_phase=0.0, loss_amplitude=0.0, absent_prob=[0.0], ema_decay=0.5, warmup_steps=5)
+    run = train(params, progress=False)
+    assert run.finished and run.step == 30 and run.seconds_per_step > 0
+    first, last = (sum(row["si_sdr"] for row in rows) for rows in (run.history[:8], run.history[-8:]))
+    assert last < first, "30 steps on 60 easy mixtures must lower the loss"
+    assert [row["step"] for row in run.history] == list(range(1, 31))
+    assert [row["step"] for row in run.validation] == [4, 8, 12, 16, 20, 24, 28, 30]
+    monkeypatch.setattr(train_module, "_loop", None)  # any training now would fail
+    assert train(params).step == 30
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_kill_9_and_resume_give_the_same_weights_bit_for_bit(runs, workers):
+    values = dict(steps=14, checkpoint_every=4, workers=workers, threads=1, accumulation=2, phase_starts=[0.0, 0.5], enroll_dropout=0.3)
+    params = resolve("smoke", **values)
+    process = start(values)
+    wait_for_step(process, runs / params.run_id, 6)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    cut = Run.of(params)
+    assert 4 <= cut.step < 14, "at most one checkpoint interval is lost"
+    resumed = train(params, progress=False)
+    os.environ["HIFITSE_RUNS"] = str(runs / "whole")
+    whole = train(params, progress=False)
+    assert resumed.folder != whole.folder and resumed.finished and whole.finished
+    assert same(weights(resumed), weights(whole))
+    assert losses(resumed) == losses(whole), "the history has each step once"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_after_a_whole_step_with_a_checkpoint(runs, number):
+    values = dict(steps=5000, checkpoint_every=5000, threads=1)
+    process = start(values)
+    folder = runs / resolve("smoke", **values).run_id
+    wait_for_step(process, folder, 3)
+    process.send_signal(number)
+    process.wait(60)
+    assert b"the same call goes on from there" in process.stderr.read()
+    run = Run.of(resolve("smoke", **values))
+    assert run.step >= 3 and run.step == run.history[-1]["step"], "nothing is lost"
+
+
+def test_max_minutes_stops_resumably():
+    params = resolve("smoke", steps=100_000, max_minutes=0.02, validate_every=100_000)
+    first = train(params, progress=False)
+    assert 0 < first.step < 100_000 and not first.finished
+    assert train(params, progress=False).step > first.step
+
+
+def test_a_damaged_checkpoint_falls_back_and_ends_the_same(runs):
+    params = resolve("smoke", steps=6, threads=1)
+    whole = train(params, progress=False)
+    expected = weights(whole)
+    newest = checkpoints(whole.folder)[0]
+    newest.write_bytes(b"\0" * 100)
+    with pytest.warns(UserWarning, match="going on from the checkpoint before"):
+        again = train(params, progress=False)
+    assert again.finished and same(weights(again), expected)
+
+
+def test_not_finite_loss_stops_with_step_and_mixtures(monkeypatch):
+    real = train_module.batch_loss
+
+    def poisoned(est, *rest):
+        poisoned.calls += 1
+        return real(est * float("nan") if poisoned.calls == 3 else est, *rest)
+
+    poisoned.calls = 0
+    monkeypatch.setattr(train_module, "batch_loss", poisoned)
+    params = resolve("smoke")
+    with pytest.raises(TrainingError, match=r"not finite at step 3.*train-"):
+        train(params, progress=False)
+    record = json.loads((Run.of(params).folder / "not_finite.json").read_text())
+    assert record["step"] == 3 and len(record["mixtures"]) == params.batch_size
+    assert Run.of(params).step == 2, "the checkpoint from before is there"
+
+
+def test_two_processes_cannot_train_one_run():
+    params = resolve("smoke")
+    with locked(Run.of(params).folder), pytest.raises(HifitseError, match="another process"):
+        train(params, progress=False)
+
+
+def test_learning_rate_warms_up_falls_as_a_cosine_and_ends_at_its_floor():
+    params = resolve("full", steps=1000, warmup_steps=100, lr=1e-3, lr_min=1e-5)
+    rates = [learning_rate(params, step) for step in range(1000)]
+    assert rates[0] == pytest.approx(1e-5) and rates[49] == pytest.approx(5e-4) and max(rates) == pytest.approx(1e-3)
+    assert rates[550] == pytest.approx((1e-3 + 1e-5) / 2)
+    assert rates[-1] == pytest.approx(1e-5, rel=0.01) and learning_rate(params, 5000) == pytest.approx(1e-5)
+    assert all(a >= b for a, b in zip(rates[100:-1], rates[101:], strict=True))
+
+
+def test_weight_decay_spares_biases_and_norms():
+    groups = new_state(resolve("smoke")).optimizer.param_groups
+    assert [g["weight_decay"] for g in groups] == [0.01, 0.0]
+    assert all(p.dim() > 1 for p in groups[0]["params"]) and all(p.dim() == 1 for p in groups[1]["params"])
+
+
+def test_enrolment_dropout_has_its_share_and_depends_on_seed_and_step_only():
+    params = resolve("smoke", enroll_dropout=0.25)
+    enroll = torch.ones(4000, 1, 2)
+    dropped = drop_enrollments(enroll, params, step=5, part=0)
+    assert torch.equal(dropped, drop_enrollments(enroll, params, step=5, part=0))
+    assert not torch.equal(dropped, drop_enrollments(enroll, params, step=6, part=0))
+    assert not torch.equal(dropped, drop_enrollments(enroll, params.model_copy(update={"seed": 1}), step=5, part=0))
+    assert float((dropped.sum((1, 2)) == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_accumulated_batches_equal_one_large_batch():
+    """Two batches of 2 and one of 4 give the same step, but for the order of sums."""
+    base = dict(seed=3, enroll_dropout=0.0, clip_norm=1e6, loss_absent=1.0, lr=1e-3)
+    batch = {
+        "mix": torch.randn(4, 9600), "target": torch.randn(4, 9600), "enroll": torch.randn(4, 1, 4800),
+        "present": torch.tensor([True, True, False, True]), "metadata": [{"id": str(i)} for i in range(4)],
+    }  # fmt: skip
+    halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
+    results = []
+    for values, batches in ((dict(batch_size=4, accumulation=1), [batch]), (dict(batch_size=2, accumulation=2), halves)):
+        state = new_state(resolve("smoke", **base, **values))
+        row = train_module.train_step(state, batches)
+        results.append((row["grad_norm"], row["loss"]))
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+
+
+def test_bf16_runs_with_float32_losses_and_stays_near_float32():
+    rows = []
+    for precision in ("float32", "bf16"):
+        run = train(resolve("smoke", precision=precision, steps=2), progress=False)
+        rows.append(run.history[0])
+    assert rows[0]["loss"] != rows[1]["loss"], "half precision was used"
+    assert rows[1]["si_sdr"] == pytest.approx(rows[0]["si_sdr"], abs=0.3)
+
+
+def test_averaged_weights_are_what_a_run_hands_out():
+    run = train(resolve("smoke", ema_decay=0.9), progress=False)
+    stored = weights(run)
+    model = run.extractor()
+    assert not model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, stored[f"ema.{name}"])
+    assert any(not torch.equal(stored[f"ema.{n}"], stored[f"model.{n}"]) for n in model.state_dict())
+
+
+def test_a_run_without_checkpoint_has_no_extractor():
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        Run.of(resolve("smoke", seed=9)).extractor()
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(TrainingError, match="parameter 'device' is 'cuda', allowed here are: auto"):
+        train(resolve("smoke", device="cuda"), progress=False)
+
+
+def test_run_id_is_the_same_for_another_machine_or_evaluation():
+    a, b = resolve("smoke"), resolve("smoke", workers=2, threads=1, eval_mixtures=9, preset="other")
+    assert isinstance(a, Params) and a.run_id == b.run_id != resolve("smoke", lr=1e-4).run_id
