@@ -91,7 +91,7 @@ def variant_group(variant: str) -> str:
 
 def speaker(seed: int, index: int) -> Speaker:
     """Number ``index`` of the endless list of speakers that ``seed`` gives."""
-    cycle = LOW_VARIANTS + HIGH_VARIANTS * 2  # low variants are many: without this few voices would be high
+    cycle = LOW_VARIANTS + HIGH_VARIANTS * 3  # low variants are many: without this few voices would be high
     lap, place = divmod(index, len(cycle))
     variant = cycle[np.random.default_rng([seed, lap, 1]).permutation(len(cycle))[place]]
     rng = np.random.default_rng([seed, index, 2])
@@ -104,7 +104,7 @@ def speaker(seed: int, index: int) -> Speaker:
         variant=variant,
         accent=str(rng.choice(ENGLISH if rng.random() < 0.5 else OTHER)),
         rate=round(rng.uniform(140, 200) / tract),
-        pitch=round(5 + (50 if variant in HIGH_VARIANTS else 90) * spread_pitch),
+        pitch=round(10 + (55 if variant in HIGH_VARIANTS else 85) * spread_pitch),
         range=int(rng.integers(30, 80)),
         tract=tract,
         tilt_db=round(rng.uniform(-1.5, 1.5), 2),

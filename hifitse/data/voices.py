@@ -55,10 +55,13 @@ class Voice:
         return b"".join(self._heard)
 
 
-def say_for(voice: Voice, words: list[str], seconds: tuple[float, float]) -> bytes:
-    """As many of the words as fill a time between the two values of ``seconds``, or just less where no number of words does."""
+def say_for(voice: Voice, words: list[str], seconds: tuple[float, float], guess: int) -> tuple[bytes, int]:
+    """As many of the words as fill a time between the two values of ``seconds``, or just less where no number of words does.
+
+    Begins with ``guess`` words; also returns the number of words spoken last, the guess for the next utterance.
+    """
     shorter, longer, speech = 0, len(words) + 1, b""  # numbers of words known to be too few and too many
-    count = min(len(words), 9)
+    count = min(len(words), guess)
     while longer - shorter > 1:
         spoken = voice.say(words[:count])
         length = len(spoken) / 2 / SPEECH_RATE
@@ -68,16 +71,17 @@ def say_for(voice: Voice, words: list[str], seconds: tuple[float, float]) -> byt
                 break
         else:
             longer = count
-        guess = round(count * sum(seconds) / 2 / max(length, 0.3))
-        count = min(max(guess, shorter + 1), longer - 1)
-    return speech
+        wanted = round(count * sum(seconds) / 2 / max(length, 0.3))
+        count = min(max(wanted, shorter + 1), longer - 1)
+    return speech, count
 
 
 def main() -> None:
     request = json.load(sys.stdin)
     voice = Voice(request)
+    count = 12
     for words in request["texts"]:
-        speech = say_for(voice, words, request["seconds"])
+        speech, count = say_for(voice, words, request["seconds"], count)
         sys.stdout.buffer.write((len(speech) // 2).to_bytes(4, "little") + speech)
 
 
