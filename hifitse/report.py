@@ -1,0 +1,147 @@
+"""What a run of a notebook leaves: metrics.json, the folder of its report, and the facts behind its numbers."""
+
+import json
+import math
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hifitse import tables
+from hifitse.checkpoint import write_text
+from hifitse.data.clips import load_clips
+from hifitse.data.corpus import load_corpus
+from hifitse.experiment import METRICS, Arm, summarise
+from hifitse.params import Params
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""Root of the checkout, beside which ``notebooks/`` and ``reports/`` lie."""
+
+
+def is_synthetic(params: Params) -> bool:
+    """Whether the voices are made by the speech synthesiser, whatever noise and rooms are."""
+    return params.corpus == "synthetic"
+
+
+def folder(params: Params, notebook: str) -> Path:
+    """``reports/<preset>/<notebook>/``, with ``<preset>-real`` where the voices are recordings.
+
+    The environment variable ``HIFITSE_REPORTS`` names another folder than ``reports/``.
+    """
+    root = Path(os.environ["HIFITSE_REPORTS"]).expanduser() if os.environ.get("HIFITSE_REPORTS") else CHECKOUT / "reports"
+    return root / (params.preset + ("" if is_synthetic(params) else "-real")) / notebook
+
+
+def commit() -> str:
+    """Hash of the checkout's commit, with ``-dirty`` where library, notebooks or presets differ from it; "unknown" outside git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(CHECKOUT), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "hifitse", "notebooks", "params")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity: both become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _strict(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def metrics(notebook: str, params: Params, arms: Sequence[Arm], comparisons: Sequence[Mapping] = (), error: str = "") -> dict[str, Any]:
+    """The content of ``metrics.json``.
+
+    Args:
+        notebook: its name, such as ``00_baseline``.
+        params: of the baseline arm.
+        arms: the arms that were run, of which one is called ``baseline``.
+        comparisons: as :func:`hifitse.experiment.compare` makes them.
+        error: why the run failed, in one sentence; empty for a complete one.
+    """
+    content = {
+        "notebook": notebook,
+        "preset": params.preset,
+        "corpus": params.corpus,
+        "status": "failed" if error else "complete",
+        "commit": commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": arms[0].run.device if arms else params.device,
+        "params": params.model_dump(mode="json"),
+        "arms": {arm.name: _arm(arm) for arm in arms},
+        "comparisons": list(comparisons),
+    }
+    return _strict(content | ({"error": error} if error else {}))
+
+
+def _arm(arm: Arm) -> dict[str, Any]:
+    summary = summarise(arm.rows)
+    return {
+        "parameters": parameter_count(arm),
+        "steps": arm.run.step,
+        "seconds_per_step": arm.run.seconds_per_step,
+        "metrics": {metric: summary[metric] for metric in METRICS if metric in summary},
+    }
+
+
+def metrics_path(notebook: str) -> Path:
+    """Where a notebook writes its metrics: into the folder that ``hifitse run`` names, else beside where it was started.
+
+    So an experiment by plain papermill never replaces a committed report.
+    """
+    given = os.environ.get("HIFITSE_REPORT_DIR")
+    return Path(given) / "metrics.json" if given else Path.cwd() / f"{notebook}.metrics.json"
+
+
+def write_metrics(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write ``metrics.json`` whole or not at all, as strict JSON."""
+    write_text(path, json.dumps(_strict(content), indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def parameter_count(arm: Arm) -> int:
+    """Weights of the arm's extractor."""
+    return sum(parameter.numel() for parameter in arm.run.extractor().parameters())
+
+
+def facts(arm: Arm) -> dict[str, str]:
+    """What a reader needs to make the numbers again, for :func:`hifitse.tables.provenance`."""
+    params, rows, run = arm.params, arm.rows, arm.run
+    counts = Counter(row["list"] for row in rows)
+    present = sum(row["list"] == "test" and row["present"] for row in rows)
+    return {
+        "speech": "synthetic (espeak-ng voices)" if is_synthetic(params) else params.corpus,
+        "noise": params.noise,
+        "rooms": params.rooms,
+        "test list": f"{counts['test']} mixtures of {params.eval_seconds:g} s, {present} with the target; seed {params.eval_seed}",
+        "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
+        "held out": "speakers, rooms and noises of the test are in no training mixture",
+        "PESQ failures": tables.failures(rows),
+        "skipped files": skipped(params),
+        "run": f"{params.run_id}: {run.step:,} steps of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",
+        "trained on": run.device,
+        "commit": commit(),
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def skipped(params: Params) -> str:
+    """How many files of the sources could not be used, with the first reason."""
+    reasons: list[str] = []
+    if not is_synthetic(params):
+        reasons += load_corpus(params.corpus).skipped
+    for source, kind in ((params.noise, "noise"), (params.rooms, "room")):
+        if source != "synthetic":
+            reasons += load_clips(source, kind).skipped
+    return f"{len(reasons)}, the first: {reasons[0]}" if reasons else "none"

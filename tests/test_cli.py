@@ -1,0 +1,115 @@
+"""The command ``hifitse run``: what it refuses, what it leaves after success and after failure, and which Python it uses."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupyter_client.kernelspec import KernelSpecManager
+
+from hifitse import cli, report
+
+PARAMETERS = "# Parameters: made up\npreset = 'smoke'"
+
+
+def write_notebook(folder: Path, name: str, *sources: str) -> Path:
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = ["parameters"]
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    path = folder / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), path)
+    return path
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A folder that the command takes for the checkout, with a notebook ``98_made_up``; reports go to ``out``."""
+    monkeypatch.setattr(report, "CHECKOUT", tmp_path)
+    monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path / "out"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parent.parent))
+    write_notebook(tmp_path, "98_made_up", PARAMETERS, "print(preset)")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "77_nothing"], ["'77_nothing'", "98_made_up"]),
+        (["run", "../98_made_up"], ["'../98_made_up'", "98_made_up"]),
+        (["run"], ["NN_name"]),
+        (["walk"], ["'walk'", "run"]),
+        (["run", "98_made_up", "--preset", "huge"], ["'preset'", "'huge'", "smoke"]),
+        (["run", "98_made_up", "--overlay", "unreal"], ["'overlay'", "'unreal'", "real"]),
+        (["run", "98_made_up", "-p", "stpes", "20"], ["'stpes'", "did you mean 'steps'"]),
+        (["run", "98_made_up", "-p", "steps", "many"], ["'steps'", "'many'"]),
+        (["run", "98_made_up", "-p", "steps", "0"], ["'steps'", "0", "1"]),
+        (["run", "98_made_up", "-p", "steps", "[1"], ["steps", "'[1'", "YAML"]),
+        (["run", "98_made_up", "-f", "absent.yaml"], ["absent.yaml", "flat YAML"]),
+    ],
+)
+def test_what_is_not_allowed_is_refused_in_one_sentence_before_anything_starts(arguments, words, checkout, capsys):
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("hifitse: ") and printed.err.count("\n") == 1 and printed.out == ""
+    assert all(word in printed.err for word in words)
+    assert not (checkout / "out").exists()
+
+
+def test_a_file_that_is_no_mapping_is_refused(checkout, capsys):
+    (checkout / "list.yaml").write_text("- steps\n- 3\n")
+    assert cli.main(["run", "98_made_up", "-f", str(checkout / "list.yaml")]) == 2
+    assert "no flat mapping" in capsys.readouterr().err
+
+
+def test_values_are_read_as_yaml_and_single_ones_win(tmp_path):
+    (tmp_path / "a.yaml").write_text("steps: 5\nlr: 0.01\n")
+    given = ["run", "x", "-f", str(tmp_path / "a.yaml"), "-p", "steps", "7", "-p", "phase_starts", "[0, 0.5]", "-p", "eval_pesq", "false"]
+    found = cli.values(cli.parser().parse_args(given))
+    assert found == {"steps": 7, "lr": 0.01, "phase_starts": [0, 0.5], "eval_pesq": False}
+
+
+def test_the_kernel_is_this_interpreter_whatever_else_is_called_python3(tmp_path, monkeypatch):
+    wrong = tmp_path / "kernels" / "python3"
+    wrong.mkdir(parents=True)
+    (wrong / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "wrong", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert KernelSpecManager().get_kernel_spec("python3").argv[0] == "/bin/false"
+    with cli.this_python():
+        assert KernelSpecManager().get_kernel_spec("python3").argv[0] == sys.executable
+    assert os.environ["JUPYTER_PATH"] == str(tmp_path)
+
+
+def test_a_good_run_leaves_three_files_and_says_where(checkout, capsys):
+    writes = "import os, sys, pathlib\npathlib.Path(os.environ['HIFITSE_REPORT_DIR'], 'metrics.json').write_text('{\"steps\": %d}' % steps)"
+    write_notebook(checkout, "97_good", PARAMETERS, writes, "print(sys.executable)")
+    assert cli.main(["run", "97_good", "-p", "steps", "9"]) == 0
+    folder = checkout / "out" / "smoke" / "97_good"
+    assert sorted(file.name for file in folder.iterdir()) == ["metrics.json", "report.html", "report.ipynb"]
+    assert json.loads((folder / "metrics.json").read_text()) == {"steps": 9}
+    assert sys.executable in (folder / "report.html").read_text()
+    assert "report.html" in capsys.readouterr().out
+    assert "HIFITSE_REPORT_DIR" not in os.environ
+
+
+def test_a_failed_run_keeps_what_was_done_and_says_why(checkout, capsys):
+    fails = "from hifitse import HifitseError\nprint('until here')\nraise HifitseError('it rained, allowed is sunshine')"
+    write_notebook(checkout, "96_bad", PARAMETERS, fails, "print('never')")
+    assert cli.main(["run", "96_bad", "--overlay", "real"]) == 1
+    assert "hifitse: it rained, allowed is sunshine\n" in capsys.readouterr().err
+    folder = checkout / "out" / "smoke-real" / "96_bad"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["status"], metrics["error"]) == ("failed", "it rained, allowed is sunshine")
+    text = (folder / "report.html").read_text()
+    assert "until here" in text and "it rained" in text
+    executed = nbformat.read(folder / "report.ipynb", as_version=4).cells
+    assert [bool(cell.outputs) for cell in executed if "print('" in cell.source] == [True, False]
+    assert not [file for file in folder.iterdir() if file.name.startswith(".")]
+
+
+def test_a_notebook_without_metrics_is_a_failure(checkout, capsys):
+    assert cli.main(["run", "98_made_up"]) == 1
+    assert "wrote no metrics.json" in capsys.readouterr().err
+    assert json.loads((checkout / "out" / "smoke" / "98_made_up" / "metrics.json").read_text())["status"] == "failed"

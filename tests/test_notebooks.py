@@ -1,0 +1,191 @@
+"""Every notebook: its form, and the baseline run as a user types it, in a copy of the checkout's two folders; its page in a browser."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from hifitse import page
+from hifitse.params import Params
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MEGABYTE = 2**20
+FORBIDDEN = ("torch", "torchaudio", "scipy", "matplotlib", "soundfile", "numpy")
+"""Work with these belongs into the library."""
+
+
+def lines(notebook: nbformat.NotebookNode) -> list[str]:
+    return [line for cell in notebook.cells if cell.cell_type == "code" for line in cell.source.splitlines() if line.strip()]
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_there_are_notebooks():
+    assert "00_baseline" in [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_form_of_a_notebook(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
+    assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.title
+    assert all(not cell.outputs and cell.execution_count is None for cell in code), "outputs belong into reports/"
+    assert "widgets" not in notebook.metadata and "papermill" not in notebook.metadata
+    assert 18 <= len(notebook.cells) <= 32 and len(lines(notebook)) <= 150
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_cell_comes_first_and_names_parameters_only(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.metadata.get("tags") for cell in code if cell.metadata.get("tags")] == [["parameters"]]
+    assert code[0].metadata.get("tags") == ["parameters"]
+    first = code[0].source.partition("\n")[0]
+    assert first.startswith("# Parameters") and first != "# Parameters", "papermill's injected cell has the bare comment"
+    assigned = [target.id for node in ast.parse(code[0].source).body for target in node.targets]
+    assert "preset" in assigned and set(assigned) <= set(Params.model_fields) | {"overlay"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_only_calls_the_library(path):
+    tree = ast.parse("\n".join(lines(nbformat.read(path, as_version=4))))
+    assert not imported(tree) & set(FORBIDDEN)
+    assert sum(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in ast.walk(tree)) <= 1
+
+
+# ---- as typed
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """A folder ``notebooks`` with ``params`` beside it, in which runs, cache and outputs harm nothing."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, root / name)
+    return root / "notebooks"
+
+
+def papermill(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """``papermill 00_baseline.ipynb ...`` with the command beside this interpreter, typed in ``folder``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_")}
+    environment |= {"HIFITSE_RUNS": str(folder / "runs"), "HIFITSE_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [str(Path(sys.executable).parent / "papermill"), "00_baseline.ipynb", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def executed(elsewhere) -> nbformat.NotebookNode:
+    done = papermill(elsewhere, "out.ipynb", "-p", "steps", "20", "-f", "../params/smoke.yaml")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return nbformat.read(elsewhere / "out.ipynb", as_version=4)
+
+
+def test_the_baseline_runs_as_typed(executed, elsewhere):
+    metrics = json.loads((elsewhere / "00_baseline.metrics.json").read_text())
+    assert (metrics["status"], metrics["preset"], metrics["params"]["steps"]) == ("complete", "smoke", 20)
+    assert metrics["arms"]["baseline"]["steps"] == 20
+    assert metrics["arms"]["baseline"]["metrics"]["si_sdri_db"]["n"] == 5
+    assert not [output for cell in executed.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+
+
+def test_the_executed_notebook_shows_what_a_report_needs(executed):
+    text = page.render(executed)
+    for words in ("Too few mixtures", "synthetic", "SI-SDRi, wrong enrolment", "plan&#x27;s baseline", "PESQ failures", "JupyterLab"):
+        assert words in text
+    alts = re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)
+    for words in ("Spectrograms", "by enrolment", "Level", "Curves", "95 % intervals"):
+        assert any(words.lower() in alt.lower() for alt in alts), words
+    assert len(alts) == len(re.findall("<img", text))
+
+
+def test_the_report_is_small_offline_and_stores_each_clip_once(executed, tmp_path):
+    nbformat.write(page.tidy(executed), tmp_path / "report.ipynb")
+    text = page.render(executed)
+    assert len(text) < 6 * MEGABYTE and (tmp_path / "report.ipynb").stat().st_size < 6 * MEGABYTE
+    stored = re.findall(r"src=\"data:audio/mpeg;base64,([^\"]+)", text)
+    assert len(stored) == len(set(stored)) == text.count("<audio") >= 13
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text) and "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("stpes", "20", ["'stpes'", "20", "'steps'"]),
+        ("steps", "many", ["'steps'", "'many'"]),
+        ("steps", "0", ["'steps'", "is 0", "1"]),
+    ],
+)
+def test_a_wrong_parameter_stops_with_one_sentence(name, value, words, elsewhere):
+    done = papermill(elsewhere, "wrong.ipynb", "-p", name, value, "-f", "../params/smoke.yaml")
+    assert done.returncode != 0
+    cells = nbformat.read(elsewhere / "wrong.ipynb", as_version=4).cells
+    (error,) = [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"]
+    assert error.ename == "ParameterError" and "\n" not in error.evalue
+    assert all(word in error.evalue for word in words)
+    assert len(error.traceback) == 1 and error.evalue in done.stderr
+
+
+# ---- in a browser
+
+PROBE = """
+<script>
+addEventListener("load", async () => {
+  const sounds = [...document.querySelectorAll("audio")].map(a => new Promise(done => {
+    if (a.readyState) return done(a.duration);
+    a.addEventListener("loadedmetadata", () => done(a.duration)); a.addEventListener("error", () => done(-1)); a.load(); }));
+  const images = [...document.images].map(i => i.complete && i.naturalWidth);
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  const fetched = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
+  document.title = "PROBE" + JSON.stringify({sounds: await Promise.all(sounds), images, wide, fetched});
+});
+</script></body>"""
+
+
+def browse(path: Path, *options: str) -> subprocess.CompletedProcess:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("neither chromium nor google-chrome is installed: the page was not opened in a browser")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr"]
+    command += [f"--user-data-dir={path.parent / 'profile'}", "--dump-dom", *options, path.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_page_opens_in_a_browser_without_a_complaint(executed, tmp_path):
+    (tmp_path / "page.html").write_text(page.render(executed))
+    seen = browse(tmp_path / "page.html", "--window-size=1200,900")
+    assert "Is the enrolment used?" in seen.stdout
+    assert "CONSOLE" not in seen.stderr
+
+
+def test_the_browser_does_complain_of_a_page_that_is_wrong(tmp_path):
+    """So that the silence asserted above means something."""
+    (tmp_path / "wrong.html").write_text("<!DOCTYPE html><title>x</title><script>nothing.here()</script>")
+    assert "CONSOLE" in browse(tmp_path / "wrong.html").stderr
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+def test_in_a_browser_all_pictures_and_sounds_load_and_nothing_is_fetched(width, executed, tmp_path):
+    text = re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", page.render(executed))  # it would forbid the probe
+    (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE))
+    seen = browse(tmp_path / "probed.html", f"--window-size={width},900", "--virtual-time-budget=20000")
+    found = re.search(r"<title>PROBE(.*?)</title>", seen.stdout)
+    assert found, seen.stderr[-2000:]
+    state = json.loads(found[1])
+    assert len(state["sounds"]) >= 13 and all(0.9 < seconds < 1.2 for seconds in state["sounds"])
+    assert len(state["images"]) >= 8 and all(state["images"])
+    assert state["fetched"] == [] and not state["wide"]
