@@ -1,5 +1,6 @@
 """Mixtures to batches: item i of a dataset is mixture i, whichever process makes it."""
 
+import os
 import signal
 import sys
 import warnings
@@ -20,6 +21,10 @@ Batch = dict[str, Any]
 
 Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer.
 """
+
+
+GRACE_S = 3.0
+"""s: how long a worker goes on after SIGTERM."""
 
 
 class MixtureDataset(Dataset):
@@ -96,7 +101,7 @@ class Batches:
         dataset: where they come from.
         first, last: indices.
         batch_size: mixtures of a batch, the last one may have fewer.
-        workers: processes that make them; 0 makes them in this one. They leave SIGINT and SIGTERM to this process.
+        workers: processes that make them; 0 makes them in this one. They leave SIGINT to this process, and go on for 3 s after SIGTERM.
 
     Raises:
         HifitseError: a mixture cannot be made, or a worker was killed.
@@ -160,9 +165,15 @@ def _as_is(batch: Batch | HifitseError) -> Batch | HifitseError:
 
 
 def _start_worker(_: int) -> None:
-    """A stop is the main process's affair: it ends after a whole step, and the workers with it."""
+    """A stop is the main process's affair: it ends after a whole step, and tells the workers then.
+
+    A terminal's or a scheduler's signal reaches the whole group, so workers ignore SIGINT. They must heed SIGTERM, with which a main
+    process without time clears them away, but first leave it the seconds that it needs for the batches of a step already begun.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+        signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, GRACE_S))
     torch.set_num_threads(1)
 
 

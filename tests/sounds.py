@@ -1,0 +1,66 @@
+"""Small folders of tones, noise and rooms for the tests of corpora, mixtures and batches."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from hifitse import SAMPLE_RATE
+from hifitse.params import Params
+
+
+def pitch(speaker: int) -> float:
+    """Hz: the tone that a speaker of ``speech_folder`` hums."""
+    return 300.0 + 50 * speaker
+
+
+def save(path: Path, audio: np.ndarray, rate: int = SAMPLE_RATE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, audio, rate, subtype="PCM_16")
+
+
+def hum(frequency: float, seconds: float, seed: int) -> np.ndarray:
+    """A tone that swells twice a second, with a little noise that makes each one different."""
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    rough = 0.003 * np.random.default_rng(seed).standard_normal(len(time))
+    return 0.3 * np.sin(2 * np.pi * frequency * time) * (0.6 + 0.4 * np.sin(4 * np.pi * time + seed)) + rough
+
+
+def speech_folder(folder: Path, speakers: int = 9, utterances: int = 4, seconds: float = 1.5) -> Path:
+    for speaker in range(speakers):
+        for number in range(utterances):
+            save(folder / f"s{speaker:02d}" / f"u{number}.flac", hum(pitch(speaker), seconds, 100 * speaker + number))
+    return folder
+
+
+def noise_folder(folder: Path, clips: int = 6, seconds: float = 0.7) -> Path:
+    for number in range(clips):
+        rng = np.random.default_rng(number)
+        save(folder / f"hiss_{number}-{9000 + number}-A.flac", 0.1 * rng.standard_normal(round(seconds * SAMPLE_RATE)))
+    return folder
+
+
+def room_folder(folder: Path, rooms: int = 6, positions: int = 3) -> Path:
+    """Responses of 0.3 s whose direct path comes after 20 samples and is by far the strongest."""
+    for room in range(rooms):
+        for position in range(positions):
+            rng = np.random.default_rng([room, position])
+            rir = 0.02 * rng.standard_normal(round(0.3 * SAMPLE_RATE)) * np.exp(-np.linspace(0, 6, round(0.3 * SAMPLE_RATE)))
+            rir[:20] = 0
+            rir[20] = 0.8
+            save(folder / f"room{chr(97 + room)}_{position}.flac", rir)
+    return folder
+
+
+def folders(root: Path) -> dict[str, str]:
+    """Parameters that name one folder of each kind, made below ``root``."""
+    return {
+        "corpus": str(speech_folder(root / "speech")),
+        "noise": str(noise_folder(root / "noise")),
+        "rooms": str(room_folder(root / "rooms")),
+    }
+
+
+def small(sources: dict[str, str], **values: object) -> Params:
+    """Parameters with short mixtures from these sources."""
+    return Params(**({"seconds": 1.0, "enroll_seconds": 1.0, "eval_seconds": 1.0, "steps": 10, "workers": 0} | sources | values))

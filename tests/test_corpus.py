@@ -1,0 +1,203 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import noise_folder, room_folder, save, speech_folder
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.clips import group_of, load_clips
+from hifitse.data.corpus import CorpusError, load_corpus
+
+
+def manifest(folder, lines, name="manifest.jsonl"):
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n"
+    if name.endswith(".gz"):
+        (folder / name).write_bytes(gzip.compress(text.encode()))
+    else:
+        (folder / name).write_text(text)
+    return folder / name
+
+
+def entry(speaker, number, **changes):
+    line = {"speaker": f"s{speaker:02d}", "utterance": f"u{number}", "path": f"s{speaker:02d}/u{number}.flac"}
+    return line | {"samples": 72000, "sample_rate": 48000} | changes
+
+
+def test_folder_is_listed_in_order_of_names(tmp_path):
+    corpus = load_corpus(speech_folder(tmp_path, speakers=3, utterances=2))
+    assert list(corpus.speakers) == ["s00", "s01", "s02"]
+    assert [said.utterance for said in corpus.speakers["s01"]] == ["u0", "u1"]
+    assert corpus.speakers["s01"][0].samples == 72000
+    assert corpus.skipped == []
+
+
+def test_read_seeks_to_the_same_samples_as_the_whole_file(tmp_path):
+    corpus = load_corpus(speech_folder(tmp_path, speakers=1, utterances=2))
+    said = corpus.speakers["s00"][1]
+    whole, _ = soundfile.read(tmp_path / said.path, dtype="float32")
+    assert np.array_equal(corpus.read(said, 12345, 4000), whole[12345:16345])
+    assert len(corpus.read(said, 70000, 9999)) == 2000
+
+
+@pytest.mark.parametrize("name", ["manifest.jsonl", "manifest.jsonl.gz"])
+def test_folder_and_its_manifest_give_the_same_corpus(tmp_path, name):
+    speech_folder(tmp_path, speakers=3, utterances=2)
+    scanned = load_corpus(tmp_path)
+    path = manifest(tmp_path, [entry(s, u) for s in range(3) for u in range(2)], name)
+    assert load_corpus(tmp_path).speakers == scanned.speakers
+    assert load_corpus(path).speakers == scanned.speakers
+
+
+def test_manifest_counts_samples_at_48k(tmp_path):
+    for number in range(2):
+        save(tmp_path / f"a/{number}.wav", np.full(16000, 0.1), rate=16000)
+    lines = [{"speaker": "a", "utterance": str(n), "path": f"a/{n}.wav", "samples": 16000, "sample_rate": 16000} for n in range(2)]
+    said = load_corpus(manifest(tmp_path, lines)).speakers["a"][0]
+    assert (said.samples, said.sample_rate) == (48000, 16000)
+
+
+def test_every_bad_manifest_line_is_counted_with_its_reason(tmp_path):
+    speech_folder(tmp_path, speakers=2, utterances=3)
+    bad = {
+        "{not json": "line 5",
+        "[1, 2]": "not a JSON object",
+        json.dumps({"speaker": "s00"}): "no field 'utterance'",
+        json.dumps(entry(0, 0)): "listed twice",
+        json.dumps(entry(0, 9)): "missing",
+        json.dumps(entry(0, 2, path="../outside.flac")): "leads out",
+        json.dumps(entry(0, 2, path="/etc/passwd")): "leads out",
+        json.dumps(entry(0, 2, samples="many")): "samples is 'many'",
+        json.dumps(entry(0, 2, samples=-1)): "samples is -1",
+        json.dumps(entry(0, 2, samples=100)): "100 samples",
+        json.dumps(entry(0, 2) | {"speaker": 7}): "speaker is 7",
+    }
+    save(tmp_path.parent / "outside.flac", np.full(48000, 0.1))
+    corpus = load_corpus(manifest(tmp_path, [entry(s, u) for s in range(2) for u in range(2)] + list(bad)))
+    assert sum(map(len, corpus.speakers.values())) == 4
+    assert len(corpus.skipped) == len(bad)
+    for reason, expected in zip(corpus.skipped, bad.values(), strict=True):
+        assert expected in reason
+
+
+def test_lone_utterance_and_mixed_groups_leave_the_speaker_out(tmp_path):
+    speech_folder(tmp_path, speakers=3, utterances=2)
+    lines = [entry(0, 0), entry(0, 1), entry(1, 0), entry(2, 0, group="a"), entry(2, 1, group="b")]
+    corpus = load_corpus(manifest(tmp_path, lines))
+    assert list(corpus.speakers) == ["s00"]
+    assert [reason[:11] for reason in sorted(corpus.skipped)] == ["speaker s01", "speaker s02"]
+
+
+def test_broken_and_short_files_of_a_folder_are_counted(tmp_path):
+    speech_folder(tmp_path, speakers=2, utterances=2)
+    (tmp_path / "s00/broken.flac").write_bytes(b"no audio")
+    save(tmp_path / "s01/short.wav", np.zeros(100))
+    (tmp_path / "s01/notes.txt").write_text("not audio, not counted")
+    corpus = load_corpus(tmp_path)
+    assert sum(map(len, corpus.speakers.values())) == 4
+    assert len(corpus.skipped) == 2
+    assert "broken.flac" in corpus.skipped[0]
+    assert "short.wav" in corpus.skipped[1]
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda folder: folder / "nothing", "does not exist"),
+    (lambda folder: "$HIFITSE_NO_SUCH_VARIABLE/x", "environment variable is not set"),
+    (lambda folder: folder, "no usable speaker"),
+    (lambda folder: manifest(folder, ["{", "}"]), "the first of 2 reasons: manifest line 1"),
+])  # fmt: skip
+def test_nothing_usable_is_one_clear_sentence(tmp_path, make, words):
+    with pytest.raises(CorpusError, match=words):
+        load_corpus(make(tmp_path))
+
+
+def test_manifest_that_is_no_gzip_is_refused(tmp_path):
+    (tmp_path / "manifest.jsonl.gz").write_bytes(b"plain text")
+    with pytest.raises(CorpusError, match="cannot be read"):
+        load_corpus(tmp_path)
+
+
+def test_environment_variables_are_expanded(tmp_path, monkeypatch):
+    speech_folder(tmp_path / "x", speakers=1, utterances=2)
+    monkeypatch.setenv("SOME_CORPORA", str(tmp_path))
+    assert len(load_corpus("$SOME_CORPORA/x").speakers) == 1
+
+
+def test_split_is_disjoint_complete_and_repeatable(tmp_path):
+    corpus = load_corpus(speech_folder(tmp_path, speakers=20, utterances=2, seconds=0.2))
+    sides = corpus.split(0.1, 0.2, 3)
+    assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 14, "valid": 2, "test": 4}
+    names = [name for part in sides.values() for name in part.speakers]
+    assert sorted(names) == list(corpus.speakers)
+    again = corpus.split(0.1, 0.2, 3)
+    assert all(list(again[side].speakers) == list(part.speakers) for side, part in sides.items())
+    assert any(list(corpus.split(0.1, 0.2, seed)["test"].speakers) != list(sides["test"].speakers) for seed in range(4, 8))
+
+
+def test_split_keeps_groups_together(tmp_path):
+    speech_folder(tmp_path, speakers=12, utterances=2, seconds=0.2)
+    lines = [entry(s, u, samples=9600, group=f"g{s // 3}") for s in range(12) for u in range(2)]
+    sides = load_corpus(manifest(tmp_path, lines)).split(0.1, 0.2, 0)
+    groups = [{said[0].group for said in part.speakers.values()} for part in sides.values()]
+    assert sum(map(len, groups)) == 4
+    assert len(set.union(*groups)) == 4
+
+
+def test_too_few_speakers_say_how_many_there_are_and_are_needed(tmp_path):
+    corpus = load_corpus(speech_folder(tmp_path, speakers=5, utterances=2, seconds=0.2))
+    with pytest.raises(CorpusError, match=r"there are 5 speakers .* needed are 2 or more in train, valid and test"):
+        corpus.split(0.1, 0.2, 0)
+
+
+@pytest.mark.parametrize("name, kind, group", [
+    ("StPatricksChurchPatringtonPosition3", "room", "StPatricksChurchPatrington"),
+    ("hall_2", "room", "hall"),
+    ("UndergroundCarPark", "room", "UndergroundCarPark"),
+    ("rain_1-21189-A", "noise", "freesound-21189"),
+    ("1-21189-B-10", "noise", "freesound-21189"),
+    ("pink_003", "noise", "pink_003"),
+])  # fmt: skip
+def test_groups_by_name(name, kind, group):
+    assert group_of(name, kind) == group
+
+
+def test_positions_of_a_room_are_held_out_together(tmp_path):
+    sides = load_clips(room_folder(tmp_path), "room").split(0.1, 0.2, 0)
+    assert {side: len(part.clips) for side, part in sides.items()} == {"train": 12, "valid": 3, "test": 3}
+    assert not set(sides["train"].groups) & set(sides["test"].groups)
+
+
+def test_names_that_only_count_are_groups_of_their_own(tmp_path):
+    for number in range(4):
+        save(tmp_path / f"rir{number:03d}.wav", np.ones(2000) * 0.5)
+    assert len(load_clips(tmp_path, "room").groups) == 4
+
+
+def test_bad_clip_folders(tmp_path):
+    with pytest.raises(CorpusError, match="does not exist"):
+        load_clips(tmp_path / "none", "noise")
+    (tmp_path / "x.wav").write_bytes(b"broken")
+    with pytest.raises(CorpusError, match=r"no usable audio file \(1 were skipped\)"):
+        load_clips(tmp_path, "noise")
+    noise_folder(tmp_path, clips=2)
+    with pytest.raises(CorpusError, match="there are 2 recordings or rooms"):
+        load_clips(tmp_path, "noise").split(0.1, 0.2, 0)
+    with pytest.raises(CorpusError, match="which is a file"):
+        load_clips(tmp_path / "x.wav", "noise")
+
+
+@pytest.mark.real
+def test_real_recordings(hifitse_data):
+    corpus = load_corpus("$HIFITSE_DATA/speech")
+    assert len(corpus.speakers) == 19
+    assert corpus.skipped == []
+    sides = corpus.split(0.1, 0.2, 0)
+    assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 13, "valid": 2, "test": 4}
+    rooms = load_clips(hifitse_data / "rir", "room")
+    assert len(rooms.groups["StPatricksChurchPatrington"]) == 3
+    assert len(load_clips("$HIFITSE_DATA/noise", "noise").clips) == 62
+    said = corpus.speakers["vctk_p225f"][0]
+    with pytest.raises(HifitseError, match="start is -1"):
+        corpus.read(said, -1)
+    assert said.samples == len(corpus.read(said)) > SAMPLE_RATE

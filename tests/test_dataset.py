@@ -1,0 +1,160 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from sounds import folders, save, small
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.conditions import Conditions, training_conditions
+from hifitse.data.corpus import CorpusError
+from hifitse.data.dataset import MixtureDataset, list_loader, training_loader
+from hifitse.data.mixing import Mixer
+
+PLAIN = Conditions("valid", 0.5)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources")) | {"seconds": 0.5, "enroll_seconds": 0.5}
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+
+
+def test_batch_shapes(sources):
+    params = small(sources, batch_size=3, enrollments=2)
+    batch = next(iter(training_loader(params, Mixer(params, "train"))))
+    assert batch["mix"].shape == batch["target"].shape == (3, SAMPLE_RATE // 2)
+    assert batch["enroll"].shape == (3, 2, SAMPLE_RATE // 2)
+    assert batch["mix"].dtype == torch.float32 and batch["present"].tolist() == [True] * 3
+    assert [meta["index"] for meta in batch["metadata"]] == [0, 1, 2]
+
+
+def test_batches_are_the_same_with_any_number_of_workers(sources):
+    params = small(sources, batch_size=2, absent_prob=[0.3])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)  # workers use one thread each: the sound must not depend on it
+    torch.randn(512, 512) @ torch.randn(512, 512)  # threads are running when the workers are forked
+    try:
+        runs = []
+        for workers in (0, 1, 2):
+            given = params.model_copy(update={"workers": workers})
+            runs.append(list(training_loader(given, Mixer(given, "train"), 5, 9)))
+    finally:
+        torch.set_num_threads(before)
+    assert [len(batch["metadata"]) for batch in runs[0]] == [2, 2, 2, 2, 1]
+    for other in runs[1:]:
+        for one, two in zip(runs[0], other, strict=True):
+            assert_equal(one, two)
+
+
+def test_resumed_loader_goes_on_where_the_first_stopped(sources):
+    params = small(sources, batch_size=2, accumulation=1, steps=6)
+    mixer = Mixer(params, "train")
+    whole = list(training_loader(params, mixer))
+    assert len(whole) == len(training_loader(params, mixer)) == 6
+    for one, two in zip(whole[4:], training_loader(params, Mixer(params, "train"), first_index=8), strict=True):
+        assert_equal(one, two)
+
+
+def test_items_follow_the_curriculum(sources):
+    params = small(sources, steps=20, batch_size=1, accumulation=1, phase_starts=[0.0, 0.5], absent_prob=[0.0, 1.0])
+    present = [bool(batch["present"]) for batch in training_loader(params, Mixer(params, "train"))]
+    assert present == [True] * 10 + [False] * 10
+
+
+def test_loader_can_be_iterated_again_with_its_workers(sources):
+    params = small(sources, workers=1)
+    loader = list_loader(params, Mixer(params, "valid"), 1, [PLAIN] * 3)
+    for one, two in zip(list(loader), list(loader), strict=True):
+        assert_equal(one, two)
+
+
+def test_list_loader_gives_wrong_enrolments_and_several_lengths(sources):
+    params = small(sources)
+    mixer = Mixer(params, "test")
+    conditions = [replace(PLAIN, name="long", seconds=seconds) for seconds in (0.5, 0.75)]
+    batches = list(list_loader(params, mixer, 42, conditions, wrong_enroll=True))
+    assert [batch["mix"].shape[1] for batch in batches] == [24_000, 36_000]
+    expected = mixer.mixture(42, 1, conditions[1], wrong_enroll=True)
+    assert torch.equal(batches[1]["wrong_enroll"][0], torch.from_numpy(expected.wrong_enroll))
+    with pytest.raises(HifitseError, match=r"\[24000, 36000\] samples, allowed is one length"):
+        list(list_loader(params, mixer, 42, conditions, batch_size=2))
+
+
+def test_mixture_without_interferer_gets_silence_as_wrong_enrolment(sources):
+    params = small(sources)
+    conditions = [PLAIN, replace(PLAIN, interferers_min=0, interferers_max=0)]
+    batch = next(iter(list_loader(params, Mixer(params, "test"), 0, conditions, batch_size=2, wrong_enroll=True)))
+    assert batch["wrong_enroll"][0].any() and not batch["wrong_enroll"][1].any()
+
+
+def test_dataset_item_is_the_mixture_and_can_be_sent_to_a_process(sources):
+    params = small(sources)
+    dataset = pickle.loads(pickle.dumps(MixtureDataset(Mixer(params, "train"), 7, [PLAIN] * 4)))
+    assert len(dataset) == 4
+    assert dataset[2].metadata == Mixer(params, "train").mixture(7, 2, PLAIN).metadata
+    with pytest.raises(TypeError, match="no length"):
+        len(MixtureDataset(dataset.mixer, 7, lambda index: training_conditions(params, index)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_error_of_a_worker_arrives_as_its_one_sentence(sources, tmp_path, workers):
+    for speaker in range(6):
+        for number in range(2):
+            save(tmp_path / f"s{speaker}/{number}.flac", [0.0] * 48_000)
+    params = small(sources | {"corpus": str(tmp_path)}, workers=workers)
+    with pytest.raises(CorpusError, match=r"^speaker s\d has only silent or broken utterances") as caught:
+        list(training_loader(params, Mixer(params, "train")))
+    assert "\n" not in str(caught.value)
+
+
+def test_killed_worker_is_a_clear_error(sources):
+    params = small(sources, workers=1, steps=1000)
+    batches = iter(training_loader(params, Mixer(params, "train")))
+    next(batches)
+    worker = torch.multiprocessing.active_children()[0]
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(HifitseError, match="a process that makes mixtures ended"):
+        for _ in batches:
+            pass
+
+
+STOPPED = """
+    import os, signal, sys, torch
+    from hifitse.data.dataset import training_loader
+    from hifitse.data.mixing import Mixer
+    from hifitse.params import Params
+    params = Params(**eval(sys.argv[1]))
+    stops = []
+    signal.signal(signal.SIGTERM, lambda *_: stops.append("TERM"))
+    signal.signal(signal.SIGINT, lambda *_: stops.append("INT"))
+    batches = iter(training_loader(params, Mixer(params, "train")))
+    next(batches)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.killpg(0, number)
+    more = [next(batches) for _ in range(12)]
+    print(sorted(stops), len(more), len(torch.multiprocessing.active_children()))
+"""
+
+
+def test_stop_signals_to_the_whole_group_leave_the_workers_alive(sources):
+    values = repr(sources | {"workers": 2, "steps": 1000, "batch_size": 1})
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(STOPPED), values],
+        cwd=root, capture_output=True, text=True, timeout=60, start_new_session=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "['INT', 'TERM'] 12 2"
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,338 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import folders, pitch, save, small, speech_folder
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.audio import level_db
+from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
+from hifitse.data.corpus import CorpusError
+from hifitse.data.mixing import Mixer
+from hifitse.data.surroundings import loop
+from hifitse.data.talker import survey
+
+HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def mixer(sources):
+    return Mixer(small(sources, test_share=0.34), "test")
+
+
+def ratio_db(signal, other):
+    return 10 * np.log10(np.sum(np.square(signal, dtype=np.float64)) / np.sum(np.square(other, dtype=np.float64)))
+
+
+def peak_hz(signal):
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
+    return np.argmax(spectrum) * SAMPLE_RATE / (8 * len(signal))
+
+
+def test_shapes_sum_and_metadata(mixer):
+    mixture = mixer.mixture(3, 5, HARD, wrong_enroll=True)
+    assert mixture.mix.shape == mixture.target.shape == mixture.noise.shape == (SAMPLE_RATE,)
+    assert mixture.interferers.shape == (2, SAMPLE_RATE)
+    assert mixture.enroll.shape == mixture.wrong_enroll.shape == (1, SAMPLE_RATE)
+    for part in (mixture.mix, mixture.target, mixture.interferers, mixture.noise, mixture.enroll, mixture.wrong_enroll):
+        assert part.dtype == np.float32
+    assert np.allclose(mixture.mix, mixture.target + mixture.interferers.sum(0) + mixture.noise, rtol=0, atol=1e-6)
+    assert mixture.metadata["id"] == "test-3-5"
+    assert json.loads(json.dumps(mixture.metadata)) == mixture.metadata
+
+
+def test_sir_and_snr_are_exact(mixer):
+    for index in range(6):
+        mixture = mixer.mixture(0, index, HARD)
+        drawn = mixture.metadata["sir_db"]
+        assert drawn == sorted(drawn) and all(-5 <= value <= 5 for value in drawn)
+        assert [ratio_db(mixture.target, each) for each in mixture.interferers] == pytest.approx(drawn, abs=0.01)
+        assert ratio_db(mixture.target, mixture.noise) == pytest.approx(mixture.metadata["snr_db"], abs=0.01)
+        assert -5 <= mixture.metadata["snr_db"] <= 15
+
+
+def test_level_is_the_one_drawn_and_nothing_clips(sources):
+    quiet = Mixer(small(sources, test_share=0.34), "test").mixture(0, 1, HARD)
+    assert quiet.metadata["clip_gain_db"] == 0
+    assert -32 <= quiet.metadata["level_db"] <= -18
+    assert level_db(quiet.mix) == pytest.approx(quiet.metadata["level_db"], abs=0.01)
+    loud = Mixer(small(sources, test_share=0.34, level_min_db=-3, level_max_db=-3), "test").mixture(0, 1, HARD)
+    peaks = [np.abs(part).max() for part in (loud.mix, loud.target, loud.noise, *loud.interferers)]
+    assert max(peaks) == pytest.approx(0.99, abs=1e-4)
+    assert loud.metadata["level_db"] == pytest.approx(-3 + loud.metadata["clip_gain_db"])
+    assert loud.metadata["clip_gain_db"] < 0
+    assert level_db(loud.mix) == pytest.approx(loud.metadata["level_db"], abs=0.01)
+
+
+def test_same_arguments_same_mixture_in_any_order(sources, mixer):
+    first = [mixer.mixture(1, index, HARD) for index in range(4)]
+    other = Mixer(mixer.params, "test")
+    for index in (3, 1, 0, 2):
+        again = other.mixture(1, index, HARD)
+        assert np.array_equal(again.mix, first[index].mix) and np.array_equal(again.enroll, first[index].enroll)
+        assert again.metadata == first[index].metadata
+    assert not np.array_equal(mixer.mixture(2, 0, HARD).mix, first[0].mix)
+    assert Mixer(mixer.params, "train").mixture(1, 0, HARD).metadata["target_speaker"] not in mixer.speakers
+
+
+def test_splits_share_no_speaker_room_or_noise(sources):
+    params = small(sources, test_share=0.34)
+    seen = [set(), set(), set()]
+    for split, names in zip(("train", "valid", "test"), seen, strict=True):
+        mixer = Mixer(params, split)
+        for index in range(30):
+            meta = mixer.mixture(0, index, replace(HARD, noisy_enroll_prob=1.0)).metadata
+            names |= {meta["target_speaker"], *meta["interferer_speakers"], meta["room"], meta["noise"]}
+            names |= {*meta["enroll_noise"], *meta["enroll_room"]}
+    assert not seen[0] & seen[1] and not seen[0] & seen[2] and not seen[1] & seen[2]
+
+
+def test_absent_target_is_the_same_mixture_without_it(mixer):
+    for index in range(4):
+        there = mixer.mixture(0, index, HARD)
+        gone = mixer.mixture(0, index, replace(HARD, absent_prob=1.0))
+        assert not gone.target.any() and not gone.metadata["present"]
+        assert np.array_equal(gone.interferers, there.interferers) and np.array_equal(gone.noise, there.noise)
+        assert np.array_equal(gone.enroll, there.enroll)
+        assert gone.metadata["target_speaker"] not in gone.metadata["interferer_speakers"]
+        assert np.allclose(gone.mix, there.mix - there.target, atol=1e-6)
+
+
+def test_wrong_enrolment_is_of_the_loudest_interferer_and_changes_nothing_else(sources):
+    mixer = Mixer(small(sources, test_share=0.34), "test")
+    for index in range(6):
+        plain, swapped = mixer.mixture(0, index, HARD), mixer.mixture(0, index, HARD, wrong_enroll=True)
+        assert plain.wrong_enroll is None
+        for name in ("mix", "target", "interferers", "noise", "enroll"):
+            assert np.array_equal(getattr(plain, name), getattr(swapped, name))
+        meta = swapped.metadata
+        assert plain.metadata == meta | {"wrong_enroll_utterances": None}
+        wanted = pitch(int(meta["interferer_speakers"][0][1:])) * meta["interferer_speeds"][0]
+        assert peak_hz(swapped.wrong_enroll[0]) == pytest.approx(wanted, rel=0.003)
+        assert ratio_db(swapped.interferers[0], swapped.interferers[1]) >= 0
+        assert not set(meta["wrong_enroll_utterances"]) & set(meta["interferer_utterances"][0].split("+"))
+    alone = mixer.mixture(0, 0, replace(HARD, interferers_min=0, interferers_max=0), wrong_enroll=True)
+    assert alone.wrong_enroll is None
+
+
+def test_target_and_enrolment_have_the_same_speed_and_other_utterances(sources):
+    mixer = Mixer(small(sources, reverb_prob=0.0, enrollments=2), "train")
+    speeds = set()
+    for index in range(12):
+        mixture = mixer.mixture(0, index, replace(HARD, noisy_enroll_prob=0.0, interferers_max=1, interferers_min=1))
+        meta = mixture.metadata
+        speeds.add(meta["target_speed"])
+        wanted = pitch(int(meta["target_speaker"][1:])) * meta["target_speed"]
+        other = pitch(int(meta["interferer_speakers"][0][1:])) * meta["interferer_speeds"][0]
+        assert peak_hz(mixture.target) == pytest.approx(wanted, rel=0.003)
+        assert peak_hz(mixture.interferers[0]) == pytest.approx(other, rel=0.003)
+        for enroll in mixture.enroll:
+            assert peak_hz(enroll) == pytest.approx(wanted, rel=0.003)
+        first, second = meta["enroll_utterances"]
+        assert meta["target_utterance"] not in (first, second) and first != second
+    assert len(speeds) > 3
+    assert all(0.9 <= speed <= 1.1 and round(speed * 100) / 100 == speed for speed in speeds)
+
+
+def test_direct_path_of_the_reverberant_target_is_that_of_the_dry_one(sources):
+    values = {"test_share": 0.34, "noise_prob": 0.0}
+    wet = Mixer(small(sources, reverb_prob=1.0, **values), "test")
+    dry = Mixer(small(sources, reverb_prob=0.0, **values), "test")
+    for index in range(4):
+        one, other = wet.mixture(0, index, HARD), dry.mixture(0, index, HARD)
+        assert one.metadata["room"] and other.metadata["room"] is None
+        responses = one.metadata["room_responses"]
+        assert len(set(responses)) == 3  # a position for each talker
+        assert len({name.split("_")[0] for name in responses}) == 1  # in one room
+        # whitened, or the tone's period would hide the lag
+        cross = np.fft.rfft(one.target, 2 * SAMPLE_RATE) * np.conj(np.fft.rfft(other.target, 2 * SAMPLE_RATE))
+        assert np.argmax(np.fft.irfft(cross / (np.abs(cross) + 1e-12))) == 0
+        assert not np.allclose(one.target, other.target, atol=1e-3)
+
+
+def test_room_is_the_convolution_with_the_aligned_response(sources):
+    mixer = Mixer(small(sources, test_share=0.34), "test")
+    clip = mixer.surroundings.rooms.clips[0]
+    rir = mixer.surroundings.rooms.read(clip)
+    aligned = rir[20:] / rir[20]
+    dry = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
+    wet = mixer.surroundings.reverberate(dry, [clip, clip])
+    for row, expected in zip(wet, dry, strict=True):
+        assert np.allclose(row, np.convolve(expected, aligned)[:5000], atol=1e-3)
+
+
+def test_partial_presence(mixer):
+    partial = replace(HARD, seconds=3.0, active_from_s=1.0, active_to_s=2.0)
+    mixture = mixer.mixture(0, 0, partial)
+    there = slice(SAMPLE_RATE, 2 * SAMPLE_RATE)
+    assert not mixture.target[: there.start].any() and not mixture.target[there.stop :].any()
+    begin = mixture.target[there.start : there.start + 10]
+    assert np.abs(begin).max() < 0.05 * np.abs(mixture.target).max()  # it fades in
+    for each, sir in zip(mixture.interferers, mixture.metadata["sir_db"], strict=True):
+        # the target's power is that of its stretch, a third of the mixture
+        assert ratio_db(mixture.target[there], each) + 10 * np.log10(3) == pytest.approx(sir, abs=0.01)
+
+
+def test_short_utterances_are_joined_and_long_silence_is_avoided(sources, tmp_path):
+    corpus = speech_folder(tmp_path / "short", seconds=0.4)
+    mixture = Mixer(small(sources | {"corpus": str(corpus)}, reverb_prob=0.0), "train").mixture(0, 0, HARD)
+    assert len(mixture.metadata["target_utterance"].split("+")) >= 2
+    frames = mixture.target[: 50 * 960].reshape(50, 960).std(1)
+    assert np.mean(frames > 0.05 * frames.max()) > 0.5  # the gaps are short
+    assert 1 <= np.sum(frames < 0.01 * frames.max()) <= 30
+
+    sparse = tmp_path / "sparse"
+    for speaker in range(6):
+        for number in range(2):
+            audio = np.zeros(6 * SAMPLE_RATE)
+            audio[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = 0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.05)
+            save(sparse / f"s{speaker}/{number}.wav", audio)
+    mixer = Mixer(small(sources | {"corpus": str(sparse)}), "train")
+    for index in range(8):
+        assert mixer.mixture(0, index, HARD).metadata["activity"] >= 0.4
+
+
+def test_survey_counts_frames_above_35_db_below_the_loud_ones():
+    speech = np.repeat(np.array([1.0, 0.03, 0.01, 0.0]), 4800) * np.tile([1.0, -1.0], 9600)
+    found = survey(speech.astype(np.float32))
+    assert found.active.tolist() == [True] * 10 + [False] * 10  # 0.03 is -30.5 dB, 0.01 is -40 dB
+
+
+def test_silent_and_broken_files_are_passed_over_and_counted(sources, tmp_path):
+    corpus = speech_folder(tmp_path)
+    for speaker in range(9):
+        save(corpus / f"s{speaker:02d}/u0.flac", np.zeros(72000))
+        whole = (corpus / f"s{speaker:02d}/u1.flac").read_bytes()
+        (corpus / f"s{speaker:02d}/u1.flac").write_bytes(whole[: len(whole) // 2])
+    mixer = Mixer(small(sources | {"corpus": str(corpus)}), "train")
+    for index in range(20):
+        mixture = mixer.mixture(0, index, HARD)
+        assert not {"u0", "u1"} & {mixture.metadata["target_utterance"], *mixture.metadata["enroll_utterances"]}
+        assert mixture.target.any() and np.isfinite(mixture.mix).all()
+    assert any("silent" in reason for reason in mixer.talkers.unusable.values())
+    assert any("u1.flac" in path for path in mixer.talkers.unusable)
+
+
+def test_speaker_without_any_speech_is_a_clear_error(sources, tmp_path):
+    for speaker in range(6):
+        for number in range(2):
+            save(tmp_path / f"s{speaker}/{number}.flac", np.zeros(72000))
+    with pytest.raises(CorpusError, match="speaker s[0-5] has only silent or broken utterances"):
+        Mixer(small(sources | {"corpus": str(tmp_path)}), "train").mixture(0, 0, HARD)
+
+
+def test_too_small_corpus_missing_folder_and_unknown_split(sources, tmp_path):
+    with pytest.raises(CorpusError, match="there are 4 speakers"):
+        Mixer(small(sources | {"corpus": str(speech_folder(tmp_path, speakers=4))}), "train")
+    for name in ("corpus", "noise", "rooms"):
+        with pytest.raises(CorpusError, match="does not exist"):
+            Mixer(small(sources | {name: str(tmp_path / "none")}), "train")
+    with pytest.raises(HifitseError, match="split is 'dev'"):
+        Mixer(small(sources), "dev")
+
+
+def test_silent_noise_is_a_clear_error(sources, tmp_path):
+    for number in range(3):
+        save(tmp_path / f"{chr(97 + number)}.wav", np.zeros(SAMPLE_RATE))
+    with pytest.raises(CorpusError, match="gave no sound in 8 draws"):
+        Mixer(small(sources | {"noise": str(tmp_path)}), "train").mixture(0, 0, HARD)
+
+
+def test_without_noise_and_target_there_is_an_interferer(sources):
+    mixer = Mixer(small(sources, noise_prob=0.0), "train")
+    mixture = mixer.mixture(0, 0, replace(HARD, absent_prob=1.0, interferers_min=0, interferers_max=0))
+    assert len(mixture.interferers) == 1 and mixture.mix.any() and mixture.metadata["snr_db"] is None
+    assert not mixture.noise.any()
+
+
+def test_fewer_speakers_than_asked_for_give_fewer_interferers(sources):
+    mixture = Mixer(small(sources), "valid").mixture(0, 0, replace(HARD, interferers_min=3, interferers_max=3))
+    assert mixture.metadata["n_interferers"] == 1
+
+
+def test_noisy_enrolment(sources):
+    mixer = Mixer(small(sources, reverb_prob=0.0), "train")
+    clean = mixer.mixture(0, 0, replace(HARD, noisy_enroll_prob=0.0))
+    noisy = mixer.mixture(0, 0, replace(HARD, noisy_enroll_prob=1.0))
+    assert np.array_equal(clean.mix, noisy.mix)
+    assert clean.metadata["enroll_snr_db"] == [None] and 0 <= noisy.metadata["enroll_snr_db"][0] <= 20
+    assert clean.metadata["enroll_utterances"] == noisy.metadata["enroll_utterances"]
+    # the level is drawn after the noise, so the clean one is fitted into the noisy one
+    scale = np.dot(noisy.enroll[0], clean.enroll[0]) / np.dot(clean.enroll[0], clean.enroll[0])
+    rest = noisy.enroll[0] - scale * clean.enroll[0]
+    assert ratio_db(scale * clean.enroll[0], rest) == pytest.approx(noisy.metadata["enroll_snr_db"][0], abs=0.3)
+    assert -32.01 <= level_db(noisy.enroll[0]) <= -19.99
+
+
+def test_noise_loop_has_no_seam():
+    tone = np.sin(2 * np.pi * 440 * np.arange(10_000) / SAMPLE_RATE).astype(np.float32)
+    looped = loop(tone, 48_000)
+    assert len(looped) == 48_000
+    assert np.array_equal(looped[:9_000], tone[:9_000])
+    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(tone)).max()  # two crossfaded tones at most, and no jump
+    hiss = np.random.default_rng(0).standard_normal(30_000).astype(np.float32)
+    assert loop(hiss, 200_000).std() == pytest.approx(1, abs=0.03)
+
+
+def test_files_at_44k1_give_the_same_mixture_at_first_sight_and_later(sources, tmp_path):
+    corpus = tmp_path / "cd"
+    for path in sorted((speech_folder(tmp_path / "x", seconds=3.0)).rglob("*.flac")):
+        save(corpus / path.parent.name / path.name, soundfile.read(path)[0], rate=44_100)
+    mixer = Mixer(small(sources | {"corpus": str(corpus)}), "train")
+    first = mixer.mixture(0, 0, HARD)
+    assert np.array_equal(mixer.mixture(0, 0, HARD).mix, first.mix)
+
+
+def test_curriculum_phases(sources):
+    params = small(sources, steps=100, batch_size=2, accumulation=3, phase_starts=[0.0, 0.5], interferers_max=[1, 3])
+    first, edge, quarter, last = (training_conditions(params, index) for index in (0, 300, 450, 600))
+    assert (first.phase, first.absent_prob, first.noisy_enroll_prob, first.interferers_max) == (0, 0.0, 0.0, 1)
+    assert training_conditions(params, 299).phase == 0
+    assert (edge.phase, edge.absent_prob, edge.noisy_enroll_prob, edge.interferers_max) == (1, 0.2, 0.0, 3)
+    assert quarter.noisy_enroll_prob == pytest.approx(0.25)
+    assert last.noisy_enroll_prob == training_conditions(params, 10**9).noisy_enroll_prob == pytest.approx(0.5)
+    mixer = Mixer(params, "train")
+    assert all(mixer.mixture(0, index, first).metadata["present"] for index in range(40))
+    absent = sum(not mixer.mixture(0, index, last).metadata["present"] for index in range(150))
+    assert 15 <= absent <= 46  # 30 expected, standard deviation 4.9
+
+
+def test_evaluation_lists(sources):
+    params = small(sources, eval_mixtures=200, eval_seconds=4.0)
+    lists = evaluation_conditions(params)
+    absent = [index for index, each in enumerate(lists["test"]) if each.absent]
+    assert (len(lists["test"]), len(absent)) == (200, 42)
+    assert set(np.diff(absent)) == {4, 5}  # spread evenly
+    assert all(each.absent_prob in (0, 1) and each.noisy_enroll_prob == 0.5 for each in lists["test"])
+    assert {(each.seconds, each.active_from_s, each.active_to_s) for each in lists["partial"]} == {(8.0, 2.0, 5.5)}
+    lengths = [each.seconds for each in lists["long"]]
+    assert (lengths[0], lengths[-1], len(set(lengths))) == (5.0, 8.0, 20)
+    assert len(validation_conditions(params)) == 50 and not any(each.absent_prob for each in validation_conditions(params))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"active_from_s": 2.0}, {"active_to_s": 1.5}, {"active_from_s": 0.5, "active_to_s": 0.5}, {"interferers_max": 9}]
+)
+def test_impossible_conditions(changes):
+    with pytest.raises(HifitseError, match="allowed"):
+        replace(HARD, **changes)
+
+
+@pytest.mark.real
+def test_real_recordings(hifitse_data):
+    sources = {"corpus": str(hifitse_data / "speech"), "noise": str(hifitse_data / "noise"), "rooms": str(hifitse_data / "rir")}
+    mixer = Mixer(small(sources, seconds=2.0), "test")
+    for index in range(8):
+        mixture = mixer.mixture(42, index, replace(HARD, seconds=2.0), wrong_enroll=True)
+        assert np.allclose(mixture.mix, mixture.target + mixture.interferers.sum(0) + mixture.noise, rtol=0, atol=1e-6)
+        assert mixture.metadata["activity"] >= 0.4
+        assert [ratio_db(mixture.target, each) for each in mixture.interferers] == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
+        assert not set(mixture.metadata["enroll_utterances"]) & set(mixture.metadata["target_utterance"].split("+"))
+    assert mixer.talkers.unusable == {}
