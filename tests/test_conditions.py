@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sounds import folders, small
+
+from hifitse import HifitseError
+from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
+from hifitse.data.mixing import Mixer
+
+HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+def test_curriculum_phases(sources):
+    params = small(sources, steps=100, batch_size=2, accumulation=3, phase_starts=[0.0, 0.5], interferers_max=[1, 3])
+    first, edge, quarter, last = (training_conditions(params, index) for index in (0, 300, 450, 600))
+    assert (first.phase, first.absent_prob, first.noisy_enroll_prob, first.interferers_max) == (0, 0.0, 0.0, 1)
+    assert training_conditions(params, 299).phase == 0
+    assert (edge.phase, edge.absent_prob, edge.noisy_enroll_prob, edge.interferers_max) == (1, 0.2, 0.0, 3)
+    assert quarter.noisy_enroll_prob == pytest.approx(0.25)
+    assert last.noisy_enroll_prob == training_conditions(params, 10**9).noisy_enroll_prob == pytest.approx(0.5)
+    mixer = Mixer(params, "train")
+    assert all(mixer.mixture(0, index, first).metadata["present"] for index in range(40))
+    absent = sum(not mixer.mixture(0, index, last).metadata["present"] for index in range(150))
+    assert 15 <= absent <= 46  # 30 expected, standard deviation 4.9
+
+
+def test_evaluation_lists(sources):
+    params = small(sources, eval_mixtures=200, eval_seconds=4.0)
+    lists = evaluation_conditions(params)
+    absent = [index for index, each in enumerate(lists["test"]) if each.absent]
+    assert (len(lists["test"]), len(absent)) == (200, 42)
+    assert set(np.diff(absent)) == {4, 5}  # spread evenly
+    assert all(each.absent_prob in (0, 1) and each.noisy_enroll_prob == 0.5 for each in lists["test"])
+    assert {(each.seconds, each.active_from_s, each.active_to_s) for each in lists["partial"]} == {(8.0, 2.0, 5.5)}
+    lengths = [each.seconds for each in lists["long"]]
+    assert (lengths[0], lengths[-1], len(set(lengths))) == (5.0, 8.0, 20)
+    assert len(validation_conditions(params)) == 50 and not any(each.absent_prob for each in validation_conditions(params))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"active_from_s": 2.0}, {"active_to_s": 1.5}, {"active_from_s": 0.5, "active_to_s": 0.5}, {"interferers_max": 9}]
+)
+def test_impossible_conditions(changes):
+    with pytest.raises(HifitseError, match="allowed"):
+        replace(HARD, **changes)
