@@ -9,6 +9,7 @@ from sounds import noise_folder, room_folder, save, speech_folder
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.clips import group_of, load_clips
 from hifitse.data.corpus import CorpusError, load_corpus
+from hifitse.data.surroundings import loop
 
 
 def manifest(folder, lines, name="manifest.jsonl"):
@@ -185,6 +186,16 @@ def test_bad_clip_folders(tmp_path):
         load_clips(tmp_path, "noise").split(0.1, 0.2, 0)
     with pytest.raises(CorpusError, match="which is a file"):
         load_clips(tmp_path / "x.wav", "noise")
+
+
+def test_noise_loop_has_no_seam():
+    tone = np.sin(2 * np.pi * 440 * np.arange(10_000) / SAMPLE_RATE).astype(np.float32)
+    looped = loop(tone, 48_000)
+    assert len(looped) == 48_000
+    assert np.array_equal(looped[:9_000], tone[:9_000])
+    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(tone)).max()  # two crossfaded tones at most, and no jump
+    hiss = np.random.default_rng(0).standard_normal(30_000).astype(np.float32)
+    assert loop(hiss, 200_000).std() == pytest.approx(1, abs=0.03)
 
 
 @pytest.mark.real

@@ -11,7 +11,6 @@ from hifitse.audio import level_db
 from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
-from hifitse.data.surroundings import loop
 from hifitse.data.talker import survey
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
@@ -269,16 +268,6 @@ def test_noisy_enrolment(sources):
     rest = noisy.enroll[0] - scale * clean.enroll[0]
     assert ratio_db(scale * clean.enroll[0], rest) == pytest.approx(noisy.metadata["enroll_snr_db"][0], abs=0.3)
     assert -32.01 <= level_db(noisy.enroll[0]) <= -19.99
-
-
-def test_noise_loop_has_no_seam():
-    tone = np.sin(2 * np.pi * 440 * np.arange(10_000) / SAMPLE_RATE).astype(np.float32)
-    looped = loop(tone, 48_000)
-    assert len(looped) == 48_000
-    assert np.array_equal(looped[:9_000], tone[:9_000])
-    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(tone)).max()  # two crossfaded tones at most, and no jump
-    hiss = np.random.default_rng(0).standard_normal(30_000).astype(np.float32)
-    assert loop(hiss, 200_000).std() == pytest.approx(1, abs=0.03)
 
 
 def test_files_at_44k1_give_the_same_mixture_at_first_sight_and_later(sources, tmp_path):
