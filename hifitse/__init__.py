@@ -14,6 +14,7 @@ Data goes one way, and no module imports from one further right or below::
     losses/         loss terms by the name they are logged under
     checkpoint.py   atomic files, safetensors weights
     run.py          the folder that a training leaves: parameters, history, weights
+    muon.py         the optimiser that learns most in a given time
     validation.py   a quick look at unseen voices while training goes on
     train.py        the main path: parameters -> finished run
     evaluate.py     run + fixed evaluation lists -> one row a mixture

@@ -88,20 +88,25 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], origin: st
         raise CheckpointError(f"the weights in {origin} do not fit the model: {reason}") from None
 
 
-def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's tensors under flat names ``optimizer.<parameter number>.<name>``."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{name}": torch.as_tensor(value) for i, entry in state.items() for name, value in entry.items()}
+def flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """The optimisers' tensors under flat names ``optimizer.<number>.<parameter number>.<name>``."""
+    return {
+        f"optimizer.{number}.{i}.{name}": torch.as_tensor(value)
+        for number, optimizer in enumerate(optimizers)
+        for i, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
 
 
-def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put the tensors of :func:`flatten_optimizer` back."""
-    state: dict[int, dict[str, Tensor]] = {}
+def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
+    """Put the tensors of :func:`flatten_optimizers` back."""
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
         if key.startswith("optimizer."):
-            _, i, name = key.split(".", 2)
-            state.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            _, number, i, name = key.split(".", 3)
+            states[int(number)].setdefault(int(i), {})[name] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def checkpoints(folder: Path) -> list[Path]:

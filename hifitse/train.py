@@ -23,11 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hifitse import HifitseError
-from hifitse.checkpoint import flatten_optimizer, load_checkpoint, load_weights, restore_optimizer, save_checkpoint, write_text
+from hifitse.checkpoint import flatten_optimizers, load_checkpoint, load_weights, restore_optimizers, save_checkpoint, write_text
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.losses import batch_loss
 from hifitse.model import Extractor
+from hifitse.muon import Muon
 from hifitse.params import Params
 from hifitse.run import Run, cut_rows, locked
 from hifitse.validation import quick_validate, validation_mixtures
@@ -44,7 +45,7 @@ class State:
     params: Params
     model: Extractor
     ema: Extractor
-    optimizer: torch.optim.Optimizer
+    optimizers: list[torch.optim.Optimizer]
     device: torch.device
     step: int = 0
     seconds: float = 0.0
@@ -56,7 +57,7 @@ class State:
         return (
             {f"model.{k}": v for k, v in self.model.state_dict().items()}
             | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-            | flatten_optimizer(self.optimizer)
+            | flatten_optimizers(self.optimizers)
         )
 
 
@@ -92,11 +93,22 @@ def new_state(params: Params) -> State:
     model.checkpointing = params.checkpointing
     ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
     ema.load_state_dict(model.state_dict())
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": params.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, params.adam_beta2))
-    return State(params, model, ema, optimizer, device)
+    return State(params, model, ema, new_optimizers(model, params), device)
+
+
+def new_optimizers(model: torch.nn.Module, params: Params) -> list[torch.optim.Optimizer]:
+    """The optimisers of a model's weights: AdamW, with ``optimizer`` muon after a Muon for the matrices. Decay is on weights alone."""
+    weights, matrices, others = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or not name.rpartition(".")[2].startswith("weight"):
+            others.append(parameter)  # biases, norms
+        elif parameter.dim() == 2 and params.optimizer == "muon":
+            matrices.append(parameter)
+        else:
+            weights.append(parameter)
+    groups = [{"params": weights, "weight_decay": params.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, params.adam_beta2))
+    return [Muon(matrices, params.lr, weight_decay=params.weight_decay), adamw] if matrices else [adamw]
 
 
 def resume(state: State, run: Run) -> None:
@@ -106,7 +118,7 @@ def resume(state: State, run: Run) -> None:
         tensors, header = found
         for name, module in (("model.", state.model), ("ema.", state.ema)):
             load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)
-        restore_optimizer(state.optimizer, tensors)
+        restore_optimizers(state.optimizers, tensors)
         state.step, state.seconds = header["step"], header["seconds"]
     for name in ("history.jsonl", "validation.jsonl"):
         cut_rows(run.folder / name, state.step)
@@ -125,9 +137,10 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
     """One optimiser step over the accumulated batches. Returns the row to log: loss, terms, lr, grad_norm."""
     params, device = state.params, state.device
     rate = learning_rate(params, state.step)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.zero_grad(set_to_none=True)
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
     row: dict[str, float] = {"loss": 0.0}
     for part, batch in enumerate(batches):
         mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
@@ -142,7 +155,8 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
         for name, value in loss.terms.items():
             row[name] = row.get(name, 0.0) + value / len(batches)
     row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
-    state.optimizer.step()
+    for optimizer in state.optimizers:
+        optimizer.step()
     # young averages forget faster, or the random start would linger through a short run
     decay = min(params.ema_decay, (1 + state.step) / (10 + state.step))
     with torch.no_grad():

@@ -7,11 +7,11 @@ import torch
 
 from hifitse.checkpoint import (
     CheckpointError,
-    flatten_optimizer,
+    flatten_optimizers,
     load_checkpoint,
     load_tensors,
     load_weights,
-    restore_optimizer,
+    restore_optimizers,
     save_checkpoint,
     save_tensors,
     write_atomic,
@@ -88,12 +88,12 @@ def test_optimizer_goes_on_exactly_after_a_round_trip(tmp_path):
 
     layer, optimizer = fresh()
     step(layer, optimizer)
-    save_tensors(tmp_path / "o.safetensors", flatten_optimizer(optimizer) | layer.state_dict(), {})
+    save_tensors(tmp_path / "o.safetensors", flatten_optimizers([optimizer]) | layer.state_dict(), {})
     step(layer, optimizer)
     again, again_optimizer = fresh()
     tensors, _ = load_tensors(tmp_path / "o.safetensors")
     again.load_state_dict({k: v for k, v in tensors.items() if not k.startswith("optimizer.")})
-    restore_optimizer(again_optimizer, tensors)
+    restore_optimizers([again_optimizer], tensors)
     step(again, again_optimizer)
     assert torch.equal(layer.weight, again.weight) and torch.equal(layer.bias, again.bias)
 

@@ -14,7 +14,7 @@ from sounds import folders, save, small
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.corpus import CorpusError
-from hifitse.data.dataset import MixtureDataset, list_loader, training_loader
+from hifitse.data.dataset import MixtureDataset, list_loader, swapped, training_loader
 from hifitse.data.mixing import Mixer
 
 PLAIN = Conditions("valid", 0.5)
@@ -158,3 +158,25 @@ def test_stop_signals_to_the_whole_group_leave_the_workers_alive(sources):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[0] == "['INT', 'TERM'] 12 2"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_both_talkers_of_a_mixture_are_asked_for_in_turn(sources, workers):
+    params = small(sources, batch_size=4, both_talkers=True, absent_prob=[0.4], workers=workers, interferers_max=[2])
+    mixer = Mixer(params, "train")
+    for batch in training_loader(params, mixer, 0, 16):
+        for first in (0, 2):
+            asked, other = batch["metadata"][first], batch["metadata"][first + 1]
+            whole = mixer.mixture(params.seed, asked["index"], training_conditions(params, asked["index"]), wrong_enroll=True)
+            assert torch.equal(batch["mix"][first], batch["mix"][first + 1]), "the same sound"
+            assert torch.equal(batch["target"][first], torch.from_numpy(whole.target))
+            assert torch.equal(batch["target"][first + 1], torch.from_numpy(whole.interferers[0]))
+            assert torch.equal(batch["enroll"][first + 1], torch.from_numpy(whole.wrong_enroll))
+            assert other["id"] == asked["id"] + "-swapped" and other["present"] and bool(batch["present"][first]) == asked["present"]
+
+
+def test_swapped_mixture_is_still_the_sum_of_its_parts(sources):
+    params = small(sources, both_talkers=True)
+    mixture = swapped(Mixer(params, "train").mixture(0, 3, replace(PLAIN, interferers_min=2, interferers_max=2), wrong_enroll=True))
+    total = mixture.target + mixture.interferers.sum(0) + mixture.noise
+    assert abs(total - mixture.mix).max() < 1e-6

@@ -13,6 +13,7 @@ import torch
 import hifitse.train as train_module
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
+from hifitse.muon import Muon, orthogonal
 from hifitse.params import Params, resolve
 from hifitse.run import Run, locked
 from hifitse.train import TrainingError, drop_enrollments, learning_rate, new_state, train
@@ -73,7 +74,7 @@ def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kill_9_and_resume_give_the_same_weights_bit_for_bit(runs, workers):
-    values = dict(steps=14, checkpoint_every=4, workers=workers, threads=1, accumulation=2, phase_starts=[0.0, 0.5], enroll_dropout=0.3)
+    values = dict(steps=14, checkpoint_every=4, workers=workers, optimizer="muon", both_talkers=True, threads=1, accumulation=2, phase_starts=[0.0, 0.5], enroll_dropout=0.3)
     params = resolve("smoke", **values)
     process = start(values)
     wait_for_step(process, runs / params.run_id, 6)
@@ -153,9 +154,36 @@ def test_learning_rate_warms_up_falls_as_a_cosine_and_ends_at_its_floor():
 
 
 def test_weight_decay_spares_biases_and_norms():
-    groups = new_state(resolve("smoke")).optimizer.param_groups
-    assert [g["weight_decay"] for g in groups] == [0.01, 0.0]
-    assert all(p.dim() > 1 for p in groups[0]["params"]) and all(p.dim() == 1 for p in groups[1]["params"])
+    (adamw,) = new_state(resolve("smoke", weight_decay=0.02)).optimizers
+    model = new_state(resolve("smoke")).model
+    assert [g["weight_decay"] for g in adamw.param_groups] == [0.02, 0.0]
+    decayed = sum(p.numel() for p in adamw.param_groups[0]["params"])
+    expected = sum(p.numel() for n, p in model.named_parameters() if p.dim() > 1 and n.rpartition(".")[2].startswith("weight"))
+    assert decayed == expected and sum(len(g["params"]) for g in adamw.param_groups) == len(list(model.parameters()))
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest():
+    muon, adamw = new_state(resolve("smoke", optimizer="muon")).optimizers
+    assert all(p.dim() == 2 for g in muon.param_groups for p in g["params"])
+    taken = [id(p) for o in (muon, adamw) for g in o.param_groups for p in g["params"]]
+    assert len(taken) == len(set(taken)) == len(list(new_state(resolve("smoke")).model.parameters()))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5)])
+def test_orthogonal_has_singular_values_near_one_and_keeps_directions(shape):
+    torch.manual_seed(0)
+    u, s, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
+    values = torch.linalg.svdvals(orthogonal(u @ torch.diag(s.clamp_min(0.05 * s.max())) @ v))
+    assert values.min() > 0.5 and values.max() < 1.3
+    assert torch.trace(u.T @ orthogonal(u @ v) @ v.T) > 0.6 * min(shape), "along the input's own directions"
+
+
+def test_muon_step_has_the_size_of_its_rate_whatever_the_gradients():
+    for scale in (1e-6, 1.0, 1e6):
+        weight = torch.nn.Parameter(torch.zeros(32, 64))
+        weight.grad = torch.randn(32, 64) * scale
+        Muon([weight], lr=0.01).step()
+        assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.002, rel=0.3)
 
 
 def test_enrolment_dropout_has_its_share_and_depends_on_seed_and_step_only():

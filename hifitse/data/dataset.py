@@ -53,6 +53,31 @@ class MixtureDataset(Dataset):
         return self.mixer.mixture(self.seed, index, conditions, self.wrong_enroll)
 
 
+class BothTalkers(MixtureDataset):
+    """Each mixture twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, with a clean enrolment.
+
+    The same sound must then give two different voices, and the enrolment alone says which: a batch with both teaches its use
+    from the first step on. A mixture without interferer comes twice as it is.
+    """
+
+    _last: tuple[int, Mixture] | None = None
+
+    def __getitem__(self, index: int) -> Mixture:
+        number = index - index % 2
+        if self._last is None or self._last[0] != number:
+            self._last = (number, super().__getitem__(number))
+        return swapped(self._last[1]) if index % 2 else self._last[1]
+
+
+def swapped(mixture: Mixture) -> Mixture:
+    """The same mixture with its loudest interferer, always present, as the target; needs ``wrong_enroll``."""
+    if mixture.wrong_enroll is None:
+        return mixture
+    metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True}
+    interferers = np.concatenate([mixture.target[None], mixture.interferers[1:]])
+    return Mixture(mixture.mix, mixture.interferers[0], interferers, mixture.noise, mixture.wrong_enroll, mixture.enroll, metadata)
+
+
 class TrainingConditions:
     """The curriculum as a function of the index; a class, so that it can be sent to a process that was not forked."""
 
@@ -184,7 +209,9 @@ def training_loader(params: Params, mixer: Mixer, first_index: int = 0, count: i
     """
     total = params.steps * params.batch_size * params.accumulation
     last = total if count is None else first_index + count
-    return Batches(MixtureDataset(mixer, params.seed, TrainingConditions(params)), first_index, last, params.batch_size, params.workers)
+    kind = BothTalkers if params.both_talkers else MixtureDataset
+    dataset = kind(mixer, params.seed, TrainingConditions(params), wrong_enroll=params.both_talkers)
+    return Batches(dataset, first_index, last, params.batch_size, params.workers)
 
 
 def list_loader(

@@ -1,0 +1,58 @@
+"""Muon: momentum whose matrices are made orthogonal before the step (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+
+``torch.optim.Muon`` does the same, but iterates in bfloat16, which CPUs without bfloat16 arithmetic emulate: there it took
+a quarter of the demo's training time. This one stays in float32.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Quintic of the Newton-Schulz iteration, steep at 0 rather than exact at 1."""
+STEPS = 5
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Nearly the nearest orthogonal matrix: singular values all between about 0.7 and 1.2, (M, N) -> (M, N)."""
+    a, b, c = COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum and decoupled weight decay, for matrices only.
+
+    A step is as large as AdamW's of the same rate is as a rule: its RMS is 0.2 times the rate (Liu et al. 2025, arXiv 2502.16982), so that both
+    share one schedule.
+
+    Args:
+        params: matrices (M, N).
+        lr: above 0.
+        momentum: 0 to 1, 1 excluded.
+        weight_decay: 0 or more.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One step from the gradients that are there; ``closure`` is not supported."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                average = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
+                update = orthogonal(parameter.grad.lerp(average, group["momentum"]))
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                parameter.add_(update, alpha=-0.2 * group["lr"] * max(parameter.shape) ** 0.5)
