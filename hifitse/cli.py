@@ -10,6 +10,7 @@ import builtins
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -153,6 +154,7 @@ def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
     from nbclient.exceptions import DeadKernelError
 
     os.environ["HIFITSE_REPORT_DIR"] = str(work)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it would warn of every parameter that the notebook's cell does not name
     try:
         with this_python():
@@ -166,6 +168,7 @@ def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
     except (KeyboardInterrupt, DeadKernelError):
         return STOPPED
     finally:
+        signal.signal(signal.SIGTERM, before)
         del os.environ["HIFITSE_REPORT_DIR"]
     return ""
 

@@ -27,6 +27,8 @@ STYLE = {
     "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9,
     "axes.titlelocation": "left", "figure.facecolor": "white", "lines.linewidth": 1.6,
 }  # fmt: skip
+MAGMA = matplotlib.colormaps["magma"].resampled(128)
+"""128 steps, so that colours and letters together fit into the 256 of a small PNG."""
 RANGE_DB = 80.0
 """dB below the loudest point at which a spectrogram turns black."""
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
@@ -84,7 +86,7 @@ def spectrograms(clips: Mapping[str, np.ndarray], title: str = "") -> Figure:
     for axis, (name, image) in zip(axes, images.items(), strict=True):
         seconds = len(clips[name]) / SAMPLE_RATE
         extent = (0, seconds, 0, float(_mel(SAMPLE_RATE / 2)))
-        drawn = axis.imshow(image, origin="lower", aspect="auto", extent=extent, cmap="magma", norm=norm, interpolation="nearest")
+        drawn = axis.imshow(image, origin="lower", aspect="auto", extent=extent, cmap=MAGMA, norm=norm, interpolation="nearest")
         axis.set_yticks(_mel(np.array(FREQUENCY_TICKS)), [f"{tick / 1000:g}" for tick in FREQUENCY_TICKS])
         axis.set_title(name)
         axis.set_ylabel("kHz")
@@ -178,7 +180,7 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
             continue
         axis.plot(steps, values, color=SKY, lw=0.7, alpha=0.7, marker="o" if len(values) == 1 else None)
         axis.plot(steps, _smooth(values), color=BLUE)
-        if len(values) > 20:  # the first steps would flatten the rest
+        if len(values) > 200:  # the first steps would flatten the rest
             low, high = np.nanpercentile(values, [0.5, 98])
             axis.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
     for axis in axes[len(panels) :]:

@@ -10,6 +10,7 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.mixing import Mixer, Mixture, evaluation_conditions
 from hifitse.experiment import Arm
 from hifitse.params import Params
+from hifitse.tables import number
 from hifitse.train import pick_device
 from hifitse.validation import estimate
 
@@ -91,7 +92,7 @@ def caption(example: Example) -> str:
 
     def shown(key: str, unit: str, signed: bool = True) -> str:
         value = lowest(row.get(key))
-        return "" if not isinstance(value, int | float) else f"{value:{'+' if signed else ''}.1f} {unit}".replace("-", "−")
+        return "" if value is None else f"{number(value, 1, signed)} {unit}"
 
     parts = [
         f"SI-SDRi {shown('si_sdri_db', 'dB')}" if row["present"] else f"suppression {shown('absent_suppression_db', 'dB', signed=False)}",

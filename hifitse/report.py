@@ -122,8 +122,8 @@ def facts(arm: Arm) -> dict[str, str]:
     present = sum(row["list"] == "test" and row["present"] for row in rows)
     return {
         "speech": "synthetic (espeak-ng voices)" if is_synthetic(params) else params.corpus,
-        "noise": params.noise,
-        "rooms": params.rooms,
+        "noise": params.noise if params.noise_prob else "none",
+        "rooms": params.rooms if params.reverb_prob else "none",
         "test list": f"{counts['test']} mixtures of {params.eval_seconds:g} s, {present} with the target; seed {params.eval_seed}",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
         "held out": "speakers, rooms and noises of the test are in no training mixture",

@@ -58,6 +58,8 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
         if min(right.mean, difference.mean) < 1:
             return "weak", "Barely: it extracts the person who is enrolled, but by less than 1 dB."
         return "good", "Yes, it extracts the person who is enrolled."
+    if right.low > 0 and right.mean < 1:
+        return "weak", "It hardly changes the mixture: it gains less than 1 dB, whoever is enrolled."
     if right.low > 0:
         return "weak", "It cleans the mixture, but it cannot be shown that it matters whose voice is enrolled."
     if difference.low > 0:

@@ -35,7 +35,7 @@ pre { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
 .scroll { font-size: .93em; } .scroll td, .scroll th { overflow-wrap: normal; }
 .rendered_html > table { border-collapse: collapse; display: block; overflow-x: auto; }
 .rendered_html > table :is(td, th) { padding: .3em .9em .3em 0; text-align: left; border-bottom: 1px solid rgba(128,128,128,.3); }
-details.fold { margin: .25em 0; font-size: .9em; }
+details.fold { margin: .1em 0; font-size: .9em; line-height: 1.35; }
 details.fold > summary { cursor: pointer; opacity: .65; font-size: .85em; width: max-content; }
 details.fold > div { background: var(--soft); padding: .7em .9em; border-radius: 4px; overflow-x: auto; }
 .output_error { border-left: 6px solid #D55E00; background: var(--soft); padding: .7em .9em; }

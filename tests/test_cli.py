@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -113,3 +116,21 @@ def test_a_notebook_without_metrics_is_a_failure(checkout, capsys):
     assert cli.main(["run", "98_made_up"]) == 1
     assert "wrote no metrics.json" in capsys.readouterr().err
     assert json.loads((checkout / "out" / "smoke" / "98_made_up" / "metrics.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_from_outside_leaves_a_failed_report_and_no_litter(number, checkout):
+    waits = "import pathlib, time\nprint('until here')\npathlib.Path(corpus).write_text('started')\ntime.sleep(600)"
+    write_notebook(checkout, "95_slow", PARAMETERS, waits)
+    call = f"import sys, pathlib; from hifitse import cli, report; report.CHECKOUT = pathlib.Path({str(checkout)!r}); sys.exit(cli.main())"
+    sign = checkout / "sign"
+    command = [sys.executable, "-c", call, "run", "95_slow", "-p", "corpus", str(sign)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not sign.exists() and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, printed = process.communicate()
+    assert process.returncode == 130 and "goes on from the last checkpoint" in printed
+    folder = checkout / "out" / "smoke-real" / "95_slow"
+    assert sorted(file.name for file in folder.iterdir()) == ["metrics.json", "report.html", "report.ipynb"]
+    assert json.loads((folder / "metrics.json").read_text())["status"] == "failed"

@@ -105,7 +105,7 @@ def test_the_baseline_runs_as_typed(executed, elsewhere):
 
 def test_the_executed_notebook_shows_what_a_report_needs(executed):
     text = page.render(executed)
-    for words in ("Too few mixtures", "synthetic", "SI-SDRi, wrong enrolment", "plan&#x27;s baseline", "PESQ failures", "JupyterLab"):
+    for words in ("Too few mixtures", "synthetic", "SI-SDRi, wrong enrolment", "the plan's baseline", "PESQ failures", "JupyterLab"):
         assert words in text
     alts = re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)
     for words in ("Spectrograms", "by enrolment", "Level", "Curves", "95 % intervals"):

@@ -1,19 +1,17 @@
-"""The report: verdicts, tables, players, metrics.json and the page that opens offline, on made-up rows and audio."""
+"""The report: verdicts, tables, players, the panel and metrics.json, on made-up rows and audio."""
 
 import base64
-import html
 import io
 import json
 import re
 from dataclasses import replace
 from types import SimpleNamespace
 
-import nbformat
 import numpy as np
 import pytest
 import soundfile
 
-from hifitse import explore, listening, page, players, report, show, tables
+from hifitse import explore, listening, players, report, show, tables
 from hifitse.data.mixing import Mixture
 from hifitse.experiment import METRICS, PUBLISHED, Arm, summarise
 from hifitse.metrics import Interval
@@ -60,6 +58,7 @@ def interval(mean: float, half: float = 0.5, n: int = 50) -> Interval:
         (interval(4), interval(6), "good", "Yes"),
         (interval(0.6), interval(6), "weak", "Barely"),
         (interval(4), interval(0.1), "weak", "cannot be shown"),
+        (interval(0.6), interval(0.1), "weak", "hardly"),
         (interval(0.1), interval(6), "weak", "no better"),
         (interval(-3), interval(0.1), "bad", "worse"),
         (interval(0.1), interval(-0.1), "bad", "does not extract"),
@@ -158,6 +157,12 @@ def test_pesq_failures_are_counted():
     assert "2 times: no speech" in report.facts(made_up_arm(rows))["PESQ failures"]
 
 
+def test_facts_name_no_noise_and_no_rooms_where_none_are_used():
+    used, unused = (report.facts(made_up_arm(params=SMOKE.model_copy(update={"noise_prob": p, "reverb_prob": p}))) for p in (1.0, 0.0))
+    assert (used["noise"], used["rooms"]) == ("synthetic", "synthetic")
+    assert (unused["noise"], unused["rooms"]) == ("none", "none")
+
+
 # ---- listening
 
 
@@ -204,9 +209,9 @@ def test_examples_are_best_median_worst_and_absent():
 
 
 def test_caption_names_what_was_measured_and_mixed():
-    row = {"present": True, "n_interferers": 2, "si_sdri_db": 3.25, "si_sdri_wrong_enroll_db": -1.0, "sir_db": [-4.0, 1.0]}
+    row = {"present": True, "n_interferers": 2, "si_sdri_db": 3.25, "si_sdri_wrong_enroll_db": -0.01, "sir_db": [-4.0, 1.0]}
     text = listening.caption(listening.Example("best", row, {}))
-    assert text == "SI-SDRi +3.2 dB, with the wrong enrolment −1.0 dB, 2 interferers, SIR −4.0 dB, no noise, no room"
+    assert text == "SI-SDRi +3.2 dB, with the wrong enrolment 0.0 dB, 2 interferers, SIR −4.0 dB, no noise, no room"
 
 
 def made_up_mixture(present: bool = True) -> Mixture:
@@ -245,6 +250,17 @@ def test_exploring_shows_the_numbers_the_spectrograms_and_the_players(kind, monk
     assert "SI-SDR" in capsys.readouterr().out
     assert [type(part).__name__ for part in shown] == ["Image", "HTML"]
     assert len(decoded(shown[1].data)) == 4
+
+
+def test_panel_extracts_at_the_press_of_its_button(monkeypatch):
+    asked = []
+    monkeypatch.setattr(explore, "is_live", lambda: True)
+    monkeypatch.setattr(explore, "show", lambda arm, index, sir_db, kind: asked.append((index, sir_db, kind)))
+    (index, sir), (kind, button), _ = (getattr(row, "children", row) for row in explore.panel(made_up_arm()).children)
+    index.value, sir.value, kind.value = 99, 5.0, "zero"
+    button.click()
+    assert asked == [(SMOKE.eval_mixtures - 1, 5.0, "zero")]  # the list ends there
+    assert not button.disabled
 
 
 # ---- metrics.json
@@ -299,84 +315,3 @@ def test_commit_outside_git_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(report, "CHECKOUT", tmp_path)
     assert report.commit() == "unknown"
-
-
-# ---- the page
-
-
-def notebook(*outputs, source: str = "x = 1") -> nbformat.NotebookNode:
-    cell = nbformat.v4.new_code_cell(source, outputs=list(outputs))
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Heading"), cell], metadata={"title": "A & <B>"})
-
-
-def stream(text: str, name: str = "stderr") -> nbformat.NotebookNode:
-    return nbformat.v4.new_output("stream", name=name, text=text)
-
-
-def data(mime: str, value: str, **metadata) -> nbformat.NotebookNode:
-    return nbformat.v4.new_output("display_data", {mime: value}, metadata=metadata)
-
-
-def assert_offline(text: str) -> None:
-    assert not re.search(r"(?:src|href|action|data|poster)\s*=\s*[\"']?\s*(?:https?:)?//", text, re.IGNORECASE)
-    assert "@import" not in text and not re.search(r"url\(\s*[\"']?(?!data:)", text)
-    assert "<script" not in text and "default-src 'none'" in text
-
-
-def test_page_fetches_nothing_and_is_titled():
-    text = page.render(notebook(data("text/html", "<p>here</p>")))
-    assert_offline(text)
-    assert '<html lang="en">' in text and "<title>A &amp; &lt;B&gt;</title>" in text and "<p>here</p>" in text
-    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
-
-
-def test_page_folds_code_and_progress_away_but_not_results():
-    text = page.render(notebook(stream("step 4\n"), stream("written\n", "stdout"), source="secret = 1"))
-    folded = "".join(re.findall(r"<details.*?</details>", text, re.DOTALL))
-    assert "secret" in folded and "step 4" in folded and "written" not in folded and "written" in text
-
-
-def test_page_escapes_an_error_and_shows_it_unfolded():
-    error = nbformat.v4.new_output("error", ename="CorpusError", evalue="<script>x", traceback=["CorpusError: <script>x"])
-    text = page.render(notebook(error))
-    assert_offline(text)
-    assert "CorpusError: &lt;script&gt;x" in re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
-
-
-def test_pictures_carry_their_text():
-    from matplotlib.figure import Figure
-
-    image = show.picture(Figure(figsize=(1, 1)), 'a "small" <figure>')
-    png, metadata = image._repr_mimebundle_()[0]["image/png"], image._repr_mimebundle_()[1]["image/png"]
-    text = page.render(notebook(data("image/png", png, **{"image/png": metadata})))
-    (tag,) = re.findall(r"<img[^>]*>", text)
-    assert "data:image/png;base64," in tag
-    assert html.unescape(re.search(r"alt=(\"[^\"]*\"|'[^']*')", tag)[1][1:-1]) == 'a "small" <figure>'
-
-
-def test_tidy_keeps_the_last_state_of_a_progress_bar():
-    executed = notebook(stream("0%|\r50%|"), stream("\r100%|\nsaved\n"), stream("kept\n", "stdout"))
-    outputs = page.tidy(executed).cells[1].outputs
-    assert [(output.name, output.text) for output in outputs] == [("stderr", "100%|\nsaved\n"), ("stdout", "kept\n")]
-
-
-def test_tidy_drops_widgets_and_local_paths():
-    executed = notebook(data("application/vnd.jupyter.widget-view+json", "x"), data("text/plain", "y"))
-    paths = {"input_path": "/home/me/a.ipynb", "output_path": "/tmp/x/report.ipynb"}
-    executed.metadata |= {"widgets": {"state": "big"}, "papermill": paths}
-    tidied = page.tidy(executed)
-    assert "widgets" not in tidied.metadata and len(tidied.cells[1].outputs) == 1
-    assert tidied.metadata.papermill == {"input_path": "a.ipynb", "output_path": "report.ipynb"}
-
-
-def test_listening_page_stores_each_clip_once_and_stays_small():
-    rng = np.random.default_rng(0)
-    names = ("mixture", "target", "estimate", "enrolment", "estimate with the wrong enrolment")
-    clips = {name: (0.1 * rng.standard_normal(2 * 48_000)).astype(np.float32) for name in names}
-    parts = show.listen(listening.Example("best", made_up_rows()[1], clips))
-    outputs = [data("text/html", part.data) for part in parts if hasattr(part, "_repr_html_") and isinstance(part.data, str)]
-    text = page.render(notebook(*outputs))
-    assert_offline(text)
-    stored = re.findall(r"data:audio/mpeg;base64,([^\"]+)", text)
-    assert len(stored) == len(set(stored)) == len(names) == text.count("aria-label=")
-    assert len(text) < 500_000

@@ -1,0 +1,89 @@
+"""The page of a report: it opens offline, folds code away, escapes text, and stays small."""
+
+import html
+import re
+
+import nbformat
+import numpy as np
+
+from hifitse import listening, page, show
+
+ROW = {"present": True, "n_interferers": 1, "si_sdri_db": 3.0, "si_sdri_wrong_enroll_db": -1.0, "sir_db": [0.0]}
+
+
+def notebook(*outputs, source: str = "x = 1") -> nbformat.NotebookNode:
+    cell = nbformat.v4.new_code_cell(source, outputs=list(outputs))
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Heading"), cell], metadata={"title": "A & <B>"})
+
+
+def stream(text: str, name: str = "stderr") -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+def data(mime: str, value: str, **metadata) -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("display_data", {mime: value}, metadata=metadata)
+
+
+def assert_offline(text: str) -> None:
+    assert not re.search(r"(?:src|href|action|data|poster)\s*=\s*[\"']?\s*(?:https?:)?//", text, re.IGNORECASE)
+    assert "@import" not in text and not re.search(r"url\(\s*[\"']?(?!data:)", text)
+    assert "<script" not in text and "default-src 'none'" in text
+
+
+def test_page_fetches_nothing_and_is_titled():
+    text = page.render(notebook(data("text/html", "<p>here</p>")))
+    assert_offline(text)
+    assert '<html lang="en">' in text and "<title>A &amp; &lt;B&gt;</title>" in text and "<p>here</p>" in text
+    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
+
+
+def test_page_folds_code_and_progress_away_but_not_results():
+    text = page.render(notebook(stream("step 4\n"), stream("written\n", "stdout"), source="secret = 1"))
+    folded = "".join(re.findall(r"<details.*?</details>", text, re.DOTALL))
+    assert "secret" in folded and "step 4" in folded and "written" not in folded and "written" in text
+
+
+def test_page_escapes_an_error_and_shows_it_unfolded():
+    error = nbformat.v4.new_output("error", ename="CorpusError", evalue="<script>x", traceback=["CorpusError: <script>x"])
+    text = page.render(notebook(error))
+    assert_offline(text)
+    assert "CorpusError: &lt;script&gt;x" in re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
+
+
+def test_pictures_carry_their_text():
+    from matplotlib.figure import Figure
+
+    image = show.picture(Figure(figsize=(1, 1)), 'a "small" <figure>')
+    png, metadata = image._repr_mimebundle_()[0]["image/png"], image._repr_mimebundle_()[1]["image/png"]
+    text = page.render(notebook(data("image/png", png, **{"image/png": metadata})))
+    (tag,) = re.findall(r"<img[^>]*>", text)
+    assert "data:image/png;base64," in tag
+    assert html.unescape(re.search(r"alt=(\"[^\"]*\"|'[^']*')", tag)[1][1:-1]) == 'a "small" <figure>'
+
+
+def test_tidy_keeps_the_last_state_of_a_progress_bar():
+    executed = notebook(stream("0%|\r50%|"), stream("\r100%|\nsaved\n"), stream("kept\n", "stdout"))
+    outputs = page.tidy(executed).cells[1].outputs
+    assert [(output.name, output.text) for output in outputs] == [("stderr", "100%|\nsaved\n"), ("stdout", "kept\n")]
+
+
+def test_tidy_drops_widgets_and_local_paths():
+    executed = notebook(data("application/vnd.jupyter.widget-view+json", "x"), data("text/plain", "y"))
+    paths = {"input_path": "/home/me/a.ipynb", "output_path": "/tmp/x/report.ipynb"}
+    executed.metadata |= {"widgets": {"state": "big"}, "papermill": paths}
+    tidied = page.tidy(executed)
+    assert "widgets" not in tidied.metadata and len(tidied.cells[1].outputs) == 1
+    assert tidied.metadata.papermill == {"input_path": "a.ipynb", "output_path": "report.ipynb"}
+
+
+def test_listening_page_stores_each_clip_once_and_stays_small():
+    rng = np.random.default_rng(0)
+    names = ("mixture", "target", "estimate", "enrolment", "estimate with the wrong enrolment")
+    clips = {name: (0.1 * rng.standard_normal(2 * 48_000)).astype(np.float32) for name in names}
+    parts = show.listen(listening.Example("best", ROW, clips))
+    outputs = [data("text/html", part.data) for part in parts if hasattr(part, "_repr_html_") and isinstance(part.data, str)]
+    text = page.render(notebook(*outputs))
+    assert_offline(text)
+    stored = re.findall(r"data:audio/mpeg;base64,([^\"]+)", text)
+    assert len(stored) == len(set(stored)) == len(names) == text.count("aria-label=")
+    assert len(text) < 500_000
