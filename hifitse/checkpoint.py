@@ -6,7 +6,7 @@ any moment leaves a readable one, and a damaged file falls back to its predecess
 
 import json
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +30,8 @@ class CheckpointError(HifitseError):
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all of it or nothing.
 
+    The file may be read by whom the user's umask allows, as with plain ``open``.
+
     Raises:
         CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
     """
@@ -37,10 +39,11 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        name = path.parent / f".{path.name}.{secrets.token_hex(6)}{path.suffix}"
+        name.touch(exist_ok=False)
+        temporary, mode = name, name.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # safetensors makes a file of its own, for the owner alone
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -22,6 +22,7 @@ import yaml
 
 from hifitse import HifitseError
 from hifitse.params import Params, resolve
+from hifitse.presets import read_yaml
 
 FILES = ("report.ipynb", "report.html", "metrics.json")
 STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
@@ -69,17 +70,12 @@ def values(arguments: argparse.Namespace) -> dict[str, Any]:
     """Parameters to inject: files, then single values; flat.
 
     Raises:
-        CommandError: a file or a value is not readable.
+        ParameterError: a file is not readable.
+        CommandError: a value is not readable.
     """
     found: dict[str, Any] = {}
     for file in arguments.file:
-        try:
-            loaded = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise CommandError(f"-f {file} cannot be read ({' '.join(str(error).split())}), allowed is a flat YAML file") from None
-        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-            raise CommandError(f"-f {file} holds no flat mapping, allowed are lines of 'parameter: value'")
-        found |= loaded
+        found |= read_yaml(Path(file))
     for key, value in arguments.parameter:
         try:
             found[key] = yaml.safe_load(value)
@@ -125,7 +121,6 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         error = _finish(work, source.stem, params, _execute(source, work, injected))
         for name in FILES:
-            (work / name).chmod(0o644)  # temporary files are for their owner alone
             os.replace(work / name, folder / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -33,13 +33,28 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
-    """The flat mapping in ``params/<name>.yaml``; ``parameter`` is what an error about the name calls it."""
+    """The flat mapping in ``params/<name>.yaml``; ``parameter`` is what an error about the name calls it.
+
+    Raises:
+        ParameterError: no such preset, or as :func:`read_yaml`.
+    """
     known = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     if not isinstance(name, str) or name not in known:
         raise ParameterError(f"parameter {parameter!r} is {short(name)}, allowed are the files in {PRESET_DIR.name}/: {', '.join(known)}")
-    file = f"{name}.yaml"
+    return read_yaml(PRESET_DIR / f"{name}.yaml")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The flat mapping in a YAML file.
+
+    Raises:
+        ParameterError: no such file, not readable, a key that stands twice, or no flat mapping.
+    """
+    file = path.name
     try:
-        loaded = yaml.load((PRESET_DIR / file).read_text(encoding="utf-8"), Loader=_Loader)
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ParameterError(f"file {str(path)!r} cannot be read ({error.strerror}), allowed is a flat YAML file") from None
     except UnicodeDecodeError:
         raise ParameterError(f"{file} is not UTF-8 text, allowed is a flat mapping of parameter names to values") from None
     except yaml.YAMLError as error:

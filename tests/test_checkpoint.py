@@ -1,5 +1,6 @@
 """Files: whole or not at all, no pickle, a damaged checkpoint falls back to the one before."""
 
+import os
 import pickle
 
 import pytest
@@ -38,6 +39,17 @@ def test_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
         write_atomic(tmp_path / "x.txt", fail)
     assert (tmp_path / "x.txt").read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_are_for_those_whom_the_umask_allows(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "x.txt", "text")
+        save_tensors(tmp_path / "x.safetensors", {"w": torch.ones(2)}, {})
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("x.txt", "x.safetensors")] == [mode, mode]
 
 
 def test_folder_that_is_a_file_is_one_clear_sentence(tmp_path):
