@@ -29,7 +29,7 @@ LISTS = ("test", "partial", "long")
 """The plan's protocol: 4 s mixtures with and without the target; the target from 2.0 to 5.5 s of 8 s; 5 to 8 s."""
 PERCEPTUAL_LISTS = ("test", "long")
 """Lists with PESQ and STOI; a target that is absent for half of the mixture is no reference for them."""
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 """Raise it when the meaning of a row changes: cached rows are then made again."""
 NOT_EVALUATION = frozenset(
     ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
@@ -89,11 +89,11 @@ def evaluate(
     Returns:
         One row a mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
         si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (with the first interferer's enrolment, and that
-        interferer as the target); ``confused`` (the estimate is nearer to an interferer than to the target); ``sir_db`` (the lowest) and
-        ``sirs_db``;
-        ``pesq, pesq_mix, stoi, stoi_mix`` with ``pesq_error, stoi_error`` where they failed; ``absent_level_db`` (dBFS) and
-        ``absent_suppression_db``; for partial presence ``inside_db, outside_db`` (level of the estimate relative to the mixture's while
-        the target is there and while it is not) and ``inside_si_sdr_db, inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
+        interferer as the target); ``confused`` (the estimate is nearer to an interferer than to the target); ``sir_db`` (the lowest,
+        ``None`` without interferer) and ``sirs_db`` (all, rising); ``pesq, pesq_mix, stoi, stoi_mix`` with ``pesq_error, stoi_error``
+        where they failed; ``absent_level_db`` (dBFS) and ``absent_suppression_db``; for partial presence ``inside_db, outside_db``
+        (level of the estimate relative to the mixture's while the target is there and while it is not) and ``inside_si_sdr_db,
+        inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
 
     Raises:
         EvaluationError: an estimate is not finite, or an unknown list.
@@ -120,30 +120,6 @@ def evaluate(
     return ordered
 
 
-def listen(extractor: Extract, params: Params, list_name: str, index: int) -> dict[str, Any]:
-    """One mixture of a test list again, with its estimates, to look at and listen to.
-
-    Returns:
-        ``mix, target, est, est_wrong`` ``(T,)``, ``interferers (I, T)``, ``enroll, wrong_enroll`` ``(N, T')`` and ``metadata``;
-        ``est_wrong`` and ``wrong_enroll`` are ``None`` where the target is absent or alone.
-
-    Raises:
-        EvaluationError: no such list or index.
-    """
-    entries = _conditions(params, (list_name,))[list_name]
-    if not 0 <= index < len(entries):
-        raise EvaluationError(f"index is {index}, allowed are 0 to {len(entries) - 1} in list {list_name!r}")
-    item = _item(Mixer(params, "test"), params.eval_seed, list_name, index, entries[index])
-    mixture, device = item.mixture, device_of(extractor)
-    with evaluation_mode(extractor):
-        est = estimate(extractor, [mixture], "right", device)[0].numpy()
-        est_wrong = estimate(extractor, [mixture], "wrong", device)[0].numpy() if item.swappable else None
-    return {
-        "mix": mixture.mix, "target": mixture.target, "est": est, "est_wrong": est_wrong, "interferers": mixture.interferers,
-        "enroll": mixture.enroll, "wrong_enroll": mixture.wrong_enroll, "metadata": mixture.metadata,
-    }  # fmt: skip
-
-
 def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
     for name in lists:
         if name not in LISTS:
@@ -157,11 +133,12 @@ def _items(params: Params, split: str, conditions: dict[str, list[Conditions]]) 
     seed = params.eval_seed if split == "test" else valid_seed(params)
     for name, entries in conditions.items():
         for index, entry in enumerate(entries):
-            yield _item(mixer, seed, name, index, entry)
+            yield Item(name, index, entry, listed_mixture(mixer, seed, index, entry))
 
 
-def _item(mixer: Mixer, seed: int, name: str, index: int, conditions: Conditions) -> Item:
-    return Item(name, index, conditions, mixer.mixture(seed, index, conditions, wrong_enroll=conditions.absent_prob < 1))
+def listed_mixture(mixer: Mixer, seed: int, index: int, conditions: Conditions) -> Mixture:
+    """A mixture of a list as the evaluation takes it: with a wrong enrolment where the target is present."""
+    return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
 
 
 def _measure(extractor: Extract, batch: list[Item]) -> Iterator[tuple[Item, np.ndarray, dict[str, Any]]]:

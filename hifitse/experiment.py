@@ -53,12 +53,14 @@ class Arm:
         params: of the training with the first seed.
         run: the training with the first seed.
         rows: of all seeds, each row with the seed of its training under ``"seed"``.
+        evaluation: parameters that decide the mixtures of the rows: those of the baseline, or ``params`` itself.
     """
 
     name: str
     params: Params
     run: Run
     rows: list[dict[str, Any]]
+    evaluation: Params
 
 
 def run_arm(name: str, params: Params, *, evaluation: Params | None = None, seeds: Sequence[int] = (), progress: bool = True) -> Arm:
@@ -83,7 +85,7 @@ def run_arm(name: str, params: Params, *, evaluation: Params | None = None, seed
         measured = evaluate(extractor, evaluation or params, run.folder, progress)
         runs.append(run)
         rows += [row | {"seed": seed} for row in measured]
-    return Arm(name, runs[0].params, runs[0], rows)
+    return Arm(name, runs[0].params, runs[0], rows, evaluation or runs[0].params)
 
 
 def declared_diff(params: Params, baseline: Params) -> dict[str, tuple[Any, Any]]:

@@ -7,7 +7,8 @@ import torch
 from IPython.display import HTML, clear_output, display
 
 from hifitse import figures, players
-from hifitse.data.mixing import Mixture, evaluation_conditions
+from hifitse.data.conditions import evaluation_conditions
+from hifitse.data.mixing import Mixture
 from hifitse.experiment import Arm
 from hifitse.listening import rebuild
 from hifitse.metrics import level_db, si_sdr
@@ -46,7 +47,7 @@ def show(arm: Arm, index: int, sir_db: float, kind: str) -> None:
         sir_db: as in :func:`remix`.
         kind: "right", "wrong" or "zero".
     """
-    mixture = rebuild({"list": "test", "index": index}, arm.params)
+    mixture = rebuild({"list": "test", "index": index}, arm.evaluation)
     if kind == "wrong" and mixture.wrong_enroll is None:
         print("this mixture has no wrong enrolment, for its target is absent or alone: the right one is used")
         kind = "right"
@@ -71,7 +72,7 @@ def panel(arm: Arm) -> object:
         return HTML("<p>In JupyterLab this cell shows a panel: choose a test mixture, its SIR and the enrolment, then listen.</p>")
     import ipywidgets as widgets
 
-    count = len(evaluation_conditions(arm.params)["test"])
+    count = len(evaluation_conditions(arm.evaluation)["test"])
     index = widgets.BoundedIntText(value=0, min=0, max=count - 1, description="mixture")
     sir = widgets.FloatSlider(value=0, min=-10, max=20, step=1, description="SIR, dB", continuous_update=False)
     kind = widgets.ToggleButtons(options={"right": "right", "wrong": "wrong", "silent": "zero"}, description="enrolment")

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.mixing import Mixer, Mixture, evaluation_conditions
+from hifitse.data.conditions import evaluation_conditions
+from hifitse.data.mixing import Mixer, Mixture
+from hifitse.evaluate import listed_mixture
 from hifitse.experiment import Arm
 from hifitse.params import Params
 from hifitse.tables import number
@@ -40,11 +42,6 @@ def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
     return [row for row in arm.rows if row["list"] == list_name and row["seed"] == arm.params.seed]
 
 
-def lowest(value: float | Sequence[float] | None) -> float | None:
-    """The lowest of several ratios, one an interferer; ``None`` where there is none."""
-    return min(value, default=None) if isinstance(value, list | tuple) else value
-
-
 def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The best, median and worst row by SI-SDRi, and the first without the target."""
     ranked = sorted((row for row in test if row["present"] and row["si_sdri_db"] is not None), key=lambda row: -row["si_sdri_db"])
@@ -62,19 +59,19 @@ def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | None = None) 
 
     Args:
         row: its ``list`` and ``index``.
-        params: of the run.
+        params: of the evaluation, :attr:`Arm.evaluation`.
         mixer: that of the test split, where several mixtures are wanted.
     """
     conditions = evaluation_conditions(params)[row["list"]][row["index"]]
-    return (mixer or Mixer(params, "test")).mixture(params.eval_seed, row["index"], conditions, wrong_enroll=not conditions.absent)
+    return listed_mixture(mixer or Mixer(params, "test"), params.eval_seed, row["index"], conditions)
 
 
 def examples(arm: Arm) -> list[Example]:
     """The mixtures of :func:`choose`, each with the estimates for the right and for the wrong enrolment."""
-    mixer, device, found = Mixer(arm.params, "test"), pick_device(arm.params.device), []
+    mixer, device, found = Mixer(arm.evaluation, "test"), pick_device(arm.params.device), []
     extractor = arm.run.extractor().to(device)
     for name, row in choose(first_seed(arm, "test")).items():
-        mixture = rebuild(row, arm.params, mixer)
+        mixture = rebuild(row, arm.evaluation, mixer)
         clips = {"mixture": mixture.mix}
         if row["present"]:
             clips["target"] = mixture.target
@@ -91,7 +88,7 @@ def caption(example: Example) -> str:
     row = example.row
 
     def shown(key: str, unit: str, signed: bool = True) -> str:
-        value = lowest(row.get(key))
+        value = row.get(key)
         return "" if value is None else f"{number(value, 1, signed)} {unit}"
 
     parts = [
@@ -111,11 +108,11 @@ def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     Returns:
         times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS; both empty where the list is.
     """
-    mixer, device, hop = Mixer(arm.params, "test"), pick_device(arm.params.device), round(FRAME_SECONDS * SAMPLE_RATE)
+    mixer, device, hop = Mixer(arm.evaluation, "test"), pick_device(arm.params.device), round(FRAME_SECONDS * SAMPLE_RATE)
     extractor = arm.run.extractor().to(device)
     levels: dict[str, list[np.ndarray]] = {"mixture": [], "target": [], "estimate": []}
     for row in first_seed(arm, "partial"):
-        mixture = rebuild(row, arm.params, mixer)
+        mixture = rebuild(row, arm.evaluation, mixer)
         est = estimate(extractor, [mixture], "right", device)[0].numpy()
         for name, audio in zip(levels, (mixture.mix, mixture.target, est), strict=True):
             frames = audio[: len(audio) // hop * hop].reshape(-1, hop)

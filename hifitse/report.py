@@ -117,14 +117,14 @@ def parameter_count(arm: Arm) -> int:
 
 def facts(arm: Arm) -> dict[str, str]:
     """What a reader needs to make the numbers again, for :func:`hifitse.tables.provenance`."""
-    params, rows, run = arm.params, arm.rows, arm.run
+    params, rows, run, evaluation = arm.params, arm.rows, arm.run, arm.evaluation
     counts = Counter(row["list"] for row in rows)
     present = sum(row["list"] == "test" and row["present"] for row in rows)
     return {
         "speech": "synthetic (espeak-ng voices)" if is_synthetic(params) else params.corpus,
         "noise": params.noise if params.noise_prob else "none",
         "rooms": params.rooms if params.reverb_prob else "none",
-        "test list": f"{counts['test']} mixtures of {params.eval_seconds:g} s, {present} with the target; seed {params.eval_seed}",
+        "test list": f"{counts['test']} mixtures of {evaluation.eval_seconds:g} s, {present} with the target; seed {evaluation.eval_seed}",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
         "held out": "speakers, rooms and noises of the test are in no training mixture",
         "PESQ failures": tables.failures(rows),

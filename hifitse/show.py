@@ -133,18 +133,17 @@ def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
     Returns:
         axis label -> kind of enrolment -> label of the bin -> interval; without the axes along which nothing varies.
     """
-    params, last = arm.params, len(arm.params.phase_starts) - 1
+    params, last = arm.evaluation, len(arm.evaluation.phase_starts) - 1
     axes = {
         "lowest SIR, dB": ("sir_db", params.sir_min_db, params.sir_max_db),
         "SNR, dB": ("snr_db", params.at_phase("snr_min_db", last), params.at_phase("snr_max_db", last)),
         "interferers": ("n_interferers", 0, 0),
     }
-    rows = [row | {"sir_db": listening.lowest(row.get("sir_db"))} for row in arm.rows]
     found: dict[str, dict[str, dict[str, Interval]]] = {}
     for axis, (key, low, high) in axes.items():
         edges = [round(float(edge), 2) for edge in np.linspace(low, high, 5)[1:-1]] if low < high else None
         curves = {
-            f"{kind} enrolment": {_short(label): value for label, value in by_bin(rows, key, edges, ENROLMENTS[kind])}
+            f"{kind} enrolment": {_short(label): value for label, value in by_bin(arm.rows, key, edges, ENROLMENTS[kind])}
             for kind in ("right", "wrong")
         }
         if len(curves["right enrolment"]) > 1:

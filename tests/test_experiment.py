@@ -176,4 +176,6 @@ def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
     assert arm.params.seed == 3 and arm.run.params.seed == 3 and arm.name == "variant"
     assert [snr for snr, _ in evaluated] == [[-5.0], [-5.0]]  # the baseline's mixtures
     assert len({folder for _, folder in evaluated}) == 2
-    assert run_arm("one", baseline).rows[0]["seed"] == baseline.seed
+    one = run_arm("one", baseline)
+    assert one.rows[0]["seed"] == baseline.seed
+    assert arm.evaluation == one.evaluation == baseline != arm.params

@@ -8,7 +8,7 @@ import numpy as np
 
 from hifitse import listening, page, show
 
-ROW = {"present": True, "n_interferers": 1, "si_sdri_db": 3.0, "si_sdri_wrong_enroll_db": -1.0, "sir_db": [0.0]}
+ROW = {"present": True, "n_interferers": 1, "si_sdri_db": 3.0, "si_sdri_wrong_enroll_db": -1.0, "sir_db": 0.0}
 
 
 def notebook(*outputs, source: str = "x = 1") -> nbformat.NotebookNode:
