@@ -112,7 +112,7 @@ def test_wrong_enrolment_is_of_the_loudest_interferer_and_changes_nothing_else(s
         for name in ("mix", "target", "interferers", "noise", "enroll"):
             assert np.array_equal(getattr(plain, name), getattr(swapped, name))
         meta = swapped.metadata
-        assert plain.metadata == meta | {"wrong_enroll_utterances": None}
+        assert plain.metadata == meta | {name: None for name in meta if name.startswith("wrong_enroll_")}
         wanted = pitch(int(meta["interferer_speakers"][0][1:])) * meta["interferer_speeds"][0]
         assert peak_hz(swapped.wrong_enroll[0]) == pytest.approx(wanted, rel=0.003)
         assert ratio_db(swapped.interferers[0], swapped.interferers[1]) >= 0
@@ -268,6 +268,23 @@ def test_noisy_enrolment(sources):
     rest = noisy.enroll[0] - scale * clean.enroll[0]
     assert ratio_db(scale * clean.enroll[0], rest) == pytest.approx(noisy.metadata["enroll_snr_db"][0], abs=0.3)
     assert -32.01 <= level_db(noisy.enroll[0]) <= -19.99
+
+
+def test_wrong_enrolment_is_as_noisy_as_the_right_one_and_drawn_apart(sources):
+    mixer = Mixer(small(sources, reverb_prob=0.0), "train")
+    heard = set()
+    for index in range(12):
+        mixture = mixer.mixture(0, index, HARD, wrong_enroll=True)
+        right, wrong = mixture.metadata["enroll_snr_db"][0], mixture.metadata["wrong_enroll_snr_db"][0]
+        assert (right is not None) == (wrong is not None) == mixture.metadata["noisy_enroll"]
+        assert right is None or (right != wrong and 0 <= wrong <= 20)
+        heard.add(right is not None)
+    assert heard == {True, False}
+    clean, noisy = (mixer.mixture(0, 0, replace(HARD, noisy_enroll_prob=share), wrong_enroll=True) for share in (0.0, 1.0))
+    assert clean.metadata["wrong_enroll_utterances"] == noisy.metadata["wrong_enroll_utterances"]
+    one, other = (mixture.wrong_enroll[0].astype(np.float64) for mixture in (clean, noisy))
+    scale = one @ other / (one @ one)
+    assert ratio_db(scale * one, other - scale * one) == pytest.approx(noisy.metadata["wrong_enroll_snr_db"][0], abs=0.3)
 
 
 def test_files_at_44k1_give_the_same_mixture_at_first_sight_and_later(sources, tmp_path):

@@ -54,7 +54,7 @@ class MixtureDataset(Dataset):
 
 
 class BothTalkers(MixtureDataset):
-    """Each mixture twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, with a clean enrolment.
+    """Each mixture twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, each with an enrolment of their own.
 
     The same sound must then give two different voices, and the enrolment alone says which: a batch with both teaches its use
     from the first step on. A mixture without interferer comes twice as it is.

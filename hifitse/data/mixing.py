@@ -58,7 +58,7 @@ class Mixture:
         interferers: (S, T), the loudest first; S may be 0.
         noise: (T,).
         enroll: (N, T'), the speaker asked for.
-        wrong_enroll: (N, T'), clean recordings of the first interferer; ``None`` where not asked for, or no interferer.
+        wrong_enroll: (N, T'), the first interferer, noisy where ``enroll`` is; ``None`` where not asked for, or no interferer.
         metadata: flat, JSON-able: who, what, where, levels in dB, positions in s.
     """
 
@@ -131,14 +131,14 @@ class Mixer:
         levels = self._balance(self._rng(seed, index, Stream.LEVEL), conditions, speech, noise, slice(start, stop))
         enroll, enrolled = self._enroll(self._rng(seed, index, Stream.ENROLL), cast, 0, cast.noisy)
         wrong, mistaken = None, {}
-        if wrong_enroll and len(cast.speakers) > 1:
-            wrong, mistaken = self._enroll(self._rng(seed, index, Stream.WRONG), cast, 1, False)
+        if wrong_enroll and len(cast.speakers) > 1:  # as noisy as the right one, or it could be told from it without listening to the voice
+            wrong, mistaken = self._enroll(self._rng(seed, index, Stream.WRONG), cast, 1, cast.noisy)
         if not cast.present:
             speech[0] = 0
         mix = speech.sum(0) + noise
         metadata = self._metadata(seed, index, conditions, cast) | where | origin | levels
         metadata |= {f"enroll_{key}": value for key, value in enrolled.items()}
-        metadata["wrong_enroll_utterances"] = mistaken.get("utterances")
+        metadata |= {f"wrong_enroll_{key}": mistaken.get(key) for key in enrolled}
         metadata["mix_level_db"] = round(audio.level_db(mix), 4)
         return Mixture(mix, speech[0], speech[1:], noise, enroll, wrong, metadata)
 
