@@ -102,7 +102,7 @@ def notebook_source(path: Path) -> str:
 
 def third_party(sources: list[str]) -> set[str]:
     top = {name.partition(".")[0] for source in sources for name in imported(source)}
-    return top - set(sys.stdlib_module_names) - {"hifitse", "conftest"}
+    return top - set(sys.stdlib_module_names) - {"hifitse"} - {path.stem for path in (ROOT / "tests").glob("*.py")}
 
 
 def test_every_import_is_a_declared_dependency() -> None:

@@ -69,7 +69,7 @@ def test_tidy_keeps_the_last_state_of_a_progress_bar():
 
 def test_tidy_drops_widgets_and_local_paths():
     executed = notebook(data("application/vnd.jupyter.widget-view+json", "x"), data("text/plain", "y"))
-    paths = {"input_path": "/home/me/a.ipynb", "output_path": "/tmp/x/report.ipynb"}
+    paths = {"input_path": "/somewhere/me/a.ipynb", "output_path": "/elsewhere/report.ipynb"}
     executed.metadata |= {"widgets": {"state": "big"}, "papermill": paths}
     tidied = page.tidy(executed)
     assert "widgets" not in tidied.metadata and len(tidied.cells[1].outputs) == 1
