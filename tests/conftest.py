@@ -1,4 +1,4 @@
-"""What all tests share: no windows, the same examples in each run, and the recordings where they are present."""
+"""What all tests share: no windows, the same examples in each run, one cache of synthetic sound, the recordings where they are present."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The same examples in every run, and no limit of time for one: a busy machine must not fail a test.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def synthetic_sound(tmp_path_factory) -> Path:
+    """Folder of the embedded corpus, noise and rooms: made anew, but once for all tests and the processes that they start."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["HIFITSE_CACHE"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

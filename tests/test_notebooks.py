@@ -73,7 +73,7 @@ def test_notebook_only_calls_the_library(path):
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    """A folder ``notebooks`` with ``params`` beside it, in which runs, cache and outputs harm nothing."""
+    """A folder ``notebooks`` with ``params`` beside it, in which runs and outputs harm nothing."""
     root = tmp_path_factory.mktemp("checkout")
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, root / name)
@@ -82,8 +82,8 @@ def elsewhere(tmp_path_factory) -> Path:
 
 def papermill(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """``papermill 00_baseline.ipynb ...`` with the command beside this interpreter, typed in ``folder``."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_")}
-    environment |= {"HIFITSE_RUNS": str(folder / "runs"), "HIFITSE_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
+    environment |= {"HIFITSE_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
     command = [str(Path(sys.executable).parent / "papermill"), "00_baseline.ipynb", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 

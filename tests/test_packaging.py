@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import shutil
@@ -264,6 +265,21 @@ def test_no_file_names_a_path_of_one_machine() -> None:
             text = path.read_text(encoding="utf-8", errors="replace")
             found += [f"{path.relative_to(ROOT)}: {text[hit.start() : hit.start() + 60]!r}" for hit in MACHINE_PATH.finditer(text)]
     assert found == []
+
+
+# ---- reports
+
+
+def test_committed_reports_are_small_and_complete() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z", "reports"], cwd=ROOT, capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.split("\0") if name] if listed.returncode == 0 else []
+    if not files:
+        pytest.skip("git lists no committed reports")
+    assert sum(path.stat().st_size for path in files) < 40e6
+    for page in (path for path in files if path.name == "report.html"):
+        assert page.stat().st_size < 6e6, page
+        assert {page.with_name(name) for name in ("report.ipynb", "metrics.json")} <= set(files)
+        assert json.loads(page.with_name("metrics.json").read_text(encoding="utf-8"))["status"] == "complete"
 
 
 # ---- what the README says

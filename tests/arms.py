@@ -1,0 +1,36 @@
+"""Made-up rows and arms, for the tests of what a report shows."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from hifitse.experiment import Arm
+from hifitse.model import Extractor
+from hifitse.params import Params, resolve
+
+SMOKE = resolve("smoke", device="cpu", interferers_max=[2])
+
+
+def made_up_rows(gain: float = 4.0, wrong: float = -2.0, count: int = 50, seed: int = 0) -> list[dict]:
+    """Rows as the evaluation makes them: every fifth without the target, gains spread around the given means."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index in range(count):
+        present = index % 5 != 0
+        ratios = sorted(rng.uniform(-5, 5, size=1 + index % 2).tolist())
+        values = {"si_sdr_mix_db": ratios[0], "si_sdri_db": gain + rng.normal(), "si_sdri_wrong_enroll_db": wrong + rng.normal()}
+        values |= {"si_sdr_db": ratios[0] + values["si_sdri_db"], "si_sdri_zero_enroll_db": rng.normal()}
+        values |= {"confused": bool(rng.random() < 0.1), "pesq": 1.2, "stoi": 0.5}
+        absent = {"absent_level_db": -40.0, "absent_suppression_db": 12.0}
+        names = [*values, *absent]
+        row = {"list": "test", "index": index, "seed": 0, "present": present, "n_interferers": len(ratios), "sir_db": ratios[0]}
+        row |= {"snr_db": float(rng.uniform(-5, 15)), "room": "hall", "pesq_error": None}
+        rows.append(row | {name: (values if present else absent).get(name) for name in names})
+    return rows
+
+
+def made_up_arm(rows: list[dict] | None = None, params: Params = SMOKE, **run) -> Arm:
+    given = {"step": 4, "seconds_per_step": 0.5, "finished": True, "device": "a made-up device", "history": [], "validation": []}
+    model = Extractor(params.extractor).eval()
+    trained = SimpleNamespace(params=params, extractor=lambda: model, **(given | run))
+    return Arm("baseline", params, trained, rows or made_up_rows(), params)

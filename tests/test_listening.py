@@ -1,0 +1,144 @@
+"""What is heard: players, the choice of examples and their mixtures, the panel."""
+
+import base64
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+from arms import SMOKE, made_up_arm, made_up_rows
+
+from hifitse import explore, listening, players
+from hifitse.data.mixing import Mixture
+from hifitse.params import Params
+
+# ---- players
+
+
+def decoded(fragment: str) -> list[np.ndarray]:
+    return [soundfile.read(io.BytesIO(base64.b64decode(data)))[0] for data in re.findall(r"base64,([^\"]+)", fragment)]
+
+
+def sine(hertz: float, amplitude: float, seconds: float = 1.0) -> np.ndarray:
+    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(48_000 * seconds)) / 48_000)).astype(np.float32)
+
+
+def test_players_share_one_gain_and_do_not_clip():
+    loud, quiet = decoded(players.players({"mixture": sine(440, 3.0), "target": sine(440, 0.3)}, "test"))
+    assert np.abs(loud).max() < 1
+    assert loud.std() / quiet.std() == pytest.approx(10, rel=0.02)
+    assert loud.std() == pytest.approx(players.PEAK / np.sqrt(2), rel=0.03)
+
+
+def test_players_of_silence_stay_silent():
+    (silent,) = decoded(players.players({"target": np.zeros(48_000, np.float32)}, "test"))
+    assert np.abs(silent).max() < 1e-4
+
+
+@pytest.mark.parametrize("hertz", [1000, 17_500])
+def test_players_keep_what_48_khz_is_about(hertz):
+    (heard,) = decoded(players.players({"mixture": sine(hertz, 0.5)}, "test"))
+    spectrum = np.abs(np.fft.rfft(heard[12_000:36_000] * np.hanning(24_000))) / 6000
+    assert 20 * np.log10(spectrum[hertz // 2]) == pytest.approx(20 * np.log10(players.PEAK), abs=1.0)
+
+
+def test_players_are_labelled_and_escaped():
+    text = players.players({"<i>mixture": sine(440, 0.5)}, 'best "one"')
+    assert "<i>" not in text and 'aria-label="&lt;i&gt;mixture, best &quot;one&quot;, 1.0 seconds"' in text
+
+
+# ---- listening
+
+
+def test_examples_are_best_median_worst_and_absent():
+    rows = made_up_rows()
+    chosen = listening.choose(rows)
+    gains = sorted(row["si_sdri_db"] for row in rows if row["present"])
+    assert list(chosen) == ["best", "median", "worst", "target absent"]
+    assert chosen["best"]["si_sdri_db"] == gains[-1] and chosen["worst"]["si_sdri_db"] == gains[0]
+    assert chosen["median"]["si_sdri_db"] in gains[18:22] and not chosen["target absent"]["present"]
+    assert listening.choose([]) == {}
+
+
+def test_caption_names_what_was_measured_and_mixed():
+    row = {"present": True, "n_interferers": 2, "si_sdri_db": 3.25, "si_sdri_wrong_enroll_db": -0.01, "sir_db": -4.0}
+    text = listening.caption(listening.Example("best", row, {}))
+    assert text == "SI-SDRi +3.2 dB, with the wrong enrolment 0.0 dB, 2 interferers, SIR −4.0 dB, no noise, no room"
+
+
+def made_up_mixture(present: bool = True) -> Mixture:
+    rng = np.random.default_rng(0)
+    target, first, second, noise = (rng.normal(size=(4, 48_000)) * [[0.1], [0.02], [0.3], [0.01]]).astype(np.float32)
+    target = target * present
+    enroll = rng.normal(size=(1, 24_000)).astype(np.float32)
+    others = np.stack([first, second])
+    return Mixture(target + others.sum(0) + noise, target, others, noise, enroll, enroll[:, ::-1].copy(), {"id": "test-0"})
+
+
+def test_listening_takes_the_mixtures_of_the_evaluation_not_of_the_training(monkeypatch):
+    asked = []
+
+    class Mixer:
+        def __init__(self, params: Params, split: str) -> None:
+            self.params, self.split = params, split
+
+        def mixture(self, seed, index, conditions, wrong_enroll):
+            asked.append((self.params.corpus_seed, self.split, seed, conditions.name, conditions.snr_min_db))
+            return made_up_mixture(present=not conditions.absent)
+
+    monkeypatch.setattr(listening, "Mixer", Mixer)
+    rows = made_up_rows(count=5) + [made_up_rows(count=2)[1] | {"list": "partial", "index": index} for index in range(2)]
+    others = {"corpus_seed": 3, "eval_seed": 7, "snr_min_db": [2.0]}
+    arm = replace(made_up_arm(rows), evaluation=SMOKE.model_copy(update=others))
+    clips = {example.name: list(example.clips) for example in listening.examples(arm)}
+    assert clips["best"] == ["mixture", "target", "estimate", "enrolment", "estimate with the wrong enrolment"]
+    assert "target" not in clips["target absent"]
+    assert set(asked) == {(3, "test", 7, "test", 2.0)} and len(asked) == 4
+    times, levels = listening.presence(arm)
+    assert set(asked[4:]) == {(3, "test", 7, "partial", 2.0)} and len(times) == len(levels["target"]) == 10
+    assert levels["target"][0] == pytest.approx(20 * np.log10(0.1), abs=0.5)
+
+
+# ---- exploring
+
+
+@pytest.mark.parametrize("ratio", [-5.0, 0.0, 12.0])
+def test_remix_brings_every_interferer_to_the_ratio_asked_for(ratio):
+    mixture = made_up_mixture()
+    rest = explore.remix(mixture, ratio) - mixture.target - mixture.noise
+    for part in mixture.interferers:  # the parts are noise, thus nearly orthogonal
+        gain = rest @ part / (part @ part)
+        assert 20 * np.log10(mixture.target.std() / (gain * part).std()) == pytest.approx(ratio, abs=0.5)
+
+
+def test_remix_leaves_a_mixture_without_target_alone():
+    mixture = made_up_mixture(present=False)
+    assert np.array_equal(explore.remix(mixture, 10.0), mixture.mix)
+
+
+def test_panel_is_one_line_where_nobody_sits():
+    assert "JupyterLab" in explore.panel(made_up_arm()).data
+
+
+@pytest.mark.parametrize("kind", ["right", "wrong", "zero"])
+def test_exploring_shows_the_numbers_the_spectrograms_and_the_players(kind, monkeypatch, capsys):
+    shown = []
+    monkeypatch.setattr(explore, "rebuild", lambda row, params: replace(made_up_mixture(), metadata={"id": f"test-{row['index']}"}))
+    monkeypatch.setattr(explore, "display", shown.append)
+    explore.show(made_up_arm(), 3, 0.0, kind)
+    assert "SI-SDR" in capsys.readouterr().out
+    assert [type(part).__name__ for part in shown] == ["Image", "HTML"]
+    assert len(decoded(shown[1].data)) == 4
+
+
+def test_panel_extracts_at_the_press_of_its_button(monkeypatch):
+    asked = []
+    monkeypatch.setattr(explore, "is_live", lambda: True)
+    monkeypatch.setattr(explore, "show", lambda arm, index, sir_db, kind: asked.append((index, sir_db, kind)))
+    (index, sir), (kind, button), _ = (getattr(row, "children", row) for row in explore.panel(made_up_arm()).children)
+    index.value, sir.value, kind.value = 99, 5.0, "zero"
+    button.click()
+    assert asked == [(SMOKE.eval_mixtures - 1, 5.0, "zero")]  # the list ends there
+    assert not button.disabled
