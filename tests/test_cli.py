@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.kernelspec import KernelSpecManager
+from ipykernel.kernelspec import KernelSpecManager
 
 from hifitse import cli, report
 
