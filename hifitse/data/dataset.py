@@ -70,7 +70,10 @@ class BothTalkers(MixtureDataset):
 
 
 def swapped(mixture: Mixture) -> Mixture:
-    """The same mixture with its loudest interferer, always present, as the target; needs ``wrong_enroll``."""
+    """The same mixture with its loudest interferer, always present, as the target; one without ``wrong_enroll`` comes back as it is.
+
+    The metadata stay those of the mixture as it was drawn, but for ``id`` and ``present``.
+    """
     if mixture.wrong_enroll is None:
         return mixture
     metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True}
