@@ -29,8 +29,8 @@ def orthogonal(matrix: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum and decoupled weight decay, for matrices only.
 
-    A step is as large as AdamW's of the same rate is as a rule: its RMS is 0.2 times the rate (Liu et al. 2025, arXiv 2502.16982), so that both
-    share one schedule.
+    A step is as large as AdamW's of the same rate is as a rule: its RMS is 0.2 times the rate (Liu et al. 2025, arXiv 2502.16982), so
+    that both share one schedule.
 
     Args:
         params: matrices (M, N).

@@ -40,7 +40,9 @@ class ExtractorConfig(BaseModel):
     blocks: int = Field(6, ge=1, le=32, description="GridNet blocks")
     lstm_hidden: int = Field(256, ge=8, le=2048, description="units H of each direction of each LSTM")
     heads: int = Field(4, ge=1, le=32, description="attention heads; must divide features")
-    band_layer: Literal["lstm", "mixer"] = Field("lstm", description="layer across the bands of one frame")
+    band_layer: Literal["lstm", "mixer"] = Field(
+        "lstm", description="layer across the bands of one frame: an LSTM from band to band, or a perceptron over all of them at once"
+    )
     frame_layer: Literal["lstm", "conv"] = Field("lstm", description="layer along the frames of one band")
     frame_attention: bool = Field(True, description="self-attention along the frames of one band in every block")
     usef: Literal["none", "band", "full"] = Field(

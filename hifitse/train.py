@@ -155,6 +155,8 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
         for name, value in loss.terms.items():
             row[name] = row.get(name, 0.0) + value / len(batches)
     row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
+    if not math.isfinite(row["grad_norm"]):  # a finite loss can have such a gradient, and one step would spoil all weights
+        raise NotFinite(state.step + 1, [meta["id"] for batch in batches for meta in batch["metadata"]])
     for optimizer in state.optimizers:
         optimizer.step()
     # young averages forget faster, or the random start would linger through a short run
@@ -166,11 +168,12 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
 
 
 class NotFinite(TrainingError):
-    """The loss is NaN or infinite."""
+    """The loss or its gradient is NaN or infinite."""
 
     def __init__(self, step: int, ids: list[str]) -> None:
         self.step, self.ids = step, ids
-        super().__init__(f"the loss is not finite at step {step}, allowed is a finite one; mixtures of that batch: {', '.join(ids)}")
+        named = ", ".join(ids)
+        super().__init__(f"the loss or its gradient is not finite at step {step}, allowed is a finite one; mixtures of that step: {named}")
 
 
 @contextmanager
@@ -229,7 +232,7 @@ def train(params: Params, progress: bool = True) -> Run:
 
 
 def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None:
-    """Step, log, validate, save until the steps, the time or the patience ends."""
+    """Step, log, validate, save until the steps or the time end, or a stop is asked for."""
     params = state.params
     mixer = Mixer(params, "train")
     per_step = params.batch_size * params.accumulation
@@ -240,7 +243,7 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None
     bar = tqdm(total=params.steps, initial=state.step, unit="step", disable=not progress, mininterval=1.0, dynamic_ncols=True)
     deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf
     logger = _tensorboard(run)
-    with bar:
+    with bar, logger:
         while state.step < params.steps:
             started = time.monotonic()
             state.window.append(train_step(state, list(islice(batches, params.accumulation))))
@@ -252,12 +255,13 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None
             if state.step % params.validate_every == 0 or state.step == params.steps:
                 row = {"step": state.step} | quick_validate(state.ema, valid, state.device)
                 _append(run.folder / "validation.jsonl", row)
-                logger.add_scalar("valid/si_sdri_db", row["si_sdri_db"], state.step)
+                for name, value in row.items():
+                    if value is not None:
+                        logger.add_scalar(f"valid/{name}", value, state.step)
             if state.step % params.checkpoint_every == 0 or last:
                 save_checkpoint(run.folder, state.step, state.tensors(), {"seconds": state.seconds, "device": device_name(state.device)})
             if last:
                 break
-    logger.close()
 
 
 def _tensorboard(run: Run) -> Any:

@@ -74,7 +74,8 @@ def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_kill_9_and_resume_give_the_same_weights_bit_for_bit(runs, workers):
-    values = dict(steps=14, checkpoint_every=4, workers=workers, optimizer="muon", both_talkers=True, threads=1, accumulation=2, phase_starts=[0.0, 0.5], enroll_dropout=0.3)
+    values = dict(steps=14, checkpoint_every=4, workers=workers, optimizer="muon", both_talkers=True, threads=1)
+    values |= dict(accumulation=2, phase_starts=[0.0, 0.5], enroll_dropout=0.3)
     params = resolve("smoke", **values)
     process = start(values)
     wait_for_step(process, runs / params.run_id, 6)
@@ -136,6 +137,19 @@ def test_not_finite_loss_stops_with_step_and_mixtures(monkeypatch):
     record = json.loads((Run.of(params).folder / "not_finite.json").read_text())
     assert record["step"] == 3 and len(record["mixtures"]) == params.batch_size
     assert Run.of(params).step == 2, "the checkpoint from before is there"
+
+
+def test_not_finite_gradient_of_a_finite_loss_spoils_no_weight():
+    state = new_state(resolve("smoke"))
+    next(state.model.parameters()).register_hook(lambda gradient: gradient * float("nan"))
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    batch = {
+        "mix": torch.randn(2, 9600), "target": torch.randn(2, 9600), "enroll": torch.randn(2, 1, 4800),
+        "present": torch.tensor([True, True]), "metadata": [{"id": "a"}, {"id": "b"}],
+    }  # fmt: skip
+    with pytest.raises(TrainingError, match="gradient is not finite at step 1.*a, b"):
+        train_module.train_step(state, [batch])
+    assert same(before, state.model.state_dict())
 
 
 def test_two_processes_cannot_train_one_run():

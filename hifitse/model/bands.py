@@ -54,7 +54,8 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
     layout = []
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         if count > high - low:
-            raise HifitseError(f"{count} bands share the {high - low} bins of a region at n_fft {config.n_fft}, allowed is at most one band a bin")
+            bins = f"{high - low} bins of a region at n_fft {config.n_fft}"
+            raise HifitseError(f"{count} bands share the {bins}, allowed is at most one band a bin")
         borders = [low + (high - low) * i // count for i in range(count + 1)]
         region = []
         for first, last in zip(borders[:-1], borders[1:], strict=True):

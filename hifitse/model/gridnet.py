@@ -47,23 +47,25 @@ class GatedConv(nn.Module):
 
 
 class BandMixer(nn.Module):
-    """Residual two-layer perceptron across the bands, feature by feature (MLP-Mixer, Tolstikhin et al. 2021).
+    """Residual perceptron over a whole frame: all features of all bands together, by way of a narrow layer.
+
+    A perceptron over the bands feature by feature (MLP-Mixer) costs less but learned half as much in the same time: which
+    harmonics belong together is a question about all bands and features at once.
 
     Shape: (B, K, L, D) -> (B, K, L, D)
     """
 
-    def __init__(self, bands: int, features: int) -> None:
+    def __init__(self, bands: int, features: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(features)
-        self.up = nn.Linear(bands, 2 * bands)
-        self.down = nn.Linear(2 * bands, bands)
+        self.down = nn.Linear(bands * features, hidden)
+        self.up = nn.Linear(hidden, bands * features)
 
     def forward(self, z: Tensor) -> Tensor:
         B, K, L, D = z.shape
-        x = self.norm(z).view(B, K, L * D)
-        x = F.silu(torch.matmul(self.up.weight, x) + self.up.bias[:, None])  # (B, 2 K, L * D)
-        x = torch.matmul(self.down.weight, x) + self.down.bias[:, None]
-        return z + x.view(B, K, L, D)
+        x = self.norm(z).transpose(1, 2).reshape(B, L, K * D)
+        x = self.up(F.relu(self.down(x)))
+        return z + x.view(B, L, K, D).transpose(1, 2)
 
 
 class GridBlock(nn.Module):
@@ -82,7 +84,7 @@ class GridBlock(nn.Module):
         super().__init__()
         D, H = config.features, config.lstm_hidden
         self.film = FiLM(speaker, D) if speaker else None
-        self.bands = BiLSTM(D, H) if config.band_layer == "lstm" else BandMixer(bands, D)
+        self.bands = BiLSTM(D, H) if config.band_layer == "lstm" else BandMixer(bands, D, 4 * H)
         self.frames = BiLSTM(D, H) if config.frame_layer == "lstm" else GatedConv(D, H, 2 ** (depth % 4))
         self.attention = BandAttention(D, config.heads) if config.frame_attention else None
         self.reinject = CROSS_ATTENTION[reinject](D, config.heads) if reinject != "none" else None
