@@ -7,7 +7,9 @@ read, and channels are averaged. Positions and lengths are always counted in sam
 import io
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import gcd
 from pathlib import Path
 
@@ -221,11 +223,18 @@ def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
     if percent == 100:
         return np.asarray(audio, np.float32)
     import torch  # slow to import, and needed here alone
-    from torchaudio.functional import resample as torch_resample
+
+    signal = torch.from_numpy(np.array(audio, np.float32))  # a copy: torch dislikes read-only arrays
+    return _speed_changer(percent)(signal).numpy()
+
+
+@lru_cache(maxsize=151)
+def _speed_changer(percent: int) -> Callable:
+    """The resampler of a factor on the grid, with its filter: to make that takes as long as to use it on 2 s."""
+    from torchaudio.transforms import Resample
 
     divisor = gcd(100, percent)
-    signal = torch.from_numpy(np.array(audio, np.float32))  # a copy: torch dislikes read-only arrays
-    return torch_resample(signal, percent // divisor, 100 // divisor).numpy()
+    return Resample(percent // divisor, 100 // divisor)
 
 
 def level_db(audio: np.ndarray) -> float:

@@ -67,7 +67,7 @@ PLAIN = Speaker("plain", "m3", "en-us", 170, 50, 50, tract=1.0, tilt_db=0.0, col
 
 def test_manifest_names_every_file_with_its_length(corpus):
     lines = manifest(corpus)
-    assert len(lines) == SPEAKERS * UTTERANCES == len(list(corpus.rglob("*.flac")))
+    assert len(lines) == SPEAKERS * UTTERANCES == len(list(corpus.rglob("*.wav")))
     assert len({line["speaker"] for line in lines}) == SPEAKERS
     for line in lines:
         assert audio.info(corpus / line["path"]) == audio.AudioInfo(line["samples"], SAMPLE_RATE, 1)
@@ -219,8 +219,8 @@ def test_arguments_out_of_range_are_refused(arguments):
 
 
 def test_noise_files_are_named_by_kind_and_hold_sound(noise_folder):
-    names = sorted(path.name for path in noise_folder.glob("*.flac"))
-    assert names == sorted([f"{kind}_00.flac" for kind in noises.KINDS] + ["white_01.flac"])
+    names = sorted(path.name for path in noise_folder.glob("*.wav"))
+    assert names == sorted([f"{kind}_00.wav" for kind in noises.KINDS] + ["white_01.wav"])
     for name in names:
         noise = audio.read(noise_folder / name)
         assert len(noise) == 3 * SAMPLE_RATE
@@ -239,7 +239,7 @@ def test_coloured_noise_falls_by_its_slope(slope_db):
 def test_noise_is_the_same_again(noise_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
     again = synthetic.make_noise(seed=1, clips=9, seconds=3)
-    for path in again.glob("*.flac"):
+    for path in again.glob("*.wav"):
         assert path.read_bytes() == (noise_folder / path.name).read_bytes(), path.name
 
 
