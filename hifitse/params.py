@@ -125,6 +125,7 @@ class Params(ExtractorConfig):
 
     # ---- losses: weight 0 leaves a term out
     loss_si_sdr: float = Field(1.0, ge=0, le=1000, description="weight of the negative SI-SDR in dB")
+    loss_snr: float = Field(0.0, ge=0, le=1000, description="weight of the negative SNR in dB, which unlike SI-SDR fixes the level")
     loss_phase: float = Field(0.5, ge=0, le=1000, description="weight of the phase-sensitive spectral term")
     loss_amplitude: float = Field(1.0, ge=0, le=1000, description="weight of the amplitude spectral term")
     loss_absent: float = Field(1.0, ge=0, le=1000, description="weight of the output level in dB re the mixture where the target is absent")

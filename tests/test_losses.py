@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from hifitse.losses import batch_loss, item_terms
-from hifitse.losses.sisdr import absent_level, negative_si_sdr
+from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import resolve
 
 T = 9_600
+TERMS = ("si_sdr", "snr", "phase", "amplitude", "absent")
 PRESENT = torch.tensor([True, True, False])
 
 
@@ -23,7 +24,7 @@ def batch():
 
 
 def losses(**weights):
-    return resolve("full", **{f"loss_{name}": weights.get(name, 0.0) for name in ("si_sdr", "phase", "amplitude", "absent")})
+    return resolve("full", **{f"loss_{name}": weights.get(name, 0.0) for name in TERMS})
 
 
 def test_every_term_is_least_at_the_truth(batch):
@@ -31,6 +32,13 @@ def test_every_term_is_least_at_the_truth(batch):
     assert (negative_si_sdr(target[:2] + 1e-4 * est[:2], target[:2]) < negative_si_sdr(est[:2], target[:2]) - 20).all()
     for value, best in zip(spectral_distances(est, target), spectral_distances(target, target), strict=True):
         assert (best[:2] < 0.01 * value[:2]).all()
+
+
+def test_snr_term_knows_the_level_and_si_sdr_does_not(batch):
+    est, target, _ = (x.detach()[:2] for x in batch)
+    assert torch.allclose(negative_si_sdr(30 * est, target), negative_si_sdr(est, target), atol=1e-3)
+    assert (negative_snr(30 * est, target) > negative_snr(est, target) + 20).all()
+    assert negative_snr(1.1 * target, target).tolist() == pytest.approx([-20, -20], abs=0.01), "10 % too loud is 20 dB"
 
 
 def test_amplitude_term_is_blind_to_sign_and_phase_term_is_not(batch):
@@ -58,19 +66,19 @@ def test_absent_term_is_relative_to_the_mixture_and_still_falls_far_below_minus_
 
 def test_total_is_the_weighted_sum_over_the_items_that_a_term_applies_to(batch):
     est, target, mix = batch
-    weights = dict(si_sdr=1.0, phase=0.5, amplitude=2.0, absent=0.1)
+    weights = dict(si_sdr=1.0, snr=0.3, phase=0.5, amplitude=2.0, absent=0.1)
     loss = batch_loss(est, target, mix, PRESENT, losses(**weights))
     terms = item_terms(est, target, mix, PRESENT, losses(**weights))
     assert list(terms) == list(weights)
-    expected = sum(weights[n] * float(v[PRESENT if n != "absent" else ~PRESENT].sum()) / 3 for n, (v, _) in terms.items())
+    expected = sum(weights[n] * float(v.detach()[PRESENT if n != "absent" else ~PRESENT].sum()) / 3 for n, (v, _) in terms.items())
     assert float(loss.total) == pytest.approx(expected, rel=1e-5)
     assert loss.terms["absent"] == pytest.approx(float(absent_level(est, mix)[2]), rel=1e-5)
 
 
-@pytest.mark.parametrize("left_out", ["si_sdr", "phase", "amplitude", "absent"])
+@pytest.mark.parametrize("left_out", TERMS)
 def test_weight_zero_equals_absence(batch, left_out):
     est, target, mix = batch
-    weights = dict.fromkeys(("si_sdr", "phase", "amplitude", "absent"), 1.0) | {left_out: 0.0}
+    weights = dict.fromkeys(TERMS, 1.0) | {left_out: 0.0}
     assert left_out not in item_terms(est, target, mix, PRESENT, losses(**weights))
     with_all = batch_loss(est, target, mix, PRESENT, losses(**weights | {left_out: 1.0}))
     alone = batch_loss(est, target, mix, PRESENT, losses(**{left_out: 1.0}))
@@ -84,12 +92,12 @@ def test_gradients_are_finite_whoever_is_there_and_for_silence(batch, present):
     present = torch.tensor(present)
     target = torch.where(present[:, None], mix * 0.3, 0.0)
     for estimate in (est, torch.zeros_like(est).requires_grad_()):
-        loss = batch_loss(estimate, target, mix, present, losses(si_sdr=1.0, phase=1.0, amplitude=1.0, absent=1.0))
+        loss = batch_loss(estimate, target, mix, present, losses(**dict.fromkeys(TERMS, 1.0)))
         (gradient,) = torch.autograd.grad(loss.total, estimate)
         assert loss.total.isfinite() and gradient.isfinite().all()
 
 
 def test_an_absent_item_gets_no_gradient_from_the_terms_of_present_ones(batch):
     est, target, mix = batch
-    batch_loss(est, target, mix, PRESENT, losses(si_sdr=1.0, phase=1.0, amplitude=1.0)).total.backward()
+    batch_loss(est, target, mix, PRESENT, losses(**dict.fromkeys(TERMS, 1.0) | {"absent": 0.0})).total.backward()
     assert est.grad[2].abs().max() == 0 and est.grad[:2].abs().max() > 0

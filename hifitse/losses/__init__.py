@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hifitse.losses.sisdr import absent_level, negative_si_sdr
+from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import Params
 
@@ -27,6 +27,8 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
     terms: dict[str, tuple[Tensor, Tensor]] = {}
     if params.loss_si_sdr:
         terms["si_sdr"] = (negative_si_sdr(est, target), present)
+    if params.loss_snr:
+        terms["snr"] = (negative_snr(est, target), present)
     if params.loss_phase or params.loss_amplitude:
         phase, amplitude = spectral_distances(est, target)
         if params.loss_phase:
