@@ -34,6 +34,10 @@ RANGE_DB = 80.0
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
 
 
+TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB re mixture"}
+"""Units of the loss terms; the spectral ones are relative to the target's level and have none."""
+
+
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG of 256 colours, about a third of the size of a full one."""
     buffer = io.BytesIO()
@@ -165,7 +169,7 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
     figure = Figure(figsize=(WIDTH, 1.95 * rows + 0.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, 2, sharex=True)).ravel()
     for axis, name in zip(axes, panels, strict=False):
-        axis.set_title(titles.get(name, f"term '{name}'"))
+        axis.set_title(titles.get(name, f"term '{name}', {TERM_UNITS.get(name, 'no unit')}"))
         if name == "validation":
             for number, (key, label) in enumerate((("si_sdri_db", "right enrolment"), ("si_sdri_wrong_enroll_db", "wrong enrolment"))):
                 steps, values = _series(validation, key)
