@@ -32,8 +32,6 @@ MAGMA = matplotlib.colormaps["magma"].resampled(128)
 RANGE_DB = 80.0
 """dB below the loudest point at which a spectrogram turns black."""
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
-
-
 TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB re mixture"}
 """Units of the loss terms; the spectral ones are relative to the target's level and have none."""
 
