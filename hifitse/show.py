@@ -30,11 +30,12 @@ def voices(params: Params) -> str:
 def scale(arm: Arm) -> str:
     """Size, steps, time and device of a training in one sentence."""
     params, run = arm.params, arm.run
-    heard = run.step * params.batch_size * params.accumulation * params.seconds
+    heard = run.step * params.batch_size * params.accumulation * params.seconds / (2 if params.both_talkers else 1)
+    use = ", each used once for each of two talkers," if params.both_talkers else ""
     stopped = "" if run.finished else f" of the {params.steps:,} asked for"
     return (
         f"The model has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
-        f"{tables.duration(heard)} of mixtures, in {tables.duration(run.step * run.seconds_per_step)} on {run.device}."
+        f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}."
     )
 
 
@@ -125,6 +126,19 @@ def confusions(arm: Arm) -> HTML:
         f"<p>In <b>{100 * value['mean']:.0f} %</b>{low_high} of {value['n']} mixtures the estimate is nearer to an interferer than to the "
         "target. An extractor that returned the mixture unchanged would be wrong wherever an interferer is the louder voice.</p>"
     )
+
+
+def untreated(arm: Arm) -> HTML:
+    """PESQ and STOI of the mixtures themselves, without which those of the estimates say little."""
+    rows = [row for row in arm.rows if row["list"] == "test" and row["present"]]
+    before = {
+        name: bootstrap(np.array([row.get(key) for row in rows], dtype=np.float64))
+        for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))
+    }
+    known = [f"{name} {tables.number(value.mean, 2 if name == 'PESQ' else 3)}" for name, value in before.items() if value.n]
+    if not known:
+        return HTML("<p>PESQ and STOI were not measured (eval_pesq is false).</p>")
+    return HTML(f"<p>The mixtures themselves, before any extraction, have a mean {' and '.join(known)}.</p>")
 
 
 def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:

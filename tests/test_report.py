@@ -184,3 +184,16 @@ def test_commit_outside_git_is_unknown(monkeypatch, tmp_path):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.setattr(report, "CHECKOUT", tmp_path)
     assert report.commit() == "unknown"
+
+
+def test_pesq_and_stoi_of_the_mixtures_are_said_or_said_to_be_missing():
+    assert "PESQ 1.10 and STOI 0.450" in show.untreated(made_up_arm()).data
+    rows = [row | {"pesq_mix": None, "stoi_mix": None} for row in made_up_rows()]
+    assert "were not measured" in show.untreated(made_up_arm(rows)).data
+
+
+def test_scale_counts_a_mixture_that_is_used_for_both_talkers_once():
+    values = dict(batch_size=4, accumulation=1, seconds=2.0)
+    once = show.scale(made_up_arm(params=SMOKE.model_copy(update=values), step=900))
+    twice = show.scale(made_up_arm(params=SMOKE.model_copy(update=values | {"both_talkers": True}), step=900))
+    assert "2.0 hours of mixtures in" in once and "60.0 minutes of mixtures, each used once for each of two talkers, in" in twice
