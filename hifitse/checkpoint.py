@@ -75,7 +75,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["hifitse"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            # clone: what safetensors gives is the file itself mapped into memory, and dies with the process if the file is cut short
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         reason = f"{type(error).__name__} {error}".strip()
         raise CheckpointError(f"cannot read {path}: {reason}; allowed is a safetensors file of this library") from error

@@ -82,6 +82,14 @@ def test_the_newest_two_are_kept_and_a_damaged_one_falls_back(tmp_path):
     assert header["step"] == 10 and torch.equal(tensors["w"], torch.full((2,), 10.0))
 
 
+def test_loaded_tensors_outlive_a_file_that_is_cut_short(tmp_path):
+    """Tensors that were the mapped file itself ended the process with a bus error."""
+    save_tensors(tmp_path / "x.safetensors", {"w": torch.ones(1000, 1000)}, {})
+    tensors, _ = load_tensors(tmp_path / "x.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(b"")
+    assert float(tensors["w"].sum()) == 1e6
+
+
 def test_no_checkpoint_is_none(tmp_path):
     assert load_checkpoint(tmp_path) is None
 
