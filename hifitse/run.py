@@ -109,7 +109,10 @@ def cut_rows(path: Path, step: int) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process alone; the lock goes with the process, however it ends."""
+    """Hold a run's folder for this process alone; the lock goes with the process, however it ends.
+
+    A POSIX lock, which forked workers do not inherit: with flock they held it for seconds after the process was killed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "a")  # noqa: SIM115 (held over the yield)
@@ -117,7 +120,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot write the run's folder {folder}: {error}") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise HifitseError(f"run {folder.name} is being trained by another process, allowed is one at a time; wait for it") from None
         yield

@@ -261,6 +261,8 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     listed += [p for p in sorted(ROOT.iterdir()) if p.name != ".git"]
     found = []
     for path in listed:
+        if ".running-" in str(path):
+            continue  # a report that is being made at this moment
         if path.is_file() and path.suffix in {".py", ".ipynb", ".html", ".json", ".yaml", ".yml", ".md", ".txt", ".toml", ""}:
             text = path.read_text(encoding="utf-8", errors="replace")
             found += [f"{path.relative_to(ROOT)}: {text[hit.start() : hit.start() + 60]!r}" for hit in MACHINE_PATH.finditer(text)]

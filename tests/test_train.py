@@ -154,8 +154,22 @@ def test_not_finite_gradient_of_a_finite_loss_spoils_no_weight():
 
 def test_two_processes_cannot_train_one_run():
     params = resolve("smoke")
-    with locked(Run.of(params).folder), pytest.raises(HifitseError, match="another process"):
-        train(params, progress=False)
+    holder = """if True:
+        import pathlib, sys
+        from hifitse.run import locked
+        with locked(pathlib.Path(sys.argv[1])):
+            print("held", flush=True)
+            input()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(Run.of(params).folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(HifitseError, match="another process"):
+            train(params, progress=False)
+        other.communicate("\n")
+    with locked(Run.of(params).folder):
+        pass  # free again
 
 
 def test_learning_rate_warms_up_falls_as_a_cosine_and_ends_at_its_floor():
@@ -258,5 +272,5 @@ def test_a_device_that_is_not_there_is_named():
 
 
 def test_run_id_is_the_same_for_another_machine_or_evaluation():
-    a, b = resolve("smoke"), resolve("smoke", workers=2, threads=1, eval_mixtures=9, preset="other")
+    a, b = resolve("smoke"), resolve("smoke", workers=2, threads=1, eval_mixtures=9, checkpoint_every=3)
     assert isinstance(a, Params) and a.run_id == b.run_id != resolve("smoke", lr=1e-4).run_id

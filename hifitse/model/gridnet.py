@@ -14,7 +14,10 @@ from hifitse.params import ExtractorConfig
 
 
 class BiLSTM(nn.Module):
-    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D)."""
+    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D).
+
+    On a CPU it stays in float32 under autocast: oneDNN has no bfloat16 LSTM for processors without such instructions.
+    """
 
     def __init__(self, features: int, hidden: int) -> None:
         super().__init__()
@@ -23,7 +26,13 @@ class BiLSTM(nn.Module):
         self.out = nn.Linear(2 * hidden, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.out(self.lstm(self.norm(x))[0])
+        y = self.norm(x)
+        if x.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                y = self.lstm(y.float())[0]
+        else:
+            y = self.lstm(y)[0]
+        return x + self.out(y)
 
 
 class GatedConv(nn.Module):
