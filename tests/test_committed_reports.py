@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_readme_gives_the_numbers_of_the_committed_report(folder):
     found = json.loads((ROOT / "reports" / folder / "00_baseline" / "metrics.json").read_text())
     assert found["status"] == "complete"
-    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if f"reports/{folder}/00_baseline/report.html" in line)
+    row = next(line for line in (ROOT / "README.md").read_text().splitlines() if f"(reports/{folder}/00_baseline/report.html)" in line)
     for metric in ("si_sdri_db", "si_sdri_wrong_enroll_db"):
         value = found["arms"]["baseline"]["metrics"][metric]
         assert f"{value['mean']:+.2f} ({value['low']:+.2f} to {value['high']:+.2f})" in row, metric
