@@ -96,6 +96,7 @@ class Params(ExtractorConfig):
     corpus_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the synthetic sources and of the split by speaker, room and noise")
     synthetic_speakers: int = Field(200, ge=6, le=2000, description="speakers of the synthetic corpus")
     synthetic_utterances: int = Field(8, ge=2, le=200, description="utterances of each synthetic speaker")
+    synthetic_noises: int = Field(80, ge=18, le=2000, description="clips of synthetic noise, 10 s each")
     synthetic_rooms: int = Field(60, ge=6, le=2000, description="rooms of the synthetic bank, 4 responses each")
     valid_share: float = Field(0.1, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for validation")
     test_share: float = Field(0.2, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for the test")

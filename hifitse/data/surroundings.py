@@ -80,7 +80,7 @@ class Surroundings:
 def _noise_folder(params: Params) -> Path | str:
     if params.noise != "synthetic":
         return params.noise
-    return synthetic.make_noise(params.corpus_seed)
+    return synthetic.make_noise(params.corpus_seed, params.synthetic_noises)
 
 
 def _room_folder(params: Params) -> Path | str:
