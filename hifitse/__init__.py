@@ -5,6 +5,7 @@ Data goes one way, and no module imports from one further right or below::
     corpus -> mixture -> batch -> model -> loss -> run -> rows -> report
 
     presets.py      the files in params/, and the words of a refused parameter
+    config.py       the parameters that decide the extractor's shape
     params.py       every parameter, typed, with unit and range
     audio.py        48 kHz mono audio in and out, resampling, levels
     data/           corpus, synthetic voices, rooms, noise -> mixtures -> batches

@@ -34,6 +34,7 @@ ROWS_VERSION = 2
 NOT_EVALUATION = frozenset(
     ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
     + ("warmup_steps", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
+    + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min")
 ) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
 """Parameters that change a row only through the weights, if at all."""
 NOT_APPLICABLE = dict.fromkeys(
@@ -217,7 +218,7 @@ def weights_fingerprint(extractor: nn.Module) -> str:
 def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
     if folder is None or not isinstance(extractor, nn.Module):
         return None
-    values = {name: value for name, value in params.model_dump(mode="json").items() if name not in NOT_EVALUATION}
+    values = {name: value for name, value in params.changed().items() if name not in NOT_EVALUATION}
     key = json.dumps([ROWS_VERSION, values, options, weights_fingerprint(extractor)], sort_keys=True)
     return Path(folder) / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
 

@@ -7,76 +7,16 @@ notebook's parameter cells and refuses names that do not exist, which papermill 
 
 import ast
 import contextlib
-import difflib
 import hashlib
 import json
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from hifitse.presets import PRESET_DIR, ParameterError, load_yaml, short
+from hifitse.config import ExtractorConfig
+from hifitse.presets import PRESET_DIR, ParameterError, load_yaml
 
 __all__ = ["NOT_TRAINING", "PRESET_DIR", "ExtractorConfig", "ParameterError", "Params", "from_notebook", "load_yaml", "resolve"]
-
-class ExtractorConfig(BaseModel):
-    """What decides the extractor's shape. The defaults are the 11.79 M baseline of the plan."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ParameterError(_sentence(error, type(self))) from None
-
-    n_fft: int = Field(2048, ge=64, le=16384, description="samples: length of the Fourier transform")
-    win_length: int = Field(960, ge=32, le=16384, description="samples: length of the analysis window, at most n_fft")
-    hop_length: int = Field(480, ge=16, le=8192, description="samples: step between frames, at most half of win_length")
-    bands_fine: int = Field(10, ge=1, le=64, description="bands from 0 to 1 kHz")
-    bands_medium: int = Field(28, ge=1, le=128, description="bands from 1 to 8 kHz")
-    bands_coarse: int = Field(15, ge=1, le=128, description="bands from 8 to 24 kHz")
-    band_overlap: float = Field(0.05, ge=0.0, le=0.5, description="share of a band's width by which it reaches into each neighbour")
-    features: int = Field(128, ge=8, le=1024, description="features D of one band in one frame")
-    blocks: int = Field(6, ge=1, le=32, description="GridNet blocks")
-    lstm_hidden: int = Field(256, ge=8, le=2048, description="units H of each direction of each LSTM")
-    heads: int = Field(4, ge=1, le=32, description="attention heads; must divide features")
-    band_layer: Literal["lstm", "mixer"] = Field(
-        "lstm", description="layer across the bands of one frame: an LSTM from band to band, or a perceptron over all of them at once"
-    )
-    frame_layer: Literal["lstm", "conv"] = Field("lstm", description="layer along the frames of one band")
-    frame_attention: bool = Field(True, description="self-attention along the frames of one band in every block")
-    usef: Literal["none", "band", "full"] = Field(
-        "band", description="cross-attention from mixture to enrolment before the blocks, one band at a time or all bands together"
-    )
-    reinject: Literal["none", "band", "full"] = Field("band", description="cross-attention to the enrolment again in every block")
-    input_power: float = Field(1.0, gt=0, le=1, description="exponent on the magnitudes that the network sees; 1 leaves them as they are")
-    magnitude_input: bool = Field(False, description="the network also sees the logarithm of each bin's magnitude")
-    speaker_blocks: int = Field(
-        0, ge=0, le=16, description="blocks over the enrolment that end in one embedding pooled over all bands; 0: per-band mean only"
-    )
-    speaker_features: int = Field(128, ge=8, le=1024, description="size of the pooled speaker embedding")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
-        """One number stands for a list of one; true and false are no numbers, though Python counts them as such."""
-        kind = cls.model_fields[info.field_name].annotation
-        if get_origin(kind) is list and isinstance(value, int | float):
-            value = [value]
-        values = value if isinstance(value, list) else [value]
-        if kind in (int, float, list[int], list[float]) and any(isinstance(v, bool) for v in values):
-            raise ValueError("a number is needed")
-        return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "ExtractorConfig":
-        if self.win_length > self.n_fft:
-            raise ValueError(f"win_length is {self.win_length}, allowed is at most n_fft = {self.n_fft}")
-        if self.hop_length * 2 > self.win_length:
-            raise ValueError(f"hop_length is {self.hop_length}, allowed is at most half of win_length = {self.win_length}")
-        if self.features % self.heads:
-            raise ValueError(f"heads is {self.heads}, allowed are the divisors of features = {self.features}")
-        return self
 
 
 class Params(ExtractorConfig):
@@ -123,6 +63,13 @@ class Params(ExtractorConfig):
     interferers_max: list[int] = Field([3], description="by phase: most interferers, 0 to 8")
     snr_min_db: list[float] = Field([-5.0], description="by phase: dB, lowest target-to-noise ratio, -40 to 60")
     snr_max_db: list[float] = Field([15.0], description="by phase: dB, highest target-to-noise ratio, -40 to 60")
+    similarity: list[float] = Field([0.0], description="by phase: 0 any voice interferes, 0.9 one of the tenth most like the target")
+
+    # ---- augmentation of the training
+    specaug: float = Field(0.0, ge=0, le=0.5, description="largest share of the frequencies, or frames, that a mask hides from the network")
+    specaug_masks: int = Field(2, ge=1, le=10, description="masks along frequency, and as many along time, on a mixture; see specaug")
+    enroll_augment_prob: float = Field(0.0, ge=0, le=1, description="share of enrolments through an equaliser, a band limit or a codec")
+    enrollments_min: int = Field(0, ge=0, le=10, description="fewest enrolments of a training step, drawn up to enrollments; 0: always all")
 
     # ---- losses: weight 0 leaves a term out
     loss_si_sdr: float = Field(1.0, ge=0, le=1000, description="weight of the negative SI-SDR in dB")
@@ -158,6 +105,10 @@ class Params(ExtractorConfig):
     eval_seconds: float = Field(4.0, ge=0.5, le=600, description="s: length of a test mixture")
     eval_partial: int = Field(20, ge=0, le=10_000, description="8 s mixtures with the target only from 2.0 to 5.5 s")
     eval_long: int = Field(20, ge=0, le=10_000, description="mixtures of 5 to 8 s")
+    eval_turns: int = Field(0, ge=0, le=10_000, description="mixtures of 8 to 12 s in which the target and an interferer take turns")
+    eval_enroll: Literal["drawn", "eq", "noisy", "reverberant", "band", "codec"] = Field(
+        "drawn", description="enrolments of the evaluation: as the curriculum's last phase draws them, or all of them disturbed in one way"
+    )
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
     @model_validator(mode="after")
@@ -168,6 +119,8 @@ class Params(ExtractorConfig):
         for name in ("speed_min", "speed_max"):
             if abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
+        if self.enrollments_min > self.enrollments:
+            raise ValueError(f"enrollments_min is {self.enrollments_min}, allowed is at most enrollments = {self.enrollments}")
         if self.valid_share + self.test_share > 0.8:
             raise ValueError(f"valid_share + test_share is {self.valid_share + self.test_share}, allowed is at most 0.8")
         return self
@@ -178,7 +131,7 @@ class Params(ExtractorConfig):
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= 1:
             raise ValueError(f"phase_starts is {starts}, allowed are rising shares below 1 of which the first is 0")
         ranges = {
-            "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "interferers_min": (0, 8),
+            "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "similarity": (0, 1), "interferers_min": (0, 8),
             "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
         }  # fmt: skip
         for name, (low, high) in ranges.items():
@@ -206,52 +159,37 @@ class Params(ExtractorConfig):
 
     @property
     def run_id(self) -> str:
-        """16 hexadecimal digits that name the training run: equal for equal training parameters, whatever the machine or the evaluation."""
-        names = sorted(set(type(self).model_fields) - NOT_TRAINING)
-        text = json.dumps({name: getattr(self, name) for name in names})
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """16 hexadecimal digits that name the training run: equal for equal training parameters, whatever the machine or the evaluation.
+
+        Only what differs from the defaults counts, so that a parameter added later, whose default changes nothing, leaves old runs theirs.
+        """
+        values = {name: value for name, value in self.changed().items() if name not in NOT_TRAINING}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def changed(self) -> dict[str, Any]:
+        """Parameters that differ from the defaults, by name."""
+        fields = type(self).model_fields
+        return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
 
 
 NOT_TRAINING = frozenset(
     ("preset", "device", "threads", "workers", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
-    + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_pesq")
+    + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_turns", "eval_enroll")
+    + ("eval_pesq",)
 )
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
 
 
-def _allowed(field: Any) -> str:
-    """What a parameter may be, in words: its type and range."""
-    kind = field.annotation
-    if get_origin(kind) is Literal:
-        return "one of " + ", ".join(map(repr, get_args(kind)))
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, not empty"}
-    words |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers"}
-    bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
-    phrases = {"ge": "from", "gt": "above", "le": "up to", "lt": "up to but not"}
-    return " ".join([words[kind], *(f"{phrases[name]} {bound}" for name, bound in bounds.items())])
-
-
-def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first of pydantic's complaints as one sentence with name, value and what is allowed."""
-    first = error.errors()[0]
-    if not first["loc"]:
-        return str(first["ctx"]["error"])
-    name = str(first["loc"][0])
-    value = short(first["input"])
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed are the fields of hifitse.params.{model.__name__}"
-        return f"unknown parameter {short(name)} (value {value}): {hint}"
-    field = model.model_fields[name]
-    return f"parameter {name!r} is {value}, allowed is {_allowed(field)} ({field.description})"
-
-
-def resolve(preset: str | None = None, overlay: str | None = None, **values: Any) -> Params:
+def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool = False, **values: Any) -> Params:
     """Parameters of a preset file, changed by an overlay file, changed by explicit values.
+
+    A comparison trains many variants, and a preset made for one training may be too long for each: ``arms`` lays the file
+    ``<preset>-arms`` over the preset, where there is one.
 
     Args:
         preset: name of a file in ``params/`` without ``.yaml``; ``None`` takes ``values["preset"]`` or ``"full"``.
         overlay: name of a second file in ``params/``, or ``None``.
+        arms: whether the parameters are those of a comparison's arms.
         values: parameters by name.
 
     Raises:
@@ -259,10 +197,13 @@ def resolve(preset: str | None = None, overlay: str | None = None, **values: Any
     """
     if preset is None:
         preset = values.get("preset", "full")
-    return Params(**({"preset": preset} | load_yaml(preset) | (load_yaml(overlay, "overlay") if overlay is not None else {}) | values))
+    known = {"preset": preset} | load_yaml(preset)
+    if arms and (PRESET_DIR / f"{preset}-arms.yaml").is_file():
+        known |= load_yaml(f"{preset}-arms")
+    return Params(**(known | (load_yaml(overlay, "overlay") if overlay is not None else {}) | values))
 
 
-def from_notebook(namespace: dict[str, Any]) -> Params:
+def from_notebook(namespace: dict[str, Any], *, arms: bool = False) -> Params:
     """Parameters of a notebook, from its parameters cell and the cell that papermill injected after it.
 
     Both begin with the comment ``# Parameters``, papermill's own mark; the notebook's own goes on in that line
@@ -272,6 +213,7 @@ def from_notebook(namespace: dict[str, Any]) -> Params:
 
     Args:
         namespace: the notebook's ``globals()``.
+        arms: as :func:`resolve`.
 
     Raises:
         ParameterError: as :func:`resolve`.
@@ -283,7 +225,7 @@ def from_notebook(namespace: dict[str, Any]) -> Params:
             names |= {part.id: None for target in targets if target for part in ast.walk(target) if isinstance(part, ast.Name)}
     if not names:
         raise ParameterError("the notebook has run no cell that begins with '# Parameters', allowed is one before this call")
-    return resolve(**{name: namespace[name] for name in names if name in namespace})
+    return resolve(arms=arms, **{name: namespace[name] for name in names if name in namespace})
 
 
 def _parameter_cells(history: list[str]) -> list[ast.Module]:

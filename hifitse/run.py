@@ -13,7 +13,7 @@ from typing import Any
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, load_checkpoint, load_weights, write_text
 from hifitse.model import Extractor
-from hifitse.params import Params
+from hifitse.params import NOT_TRAINING, Params
 
 
 def runs_dir() -> Path:
@@ -105,6 +105,24 @@ def cut_rows(path: Path, step: int) -> None:
     if path.is_file():
         kept = [row for row in read_rows(path) if row["step"] <= step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def refuse_another(path: Path, params: Params) -> None:
+    """Stop where a run's folder was made with other training parameters: then a default has changed since, and the name no longer fits.
+
+    Raises:
+        HifitseError: they differ.
+    """
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # a new run, or one cut at its very start
+    for name, value in params.model_dump(mode="json").items():
+        if name not in NOT_TRAINING and known.get(name, value) != value:
+            raise HifitseError(
+                f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: allowed is the same; "
+                f"give {name} explicitly, or move the folder away"
+            )
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from hifitse.losses import batch_loss
 from hifitse.model import Extractor
 from hifitse.muon import Muon
 from hifitse.params import Params
-from hifitse.run import Run, cut_rows, locked
+from hifitse.run import Run, cut_rows, locked, refuse_another
 from hifitse.validation import quick_validate, validation_mixtures
 
 
@@ -217,6 +217,7 @@ def train(params: Params, progress: bool = True) -> Run:
     if params.threads:
         torch.set_num_threads(params.threads)
     with locked(run.folder), graceful_stop() as stop:
+        refuse_another(run.folder / "params.json", params)
         write_text(run.folder / "params.json", params.model_dump_json(indent=1))
         state = new_state(params)
         resume(state, run)

@@ -268,7 +268,10 @@ def test_the_extractors_part_has_its_values() -> None:
     assert Params().extractor == ExtractorConfig()
 
 
-OTHER = {"device": "cpu", "preset": "elsewhere", "eval_pesq": False, "eval_absent_share": 0.5, "max_minutes": 9.0, "eval_seconds": 2.0}
+OTHER = {
+    "device": "cpu", "preset": "elsewhere", "eval_pesq": False, "eval_absent_share": 0.5, "max_minutes": 9.0, "eval_seconds": 2.0,
+    "eval_enroll": "noisy",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(NOT_TRAINING))
@@ -298,3 +301,18 @@ def test_the_runs_name_is_the_same_in_another_process() -> None:
     code = "from hifitse.params import resolve; print(resolve('smoke').run_id)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PRESET_DIR.parent)
     assert said.stdout.strip() == resolve("smoke").run_id
+
+
+def test_a_parameter_added_later_leaves_old_runs_their_names() -> None:
+    """The hash covers what differs from the defaults alone, so a new parameter with a neutral default does not orphan a run of weeks."""
+    smoke = resolve("smoke")
+    assert "specaug" not in smoke.changed() and smoke.changed()["steps"] == smoke.steps
+    assert resolve("smoke", specaug=0.0).run_id == smoke.run_id != resolve("smoke", specaug=0.1).run_id
+    assert Params().changed() == {} and Params().run_id == "44136fa355b3678a"
+
+
+def test_arms_of_a_comparison_are_shorter_where_the_preset_says_so() -> None:
+    alone, arm = resolve("demo"), resolve("demo", arms=True)
+    assert arm.preset == "demo" and arm.steps < alone.steps and arm.extractor == alone.extractor
+    assert resolve("demo", arms=True, steps=9).steps == 9  # an explicit value wins
+    assert resolve("full", arms=True) == resolve("full")

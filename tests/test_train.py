@@ -274,3 +274,15 @@ def test_a_device_that_is_not_there_is_named():
 def test_run_id_is_the_same_for_another_machine_or_evaluation():
     a, b = resolve("smoke"), resolve("smoke", workers=2, threads=1, eval_mixtures=9, checkpoint_every=3)
     assert isinstance(a, Params) and a.run_id == b.run_id != resolve("smoke", lr=1e-4).run_id
+
+
+def test_a_run_made_under_other_defaults_is_refused(tmp_path, monkeypatch):
+    """Its folder's name covers only what differs from the defaults, so a default that changed must not pass unseen."""
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    params = resolve("smoke")
+    folder = tmp_path / params.run_id
+    folder.mkdir()
+    (folder / "params.json").write_text(params.model_copy(update={"clip_norm": 9.0}).model_dump_json())
+    with pytest.raises(HifitseError, match="clip_norm 9.0, now it is 5.0"):
+        train(params, progress=False)
+    assert not list(folder.glob("*.safetensors"))

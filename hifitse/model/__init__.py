@@ -4,7 +4,7 @@ bands.py STFT pair, band split and merge; usef.py cross-attention to the enrolme
 FiLM; gridnet.py the blocks; extractor.py puts them together.
 """
 
+from hifitse.config import ExtractorConfig
 from hifitse.model.extractor import Extractor, Speaker
-from hifitse.params import ExtractorConfig
 
 __all__ = ["Extractor", "ExtractorConfig", "Speaker"]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.params import ExtractorConfig
+from hifitse.config import ExtractorConfig
 
 REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)
 """Borders of the fine, medium and coarse bands."""

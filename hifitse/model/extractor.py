@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from hifitse import HifitseError
+from hifitse.config import ExtractorConfig
 from hifitse.model.bands import BandMerge, BandSplit, Spectrum
 from hifitse.model.conditioning import FiLM, SpeakerPooling
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.usef import CROSS_ATTENTION
-from hifitse.params import ExtractorConfig
 
 
 class Speaker(NamedTuple):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hifitse.config import ExtractorConfig
 from hifitse.model.conditioning import FiLM
 from hifitse.model.usef import CROSS_ATTENTION, BandAttention
-from hifitse.params import ExtractorConfig
 
 
 class BiLSTM(nn.Module):

@@ -1,0 +1,96 @@
+"""The parameters that decide the extractor's shape, and how a refused value is said in one sentence."""
+
+import difflib
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from hifitse.presets import ParameterError, short
+
+
+def allowed(field: Any) -> str:
+    """What a parameter may be, in words: its type and range."""
+    kind = field.annotation
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(kind)))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, not empty"}
+    words |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers"}
+    bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
+    phrases = {"ge": "from", "gt": "above", "le": "up to", "lt": "up to but not"}
+    return " ".join([words[kind], *(f"{phrases[name]} {bound}" for name, bound in bounds.items())])
+
+
+def sentence(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first of pydantic's complaints as one sentence with name, value and what is allowed."""
+    first = error.errors()[0]
+    if not first["loc"]:
+        return str(first["ctx"]["error"])
+    name = str(first["loc"][0])
+    value = short(first["input"])
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"allowed are the fields of hifitse.params.{model.__name__}"
+        return f"unknown parameter {short(name)} (value {value}): {hint}"
+    field = model.model_fields[name]
+    return f"parameter {name!r} is {value}, allowed is {allowed(field)} ({field.description})"
+
+
+class ExtractorConfig(BaseModel):
+    """What decides the extractor's shape. The defaults are the 11.79 M baseline of the plan."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(sentence(error, type(self))) from None
+
+    n_fft: int = Field(2048, ge=64, le=16384, description="samples: length of the Fourier transform")
+    win_length: int = Field(960, ge=32, le=16384, description="samples: length of the analysis window, at most n_fft")
+    hop_length: int = Field(480, ge=16, le=8192, description="samples: step between frames, at most half of win_length")
+    bands_fine: int = Field(10, ge=1, le=64, description="bands from 0 to 1 kHz")
+    bands_medium: int = Field(28, ge=1, le=128, description="bands from 1 to 8 kHz")
+    bands_coarse: int = Field(15, ge=1, le=128, description="bands from 8 to 24 kHz")
+    band_overlap: float = Field(0.05, ge=0.0, le=0.5, description="share of a band's width by which it reaches into each neighbour")
+    features: int = Field(128, ge=8, le=1024, description="features D of one band in one frame")
+    blocks: int = Field(6, ge=1, le=32, description="GridNet blocks")
+    lstm_hidden: int = Field(256, ge=8, le=2048, description="units H of each direction of each LSTM")
+    heads: int = Field(4, ge=1, le=32, description="attention heads; must divide features")
+    band_layer: Literal["lstm", "mixer"] = Field(
+        "lstm", description="layer across the bands of one frame: an LSTM from band to band, or a perceptron over all of them at once"
+    )
+    frame_layer: Literal["lstm", "conv"] = Field("lstm", description="layer along the frames of one band")
+    frame_attention: bool = Field(True, description="self-attention along the frames of one band in every block")
+    usef: Literal["none", "band", "full"] = Field(
+        "band", description="cross-attention from mixture to enrolment before the blocks, one band at a time or all bands together"
+    )
+    reinject: Literal["none", "band", "full"] = Field("band", description="cross-attention to the enrolment again in every block")
+    input_power: float = Field(1.0, gt=0, le=1, description="exponent on the magnitudes that the network sees; 1 leaves them as they are")
+    magnitude_input: bool = Field(False, description="the network also sees the logarithm of each bin's magnitude")
+    speaker_blocks: int = Field(
+        0, ge=0, le=16, description="blocks over the enrolment that end in one embedding pooled over all bands; 0: per-band mean only"
+    )
+    speaker_features: int = Field(128, ge=8, le=1024, description="size of the pooled speaker embedding")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        """One number stands for a list of one; true and false are no numbers, though Python counts them as such."""
+        kind = cls.model_fields[info.field_name].annotation
+        if get_origin(kind) is list and isinstance(value, int | float):
+            value = [value]
+        values = value if isinstance(value, list) else [value]
+        if kind in (int, float, list[int], list[float]) and any(isinstance(v, bool) for v in values):
+            raise ValueError("a number is needed")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ExtractorConfig":
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length is {self.win_length}, allowed is at most n_fft = {self.n_fft}")
+        if self.hop_length * 2 > self.win_length:
+            raise ValueError(f"hop_length is {self.hop_length}, allowed is at most half of win_length = {self.win_length}")
+        if self.features % self.heads:
+            raise ValueError(f"heads is {self.heads}, allowed are the divisors of features = {self.features}")
+        return self
