@@ -16,17 +16,25 @@ Data goes one way, and no module imports from one further right or below::
     checkpoint.py   atomic files, safetensors weights
     run.py          the folder that a training leaves: parameters, history, weights
     muon.py         the optimiser that learns most in a given time
+    hide.py         what training hides from the network: enrolments, parts of the spectrum
     validation.py   a quick look at unseen voices while training goes on
     train.py        the main path: parameters -> finished run
     evaluate.py     run + fixed evaluation lists -> one row a mixture
-    experiment.py   arms, shared cached runs, summaries and comparisons
+    rows.py         rows -> means, paired differences, bins
+    experiment.py   arms, shared cached runs
+    comparison.py   a baseline and its variants, by declared changes
+    cost.py         what a model costs: parameters, operations, memory, time
     style.py        colours and sizes that all figures and pages share
     figures.py      rows and audio -> figures
     players.py      audio -> players inside a page
     tables.py       rows -> tables
     listening.py    which test mixtures to listen to, and their sound
+    comparison_figures.py  arms side by side -> figures
     report.py       folders, verdicts, metrics.json
     show.py         what a notebook displays
+    show_arms.py    what a notebook displays of a comparison
+    show_cost.py    what a notebook displays of its costs
+    summary.py      metrics.json files -> the plan's claims and what was measured
     explore.py      the interactive panel
     page.py         executed notebook -> one HTML page that works offline
     cli.py          the command ``hifitse``

@@ -1,47 +1,23 @@
-"""Arms of an experiment: train and evaluate each once, summarise it, and compare it with the baseline on the same mixtures."""
+"""Arms of an experiment: train and evaluate each once, and measure it again on other mixtures where a question needs it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
+from torch import nn
 
-from hifitse import HifitseError
-from hifitse.evaluate import evaluate
-from hifitse.metrics import Interval, bootstrap, paired
+from hifitse.evaluate import LISTS, evaluate
 from hifitse.params import Params
+from hifitse.rows import BASELINE, METRICS, compare, mean, of_list, summarise
 from hifitse.run import Run
 from hifitse.train import pick_device, train
 
-Row = Mapping[str, Any]
-
-DIRECTIONS = {
-    "si_sdr_db": 1,
-    "si_sdri_db": 1,
-    "si_sdri_wrong_enroll_db": -1,
-    "si_sdri_zero_enroll_db": 0,
-    "pesq": 1,
-    "stoi": 1,
-    "absent_level_db": -1,
-    "absent_suppression_db": 1,
-    "confusion_rate": -1,
-}
-"""Metric -> 1 if more is better, -1 if less is, 0 if neither: without an enrolment nobody is asked for. With a wrong enrolment the
-target should *not* come out, so less is better there."""
-METRICS = tuple(DIRECTIONS)
-"""The metrics of ``metrics.json``."""
-BASELINE = "baseline"
-"""Name of the arm that all others are compared with."""
+__all__ = ["BASELINE", "METRICS", "PUBLISHED", "PUBLISHED_SOURCE", "Arm", "compare", "declared_diff", "mean", "measure", "of_list"]
+__all__ += ["run_arm", "summarise"]
 
 PUBLISHED = {"si_sdri_db": 4.18, "si_sdr_db": -1.71, "pesq": 1.14, "stoi": 0.489, "absent_suppression_db": 11.4}
 """The plan's own results for its baseline."""
 PUBLISHED_SOURCE = "the plan's baseline after 1.5 million steps, on 200 mixtures of its own recordings, which are not public"
-SAME_MIXTURE_DB = 1e-2
-"""dB by which the mixture's own SI-SDR may differ between two arms, for they must have been given the same mixtures."""
-
-
-class ExperimentError(HifitseError, ValueError):
-    """Rows that cannot be summarised or compared as asked."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +30,7 @@ class Arm:
         run: the training with the first seed.
         rows: of all seeds, each row with the seed of its training under ``"seed"``.
         evaluation: parameters that decide the mixtures of the rows: those of the baseline, or ``params`` itself.
+        others: the trainings with the further seeds.
     """
 
     name: str
@@ -61,6 +38,7 @@ class Arm:
     run: Run
     rows: list[dict[str, Any]]
     evaluation: Params
+    others: tuple[Run, ...] = ()
 
 
 def run_arm(name: str, params: Params, *, evaluation: Params | None = None, seeds: Sequence[int] = (), progress: bool = True) -> Arm:
@@ -77,153 +55,38 @@ def run_arm(name: str, params: Params, *, evaluation: Params | None = None, seed
     Raises:
         HifitseError: as training and evaluation do.
     """
-    runs: list[Run] = []
+    runs = [train(params.model_copy(update={"seed": seed}), progress=progress) for seed in seeds or (params.seed,)]
+    arm = Arm(name, runs[0].params, runs[0], [], evaluation or runs[0].params, tuple(runs[1:]))
+    return replace(arm, rows=measure(arm, progress=progress))
+
+
+def measure(
+    arm: Arm,
+    evaluation: Params | None = None,
+    lists: Sequence[str] = LISTS,
+    *,
+    change: Callable[[nn.Module], nn.Module] | None = None,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Rows of an arm's trainings on other mixtures, other lists, or with another use of the extractor; kept in the runs' folders.
+
+    Args:
+        arm: trained.
+        evaluation: parameters that decide the mixtures; ``None`` takes ``arm.evaluation``.
+        lists: some of :data:`hifitse.evaluate.LISTS`.
+        change: what to make of the extractor before it is measured, such as :class:`hifitse.model.AveragedEstimates`; ``None``: nothing.
+        progress: show progress bars.
+    """
     rows: list[dict[str, Any]] = []
-    for seed in seeds or (params.seed,):
-        run = train(params.model_copy(update={"seed": seed}), progress=progress)
-        extractor = run.extractor().to(pick_device(params.device))
-        measured = evaluate(extractor, evaluation or params, run.folder, progress)
-        runs.append(run)
-        rows += [row | {"seed": seed} for row in measured]
-    return Arm(name, runs[0].params, runs[0], rows, evaluation or runs[0].params)
+    for run in (arm.run, *arm.others):
+        extractor = run.extractor() if change is None else change(run.extractor())
+        extractor = extractor.to(pick_device(arm.params.device))
+        measured = evaluate(extractor, evaluation or arm.evaluation, run.folder, progress, lists=lists)
+        rows += [row | {"seed": run.params.seed} for row in measured]
+    return rows
 
 
 def declared_diff(params: Params, baseline: Params) -> dict[str, tuple[Any, Any]]:
     """Parameters that differ: name -> (the baseline's value, this one's)."""
     before, after = baseline.model_dump(), params.model_dump()
     return {name: (before[name], after[name]) for name in after if before[name] != after[name]}
-
-
-def summarise(rows: Sequence[Row], list_name: str = "test") -> dict[str, dict[str, float | int | None]]:
-    """Each metric's mean over a list with its 95 % interval; over seeds too, where the rows are of several.
-
-    Args:
-        rows: as :func:`hifitse.evaluate.evaluate` makes them.
-        list_name: "test", "partial" or "long".
-
-    Returns:
-        Metric -> ``mean, low, high, n``; ``n`` counts the mixtures that have a value, and what does not exist is ``None``.
-    """
-    return {metric: _numbers(bootstrap(_matrix(rows, metric, list_name))) for metric in METRICS}
-
-
-def compare(
-    name: str,
-    rows: Sequence[Row],
-    baseline_rows: Sequence[Row],
-    metric: str = "si_sdri_db",
-    expected: tuple[float, float] | None = None,
-) -> dict[str, Any]:
-    """An arm against the baseline, paired by mixture of the test list.
-
-    Args:
-        name: of the arm.
-        rows, baseline_rows: of the same mixtures, one or several seeds each.
-        metric: one of ``METRICS``.
-        expected: lowest and highest difference that the plan expects.
-
-    Returns:
-        ``arm, baseline, metric, difference, low, high, n, expected, verdict``; the verdict is "helped" or "hurt" where the interval
-        of the difference excludes 0 and the metric has a direction, else "neutral".
-
-    Raises:
-        ExperimentError: unknown metric, or the two were not given the same mixtures.
-    """
-    if metric not in DIRECTIONS:
-        raise ExperimentError(f"metric is {metric!r}, allowed are {', '.join(METRICS)}")
-    _same_mixtures(rows, baseline_rows)
-    difference = paired(_matrix(rows, metric), _matrix(baseline_rows, metric))
-    numbers = _numbers(difference)
-    return {
-        "arm": name,
-        "baseline": BASELINE,
-        "metric": metric,
-        "difference": numbers.pop("mean"),
-        **numbers,
-        "expected": list(expected) if expected is not None else None,
-        "verdict": verdict(difference, metric),
-    }
-
-
-def verdict(difference: Interval, metric: str) -> str:
-    """ "helped", "neutral" or "hurt", by the interval of the paired difference alone."""
-    gain = DIRECTIONS[metric] * difference.mean
-    if not difference.excludes_zero or gain == 0:
-        return "neutral"
-    return "helped" if gain > 0 else "hurt"
-
-
-def by_bin(
-    rows: Sequence[Row], key: str, edges: Sequence[float] | None = None, metric: str = "si_sdri_db", list_name: str = "test"
-) -> list[tuple[str, Interval]]:
-    """A metric by ranges of a row's number, such as ``sir_db``, ``snr_db`` or ``n_interferers``.
-
-    Args:
-        rows: as :func:`hifitse.evaluate.evaluate` makes them; those without the metric or without the number are left out.
-        key: name of the number.
-        edges: rising edges; a bin goes from an edge up to below the next, and what lies outside goes to "below the first" and "from
-            the last". ``None``: one bin for each value.
-        metric: one of ``METRICS``.
-        list_name: "test", "partial" or "long".
-
-    Returns:
-        Label and interval of each bin that is not empty, in rising order.
-
-    Raises:
-        ExperimentError: the edges do not rise, or no row has the key.
-    """
-    mine = [row for row in rows if row["list"] == list_name]
-    if mine and not any(key in row for row in mine):
-        raise ExperimentError(f"key is {key!r}, allowed are the rows' own: {', '.join(sorted(mine[0]))}")
-    if edges is not None and (len(edges) == 0 or any(a >= b for a, b in zip(edges, edges[1:], strict=False))):
-        raise ExperimentError(f"edges are {list(edges)}, allowed are rising numbers, at least one")
-    mine = [row for row in mine if row.get(key) is not None and row.get(_column(metric)) is not None]
-    bins: dict[float, list[Row]] = {}
-    for row in mine:
-        bins.setdefault(row[key] if edges is None else int(np.searchsorted(edges, row[key], side="right")), []).append(row)
-    return [(_label(place, edges), bootstrap(_matrix(bins[place], metric, list_name))) for place in sorted(bins)]
-
-
-def _label(place: float, edges: Sequence[float] | None) -> str:
-    if edges is None:
-        return f"{place:g}"
-    if place == 0:
-        return f"below {edges[0]:g}"
-    return f"from {edges[-1]:g}" if place == len(edges) else f"{edges[int(place) - 1]:g} to {edges[int(place)]:g}"
-
-
-def _column(metric: str) -> str:
-    return "confused" if metric == "confusion_rate" else metric
-
-
-def _matrix(rows: Sequence[Row], metric: str, list_name: str = "test") -> np.ndarray:
-    """``(S, M)`` values by seed of the training and by index of the mixture, both rising; nan where there is none."""
-    column = _column(metric)
-    mine = [row for row in rows if row["list"] == list_name]
-    seeds = {seed: place for place, seed in enumerate(sorted({row.get("seed", 0) for row in mine}))}
-    mixtures = {index: place for place, index in enumerate(sorted({row["index"] for row in mine}))}
-    values = np.full((max(1, len(seeds)), len(mixtures)), np.nan)
-    for row in mine:
-        value = row.get(column)
-        values[seeds[row.get("seed", 0)], mixtures[row["index"]]] = np.nan if value is None else float(value)
-    return values
-
-
-def _same_mixtures(rows: Sequence[Row], baseline_rows: Sequence[Row]) -> None:
-    """Two arms' test mixtures are the same if each has the same SI-SDR before anything is extracted, and the same presence."""
-    tests = [[row for row in side if row["list"] == "test"] for side in (rows, baseline_rows)]
-    sides = [{row["index"]: (row["present"], row["si_sdr_mix_db"]) for row in test} for test in tests]
-    if sides[0].keys() != sides[1].keys():
-        raise ExperimentError(f"the arms have {len(sides[0])} and {len(sides[1])} test mixtures, allowed are the same mixtures for both")
-    for index, (present, ratio) in sides[0].items():
-        other_present, other = sides[1][index]
-        if present != other_present or (ratio is None) != (other is None) or abs((ratio or 0) - (other or 0)) > SAME_MIXTURE_DB:
-            raise ExperimentError(
-                f"test mixture {index} has SI-SDR {ratio} dB in one arm and {other} dB in the other, allowed is the same mixture "
-                "for both: evaluate with the baseline's parameters"
-            )
-
-
-def _numbers(interval: Interval) -> dict[str, float | int | None]:
-    values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
-    return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"n": interval.n}

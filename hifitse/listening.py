@@ -30,11 +30,15 @@ class Example:
         name: why it was chosen: best, median, worst, target absent.
         row: its row of the evaluation.
         clips: audio by label, in the order to show it.
+        pictured: labels of the clips of which spectrograms are shown.
+        note: what the row does not say, the first words of the caption.
     """
 
     name: str
     row: Mapping[str, Any]
     clips: Mapping[str, np.ndarray]
+    pictured: tuple[str, ...] = ("mixture", "target", "estimate")
+    note: str = ""
 
 
 def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
@@ -83,6 +87,24 @@ def examples(arm: Arm) -> list[Example]:
     return found
 
 
+def contrasts(baseline: Arm, arm: Arm) -> list[Example]:
+    """The test mixtures that gained and lost most by SI-SDRi, each with the estimates of both arms."""
+    before = {row["index"]: row for row in first_seed(baseline, "test")}
+    both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]]["si_sdri_db"])]
+    ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]]["si_sdri_db"])
+    mixer, found = Mixer(arm.evaluation, "test"), []
+    for name, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
+        mixture = rebuild(row, arm.evaluation, mixer)
+        clips = {"mixture": mixture.mix, "target": mixture.target}
+        for each in (baseline, arm):
+            device = pick_device(each.params.device)
+            clips[f"estimate, {each.name}"] = estimate(each.run.extractor().to(device), [mixture], "right", device)[0].numpy()
+        old, new = before[row["index"]]["si_sdri_db"], row["si_sdri_db"]
+        note = f"{number(new - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
+        found.append(Example(name, row, clips | {"enrolment": mixture.enroll[0]}, tuple(clips), note))
+    return found
+
+
 def caption(example: Example) -> str:
     """What the example is, in one line: SI-SDRi, ratios, room, noise."""
     row = example.row
@@ -92,6 +114,7 @@ def caption(example: Example) -> str:
         return "" if value is None else f"{number(value, 1, signed)} {unit}"
 
     parts = [
+        example.note,
         f"SI-SDRi {shown('si_sdri_db', 'dB')}" if row["present"] else f"suppression {shown('absent_suppression_db', 'dB', signed=False)}",
         f"with the wrong enrolment {shown('si_sdri_wrong_enroll_db', 'dB')}" if shown("si_sdri_wrong_enroll_db", "dB") else "",
         f"{row['n_interferers']} interferer{'s' if row['n_interferers'] != 1 else ''}",

@@ -5,6 +5,7 @@ SI-SDR, SI-SDRi, levels and suppression are for torch tensors of any leading sha
 PESQ, STOI (from :mod:`hifitse.perceptual`) and the log-spectral distance are for one numpy signal at 48 kHz.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -201,11 +202,25 @@ def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     Raises:
         MetricError: not the same number of mixtures.
     """
-    a, b = _runs(a), _runs(b)
-    if a.shape[1] != b.shape[1]:
-        raise MetricError(f"paired values are of {a.shape[1]} and {b.shape[1]} mixtures, allowed is the same number")
-    kept = np.isfinite(a).any(0) & np.isfinite(b).any(0)
-    return _interval([(a[:, kept], 1.0), (b[:, kept], -1.0)], seed)
+    return combination([(a, 1.0), (b, -1.0)], seed)
+
+
+def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Interval:
+    """Weighted sum of the means of several arms over the mixtures that all have a finite value of, each mixture drawn for all at once.
+
+    Args:
+        terms: values as in :func:`bootstrap`, of the same mixtures in the same order, and the weight of their mean.
+        seed: of the resampling.
+
+    Raises:
+        MetricError: not the same number of mixtures.
+    """
+    runs = [_runs(values) for values, _ in terms]
+    if len({each.shape[1] for each in runs}) > 1:
+        counts = ", ".join(str(each.shape[1]) for each in runs)
+        raise MetricError(f"values to combine are of {counts} mixtures, allowed is the same number")
+    kept = np.logical_and.reduce([np.isfinite(each).any(0) for each in runs])
+    return _interval([(each[:, kept], weight) for each, (_, weight) in zip(runs, terms, strict=True)], seed)
 
 
 def _runs(values: ArrayLike) -> np.ndarray:

@@ -99,6 +99,7 @@ class Params(ExtractorConfig):
     valid_mixtures: int = Field(50, ge=1, le=100_000, description="mixtures of a validation")
 
     # ---- evaluation: the plan's protocol
+    arm_seeds: int = Field(1, ge=1, le=100, description="trainings of each arm of a comparison, with seeds from seed on")
     eval_mixtures: int = Field(200, ge=4, le=100_000, description="mixtures of the test list")
     eval_seed: int = Field(42, ge=0, le=2**31 - 1, description="seed of the test list")
     eval_absent_share: float = Field(0.21, ge=0, lt=1, description="share of the test list without the target")
@@ -175,7 +176,7 @@ class Params(ExtractorConfig):
 NOT_TRAINING = frozenset(
     ("preset", "device", "threads", "workers", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
     + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_turns", "eval_enroll")
-    + ("eval_pesq",)
+    + ("eval_pesq", "arm_seeds")
 )
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
 

@@ -5,7 +5,7 @@ import math
 import os
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from hifitse import tables
 from hifitse.checkpoint import write_text
 from hifitse.data.clips import load_clips
 from hifitse.data.corpus import load_corpus
-from hifitse.experiment import METRICS, Arm, summarise
+from hifitse.experiment import Arm
 from hifitse.params import Params
+from hifitse.rows import METRICS, Row, only_list, summarise
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 """Root of the checkout, beside which ``notebooks/`` and ``reports/`` lie."""
@@ -60,7 +61,14 @@ def _strict(value: Any) -> Any:
     return value
 
 
-def metrics(notebook: str, params: Params, arms: Sequence[Arm], comparisons: Sequence[Mapping] = (), error: str = "") -> dict[str, Any]:
+def metrics(
+    notebook: str,
+    params: Params,
+    arms: Iterable[Arm],
+    comparisons: Sequence[Mapping] = (),
+    error: str = "",
+    groups: Mapping[str, Mapping[str, Mapping[str, Sequence[Row]]]] | None = None,
+) -> dict[str, Any]:
     """The content of ``metrics.json``.
 
     Args:
@@ -69,7 +77,9 @@ def metrics(notebook: str, params: Params, arms: Sequence[Arm], comparisons: Seq
         arms: the arms that were run, of which one is called ``baseline``.
         comparisons: as :func:`hifitse.experiment.compare` makes them.
         error: why the run failed, in one sentence; empty for a complete one.
+        groups: what else was measured: what varies -> condition -> arm -> rows of one list.
     """
+    arms = list(arms)
     content = {
         "notebook": notebook,
         "preset": params.preset,
@@ -82,6 +92,14 @@ def metrics(notebook: str, params: Params, arms: Sequence[Arm], comparisons: Seq
         "arms": {arm.name: _arm(arm) for arm in arms},
         "comparisons": list(comparisons),
     }
+    if groups:
+        content["groups"] = {
+            kind: {
+                condition: {name: summarise(rows, only_list(rows)) for name, rows in of_arms.items()}
+                for condition, of_arms in conditions.items()
+            }
+            for kind, conditions in groups.items()
+        }
     return _strict(content | ({"error": error} if error else {}))
 
 

@@ -9,10 +9,11 @@ from matplotlib.figure import Figure
 
 from hifitse import figures, listening, players, tables
 from hifitse.data.conditions import PARTIAL_ACTIVE_S
-from hifitse.experiment import Arm, by_bin, summarise
+from hifitse.experiment import Arm
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
 from hifitse.report import is_synthetic, parameter_count
+from hifitse.rows import by_bin, summarise
 from hifitse.style import FRAGMENTS
 
 ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent": "si_sdri_zero_enroll_db"}
@@ -101,7 +102,7 @@ def listen(example: listening.Example) -> list[Image | HTML]:
     """Heading, spectrograms on one colour scale, and players of one mixture, to be displayed one after the other."""
     title = f"{example.name} mixture" if example.row["present"] else "mixture without the target"
     about = listening.caption(example)
-    shown = {name: example.clips[name] for name in ("mixture", "target", "estimate") if name in example.clips}
+    shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
     alt = f"Spectrograms from 0 to 24 kHz of {', '.join(shown)}; {title}: {about}"
     heading = HTML(f"<h3>{html.escape(title.capitalize())}</h3><p>{html.escape(about)}</p>")
     return [heading, picture(figures.spectrograms(shown), alt), HTML(players.players(example.clips, title))]

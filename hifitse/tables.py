@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hifitse.experiment import PUBLISHED
+from hifitse.metrics import Interval
 from hifitse.params import Params
 
 LABELS = {
@@ -61,6 +62,13 @@ def interval(value: Mapping[str, float | None], digits: int = 2, signed: bool = 
     if value.get("low") is None or not math.isfinite(value["low"]):
         return "–"
     return f"{number(value['low'], digits, signed)} to {number(value['high'], digits, signed)}"
+
+
+def measured(value: Interval, digits: int = 2, signed: bool = False) -> str:
+    """A mean with its 95 % interval: ``mean (low to high)``."""
+    if not value.n:
+        return "–"
+    return f"{number(value.mean, digits, signed)} ({interval(vars(value), digits, signed)})"
 
 
 def metrics(summaries: Mapping[str, Mapping[str, Mapping]]) -> str:

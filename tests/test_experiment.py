@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 
 from hifitse import experiment
-from hifitse.experiment import (
+from hifitse.experiment import PUBLISHED, declared_diff, run_arm
+from hifitse.metrics import Interval
+from hifitse.params import Params
+from hifitse.rows import (
     DIRECTIONS,
     METRICS,
-    PUBLISHED,
     ExperimentError,
     by_bin,
     compare,
-    declared_diff,
-    run_arm,
+    difference,
+    interaction,
+    mean,
+    separate_gains,
     summarise,
     verdict,
 )
-from hifitse.metrics import Interval
-from hifitse.params import Params
 
 
 def make_rows(gain: float = 0.0, noise: float = 0.3, seed: int = 0, mixtures: int = 100, **extra) -> list[dict]:
@@ -107,7 +109,7 @@ def test_one_lucky_seed_among_three_is_not_a_gain():
 
 
 def test_arms_on_different_mixtures_are_not_compared():
-    with pytest.raises(ExperimentError, match="100 and 50 test mixtures"):
+    with pytest.raises(ExperimentError, match="100 and 50 mixtures of the list 'test'"):
         compare("arm", make_rows(), make_rows(mixtures=50))
     moved = [row | {"si_sdr_mix_db": row["si_sdr_mix_db"] and row["si_sdr_mix_db"] + 1} for row in make_rows()]
     with pytest.raises(ExperimentError, match="evaluate with the baseline's parameters"):
@@ -141,6 +143,24 @@ def test_declared_difference_is_what_changed():
     assert declared_diff(changed, baseline) == {"blocks": (6, 8), "snr_min_db": ([-5.0], [0.0, -5.0])}
 
 
+def test_interaction_is_what_is_left_beyond_the_sum_of_the_gains():
+    """Exact by mixture: gains of 1 and 2 dB that give 5 dB together leave 2 dB; the mixtures' own difficulty cancels."""
+    base, one, two, both = (make_rows(gain, noise=0.0) for gain in (0.0, 1.0, 2.0, 5.0))
+    found = interaction(both, [one, two], base)
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0)) and found.n == 80
+    assert separate_gains([one, two], base).mean == pytest.approx(3.0)
+    assert difference(both, base).mean == pytest.approx(5.0) and mean(both).mean - mean(base).mean == pytest.approx(5.0)
+    noisy = interaction(make_rows(5.0, 1.0, 1), [make_rows(1.0, 1.0, 2), make_rows(2.0, 1.0, 3)], make_rows(0.0, 1.0, 4))
+    assert noisy.low < 2.0 < noisy.high and noisy.high - noisy.low > 0.5
+
+
+def test_interaction_of_other_mixtures_is_refused():
+    other = make_rows(1.0)
+    other[1]["si_sdr_mix_db"] += 1
+    with pytest.raises(ExperimentError, match="test mixture 1"):
+        interaction(make_rows(2.0), [other], make_rows())
+
+
 def test_published_numbers_are_of_known_metrics():
     assert set(PUBLISHED) <= set(METRICS)
 
@@ -163,7 +183,7 @@ def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
         trained.append(params.seed)
         return FakeRun(params)
 
-    def evaluate(extractor, params, folder, progress):
+    def evaluate(extractor, params, folder, progress, lists):
         evaluated.append((params.snr_min_db, folder))
         return [{"list": "test", "index": 0, "si_sdri_db": float(extractor.params.seed)}]
 

@@ -269,5 +269,5 @@ def test_several_seeds_widen_the_interval_by_what_they_differ():
 def test_bootstrap_refuses_what_is_not_mixtures():
     with pytest.raises(MetricError, match="axes"):
         bootstrap(np.zeros((2, 2, 2)))
-    with pytest.raises(MetricError, match="3 and 2 mixtures"):
+    with pytest.raises(MetricError, match="3, 2 mixtures"):
         paired([1, 2, 3], [1, 2])

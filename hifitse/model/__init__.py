@@ -1,10 +1,11 @@
 """The extractor: ``Extractor(ExtractorConfig())`` is the plan's 11.79 M baseline.
 
 bands.py STFT pair, band split and merge; usef.py cross-attention to the enrolment; conditioning.py speaker embedding and
-FiLM; gridnet.py the blocks; extractor.py puts them together.
+FiLM; gridnet.py the blocks; extractor.py puts them together; fusion.py averages over enrolments.
 """
 
 from hifitse.config import ExtractorConfig
 from hifitse.model.extractor import Extractor, Speaker
+from hifitse.model.fusion import AveragedEstimates
 
-__all__ = ["Extractor", "ExtractorConfig", "Speaker"]
+__all__ = ["AveragedEstimates", "Extractor", "ExtractorConfig", "Speaker"]

@@ -51,8 +51,9 @@ class Extractor(nn.Module):
         self.blocks = nn.ModuleList(GridBlock(config, bands, i, size, config.reinject) for i in range(config.blocks))
         self.merge = BandMerge(config)
 
-    def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
-        return self.extract_speaker(mix, self.encode(enroll))
+    def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None) -> Tensor:
+        """``seen`` (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one."""
+        return self.extract_speaker(mix, self.encode(enroll), seen)
 
     def encode(self, enroll: Tensor) -> Speaker:
         """Features of the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
@@ -66,12 +67,12 @@ class Extractor(nn.Module):
         frames = z.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)  # (B, K, N*S, D): one long context
         return Speaker(frames, self.pooling(frames) if self.pooling is not None else None)
 
-    def extract_speaker(self, mix: Tensor, speaker: Speaker) -> Tensor:
-        """Extract an encoded speaker: mix (B, T) -> est (B, T)."""
+    def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None) -> Tensor:
+        """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`."""
         if mix.dim() != 2 or mix.shape[0] != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
             raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {items} as in the enrolment")
-        spec, z = self._features(mix)  # (B, F, L), (B, K, L, D)
+        spec, z = self._features(mix, seen)  # (B, F, L), (B, K, L, D)
         if self.usef is not None:
             z = self.usef(z, speaker.frames)
         z = self.film(z, speaker.frames.mean(2, keepdim=True))
@@ -85,8 +86,9 @@ class Extractor(nn.Module):
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
 
-    def _features(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, audio: Tensor, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spectrum (B, F, L) of (B, T), and features (B, K, L, D) of it at an RMS level of 1; silence stays silence."""
         spec = self.spectrum(audio)
         scale = (audio.square().mean(-1) + 1e-10).rsqrt()
-        return spec, self.split(spec * scale[:, None, None])
+        shown = spec * scale[:, None, None]
+        return spec, self.split(shown if seen is None else shown * seen)
