@@ -26,6 +26,7 @@ from hifitse import HifitseError
 from hifitse.checkpoint import flatten_optimizers, load_checkpoint, load_weights, restore_optimizers, save_checkpoint, write_text
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
+from hifitse.hide import hide_enrollments, spectrum_mask
 from hifitse.losses import batch_loss
 from hifitse.model import Extractor
 from hifitse.muon import Muon
@@ -124,15 +125,6 @@ def resume(state: State, run: Run) -> None:
         cut_rows(run.folder / name, state.step)
 
 
-def drop_enrollments(enroll: Tensor, params: Params, step: int, part: int) -> Tensor:
-    """Silence for a share ``enroll_dropout`` of the enrolments, (B, N, T') -> same; a function of (seed, step, part)."""
-    if not params.enroll_dropout:
-        return enroll
-    generator = torch.Generator().manual_seed(hash((params.seed, step, part)) & (2**63 - 1))
-    keep = torch.rand(len(enroll), generator=generator) >= params.enroll_dropout
-    return enroll * keep.to(enroll)[:, None, None]
-
-
 def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
     """One optimiser step over the accumulated batches. Returns the row to log: loss, terms, lr, grad_norm."""
     params, device = state.params, state.device
@@ -144,9 +136,10 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
     row: dict[str, float] = {"loss": 0.0}
     for part, batch in enumerate(batches):
         mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
-        enroll = drop_enrollments(enroll, params, state.step, part)
+        enroll = hide_enrollments(enroll, params, state.step, part)
+        seen = spectrum_mask(mix, params, state.step, part)
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
-            est = state.model(mix, enroll)
+            est = state.model(mix, enroll, seen)
         loss = batch_loss(est.float(), target, mix, present, params)
         if not torch.isfinite(loss.total):
             raise NotFinite(state.step + 1, [meta["id"] for meta in batch["metadata"]])

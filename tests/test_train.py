@@ -13,10 +13,11 @@ import torch
 import hifitse.train as train_module
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
+from hifitse.hide import hide_enrollments, spectrum_mask
 from hifitse.muon import Muon, orthogonal
 from hifitse.params import Params, resolve
 from hifitse.run import Run, locked
-from hifitse.train import TrainingError, drop_enrollments, learning_rate, new_state, train
+from hifitse.train import TrainingError, learning_rate, new_state, train
 
 SCRIPT = """
 import json, sys
@@ -217,11 +218,33 @@ def test_muon_step_has_the_size_of_its_rate_whatever_the_gradients():
 def test_enrolment_dropout_has_its_share_and_depends_on_seed_and_step_only():
     params = resolve("smoke", enroll_dropout=0.25)
     enroll = torch.ones(4000, 1, 2)
-    dropped = drop_enrollments(enroll, params, step=5, part=0)
-    assert torch.equal(dropped, drop_enrollments(enroll, params, step=5, part=0))
-    assert not torch.equal(dropped, drop_enrollments(enroll, params, step=6, part=0))
-    assert not torch.equal(dropped, drop_enrollments(enroll, params.model_copy(update={"seed": 1}), step=5, part=0))
+    dropped = hide_enrollments(enroll, params, step=5, part=0)
+    assert torch.equal(dropped, hide_enrollments(enroll, params, step=5, part=0))
+    assert not torch.equal(dropped, hide_enrollments(enroll, params, step=6, part=0))
+    assert not torch.equal(dropped, hide_enrollments(enroll, params.model_copy(update={"seed": 1}), step=5, part=0))
     assert float((dropped.sum((1, 2)) == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_a_step_uses_from_the_fewest_to_all_enrolments():
+    params = resolve("smoke", enrollments=3, enrollments_min=2, enroll_dropout=0.0)
+    enroll = torch.arange(3.0)[None, :, None].expand(2, 3, 4)
+    counts = [hide_enrollments(enroll, params, step, 0).shape[1] for step in range(60)]
+    assert set(counts) == {2, 3} and 15 < counts.count(2) < 45
+    assert torch.equal(hide_enrollments(enroll, params, counts.index(2), 0), enroll[:, :2])
+    assert hide_enrollments(enroll, params.model_copy(update={"enrollments_min": 0}), 0, 0).shape[1] == 3
+
+
+@pytest.mark.parametrize("samples", [479, 480, 4800, 48001])
+def test_the_networks_view_is_masked_and_the_estimate_is_not(samples):
+    """A mask hides parts of the spectrum from the network; what comes out is still the whole mixture under the network's mask."""
+    params = resolve("smoke", specaug=0.3)
+    state, mix, enroll = new_state(params), torch.randn(2, samples), torch.randn(2, 1, 4800)
+    seen = spectrum_mask(mix, params, step=3, part=0)
+    assert seen.shape == state.model.spectrum(mix).shape and 0 < float(seen.mean()) < 1
+    assert torch.equal(seen, spectrum_mask(mix, params, 3, 0)) and not torch.equal(seen, spectrum_mask(mix, params, 4, 0))
+    torch.testing.assert_close(state.model(mix, enroll, seen), mix, atol=0.35, rtol=0)  # at the start the network's mask is nearly 1
+    assert not torch.equal(state.model(mix, enroll, seen), state.model(mix, enroll))
+    assert spectrum_mask(mix, resolve("smoke"), 3, 0) is None
 
 
 def test_accumulated_batches_equal_one_large_batch():
