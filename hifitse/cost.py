@@ -1,0 +1,183 @@
+"""What a model costs: parameters, arithmetic, memory of a training step and its time beside another's.
+
+All but the time is counted (:mod:`hifitse.counting`) and the same on every machine. Time is measured, all models in turn in one
+run, and shown as a ratio.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hifitse import SAMPLE_RATE
+from hifitse.counting import CostError, Kept, build, gflops_per_second, kept_bytes, multiply_adds, parameters
+from hifitse.losses import batch_loss
+from hifitse.metrics import RESAMPLES, Interval
+from hifitse.muon import Muon
+from hifitse.params import Params
+from hifitse.train import new_optimizers, new_state, train_step
+
+__all__ = [
+    "Cost", "CostError", "costs", "gflops_per_second", "kept_bytes", "made_up_batch", "multiply_adds", "parameters", "ratios",
+    "step_seconds", "training_bytes",
+]  # fmt: skip
+
+BASELINE = "baseline"
+FLOAT = 4
+"""Bytes of a number in float32, in which weights, gradients and the optimiser's state are kept at any precision."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model costs at its own batch and lengths.
+
+    Attributes:
+        parameters: number of weights.
+        gflops_per_second: as :func:`gflops_per_second`, at the lengths of the training.
+        kept_mb: 10^6 bytes, as :func:`kept_bytes`.
+        training_mb: 10^6 bytes, as :func:`training_bytes`.
+        step_seconds: median seconds of a training step on this machine; ``None`` where it was not measured.
+        step_ratio: of these seconds to the baseline's; ``None`` where it was not measured.
+    """
+
+    parameters: int
+    gflops_per_second: float
+    kept_mb: float
+    training_mb: float
+    step_seconds: float | None = None
+    step_ratio: Interval | None = None
+
+
+def training_bytes(params: Params) -> int:
+    """Bytes that a training step holds when its backward pass begins.
+
+    The weights, their gradients, the averaged weights, the optimiser's state (two moments for AdamW, one for a matrix under Muon),
+    what network and loss keep (:func:`kept_bytes`), and the batch itself. What a library needs for the time of one operation is not in it.
+    """
+    model = build(params)
+    moments = {Muon: 1, torch.optim.AdamW: 2}
+    state = sum(
+        moments[type(optimizer)] * parameter.numel()
+        for optimizer in new_optimizers(model, params)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    )
+    weights = 3 * sum(parameter.numel() for parameter in model.parameters())
+    return FLOAT * (weights + state) + _kept_by_network(params) + params.batch_size * _loss_bytes(params)
+
+
+def _kept_by_network(params: Params) -> int:
+    lengths = params.batch_size, params.seconds, params.enroll_seconds
+    return kept_bytes(params.extractor, *lengths, params.checkpointing, params.precision, params.enrollments)
+
+
+def _loss_bytes(params: Params) -> int:
+    """Bytes of one item's sounds and of what its loss keeps; a batch has that many times as much, for no term looks across items."""
+    batch = made_up_batch(params, items=1)
+    est = batch["mix"].clone().requires_grad_()
+    kept = Kept(set())
+    for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
+        kept.pack(sound)
+    with kept.counting():
+        batch_loss(est, batch["target"], batch["mix"], batch["present"], params)
+    return kept.bytes()
+
+
+def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
+    """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture."""
+    items = params.batch_size if items is None else items
+    generator = torch.Generator().manual_seed(params.seed)
+    shapes = {"mix": (round(params.seconds * SAMPLE_RATE),), "target": (round(params.seconds * SAMPLE_RATE),)}
+    shapes["enroll"] = (params.enrollments, round(params.enroll_seconds * SAMPLE_RATE))
+    batch: dict[str, Any] = {name: 0.1 * torch.randn(items, *shape, generator=generator) for name, shape in shapes.items()}
+    return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": [{"id": f"made-up-{i}"} for i in range(items)]}
+
+
+def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5) -> dict[str, list[float]]:
+    """Seconds of a training step of each, by :func:`hifitse.train.train_step` on made-up batches, one value a round.
+
+    After one step of each to warm up, every round takes each in turn, every second round backwards: a machine that is busy for a
+    while slows them all, and the ratios within a round hold. All models are in memory together. Of several accumulated batches one is
+    run and the time multiplied by their number, so that the optimiser's own update, a small part, counts for each of them.
+
+    Args:
+        params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``.
+        repeats: rounds, 1 or more.
+
+    Raises:
+        CostError: no rounds.
+        TrainingError: no such device.
+    """
+    if repeats < 1:
+        raise CostError(f"repeats is {repeats}, allowed is at least 1")
+    threads = torch.get_num_threads()
+    times: dict[str, list[float]] = {name: [] for name in params_by_name}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            states = {name: new_state(params.model_copy(update={"accumulation": 1})) for name, params in params_by_name.items()}
+            batches = {name: made_up_batch(params) for name, params in params_by_name.items()}
+            for turn in range(repeats + 1):
+                for name in list(states) if turn % 2 else reversed(states):
+                    params, state = params_by_name[name], states[name]
+                    torch.set_num_threads(params.threads or threads)
+                    started = time.perf_counter()
+                    train_step(state, [batches[name]])
+                    if state.device.type != "cpu":
+                        torch.accelerator.synchronize()
+                    if turn:
+                        times[name].append((time.perf_counter() - started) * params.accumulation)
+    finally:
+        torch.set_num_threads(threads)
+    return times
+
+
+def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int = 0) -> dict[str, Interval]:
+    """Median ratio of the times to those of ``to`` in the same round, with its 95 % bootstrap interval over the rounds.
+
+    Args:
+        times: seconds by name, as :func:`step_seconds` gives them; ``mean`` of the interval is the median, ``n`` the rounds.
+        to: name of what the others are compared with.
+        seed: of the resampling.
+
+    Raises:
+        CostError: ``to`` is not among the times, or the rounds are not as many for all.
+    """
+    if to not in times:
+        raise CostError(f"times are compared with {to!r}, allowed are {', '.join(times)}")
+    lengths = {name: len(each) for name, each in times.items()}
+    if len(set(lengths.values())) > 1 or not lengths[to]:
+        raise CostError(f"rounds are {lengths}, allowed is one number for all, at least 1")
+    rounds = lengths[to]
+    drawn = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
+    found = {}
+    for name, each in times.items():
+        ratio = np.array(each) / np.array(times[to])
+        ends = np.quantile(np.median(ratio[drawn], axis=1), (0.025, 0.975)) if rounds > 1 else (math.nan, math.nan)
+        found[name] = Interval(float(np.median(ratio)), float(ends[0]), float(ends[1]), rounds)
+    return found
+
+
+def costs(params_by_name: Mapping[str, Params], repeats: int = 5, to: str = BASELINE) -> dict[str, Cost]:
+    """The :class:`Cost` of each arm at its own batch and lengths; ``repeats`` 0 measures no time.
+
+    Raises:
+        CostError: as :func:`step_seconds` and :func:`ratios`.
+    """
+    times = step_seconds(params_by_name, repeats) if repeats else {}
+    ratio = ratios(times, to) if times else {}
+    found = {}
+    for name, params in params_by_name.items():
+        lengths = params.seconds, params.enroll_seconds, params.enrollments
+        found[name] = Cost(
+            parameters(params),
+            gflops_per_second(params, *lengths),
+            _kept_by_network(params) / 1e6,
+            training_bytes(params) / 1e6,
+            float(np.median(times[name])) if name in times else None,
+            ratio.get(name),
+        )
+    return found

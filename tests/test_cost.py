@@ -1,0 +1,229 @@
+"""Cost: counts against counts by hand, against real runs and against an LSTM made of linear layers; times of paired rounds."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from hifitse import cost, counting
+from hifitse.cost import CostError, costs, gflops_per_second, kept_bytes, multiply_adds, parameters, ratios, step_seconds, training_bytes
+from hifitse.losses import batch_loss
+from hifitse.model import Extractor, ExtractorConfig
+from hifitse.model.bands import band_layout
+from hifitse.params import resolve
+
+TINY = dict(
+    n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2
+)  # fmt: skip
+FAST = TINY | dict(
+    band_layer="mixer", frame_layer="conv", usef="full", reinject="full", speaker_blocks=1, speaker_features=12, magnitude_input=True,
+    input_power=0.3,
+)  # fmt: skip
+LSTM, MIXER = ExtractorConfig(**TINY), ExtractorConfig(**FAST)
+SMOKE = resolve("smoke", device="cpu", threads=1)
+
+
+def by_hand(config: ExtractorConfig, seconds: int, enroll_seconds: int, enrollments: int) -> int:
+    """Multiply-adds of the LSTM model with attention one band at a time, for one mixture."""
+    D, H = config.features, config.lstm_hidden
+    L, one = (s * 48_000 // config.hop_length + 2 for s in (seconds, enroll_seconds))
+    S = enrollments * one
+    padded = [len(region) * max(last - first for first, last in region) for region in band_layout(config)]  # rows of equal length
+    K = sum(len(region) for region in band_layout(config))
+    split, merge = sum(padded) * 2 * D * (L + S), sum(padded) * 2 * D * L
+    lstm = K * L * (2 * 4 * H * (D + H) + 2 * H * D)
+    own = K * (4 * D * D * L + 2 * L * L * D)  # query, key, value, out; comparisons and their use
+    cross = K * (2 * D * D * (L + S) + 2 * L * S * D)
+    return split + merge + K * 2 * D * D + cross + config.blocks * (2 * lstm + own + cross)
+
+
+def real_kept(model: Extractor, batch: int, checkpointing: bool = False) -> int:
+    """Bytes that a real forward pass of 1 s keeps."""
+    model.train().checkpointing = checkpointing
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(torch.randn(batch, 48_000), torch.randn(batch, 48_000))
+    return sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
+
+
+def test_parameters_of_the_plans_baseline_and_of_its_larger_relatives():
+    assert parameters(ExtractorConfig()) == 11_794_002
+    assert parameters(LSTM) == sum(p.numel() for p in Extractor(LSTM).parameters())
+    assert parameters(SMOKE) == parameters(SMOKE.extractor)
+
+
+def test_counting_leaves_the_random_numbers_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    parameters(LSTM), multiply_adds(LSTM), kept_bytes(LSTM, 1, 1, 1), step_seconds({"a": SMOKE}, 1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(("seconds", "enroll_seconds", "enrollments"), [(1, 1, 1), (3, 1, 1), (2, 1, 3)])
+def test_multiply_adds_are_those_counted_by_hand(seconds, enroll_seconds, enrollments):
+    counted = multiply_adds(LSTM, seconds, enroll_seconds, enrollments)
+    assert counted * seconds == pytest.approx(by_hand(LSTM, seconds, enroll_seconds, enrollments), rel=1e-9)
+    assert gflops_per_second(LSTM, seconds, enroll_seconds, enrollments) == pytest.approx(2e-9 * counted, rel=1e-12)
+
+
+def test_multiply_adds_without_lstm_are_those_of_a_real_pass():
+    # attention as plain matrix products, which torch's counter sees on every machine
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        Extractor(MIXER)(torch.randn(1, 96_000), torch.randn(1, 2, 48_000))
+    assert 2 * 2 * multiply_adds(MIXER, 2, 1, 2) == pytest.approx(counter.get_total_flops(), rel=1e-9)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_lstm_counts_as_one_made_of_linear_layers(bidirectional):
+    lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=bidirectional)
+    x = torch.randn(3, 11, 5)
+    reference, outputs = 0, []
+    for suffix in ("", "_reverse")[: 1 + bidirectional]:
+        inputs, states = (nn.Linear(size, 28) for size in (5, 7))
+        for layer, kind in ((inputs, "ih"), (states, "hh")):
+            layer.load_state_dict({part: getattr(lstm, f"{part}_{kind}_l0{suffix}") for part in ("weight", "bias")})
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            h = c = torch.zeros(3, 7)
+            steps = []
+            for frame in (x.flip(1) if suffix else x).unbind(1):
+                i, f, g, o = (inputs(frame) + states(h)).chunk(4, -1)
+                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+                h = o.sigmoid() * c.tanh()
+                steps.append(h)
+        reference += counter.get_total_flops()
+        outputs.append(torch.stack(steps[::-1] if suffix else steps, 1))
+    assert torch.allclose(torch.cat(outputs, -1), lstm(x)[0], atol=1e-6)  # it is the same LSTM
+    counted = counting._LSTM(lstm, torch.float32)
+    assert counted(x)[0].shape == lstm(x)[0].shape
+    assert 2 * counted.multiply_adds == reference
+
+
+def test_lstm_of_another_kind_is_refused():
+    with pytest.raises(CostError, match="2 layers"):
+        counting._LSTM(nn.LSTM(4, 4, num_layers=2), torch.float32)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_kept_bytes_without_lstm_are_those_of_a_real_pass(batch):
+    # the real pass also keeps what the inverse Fourier transform keeps
+    assert kept_bytes(MIXER, batch, 1, 1) == pytest.approx(real_kept(Extractor(MIXER), batch), rel=0.03)
+
+
+def test_an_lstm_keeps_input_output_gates_and_cells():
+    one, two = (kept_bytes(ExtractorConfig(**TINY | {"lstm_hidden": H}), 1, 1, 1) for H in (8, 9))
+    cells = 13 * 102  # bands and frames
+    assert two - one == 4 * 2 * 2 * cells * (2 + 2 * 5)  # float32, blocks, LSTMs; output and five for each of two directions
+
+
+def test_kept_bytes_rise_in_a_straight_line_with_the_batch_and_the_length():
+    by_batch = [kept_bytes(LSTM, batch, 1, 1) for batch in (2, 3, 5)]  # a single item spares copies
+    assert by_batch[2] - by_batch[1] == 2 * (by_batch[1] - by_batch[0]) > 0
+    by_length = [kept_bytes(LSTM, 1, seconds, 1) for seconds in (1, 2, 4)]
+    assert by_length[2] - by_length[1] == pytest.approx(2 * (by_length[1] - by_length[0]), rel=1e-3)
+    assert kept_bytes(LSTM, 2, 1, 1, enrollments=2) > by_batch[0]
+
+
+def test_checkpointing_keeps_what_blocks_start_from_and_the_largest_block():
+    shallow, deep = (ExtractorConfig(**FAST | {"blocks": blocks}) for blocks in (1, 3))
+    plain = kept_bytes(deep, 2, 1, 1) - kept_bytes(shallow, 2, 1, 1)
+    again = kept_bytes(deep, 2, 1, 1, checkpointing=True)
+    inputs = 2 * 4 * 2 * 13 * 102 * 16  # two more blocks, float32, items, bands, frames, features
+    assert again - kept_bytes(shallow, 2, 1, 1, checkpointing=True) == inputs < plain / 3
+    outside = real_kept(Extractor(deep), 2, checkpointing=True)
+    assert again == pytest.approx(outside + plain / 2, rel=0.04)  # and one block; its input is kept outside already
+
+
+@pytest.mark.parametrize("config", [LSTM, MIXER], ids=["lstm", "mixer"])
+def test_half_precision_keeps_between_half_and_all(config):
+    full, half = (kept_bytes(config, 1, 1, 1, precision=precision) for precision in ("float32", "bf16"))
+    assert 0.5 * full < half < 0.9 * full
+
+
+def test_training_bytes_add_weights_gradient_average_and_moments():
+    adamw, muon = SMOKE, SMOKE.model_copy(update={"optimizer": "muon"})
+    matrices = sum(p.numel() for n, p in Extractor(SMOKE).named_parameters() if p.dim() == 2 and n.rpartition(".")[2].startswith("weight"))
+    assert training_bytes(adamw) - training_bytes(muon) == 4 * matrices
+    silent = SMOKE.model_copy(update={"loss_phase": 0.0, "loss_amplitude": 0.0})
+    assert training_bytes(silent) < training_bytes(SMOKE)
+    network = kept_bytes(SMOKE, SMOKE.batch_size, SMOKE.seconds, SMOKE.enroll_seconds)
+    assert training_bytes(silent) > network + 5 * 4 * parameters(SMOKE)
+
+
+def test_loss_of_a_batch_keeps_as_much_as_its_items():
+    batch = cost.made_up_batch(SMOKE, items=4)
+    est = batch["mix"].clone().requires_grad_()
+    kept = counting.Kept(set())
+    for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
+        kept.pack(sound)
+    with kept.counting():
+        batch_loss(est, batch["target"], batch["mix"], batch["present"], SMOKE)
+    assert kept.bytes() == pytest.approx(4 * cost._loss_bytes(SMOKE), rel=0.01)
+
+
+def test_steps_are_timed_in_turn_forth_and_back_and_accumulation_counts(monkeypatch):
+    order, clock = [], iter(range(100))
+    monkeypatch.setattr(cost, "train_step", lambda state, batches: order.append((state.params.lr, len(batches), torch.get_num_threads())))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    before = torch.get_num_threads()
+    arms = {"baseline": SMOKE, "other": SMOKE.model_copy(update={"lr": 0.5, "accumulation": 3, "threads": 2})}
+    times = step_seconds(arms, repeats=2)
+    assert order == [(0.5, 1, 2), (SMOKE.lr, 1, 1), (SMOKE.lr, 1, 1), (0.5, 1, 2), (0.5, 1, 2), (SMOKE.lr, 1, 1)]
+    assert {name: len(each) for name, each in times.items()} == {"baseline": 2, "other": 2}
+    assert times["other"] == [3 * seconds for seconds in times["baseline"]]
+    assert torch.get_num_threads() == before
+
+
+def test_a_real_step_takes_time_and_trains():
+    times = step_seconds({"baseline": SMOKE}, repeats=2)
+    assert len(times["baseline"]) == 2 and all(seconds > 0 for seconds in times["baseline"])
+
+
+def test_ratios_hold_though_the_machine_is_slow_for_a_while():
+    busy = np.array([1.0, 1.0, 7.0, 1.0, 30.0])
+    found = ratios({"baseline": 2 * busy, "twice": 4 * busy, "spiky": 2 * busy * [1, 1.1, 0.9, 9, 1]})
+    assert (found["twice"].mean, found["twice"].low, found["twice"].high, found["twice"].n) == (2, 2, 2, 5)
+    assert found["baseline"].mean == 1
+    assert found["spiky"].mean == 1 and found["spiky"].low < 1 < found["spiky"].high
+    assert ratios({"a": [1.0], "b": [3.0]}, to="b")["a"].mean == pytest.approx(1 / 3)
+    assert np.isnan(ratios({"a": [1.0], "b": [3.0]}, to="b")["a"].low)
+
+
+def test_costs_at_each_arms_own_batch_and_length():
+    long = SMOKE.model_copy(update={"seconds": 2.0, "batch_size": 1})
+    found = costs({"baseline": SMOKE, "long": long}, repeats=0)
+    assert found["baseline"].parameters == found["long"].parameters == parameters(SMOKE)
+    assert found["long"].gflops_per_second == gflops_per_second(SMOKE, 2, 1)
+    assert found["long"].kept_mb == kept_bytes(SMOKE, 1, 2, 1) / 1e6
+    assert found["baseline"].training_mb == training_bytes(SMOKE) / 1e6
+    assert found["long"].step_seconds is None and found["long"].step_ratio is None
+    timed = costs({"baseline": SMOKE}, repeats=1)["baseline"]
+    assert timed.step_seconds > 0 and timed.step_ratio.mean == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: multiply_adds(LSTM, seconds=0), "seconds is 0"),
+        (lambda: gflops_per_second(LSTM, enroll_seconds=float("nan")), "enroll_seconds is nan"),
+        (lambda: kept_bytes(LSTM, 0, 1, 1), "batch is 0"),
+        (lambda: kept_bytes(LSTM, 1, 1, 1, enrollments=0), "enrollments is 0"),
+        (lambda: kept_bytes(LSTM, 1, 1, 1, precision="fp16"), "precision is 'fp16'"),
+        (lambda: step_seconds({"a": SMOKE}, 0), "repeats is 0"),
+        (lambda: ratios({"a": [1.0]}), "compared with 'baseline', allowed are a"),
+        (lambda: ratios({"baseline": [1.0], "b": []}), "one number for all"),
+        (lambda: ratios({"baseline": []}), "at least 1"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(call, words):
+    with pytest.raises(CostError, match=words):
+        call()
