@@ -1,4 +1,4 @@
-"""The fixed evaluation: an extractor and three lists of mixtures -> one row of numbers and metadata a mixture.
+"""The fixed evaluation: an extractor and four lists of mixtures -> one row of numbers and metadata a mixture.
 
 Each mixture with the target present is extracted three times: with the target's enrolment, with that of an interferer in
 the same mixture, and with silence. An extractor that does not care which it gets extracts nothing, whatever its SI-SDRi.
@@ -25,8 +25,9 @@ from hifitse.params import NOT_TRAINING, Params
 from hifitse.perceptual import PerceptualPool, unmeasured
 from hifitse.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
-LISTS = ("test", "partial", "long")
-"""The plan's protocol: 4 s mixtures with and without the target; the target from 2.0 to 5.5 s of 8 s; 5 to 8 s."""
+LISTS = ("test", "partial", "long", "turns")
+"""The plan's protocol: 4 s mixtures with and without the target; the target from 2.0 to 5.5 s of 8 s; 5 to 8 s. Beside it: target and
+interferers take turns in 8 to 12 s."""
 PERCEPTUAL_LISTS = ("test", "long")
 """Lists with PESQ and STOI; a target that is absent for half of the mixture is no reference for them."""
 ROWS_VERSION = 2
@@ -84,7 +85,7 @@ def evaluate(
             without weights is never kept.
         progress: show a progress bar.
         split: "test", or "valid" for the same lists from the validation speakers, to choose between variants.
-        lists: some of "test", "partial", "long".
+        lists: some of ``LISTS``.
         measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
 
     Returns:
@@ -101,7 +102,8 @@ def evaluate(
     """
     perceptual = params.eval_pesq if measure_perceptual is None else measure_perceptual
     conditions = _conditions(params, lists)
-    path = _cache_path(extractor, params, folder, {"split": split, "lists": list(lists), "perceptual": perceptual})
+    filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
+    path = _cache_path(extractor, params, folder, {"split": split, "lists": filled, "perceptual": perceptual})
     expected = [(name, index) for name, entries in conditions.items() for index in range(len(entries))]
     kept = _read_rows(path, expected) if path else None
     if kept is not None:

@@ -208,6 +208,22 @@ def test_rows_are_kept_by_weights_and_parameters(tmp_path):
     assert len(list(tmp_path.glob("rows-*.jsonl"))) == len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_list_without_mixtures_is_no_part_of_the_key(tmp_path):
+    extractor = Known(follows_enrolment)
+    first = run(extractor, folder=tmp_path)
+    calls = extractor.calls
+    assert run(extractor, folder=tmp_path, lists=("test", "partial", "long")) == first
+    assert extractor.calls == calls and len(list(tmp_path.iterdir())) == 1
+
+
+def test_turns_are_rows_of_their_own():
+    params = SMALL.model_copy(update={"eval_turns": 2})
+    rows = run(identity, params)
+    assert [row["list"] for row in rows[-2:]] == ["turns"] * 2 and rows[:-2] == run(identity)
+    assert run(identity, params, lists=("turns",)) == rows[-2:]
+    assert all(row["si_sdri_db"] == 0 and row["si_sdri_wrong_enroll_db"] == 0 and row["pesq"] is None for row in rows[-2:])
+
+
 @pytest.mark.parametrize("damage", [lambda t: t[: len(t) // 2], lambda t: "", lambda t: "\x00" + t[1:], lambda t: t.split("\n", 1)[1]])
 def test_a_damaged_cache_is_made_again(tmp_path, damage):
     extractor = Known(follows_enrolment)

@@ -10,5 +10,15 @@ Where sound comes from:
     corpus.py     speakers -> utterances, from folders and manifests, with disjoint splits
     clips.py      the same for noise recordings and room responses
 
-What is made of it: mixtures (``mixing.py`` and what it imports), then batches (``dataset.py``).
+What is made of it:
+    conditions.py    how hard a mixture is: the curriculum, the fixed lists of the evaluation
+    presence.py      who is there when
+    talker.py        one speaker's stretch of speech
+    similarity.py    which voices are alike
+    surroundings.py  a piece of noise, a room
+    augment.py       changes of an enrolment: equaliser, band limit, codec, device
+    enrolment.py     the enrolments of a mixture's talkers
+    mixing.py        one mixture, from parameters, split, seed, index and conditions
+    specaug.py       masks for a mixture's spectrogram
+    dataset.py       mixtures to batches
 """

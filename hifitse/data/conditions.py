@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from typing import get_args
 
 from hifitse import HifitseError
 from hifitse.params import Params
@@ -9,6 +10,13 @@ from hifitse.params import Params
 PARTIAL_SECONDS = 8.0
 PARTIAL_ACTIVE_S = (2.0, 5.5)
 LONG_SECONDS = (5.0, 8.0)
+TURNS_SECONDS = (8.0, 12.0)
+TURN_STEP_S = 1.85
+"""s: from the start of a turn to that of the next in the mean: 2.25 s of speech less 0.4 s of overlap."""
+LEAST_TURN_S = 1.0
+"""s: a mixture has at least this for each of its turns."""
+ENROLL_AS = get_args(Params.model_fields["eval_enroll"].annotation)
+"""How enrolments can be asked for."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +32,12 @@ class Conditions:
         noisy_enroll_prob: share of noisy enrolments.
         active_from_s, active_to_s: the target is there in this stretch only; ``None``: from the start, to the end.
         phase: number of the curriculum's phase, from 0.
+        similarity: 0 to 1: interferers are of the ``1 - similarity`` share of the other speakers that is most like the target.
+        enroll_augment_prob: share of enrolments changed in one of the ways of :mod:`hifitse.data.augment`.
+        enroll_as: "drawn", noisy as often as ``noisy_enroll_prob`` says; else each enrolment is disturbed in this one way:
+            "eq", "noisy", "reverberant", "band" or "codec".
+        turns: 0, or the number of turns, 2 or more, that the target and the interferers take, the target first; at least 1 s of the
+            mixture for each, and at least one interferer.
     """
 
     name: str
@@ -37,6 +51,10 @@ class Conditions:
     active_from_s: float | None = None
     active_to_s: float | None = None
     phase: int = 0
+    similarity: float = 0.0
+    enroll_augment_prob: float = 0.0
+    enroll_as: str = "drawn"
+    turns: int = 0
 
     @property
     def absent(self) -> bool:
@@ -49,6 +67,15 @@ class Conditions:
             raise HifitseError(f"the target is active from {start} to {stop} s, allowed is a stretch inside the mixture's {self.seconds} s")
         if not 0 <= self.interferers_min <= self.interferers_max <= 8:
             raise HifitseError(f"interferers are {self.interferers_min} to {self.interferers_max}, allowed are rising numbers from 0 to 8")
+        if not 0 <= self.similarity <= 1 or not 0 <= self.enroll_augment_prob <= 1:
+            shares = f"{self.similarity} and {self.enroll_augment_prob}"
+            raise HifitseError(f"similarity and enroll_augment_prob are {shares}, allowed are shares from 0 to 1")
+        if self.enroll_as not in ENROLL_AS:
+            raise HifitseError(f"enroll_as is {self.enroll_as!r}, allowed are {', '.join(ENROLL_AS)}")
+        if self.turns and (self.turns < 2 or self.seconds < self.turns * LEAST_TURN_S):
+            raise HifitseError(f"turns are {self.turns} in {self.seconds} s, allowed are 0, or 2 and more with {LEAST_TURN_S} s for each")
+        if self.turns and (self.active_from_s is not None or self.active_to_s is not None):
+            raise HifitseError(f"turns are {self.turns} and the target is active from {start} to {stop} s, allowed is one of the two")
 
 
 def _phase_conditions(params: Params, phase: int, name: str, seconds: float, **changes: object) -> Conditions:
@@ -59,6 +86,7 @@ def _phase_conditions(params: Params, phase: int, name: str, seconds: float, **c
         "snr_min_db": params.at_phase("snr_min_db", phase),
         "snr_max_db": params.at_phase("snr_max_db", phase),
         "noisy_enroll_prob": params.at_phase("noisy_enroll_prob", phase),
+        "similarity": params.at_phase("similarity", phase),
     }
     return Conditions(name=name, seconds=seconds, phase=phase, **(values | changes))
 
@@ -75,7 +103,8 @@ def training_conditions(params: Params, index: int) -> Conditions:
     before = params.at_phase("noisy_enroll_prob", phase - 1) if phase else 0.0
     goal = params.at_phase("noisy_enroll_prob", phase)
     noisy = before + (goal - before) * (progress - start) / (stop - start)
-    return _phase_conditions(params, phase, "train", params.seconds, noisy_enroll_prob=noisy)
+    changes = {"noisy_enroll_prob": noisy, "enroll_augment_prob": params.enroll_augment_prob}
+    return _phase_conditions(params, phase, "train", params.seconds, **changes)
 
 
 def validation_conditions(params: Params) -> list[Conditions]:
@@ -89,15 +118,28 @@ def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
 
     "test": ``eval_mixtures`` of ``eval_seconds``, ``eval_absent_share`` of them without the target, spread evenly.
     "partial": ``eval_partial`` of 8 s, the target from 2.0 to 5.5 s.  "long": ``eval_long`` of 5 to 8 s.
+    "turns": ``eval_turns`` of 8 to 12 s, in which the target and the interferers, at least one, take turns.
+    Enrolments are as ``eval_enroll`` says; those of the training's augmentation are not among them.
     """
+
+    def one(name: str, seconds: float, **changes: object) -> Conditions:
+        return _phase_conditions(params, last, name, seconds, enroll_as=params.eval_enroll, **({"absent_prob": 0.0} | changes))
+
     last = len(params.phase_starts) - 1
     count, absent = params.eval_mixtures, round(params.eval_absent_share * params.eval_mixtures)
     # Item i is absent where the running count i * absent / count passes a whole number.
     gone = [(i + 1) * absent // count > i * absent // count for i in range(count)]
-    test = [_phase_conditions(params, last, "test", params.eval_seconds, absent_prob=float(each)) for each in gone]
     start, stop = PARTIAL_ACTIVE_S
-    one = _phase_conditions(params, last, "partial", PARTIAL_SECONDS, absent_prob=0.0, active_from_s=start, active_to_s=stop)
-    low, high = LONG_SECONDS
-    step = (high - low) / max(1, params.eval_long - 1)
-    longs = [_phase_conditions(params, last, "long", round(low + i * step, 3), absent_prob=0.0) for i in range(params.eval_long)]
-    return {"test": test, "partial": [one] * params.eval_partial, "long": longs}
+    return {
+        "test": [one("test", params.eval_seconds, absent_prob=float(each)) for each in gone],
+        "partial": [one("partial", PARTIAL_SECONDS, active_from_s=start, active_to_s=stop)] * params.eval_partial,
+        "long": [one("long", seconds) for seconds in _evenly(LONG_SECONDS, params.eval_long)],
+        "turns": [one("turns", seconds, turns=round(seconds / TURN_STEP_S)) for seconds in _evenly(TURNS_SECONDS, params.eval_turns)],
+    }
+
+
+def _evenly(span: tuple[float, float], count: int) -> list[float]:
+    """``count`` lengths, s, from the first to the last, to 1 ms."""
+    low, high = span
+    step = (high - low) / max(1, count - 1)
+    return [round(low + i * step, 3) for i in range(count)]

@@ -6,11 +6,13 @@ without the room is otherwise the same mixture.
 
 Levels. The power of the target is its mean square over the stretch in which it is there (the whole mixture but for partial
 presence), that of an interferer or of the noise its mean square over the mixture, all after the room. SIR and SNR are ratios of
-these. Where the target is absent, everything else is as if it were there, its level too.
+these. Where target and interferers take turns, the power of either is that over its own turns. Where the target is absent,
+everything else is as if it were there, its level too.
 """
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import ceil
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +20,10 @@ import numpy as np
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import synthetic
 from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
-from hifitse.data.corpus import Corpus, Utterance, load_corpus
+from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.data.enrolment import Enrolments, shuffled
+from hifitse.data.presence import Presence, gate, heard, length, presence, put
+from hifitse.data.similarity import Voices
 from hifitse.data.surroundings import Surroundings, power
 from hifitse.data.talker import Stretch, Talkers
 from hifitse.params import Params
@@ -27,13 +32,7 @@ __all__ = ["Conditions", "Mixer", "Mixture", "evaluation_conditions", "training_
 
 SPLITS = ("train", "valid", "test")
 PEAK = 0.99
-"""Largest absolute value of a mixture, its parts and its enrolments."""
-ENROLL_LEVEL_DB = (-32.0, -20.0)
-"""dBFS: RMS level of an enrolment."""
-ENROLL_SNR_DB = (0.0, 20.0)
-"""dB: speech-to-noise ratio of a noisy enrolment."""
-FADE_S = 0.01
-"""s: fade at the ends of a partly present target."""
+"""Largest absolute value of a mixture and its parts."""
 
 
 class Stream(IntEnum):
@@ -46,6 +45,9 @@ class Stream(IntEnum):
     LEVEL = 4
     ENROLL = 5
     WRONG = 6
+    TURNS = 7
+    CHANGE = 8
+    WRONG_CHANGE = 9
 
 
 @dataclass
@@ -105,12 +107,14 @@ class Mixer:
         self.surroundings = Surroundings(params, split)
         self.speakers = list(self.corpus.speakers)
         self.talkers = Talkers(self.corpus)
+        self.enrolments = Enrolments(params, self.corpus, self.surroundings, self.talkers)
+        self.voices = Voices.of(self.corpus) if max(params.similarity) > 0 else None
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
         """Mixture number ``index`` of ``seed``.
 
         Where the split has fewer speakers than the conditions ask for, there are fewer interferers; a mixture without target and noise
-        has at least one.
+        has at least one, and one with turns too.
 
         Args:
             seed, index: 0 or more.
@@ -118,25 +122,24 @@ class Mixer:
             wrong_enroll: also draw an enrolment of the first interferer; nothing else changes.
 
         Raises:
-            HifitseError: a speaker or noise folder turns out to be silent or broken throughout.
+            HifitseError: a speaker or noise folder turns out to be silent or broken throughout, or the conditions ask for what the
+                parameters do not: similar voices, noise or rooms.
         """
-        samples = round(conditions.seconds * SAMPLE_RATE)
-        start = round((conditions.active_from_s or 0.0) * SAMPLE_RATE)
-        stop = samples if conditions.active_to_s is None else round(conditions.active_to_s * SAMPLE_RATE)
+        there = presence(conditions, self._rng(seed, index, Stream.TURNS))
         chance = self._rng(seed, index, Stream.NOISE)
         has_noise = self.surroundings.noises is not None and chance.random() < self.params.noise_prob
-        cast = self._cast(seed, index, conditions, has_noise, stop - start, samples)
-        speech, where = self._place(self._rng(seed, index, Stream.ROOM), cast, start, stop, samples)
-        noise, origin = self.surroundings.noise(chance, samples) if has_noise else (np.zeros(samples, np.float32), {})
-        levels = self._balance(self._rng(seed, index, Stream.LEVEL), conditions, speech, noise, slice(start, stop))
-        enroll, enrolled = self._enroll(self._rng(seed, index, Stream.ENROLL), cast, 0, cast.noisy)
+        cast = self._cast(seed, index, conditions, has_noise, there)
+        speech, where = self._place(self._rng(seed, index, Stream.ROOM), cast, there)
+        noise, origin = self.surroundings.noise(chance, there.samples) if has_noise else (np.zeros(there.samples, np.float32), {})
+        levels = self._balance(self._rng(seed, index, Stream.LEVEL), conditions, speech, noise, there)
+        enroll, enrolled = self._enroll(seed, index, conditions, cast, 0)
         wrong, mistaken = None, {}
-        if wrong_enroll and len(cast.speakers) > 1:  # as noisy as the right one, or it could be told from it without listening to the voice
-            wrong, mistaken = self._enroll(self._rng(seed, index, Stream.WRONG), cast, 1, cast.noisy)
+        if wrong_enroll and len(cast.speakers) > 1:
+            wrong, mistaken = self._enroll(seed, index, conditions, cast, 1)
         if not cast.present:
             speech[0] = 0
         mix = speech.sum(0) + noise
-        metadata = self._metadata(seed, index, conditions, cast) | where | origin | levels
+        metadata = self._metadata(seed, index, conditions, cast, there) | where | origin | levels
         metadata |= {f"enroll_{key}": value for key, value in enrolled.items()}
         metadata |= {f"wrong_enroll_{key}": mistaken.get(key) for key in enrolled}
         metadata["mix_level_db"] = round(audio.level_db(mix), 4)
@@ -145,50 +148,60 @@ class Mixer:
     def _rng(self, seed: int, index: int, *stream: int) -> np.random.Generator:
         return np.random.default_rng([seed, index, SPLITS.index(self.split), *stream])
 
-    def _cast(self, seed: int, index: int, conditions: Conditions, has_noise: bool, target_samples: int, samples: int) -> Cast:
+    def _cast(self, seed: int, index: int, conditions: Conditions, has_noise: bool, there: Presence) -> Cast:
         """Draw who is there and what they say, before the room."""
         rng = self._rng(seed, index, Stream.CAST)
         chance = rng.random(3)
         present = bool(chance[0] >= conditions.absent_prob)
         span = conditions.interferers_max - conditions.interferers_min + 1
         wanted = conditions.interferers_min + int(chance[2] * span)
-        count = min(max(wanted, 0 if present or has_noise else 1), len(self.speakers) - 1)
-        drawn = rng.permutation(len(self.speakers))[: count + 1]
+        least = 1 if conditions.turns or not (present or has_noise) else 0
+        count = min(max(wanted, least), len(self.speakers) - 1)
+        drawn = self._alike([self.speakers[i] for i in rng.permutation(len(self.speakers))], count, conditions.similarity)
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
         speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
-        cast = Cast(present, bool(chance[1] < conditions.noisy_enroll_prob), [self.speakers[i] for i in drawn], speeds.tolist())
+        cast = Cast(present, bool(chance[1] < conditions.noisy_enroll_prob), drawn, speeds.tolist())
         for number, (name, speed) in enumerate(zip(cast.speakers, cast.speeds, strict=True)):
             own = self._rng(seed, index, Stream.SPEECH, number)
-            order = _shuffled(own, self.corpus.speakers[name])
+            order = shuffled(own, self.corpus.speakers[name])
             # One utterance is left for the enrolment.
-            length = target_samples if number == 0 else samples
-            cast.said.append(self.talkers.draw(own, order[:-1], order[-1:], length, speed))
+            cast.said.append(self.talkers.draw(own, order[:-1], order[-1:], length(there.of(number)), speed))
         return cast
 
-    def _place(self, rng: np.random.Generator, cast: Cast, start: int, stop: int, samples: int) -> tuple[np.ndarray, dict[str, Any]]:
+    def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
+        """The first of a random order of all speakers as the target, and as interferers the next ``count`` of those like enough."""
+        target, *others = order
+        if similarity > 0:
+            if self.voices is None:
+                raise HifitseError(f"similarity of a mixture is {similarity}, allowed is 0 where the parameters' similarity is 0")
+            nearest = set(self.voices.nearest(target, others)[: max(count, ceil((1 - similarity) * len(others)))])
+            others = [name for name in others if name in nearest]
+        return [target, *others[:count]]
+
+    def _place(self, rng: np.random.Generator, cast: Cast, there: Presence) -> tuple[np.ndarray, dict[str, Any]]:
         """Put the talkers into the mixture's time and into a room: (S, T), the target first. The direct paths stay where they were."""
-        speech = np.zeros((len(cast.said), samples), np.float32)
-        speech[0, start:stop] = cast.said[0].audio
-        for number, said in enumerate(cast.said[1:], start=1):
-            speech[number] = said.audio
+        speech = np.zeros((len(cast.said), there.samples), np.float32)
+        for number, said in enumerate(cast.said):
+            put(speech[number], there.of(number), said.audio)
         room, responses = self.surroundings.room(rng, len(speech))
         if responses:
             speech = self.surroundings.reverberate(speech, responses)
-        if stop - start < samples:
-            speech[0] *= _gate(samples, start, stop)
+        for number, row in enumerate(speech):
+            if length(there.of(number)) < there.samples:
+                row *= gate(there.samples, there.of(number))
         return speech, {"room": room, "room_responses": [response.path for response in responses]}
 
     def _balance(
-        self, rng: np.random.Generator, conditions: Conditions, speech: np.ndarray, noise: np.ndarray, there: slice
+        self, rng: np.random.Generator, conditions: Conditions, speech: np.ndarray, noise: np.ndarray, there: Presence
     ) -> dict[str, Any]:
         """Scale the parts in place: SIR and SNR, then the level of all; returns the drawn values in dB."""
         params = self.params
         sir = np.sort(rng.uniform(params.sir_min_db, params.sir_max_db, size=8)[: len(speech) - 1])
         snr = rng.uniform(conditions.snr_min_db, conditions.snr_max_db)
         level = rng.uniform(params.level_min_db, params.level_max_db)
-        reference = power(speech[0, there])
+        reference = power(heard(speech[0], there.target))
         for part, ratio in zip(speech[1:], sir, strict=True):
-            part *= np.float32(np.sqrt(reference / power(part)) * 10 ** (-ratio / 20))
+            part *= np.float32(np.sqrt(reference / power(heard(part, there.others))) * 10 ** (-ratio / 20))
         if has_noise := bool(noise.any()):
             noise *= np.float32(np.sqrt(reference / power(noise)) * 10 ** (-snr / 20))
         mix = speech.sum(0) + noise
@@ -206,40 +219,16 @@ class Mixer:
             "clip_gain_db": round(clip_db, 4),
         }
 
-    def _enroll(self, rng: np.random.Generator, cast: Cast, number: int, noisy: bool) -> tuple[np.ndarray, dict[str, Any]]:
-        """Enrolments of a talker, (N, T'), at the speed of their voice in the mixture, from other utterances where there are some."""
-        params = self.params
-        samples = round(params.enroll_seconds * SAMPLE_RATE)
-        said = self.corpus.speakers[cast.speakers[number]]
-        used, taken = cast.used(number), set()
-        enroll = np.empty((params.enrollments, samples), np.float32)
-        info: dict[str, list[Any]] = {"utterances": [], "snr_db": [], "noise": [], "room": [], "level_db": []}
-        for row in enroll:
-            order = _shuffled(rng, said)
-            others = [utterance for utterance in order if utterance.utterance not in used]
-            others.sort(key=lambda utterance: utterance.utterance in taken)  # a stable sort: those not yet taken come first
-            stretch = self.talkers.draw(rng, others or order, order, samples, cast.speeds[number])
-            taken |= set(stretch.utterances)
-            row[:], added = self._disturb(rng, stretch.audio) if noisy and self.surroundings.noises else (stretch.audio, {})
-            row[:] = audio.set_level(row, rng.uniform(*ENROLL_LEVEL_DB))
-            row *= np.float32(min(1.0, PEAK / max(float(np.abs(row).max()), 1e-9)))
-            values = added | {"utterances": "+".join(stretch.utterances), "level_db": round(audio.level_db(row), 4)}
-            for key, column in info.items():
-                column.append(values.get(key))
-        return enroll, info
+    def _enroll(self, seed: int, index: int, conditions: Conditions, cast: Cast, number: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Enrolments of a talker; those of an interferer are disturbed as often, or they could be told without listening to the voice."""
+        drawn, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
+        rngs = self._rng(seed, index, drawn), self._rng(seed, index, changed)
+        return self.enrolments.draw(*rngs, conditions, cast.speakers[number], cast.speeds[number], cast.used(number), cast.noisy)
 
-    def _disturb(self, rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """A noisy enrolment: a room of its own as often as mixtures have one, and noise."""
-        room, responses = self.surroundings.room(rng, 1)
-        if responses:
-            clean = self.surroundings.reverberate(clean[None], responses)[0]
-        noise, origin = self.surroundings.noise(rng, len(clean))
-        snr = rng.uniform(*ENROLL_SNR_DB)
-        gain = np.sqrt(power(clean) / power(noise)) * 10 ** (-snr / 20)
-        return clean + noise * np.float32(gain), {"snr_db": round(float(snr), 4), "noise": origin["noise"], "room": room}
-
-    def _metadata(self, seed: int, index: int, conditions: Conditions, cast: Cast) -> dict[str, Any]:
+    def _metadata(self, seed: int, index: int, conditions: Conditions, cast: Cast, there: Presence) -> dict[str, Any]:
         target, *others = cast.said
+        pairs = [self.voices.similarity(cast.speakers[0], name) for name in cast.speakers[1:]] if self.voices else []
+        turns = [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in there.target]
         return {
             "id": f"{conditions.name}-{seed}-{index}",
             "seed": seed, "index": index, "split": self.split, "phase": conditions.phase, "seconds": conditions.seconds,
@@ -250,6 +239,8 @@ class Mixer:
             "target_start_s": target.start_s, "interferer_starts_s": [said.start_s for said in others],
             "target_speed": cast.speeds[0], "interferer_speeds": cast.speeds[1:],
             "activity": round(target.activity, 4), "noise": None, "noise_start_s": None,
+            "turns": turns if conditions.turns else None, "enroll_as": conditions.enroll_as,
+            "similarity": round(max(pairs), 4) if pairs else None,
         }  # fmt: skip
 
 
@@ -257,20 +248,3 @@ def _speech(params: Params) -> Corpus:
     if params.corpus == "synthetic":
         return load_corpus(synthetic.make_speech(params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed))
     return load_corpus(params.corpus)
-
-
-def _shuffled(rng: np.random.Generator, utterances: tuple[Utterance, ...]) -> list[Utterance]:
-    return [utterances[i] for i in rng.permutation(len(utterances))]
-
-
-def _gate(samples: int, start: int, stop: int) -> np.ndarray:
-    """1 from ``start`` to ``stop`` with short fades inside, 0 elsewhere, (T,)."""
-    gate = np.zeros(samples, np.float32)
-    gate[start:stop] = 1
-    fade = min(round(FADE_S * SAMPLE_RATE), (stop - start) // 2)
-    ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
-    if start > 0:
-        gate[start : start + fade] = ramp
-    if stop < samples:
-        gate[stop - fade : stop] = ramp[::-1]
-    return gate

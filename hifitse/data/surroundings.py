@@ -22,24 +22,37 @@ SILENT_POWER = 1e-12
 
 
 class Surroundings:
-    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of responses a process."""
+    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of responses a process.
+
+    What only the enrolments of the evaluation need (``eval_enroll``) is not there for the training.
+    """
 
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
         shares = (params.valid_share, params.test_share, params.corpus_seed)
         self.noises: Clips | None = None
-        if params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0:
+        asked = params.eval_enroll if split != "train" else "drawn"
+        if params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy":
             self.noises = load_clips(_noise_folder(params), "noise").split(*shares)[split]
         self.rooms: Clips | None = None
-        if params.reverb_prob > 0:
+        if params.reverb_prob > 0 or asked == "reverberant":
             self.rooms = load_clips(_room_folder(params), "room").split(*shares)[split]
         self.reverb_prob = params.reverb_prob
         self._groups = list(self.rooms.groups.items()) if self.rooms else []
         self._recent = Recent()
 
-    def room(self, rng: np.random.Generator, talkers: int) -> tuple[str | None, list[Clip]]:
-        """A room, as often as ``reverb_prob`` says, and a response for each talker: other positions as far as the room has some."""
-        if not self._groups or rng.random() >= self.reverb_prob:
+    def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[Clip]]:
+        """A room and a response for each talker: other positions as far as the room has some.
+
+        As often as ``prob`` says, ``None``: ``reverb_prob``; where that is 0 nothing is drawn.
+
+        Raises:
+            CorpusError: a room is asked for, and none are loaded.
+        """
+        prob = self.reverb_prob if prob is None else prob
+        if prob == 0 or rng.random() >= prob:
             return None, []
+        if not self._groups:
+            raise CorpusError("a room is asked for and none are loaded, allowed is that with reverb_prob above 0, or for eval_enroll")
         name, positions = self._groups[rng.integers(len(self._groups))]
         order = rng.permutation(len(positions))
         return name, [positions[order[number % len(order)]] for number in range(talkers)]
@@ -61,7 +74,13 @@ class Surroundings:
         return self._recent.get((clip.path, samples, size), make)
 
     def noise(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray, dict[str, Any]]:
-        """A piece of a noise recording, (T,), looped where the recording is shorter; its file and start."""
+        """A piece of a noise recording, (T,), looped where the recording is shorter; its file and start.
+
+        Raises:
+            CorpusError: no noises are loaded, or they are silent.
+        """
+        if self.noises is None:
+            raise CorpusError("noise is asked for and none is loaded, allowed is that with noise_prob above 0, or for eval_enroll")
         reason = "every piece drawn was silent"
         for _ in range(NOISE_TRIES):
             clip = self.noises.clips[rng.integers(len(self.noises.clips))]

@@ -1,0 +1,179 @@
+"""How alike the voices of a corpus are: timbre and pitch of each speaker, so that a curriculum can let similar voices interfere.
+
+A voice is described by the mean and the standard deviation of 19 mel cepstral coefficients (the first, the level, is left out) and by
+the median of the logarithm of the pitch, all over the active frames of up to two utterances of up to 3 s each. Every number is
+standardised over the speakers of the corpus; the pitch then counts three times, for one number among 39 would be lost. Two voices are
+compared by the cosine between their descriptions: 1 is the same, about 0 unrelated, -1 opposite. Changes of speed are not considered.
+"""
+
+import hashlib
+import json
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.fft import irfft, rfft
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data.cache import made_once
+from hifitse.data.corpus import Corpus, Utterance
+from hifitse.data.talker import FRAME, survey
+
+VERSION = 1
+"""Part of the cache's key: raise it when the same utterances give other descriptions."""
+UTTERANCES = 2
+SECONDS = 3.0
+RATE = 16_000
+"""Hz: the rate at which voices are described."""
+HOP = FRAME * RATE // SAMPLE_RATE
+"""Samples at ``RATE`` from frame to frame: the frames are those in which activity is counted."""
+WINDOW = 2 * HOP
+COEFFICIENTS = 20
+PITCH_HZ = (60, 500)
+VOICED = 0.5
+"""Least normalised autocorrelation of a voiced frame."""
+OCTAVE = 0.9
+"""Share of the highest autocorrelation that a shorter period must reach to be taken for it: twice the period fits as well."""
+UNVOICED_HZ = 150.0
+"""Hz: pitch put down for a voice without a voiced frame."""
+PITCH_WEIGHT = 3.0
+
+
+class Voices:
+    """Descriptions of speakers, standardised over all of them.
+
+    Args:
+        names: of the speakers, each once.
+        described: (S, D), one finite row each, or nan throughout for a speaker of whom nothing usable was heard: such a voice is as
+            unlike each other one as two unrelated voices are.
+    """
+
+    def __init__(self, names: list[str], described: np.ndarray) -> None:
+        if described.ndim != 2 or len(described) != len(names) or len(set(names)) != len(names):
+            raise HifitseError(f"{len(names)} names have descriptions of shape {described.shape}, allowed is (S, D) with S different names")
+        self.places = {name: place for place, name in enumerate(names)}
+        known = ~np.isnan(described).any(axis=1)
+        unit = np.zeros(described.shape)
+        if known.any():
+            unit[known] = described[known] - described[known].mean(axis=0)
+            unit[known] /= unit[known].std(axis=0) + 1e-9
+        unit[:, -1] *= PITCH_WEIGHT
+        self._unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)  # (S, D)
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> "Voices":
+        """The voices of a corpus; described at the first call (some 30 ms a speaker), then found in the cache.
+
+        Broken and silent utterances are passed over.
+        """
+        said = {name: [[utterance.path, utterance.samples] for utterance in utterances] for name, utterances in corpus.speakers.items()}
+        key = hashlib.sha256(json.dumps([str(corpus.root), said], sort_keys=True).encode()).hexdigest()[:16]
+        folder = made_once(f"similarity-v{VERSION}-{key}", partial(_make, corpus))
+        return cls(list(corpus.speakers), np.load(folder / "voices.npy", allow_pickle=False))
+
+    def similarity(self, one: str, other: str) -> float:
+        """Cosine between two voices, -1 to 1; 0 where one is not known."""
+        return float(self._similarities(one, [other])[0])
+
+    def distance(self, one: str, other: str) -> float:
+        """1 less the cosine, 0 to 2."""
+        return 1 - self.similarity(one, other)
+
+    def nearest(self, name: str, among: list[str]) -> list[str]:
+        """The voices ``among`` from the one most like ``name`` to the least.
+
+        Raises:
+            HifitseError: a name that is not in the corpus, here as in the other methods.
+        """
+        values = self._similarities(name, among)
+        return [other for _, other in sorted(zip((-values).tolist(), among, strict=True))]
+
+    def _similarities(self, name: str, among: list[str]) -> np.ndarray:
+        for unknown in {name, *among} - self.places.keys():
+            raise HifitseError(f"speaker is {unknown!r}, allowed are the {len(self.places)} of the corpus")
+        rows = self._unit[[self.places[other] for other in among]]  # (S', D)
+        # einsum, unlike a product of matrices, sums in one order whatever the number of threads
+        return np.einsum("sd,d->s", rows, self._unit[self.places[name]])
+
+
+def _make(corpus: Corpus, folder: Path) -> None:
+    described = [_speaker(corpus, utterances) for utterances in corpus.speakers.values()]
+    np.save(folder / "voices.npy", np.stack(described), allow_pickle=False)
+
+
+def _speaker(corpus: Corpus, utterances: tuple[Utterance, ...]) -> np.ndarray:
+    """Mean description of the first usable utterances, (D,); nan where there are none."""
+    found: list[np.ndarray] = []
+    longest = round(SECONDS * SAMPLE_RATE)
+    for utterance in utterances:
+        try:
+            speech = corpus.read(utterance, max(0, (utterance.samples - longest) // 2), longest)
+        except HifitseError:
+            continue
+        values = describe(speech)
+        if values is not None:
+            found.append(values)
+        if len(found) == UTTERANCES:
+            break
+    return np.mean(found, axis=0) if found else np.full(2 * (COEFFICIENTS - 1) + 1, np.nan)
+
+
+def describe(speech: np.ndarray) -> np.ndarray | None:
+    """Description of the voice in a recording, not yet standardised: means, standard deviations, log2 of the pitch in Hz.
+
+    Args:
+        speech: (T,) at 48 kHz, of any level.
+
+    Returns:
+        (39,); ``None`` where it is silent, or shorter than two frames of 20 ms.
+    """
+    found = survey(speech) if len(speech) >= 2 * FRAME else None
+    if found is None:
+        return None
+    signal = audio.resample(speech * np.float32(found.gain), SAMPLE_RATE, RATE)
+    import torch  # slow to import, like torchaudio
+
+    cepstra = _cepstra()(torch.from_numpy(signal)).numpy()[1:]  # (C, L)
+    frames = min(cepstra.shape[1], len(found.active))
+    active = found.active[:frames]
+    cepstra = cepstra[:, :frames][:, active]
+    return np.concatenate([cepstra.mean(axis=1), cepstra.std(axis=1), [np.log2(pitch_hz(signal, active))]])
+
+
+@cache
+def _cepstra() -> Any:
+    from torchaudio.transforms import MFCC
+
+    return MFCC(RATE, COEFFICIENTS, melkwargs={"n_fft": 1024, "win_length": WINDOW, "hop_length": HOP, "n_mels": 40})
+
+
+def pitch_hz(signal: np.ndarray, active: np.ndarray) -> float:
+    """Median pitch of the voiced ones among the active frames, by the autocorrelation normalised by that of the window (Boersma 1993).
+
+    torchaudio's ``detect_pitch_frequency`` takes four times as long.
+
+    Args:
+        signal: (T,) at 16 kHz.
+        active: (L,) bool by frame of 20 ms.
+
+    Returns:
+        Hz, 60 to 500; 150 where no frame is voiced.
+    """
+    window = np.hanning(WINDOW)
+    padded = np.pad(signal, (WINDOW // 2 - HOP // 2, WINDOW + HOP * len(active)))
+    framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: len(active)][active] * window  # (L', WINDOW)
+    size = 2 * WINDOW
+    shortest, longest = RATE // PITCH_HZ[1], RATE // PITCH_HZ[0]
+    own = irfft(np.abs(rfft(window, size)) ** 2)[: longest + 1]
+    correlation = irfft(np.abs(rfft(framed, size)) ** 2)[:, : longest + 1]  # (L', lags)
+    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) * (own[0] / own)
+    correlation = correlation[:, shortest:]
+    highest = correlation.max(axis=1, initial=0)
+    voiced = correlation[highest > VOICED]
+    if not len(voiced):
+        return UNVOICED_HZ
+    # The first local peak that is nearly as high as the highest.
+    risen = np.diff(voiced, axis=1, prepend=-np.inf) >= 0
+    peaks = risen & (np.diff(voiced, axis=1, append=-np.inf) <= 0) & (voiced > OCTAVE * voiced.max(axis=1, keepdims=True))
+    return float(np.median(RATE / (shortest + peaks.argmax(axis=1))))

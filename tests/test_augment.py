@@ -1,0 +1,249 @@
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sounds import folders, small
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.audio import level_db
+from hifitse.data.augment import CHANGES, CUTOFFS_HZ, augmented, band_limited, coded, equalised, played
+from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
+from hifitse.data.corpus import CorpusError
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
+
+PLAIN = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
+PARTS = ("mix", "target", "interferers", "noise")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def voice():
+    """1.5 s of noise of falling spectrum that swells and sinks, as loud as the talkers' stretches are: peaks far above 1."""
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.standard_normal(72000))
+    spectrum /= np.maximum(np.fft.rfftfreq(72000, 1 / SAMPLE_RATE), 100) ** 0.5
+    noise = np.fft.irfft(spectrum) * (1.1 + np.sin(np.arange(72000) / SAMPLE_RATE * 2 * np.pi * 3))
+    return (3 * noise / np.abs(noise).max()).astype(np.float32)
+
+
+def gains_db(changed, before, edges):
+    """Change of the power in bands."""
+    powers = [np.abs(np.fft.rfft(signal)) ** 2 for signal in (changed, before)]
+    hertz = np.fft.rfftfreq(len(before), 1 / SAMPLE_RATE)
+    bands = [(hertz >= low) & (hertz < high) for low, high in zip(edges, edges[1:], strict=False)]
+    return [10 * np.log10(powers[0][band].sum() / powers[1][band].sum()) for band in bands]
+
+
+def lag(changed, before):
+    cross = np.fft.irfft(np.fft.rfft(changed, 2 * len(before)) * np.conj(np.fft.rfft(before, 2 * len(before))))
+    return (int(np.argmax(cross)) + len(before)) % (2 * len(before)) - len(before)
+
+
+# ---- each change by itself
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_length_type_time_and_sound_stay(name, voice):
+    before = voice.copy()
+    for seed in range(4):
+        changed = CHANGES[name](voice, np.random.default_rng(seed))
+        assert changed.shape == voice.shape and changed.dtype == np.float32 and np.isfinite(changed).all()
+        assert abs(lag(changed, voice)) <= (0 if name == "codec" else 40)  # a filter shifts by less than 1 ms
+        assert not np.allclose(changed, voice, atol=0.01)
+        assert abs(level_db(changed) - level_db(voice)) < 15
+        assert np.abs(changed).max() > 1.1  # nothing was clipped to -1..1 on the way
+    assert np.array_equal(voice, before)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_same_generator_same_change_and_global_generators_untouched(name, voice):
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    first = CHANGES[name](voice, np.random.default_rng(1))
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002
+    random.seed(6)
+    assert np.array_equal(CHANGES[name](voice, np.random.default_rng(1)), first)
+    assert not np.array_equal(CHANGES[name](voice, np.random.default_rng(2)), first)
+
+
+def test_global_generators_are_put_back_after_an_error():
+    state = random.getstate()
+    with pytest.raises(HifitseError):
+        equalised(np.array([np.nan]), np.random.default_rng(0))
+    assert random.getstate() == state
+
+
+def test_equaliser_changes_bands_up_and_down_within_its_range(voice):
+    edges = [50, 120, 300, 700, 1500, 3500, 8000, 20000]
+    found = np.array([gains_db(equalised(voice, np.random.default_rng(seed)), voice, edges) for seed in range(12)])
+    assert found.min() < -4 and found.max() > 4
+    assert np.abs(found).max() < 24  # neighbouring bands of 12 dB each add up
+    assert found.std(axis=0).min() > 1  # every band is moved
+
+
+def test_band_limit_keeps_the_middle_and_removes_the_rest(voice):
+    cut = set()
+    for seed in range(12):
+        middle, treble, bass = (
+            gains_db(band_limited(voice, np.random.default_rng(seed)), voice, edges)[0] for edges in ((600, 2500), (20000, 24000), (0, 25))
+        )
+        assert abs(middle) < 1.5 and treble < -40 and bass < -6
+        rest = band_limited(voice, np.random.default_rng(seed))
+        cut.add(sum(gains_db(rest, voice, (0.95 * edge, edge))[0] > -6 for edge in CUTOFFS_HZ))
+    assert len(cut) >= 3  # several of the edges were drawn
+
+
+def test_codec_is_lossy_and_in_time_at_any_length(voice):
+    for samples in (72000, 71999, 48017, 5000):
+        changed = coded(voice[:samples], np.random.default_rng(samples))
+        assert len(changed) == samples and abs(lag(changed, voice[:samples])) == 0
+    ratios = []
+    for seed in range(6):
+        error = coded(voice, np.random.default_rng(seed)) - voice
+        ratios.append(level_db(voice) - level_db(error))
+    assert min(ratios) > 3 and max(ratios) < 40
+
+
+def test_device_has_little_bass_and_resonances(voice):
+    for seed in range(6):
+        changed = played(voice, np.random.default_rng(seed))
+        bass, middle = gains_db(changed, voice, (20, 60, 500))[0], max(gains_db(changed, voice, (400, 800, 1600, 3200, 6400)))
+        assert bass < middle - 12
+
+
+def test_silence_stays_silent_and_each_change_is_drawn(voice):
+    silent, rng = np.zeros(9600, np.float32), np.random.default_rng(0)
+    assert all(not change(silent, rng).any() for change in CHANGES.values())
+    assert {augmented(silent, rng)[1] for _ in range(60)} == set(CHANGES)
+    one, name = augmented(voice, np.random.default_rng(3))
+    again, same = augmented(voice, np.random.default_rng(3))
+    assert name == same and np.array_equal(one, again)
+
+
+@pytest.mark.parametrize("change", CHANGES.values())
+@pytest.mark.parametrize("wrong", [np.zeros((2, 100)), np.zeros(0), np.array([0.0, np.inf])])
+def test_bad_enrolments_are_refused(change, wrong):
+    with pytest.raises(HifitseError, match=r"allowed is \(T,\) with finite values"):
+        change(wrong, np.random.default_rng(0))
+
+
+# ---- in a mixture
+
+
+def test_augmentation_changes_the_enrolments_alone(sources):
+    mixer = Mixer(small(sources, enrollments=2), "train")
+    names = set()
+    for index in range(8):
+        plain = mixer.mixture(0, index, PLAIN, wrong_enroll=True)
+        changed = mixer.mixture(0, index, replace(PLAIN, enroll_augment_prob=1.0), wrong_enroll=True)
+        assert all(np.array_equal(getattr(plain, part), getattr(changed, part)) for part in PARTS)
+        free = ("enroll_changed", "wrong_enroll_changed", "enroll_level_db", "wrong_enroll_level_db")
+        assert {k: v for k, v in plain.metadata.items() if k not in free} == {k: v for k, v in changed.metadata.items() if k not in free}
+        assert plain.metadata["enroll_changed"] == plain.metadata["wrong_enroll_changed"] == [None, None]
+        for side in ("enroll", "wrong_enroll"):
+            names |= set(changed.metadata[f"{side}_changed"])
+            rows = zip(getattr(changed, side), getattr(plain, side), changed.metadata[f"{side}_level_db"], strict=True)
+            for one, other, level in rows:
+                assert not np.allclose(one, other, atol=1e-3)
+                assert level_db(one) == pytest.approx(level, abs=0.01)
+                assert np.abs(one).max() <= 0.9901
+    assert names == set(CHANGES)
+
+
+def test_augmentation_is_drawn_for_each_enrolment_as_often_as_asked(sources):
+    mixer = Mixer(small(sources), "train")
+    drawn = [mixer.mixture(0, index, replace(PLAIN, enroll_augment_prob=0.5), wrong_enroll=True).metadata for index in range(60)]
+    right = np.array([meta["enroll_changed"][0] is not None for meta in drawn])
+    wrong = np.array([meta["wrong_enroll_changed"][0] is not None for meta in drawn])
+    assert 18 <= right.sum() <= 42 and 18 <= wrong.sum() <= 42  # 30 expected, standard deviation 3.9
+    assert (right != wrong).any()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_augmented_batches_are_the_same_with_any_number_of_workers(sources, both):
+    params = small(sources, enroll_augment_prob=1.0, batch_size=2, both_talkers=both)
+    batches = {}
+    for workers in (0, 2):
+        mine = params.model_copy(update={"workers": workers})
+        batches[workers] = list(training_loader(mine, Mixer(mine, "train"), count=8))
+    for one, other in zip(*batches.values(), strict=True):
+        assert one["enroll"].equal(other["enroll"]) and one["mix"].equal(other["mix"]) and one["metadata"] == other["metadata"]
+        assert all(meta["enroll_changed"] != [None] for meta in one["metadata"])
+
+
+def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
+    values = {"enrollments": 2, "noisy_enroll_prob": [0.6], "phase_starts": [0.0], "absent_prob": [0.0]}
+    ways = {}
+    for how in ("drawn", "eq", "noisy", "reverberant", "band", "codec"):
+        params = small(sources, eval_enroll=how, **values)
+        mixer = Mixer(params, "test")
+        conditions = evaluation_conditions(params)["test"]
+        assert {each.enroll_as for each in conditions} == {how}
+        ways[how] = [mixer.mixture(42, index, each, wrong_enroll=True) for index, each in enumerate(conditions[:12])]
+    assert len({mixture.metadata["noisy_enroll"] for mixture in ways["drawn"]}) == 2
+    for how, mixtures in ways.items():
+        for mixture, drawn in zip(mixtures, ways["drawn"], strict=True):
+            meta = mixture.metadata
+            assert all(np.array_equal(getattr(mixture, part), getattr(drawn, part)) for part in PARTS)
+            assert meta["enroll_utterances"] == drawn.metadata["enroll_utterances"] and meta["enroll_as"] == how
+            for side in ("enroll", "wrong_enroll"):
+                noisy, rooms, changed = ([*meta[f"{side}_{key}"]] for key in ("snr_db", "room", "changed"))
+                if how != "drawn":
+                    assert [value is not None for value in noisy] == [how == "noisy"] * 2
+                    assert [value is not None for value in rooms] == [how == "reverberant"] * 2
+                    assert changed == [how if how in CHANGES else None] * 2
+                    assert not np.array_equal(getattr(mixture, side), getattr(drawn, side))
+
+
+def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources):
+    dry = {"noise_prob": 0.0, "reverb_prob": 0.0, "noisy_enroll_prob": [0.0]}
+    plain = Mixer(small(sources, **dry), "test")
+    assert plain.surroundings.noises is None and plain.surroundings.rooms is None
+    for how, loaded in (("noisy", "noises"), ("reverberant", "rooms")):
+        params = small(sources, eval_enroll=how, **dry)
+        mixer = Mixer(params, "test")
+        other = {"noises": "rooms", "rooms": "noises"}[loaded]
+        assert getattr(mixer.surroundings, loaded) is not None and getattr(mixer.surroundings, other) is None
+        assert getattr(Mixer(params, "train").surroundings, loaded) is None  # the training has no use for it
+        asked, drawn = (maker.mixture(0, 0, replace(PLAIN, enroll_as=how if maker is mixer else "drawn")) for maker in (mixer, plain))
+        assert all(np.array_equal(getattr(asked, part), getattr(drawn, part)) for part in PARTS)
+        assert asked.metadata["room"] is None and asked.metadata["snr_db"] is None
+        with pytest.raises(CorpusError, match="asked for and none"):
+            plain.mixture(0, 0, replace(PLAIN, enroll_as=how))
+
+
+def test_noisy_and_reverberant_enrolments_are_those_of_the_split(sources):
+    mixer = Mixer(small(sources, eval_enroll="reverberant", reverb_prob=0.0), "test")
+    clean, wet = (mixer.mixture(0, 1, replace(PLAIN, enroll_as=how)) for how in ("drawn", "reverberant"))
+    room = wet.metadata["enroll_room"][0]
+    assert room in mixer.surroundings.rooms.groups
+    ratios = []
+    for position in mixer.surroundings.rooms.groups[room]:
+        expected = mixer.surroundings.reverberate(clean.enroll, [position])[0]
+        ratios.append(np.dot(expected, wet.enroll[0]) / np.linalg.norm(expected) / np.linalg.norm(wet.enroll[0]))
+    assert max(ratios) > 0.9999
+
+
+def test_conditions_of_training_validation_and_evaluation(sources):
+    params = small(sources, enroll_augment_prob=0.4, eval_enroll="band", similarity=[0.1, 0.6], eval_turns=3)
+    first, last = training_conditions(params, 0), training_conditions(params, 10**9)
+    assert (first.similarity, last.similarity) == (0.1, 0.6)
+    assert {first.enroll_augment_prob, last.enroll_augment_prob} == {0.4}
+    assert first.enroll_as == "drawn"
+    for each in validation_conditions(params):
+        assert (each.similarity, each.enroll_augment_prob, each.enroll_as) == (0.6, 0.0, "drawn")
+    for entries in evaluation_conditions(params).values():
+        assert {(each.similarity, each.enroll_augment_prob, each.enroll_as) for each in entries} == {(0.6, 0.0, "band")}
+
+
+@pytest.mark.parametrize("changes", [{"similarity": 1.1}, {"enroll_augment_prob": -0.1}, {"enroll_as": "loud"}])
+def test_impossible_conditions(changes):
+    with pytest.raises(HifitseError, match="allowed"):
+        replace(PLAIN, **changes)

@@ -1,0 +1,182 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sounds import folders, save, small, speech_folder
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data import similarity
+from hifitse.data.conditions import Conditions
+from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.data.mixing import Mixer
+from hifitse.data.similarity import Voices, describe, pitch_hz
+from hifitse.data.speakers import HIGH_VARIANTS
+from hifitse.data.synthetic import make_speech
+
+TWO = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
+
+
+@pytest.fixture(scope="module")
+def synthetic():
+    """Folder of 40 synthetic speakers with two utterances each."""
+    return make_speech(40, 2, 3)
+
+
+@pytest.fixture(scope="module")
+def corpus(synthetic) -> Corpus:
+    return load_corpus(synthetic)
+
+
+@pytest.fixture(scope="module")
+def voices(corpus):
+    return Voices.of(corpus)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+# ---- what is measured
+
+
+@pytest.mark.parametrize("hertz", [75, 110, 160, 240, 400])
+def test_pitch_of_a_buzz_and_of_a_tone(hertz):
+    time = np.arange(32000) / similarity.RATE
+    buzz = sum(np.sin(2 * np.pi * hertz * k * time) / k for k in range(1, 7))
+    for signal in (buzz, np.sin(2 * np.pi * hertz * time)):
+        assert pitch_hz(signal.astype(np.float32), np.ones(100, bool)) == pytest.approx(hertz, rel=0.02)
+
+
+def test_noise_has_no_pitch():
+    assert pitch_hz(np.random.default_rng(0).standard_normal(16000).astype(np.float32), np.ones(50, bool)) == similarity.UNVOICED_HZ
+
+
+def test_description_does_not_depend_on_the_level_and_silence_has_none(corpus):
+    speech = corpus.read(next(iter(corpus.speakers.values()))[0])
+    assert np.allclose(describe(speech), describe(0.1 * speech), atol=0.05)
+    assert describe(np.zeros(48000, np.float32)) is None and describe(speech[:100]) is None
+
+
+def test_utterances_of_one_speaker_are_nearer_than_those_of_two(corpus):
+    names = list(corpus.speakers)
+    described = [[describe(corpus.read(utterance)) for utterance in corpus.speakers[name][:2]] for name in names]
+    parts = Voices([f"{name} {number}" for name in names for number in (0, 1)], np.array(described).reshape(2 * len(names), -1))
+    same = [parts.distance(f"{name} 0", f"{name} 1") for name in names]
+    other = [parts.distance(f"{one} 0", f"{two} 1") for one in names for two in names if one != two]
+    assert np.mean(same) < 0.4 * np.mean(other)
+    first = [parts.nearest(f"{name} 0", [f"{each} 1" for each in names])[0] == f"{name} 1" for name in names]
+    assert np.mean(first) > 0.7  # by chance 1 in 40
+
+
+def test_the_nearest_voices_share_pitch_and_gender(synthetic, corpus, voices):
+    people = {who["name"]: who for who in map(json.loads, (synthetic / "speakers.jsonl").read_text().splitlines())}
+    names = [name for name in corpus.speakers if name in people]
+    high = {name: people[name]["variant"] in HIGH_VARIANTS for name in names}
+    near, random = [], []
+    for name in names:
+        others = [each for each in names if each != name]
+        near += [high[name] == high[each] for each in voices.nearest(name, others)[:4]]
+        random += [high[name] == high[each] for each in others]
+    assert np.mean(near) > np.mean(random) + 0.1
+
+
+def test_order_distance_and_similarity_agree(voices):
+    names = list(voices.places)
+    order = voices.nearest(names[0], names[1:])
+    distances = [voices.distance(names[0], name) for name in order]
+    assert sorted(order) == names[1:] and distances == sorted(distances)
+    assert voices.distance(names[0], names[0]) == pytest.approx(0, abs=1e-9)
+    assert voices.distance(names[0], names[5]) == pytest.approx(voices.distance(names[5], names[0]))
+    assert voices.similarity(names[0], names[5]) == pytest.approx(1 - voices.distance(names[0], names[5]))
+    assert all(0 <= value <= 2 for value in distances)
+    assert voices.nearest(names[0], order[::-1]) == order  # whatever the order they are given in
+
+
+# ---- the table
+
+
+def test_table_is_made_once_for_the_same_utterances(corpus, voices, monkeypatch):
+    def fails(*_):
+        raise AssertionError("described again")
+
+    monkeypatch.setattr(similarity, "_speaker", fails)
+    again = Voices.of(corpus)
+    names = list(corpus.speakers)
+    assert again.nearest(names[0], names[1:]) == voices.nearest(names[0], names[1:])
+    fewer = Corpus(corpus.root, {name: said for name, said in corpus.speakers.items() if name != names[0]})
+    with pytest.raises(AssertionError, match="described again"):
+        Voices.of(fewer)
+
+
+def test_broken_and_silent_utterances_are_passed_over(tmp_path):
+    folder = speech_folder(tmp_path, speakers=5, utterances=3)
+    whole = Voices.of(load_corpus(folder))
+    save(folder / "s00/a.flac", np.zeros(72000))
+    packed = (folder / "s01/u0.flac").read_bytes()
+    (folder / "s01/u0.flac").write_bytes(packed[: len(packed) // 2])
+    for number in range(3):
+        save(folder / f"s04/u{number}.flac", np.zeros(72001 + number))
+    voices = Voices.of(load_corpus(folder))
+    near = [name for name in voices.nearest("s00", ["s04", "s03", "s02", "s01"]) if name != "s04"]
+    assert near[0] == whole.nearest("s00", ["s03", "s02", "s01"])[0] == "s01"
+    assert voices.similarity("s00", "s04") == 0
+
+
+def test_one_speaker_alone_and_wrong_names(corpus):
+    assert Voices(["a"], np.ones((1, 39))).nearest("a", []) == []
+    voices = Voices(["a", "b"], np.arange(6.0).reshape(2, 3))
+    with pytest.raises(HifitseError, match="speaker is 'c', allowed are the 2"):
+        voices.distance("a", "c")
+    with pytest.raises(HifitseError, match="allowed is"):
+        Voices(["a", "a"], np.ones((2, 3)))
+
+
+# ---- in a mixture
+
+
+def test_interferers_come_from_the_nearest_share(sources):
+    mixer = Mixer(small(sources, similarity=[0.5], valid_share=0.2, test_share=0.2), "train")
+    seen = {0.5: set(), 1.0: set()}
+    for share, names in seen.items():
+        for index in range(25):
+            plain = mixer.mixture(0, index, TWO)
+            close = mixer.mixture(0, index, replace(TWO, similarity=share))
+            target, chosen = close.metadata["target_speaker"], close.metadata["interferer_speakers"]
+            assert target == plain.metadata["target_speaker"] and len(chosen) == plain.metadata["n_interferers"]
+            others = [name for name in mixer.speakers if name != target]
+            allowed = max(len(chosen), -(-len(others) // 2) if share == 0.5 else 0)
+            assert set(chosen) <= set(mixer.voices.nearest(target, others)[:allowed])
+            best = max(mixer.voices.similarity(target, name) for name in chosen)
+            assert close.metadata["similarity"] == pytest.approx(best, abs=1e-4)
+            names.add((target, *chosen))
+    assert len(seen[0.5]) > len({pair[0] for pair in seen[0.5]})  # there is still a choice
+
+
+def test_similarity_of_zero_is_the_draw_without_a_table(sources):
+    without, loaded = Mixer(small(sources), "train"), Mixer(small(sources, similarity=[0.3]), "train")
+    assert without.voices is None and loaded.voices is not None
+    for index in range(5):
+        one, other = without.mixture(0, index, TWO, wrong_enroll=True), loaded.mixture(0, index, TWO, wrong_enroll=True)
+        assert np.array_equal(one.mix, other.mix) and np.array_equal(one.wrong_enroll, other.wrong_enroll)
+        assert one.metadata["similarity"] is None
+        assert one.metadata == other.metadata | {"similarity": None}
+
+
+def test_similar_voices_without_a_table_are_a_clear_error(sources):
+    with pytest.raises(HifitseError, match="similarity of a mixture is 0.5, allowed is 0"):
+        Mixer(small(sources), "train").mixture(0, 0, replace(TWO, similarity=0.5))
+
+
+def test_rising_similarity_brings_the_interferers_pitch_nearer(synthetic):
+    mixer = Mixer(small({"corpus": str(synthetic)}, similarity=[0.9], noise_prob=0.0, reverb_prob=0.0, noisy_enroll_prob=[0.0]), "train")
+    pitch = {}
+    for name in mixer.speakers:
+        values = [describe(mixer.corpus.read(utterance, 0, 2 * SAMPLE_RATE)) for utterance in mixer.corpus.speakers[name]]
+        pitch[name] = np.mean([value[-1] for value in values])
+    gaps = []
+    for share in (0.0, 0.9):
+        pairs = [mixer.mixture(0, index, replace(TWO, interferers_max=1, similarity=share)).metadata for index in range(40)]
+        gaps.append(np.mean([abs(pitch[meta["target_speaker"]] - pitch[meta["interferer_speakers"][0]]) for meta in pairs]))
+    assert gaps[1] < 0.6 * gaps[0]

@@ -1,0 +1,137 @@
+import itertools
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sounds import folders, small
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.conditions import Conditions, evaluation_conditions
+from hifitse.data.mixing import Mixer
+from hifitse.data.presence import FADE_S, gate, turns
+from hifitse.evaluate import evaluate
+
+TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def mixer(sources):
+    return Mixer(small(sources), "train")
+
+
+def power(signal):
+    return np.mean(np.square(signal, dtype=np.float64))
+
+
+@given(st.integers(2, 30), st.floats(1, 3), st.integers(0, 1000))
+def test_turns_fill_the_time_overlap_their_neighbours_and_nobody_meets_themselves(count, each, seed):
+    samples = round(count * each * SAMPLE_RATE)
+    spans = turns(samples, count, np.random.default_rng(seed))
+    assert spans[0][0] == 0 and spans[-1][1] == samples and len(spans) == count
+    assert all(start < stop for start, stop in spans)
+    assert all(before[1] > after[0] for before, after in itertools.pairwise(spans))
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[2:], strict=False))
+
+
+def test_turns_of_the_evaluation_are_as_long_as_in_a_conversation(sources):
+    conditions = evaluation_conditions(small(sources, eval_turns=30))["turns"]
+    lengths = [each.seconds for each in conditions]
+    assert (lengths[0], lengths[-1], len(set(lengths))) == (8.0, 12.0, 30) and np.allclose(np.diff(lengths), 4 / 29, atol=2e-3)
+    assert all(each.absent_prob == 0 for each in conditions)
+    spoken, shared = [], []
+    for seed, each in enumerate(conditions):
+        spans = np.array(turns(round(each.seconds * SAMPLE_RATE), each.turns, np.random.default_rng(seed))) / SAMPLE_RATE
+        spoken += (spans[:, 1] - spans[:, 0]).tolist()
+        shared += (spans[:-1, 1] - spans[1:, 0]).tolist()
+    assert min(spoken) > 1.0 and max(spoken) < 4.0 and 2.0 < np.mean(spoken) < 2.5
+    assert min(shared) > 0.2 and max(shared) < 0.7 and 0.3 < np.mean(shared) < 0.5
+
+
+def test_talkers_are_there_in_their_turns_and_nowhere_else(mixer):
+    for index in range(4):
+        mixture = mixer.mixture(0, index, TALK, wrong_enroll=True)
+        meta = mixture.metadata
+        mine = np.zeros(len(mixture.mix), bool)
+        for start, stop in meta["turns"]:
+            mine[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)] = True
+        edges = np.concatenate([[0], np.cumsum(np.abs(np.diff(mine.astype(int))))])
+        assert len(meta["turns"]) == 3 and edges[-1] == 4
+        assert not mixture.target[~mine].any() and mixture.target[mine].any()
+        theirs = mixture.interferers.any(axis=0)
+        assert theirs[~mine].mean() > 0.99  # somebody else speaks wherever the target does not
+        both = (theirs & mine).mean() * TALK.seconds
+        assert 4 * 0.2 < both < 4 * 0.7  # the four overlaps
+        assert np.allclose(mixture.mix, mixture.target + mixture.interferers.sum(0) + mixture.noise, rtol=0, atol=1e-6)
+        there = mixture.interferers[0] != 0
+        begin, end = np.flatnonzero(there)[[0, -1]]
+        assert begin > SAMPLE_RATE * 0.4 and end < len(mixture.mix) - SAMPLE_RATE * 0.4
+        assert mixture.wrong_enroll is not None and json.loads(json.dumps(meta)) == meta
+
+
+def test_sir_is_that_over_the_time_in_which_each_is_there(sources):
+    mixer = Mixer(small(sources, reverb_prob=0.0), "train")
+    for index in range(4):
+        mixture = mixer.mixture(0, index, TALK)
+        spans = turns(len(mixture.mix), TALK.turns, mixer._rng(0, index, 7))
+        mine, theirs = (np.concatenate([np.arange(*span) for span in spans[first::2]]) for first in (0, 1))
+        assert mixture.metadata["turns"] == [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in spans[::2]]
+        reference = power(mixture.target[mine])
+        found = [10 * np.log10(reference / power(each[theirs])) for each in mixture.interferers]
+        assert found == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
+        assert 10 * np.log10(reference / power(mixture.noise)) == pytest.approx(mixture.metadata["snr_db"], abs=0.01)
+
+
+def test_turns_fade_in_and_out():
+    wave = gate(10_000, [(0, 3000), (5000, 8000)])
+    fade = round(FADE_S * SAMPLE_RATE)
+    assert wave[0] == 1 and wave[5000] == 0 and wave[5000 + fade] == 1 and wave[7999] == 0  # none where the mixture begins
+    assert wave[3000 - fade - 1] == 1 and wave[2999] == 0 and not wave[3000:5000].any() and not wave[8000:].any()
+    assert np.abs(np.diff(wave[:9000])).max() <= 1.01 / fade
+    assert gate(10_000, [(0, 10_000)]).all()
+
+
+def test_a_conversation_has_two_talkers_at_least(mixer):
+    alone = replace(TALK, interferers_min=0, interferers_max=0)
+    mixture = mixer.mixture(0, 0, alone)
+    assert mixture.metadata["n_interferers"] == 1 and len(mixture.interferers) == 1
+    assert mixer.mixture(0, 0, replace(alone, turns=0)).metadata["n_interferers"] == 0
+
+
+def test_same_mixture_again_and_absent_target_leaves_the_rest(mixer):
+    first, again = mixer.mixture(3, 1, TALK), mixer.mixture(3, 1, TALK)
+    assert np.array_equal(first.mix, again.mix) and first.metadata == again.metadata
+    gone = mixer.mixture(3, 1, replace(TALK, absent_prob=1.0))
+    assert not gone.target.any() and np.array_equal(gone.interferers, first.interferers)
+
+
+@pytest.mark.parametrize("changes", [{"turns": 1}, {"turns": -2}, {"turns": 10}, {"active_from_s": 2.0}, {"active_to_s": 5.0}])
+def test_impossible_turns(changes):
+    with pytest.raises(HifitseError, match="allowed"):
+        replace(TALK, **changes)
+
+
+def test_no_turns_unless_asked_for(sources, mixer):
+    lists = evaluation_conditions(small(sources))
+    assert lists["turns"] == [] and not any(each.turns for entries in lists.values() for each in entries)
+    assert mixer.mixture(0, 0, replace(TALK, turns=0)).metadata["turns"] is None
+
+
+def test_evaluation_of_the_turns_alone(sources):
+    params = small(sources, eval_turns=2, eval_pesq=True, test_share=0.34)
+    rows = evaluate(lambda mix, enroll: mix, params, progress=False, lists=("turns",))
+    assert [(row["list"], row["index"]) for row in rows] == [("turns", 0), ("turns", 1)]
+    for row in rows:
+        assert row["si_sdri_db"] == row["si_sdri_wrong_enroll_db"] == row["si_sdri_zero_enroll_db"] == 0
+        assert np.isfinite(row["swap_si_sdri_db"]) and row["confused"] in (True, False)
+        assert row["pesq"] is None and row["stoi"] is None and row["inside_db"] is None
+        assert (row["enroll_as"], row["similarity"]) == ("drawn", None) and len(row["turns"]) >= 2
+    json.dumps(rows, allow_nan=False)
+    assert evaluate(lambda mix, enroll: mix, small(sources), progress=False, lists=("turns",)) == []
