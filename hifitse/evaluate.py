@@ -118,7 +118,7 @@ def evaluate(
                     pool.submit(row, est, item.mixture.mix, item.mixture.target)
             bar.update(len(batch))
     ordered = [_plain(rows[place]) for place in expected]
-    if path:
+    if path and not pool.gave_up:  # asked again where the processes can start, PESQ and STOI are measured
         write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered))
     return ordered
 

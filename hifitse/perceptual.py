@@ -132,6 +132,11 @@ class PerceptualPool:
         self._deaths = 0
         self._pool: ProcessPoolExecutor | None = None
 
+    @property
+    def gave_up(self) -> bool:
+        """Whether so many processes died that the cause is not the signals: then the scores are missing for no fault of theirs."""
+        return self._deaths >= GIVE_UP_AFTER
+
     def __enter__(self) -> Self:
         return self
 
@@ -148,7 +153,7 @@ class PerceptualPool:
             self._read_oldest()
 
     def _start(self, *signals: np.ndarray) -> Future:
-        if self._deaths >= GIVE_UP_AFTER:
+        if self.gave_up:
             return _failed(BrokenProcessPool(DIED))
         if self._pool is None:
             self._pool = self._spawn(self.workers)
@@ -174,7 +179,7 @@ class PerceptualPool:
             row.update(unmeasured(f"{type(error).__name__}: {error}"))
 
     def _alone(self, signals: tuple[np.ndarray, ...]) -> dict[str, Any]:
-        if self._deaths >= GIVE_UP_AFTER:
+        if self.gave_up:
             return unmeasured(DIED)
         try:
             with self._spawn(1) as pool:

@@ -216,6 +216,18 @@ def test_a_list_without_mixtures_is_no_part_of_the_key(tmp_path):
     assert extractor.calls == calls and len(list(tmp_path.iterdir())) == 1
 
 
+def test_rows_whose_scores_could_not_be_measured_at_all_are_not_kept(tmp_path, monkeypatch):
+    class Broken:
+        gave_up = True
+        __enter__ = lambda self: self  # noqa: E731
+        __exit__ = lambda self, *_: None  # noqa: E731
+        submit = lambda self, row, *_: row.update(pesq_error="its process died")  # noqa: E731
+
+    monkeypatch.setattr("hifitse.evaluate.PerceptualPool", Broken)
+    rows = run(Known(follows_enrolment), SMALL.model_copy(update={"eval_pesq": True}), folder=tmp_path)
+    assert [row for row in rows if row["pesq_error"]] and not list(tmp_path.iterdir())
+
+
 def test_turns_are_rows_of_their_own():
     params = SMALL.model_copy(update={"eval_turns": 2})
     rows = run(identity, params)

@@ -2,20 +2,18 @@
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from headless import ROOT, checkout, typed
 
 from hifitse import page
 from hifitse.params import Params
 
-ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MEGABYTE = 2**20
 FORBIDDEN = ("torch", "torchaudio", "scipy", "matplotlib", "soundfile", "numpy")
@@ -73,19 +71,11 @@ def test_notebook_only_calls_the_library(path):
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    """A folder ``notebooks`` with ``params`` beside it, in which runs and outputs harm nothing."""
-    root = tmp_path_factory.mktemp("checkout")
-    for name in ("notebooks", "params"):
-        shutil.copytree(ROOT / name, root / name)
-    return root / "notebooks"
+    return checkout(tmp_path_factory.mktemp("checkout"))
 
 
 def papermill(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """``papermill 00_baseline.ipynb ...`` with the command beside this interpreter, typed in ``folder``."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
-    environment |= {"HIFITSE_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
-    command = [str(Path(sys.executable).parent / "papermill"), "00_baseline.ipynb", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    return typed(folder, "00_baseline", *arguments)
 
 
 @pytest.fixture(scope="module")

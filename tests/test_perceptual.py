@@ -26,6 +26,18 @@ def test_a_measurement_that_kills_its_process_is_noted_and_the_others_survive():
     assert rows[3]["pesq_error"] == "RuntimeError: no idea"
 
 
+def test_processes_that_all_die_are_told_from_signals_that_fail():
+    """A script without ``if __name__ == "__main__"`` starts itself again in each process, which then dies; rows of that are not to be kept."""
+    rows = [{} for _ in range(5)]
+    with PerceptualPool(1, speech_or_trouble) as pool:
+        for row in rows:
+            pool.submit(row, np.array([1.0, 5.0]), np.zeros(2), np.zeros(2))
+    assert pool.gave_up and all("died" in row["pesq_error"] for row in rows)
+    with PerceptualPool(1, speech_or_trouble) as pool:
+        pool.submit(rows[0], np.array([2.0, 5.0]), np.zeros(2), np.zeros(2))
+    assert not pool.gave_up
+
+
 def test_scores_and_the_reasons_of_failures():
     rng = np.random.default_rng(0)
     target, noise = (0.1 * rng.standard_normal(48_000).astype(np.float32) for _ in range(2))

@@ -1,0 +1,24 @@
+"""Notebooks as a user types them: plain papermill in a copy of the checkout's two folders, where runs and outputs harm nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def checkout(root: Path) -> Path:
+    """A folder ``notebooks`` with ``params`` beside it."""
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, root / name)
+    return root / "notebooks"
+
+
+def typed(folder: Path, notebook: str, *arguments: str) -> subprocess.CompletedProcess:
+    """``papermill NOTEBOOK.ipynb ...`` with the command beside this interpreter, typed in ``folder``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
+    environment |= {"HIFITSE_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
+    command = [str(Path(sys.executable).parent / "papermill"), f"{notebook}.ipynb", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
