@@ -30,12 +30,14 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 
-# Every notebook with the demo preset, on the synthetic corpus and, where HIFITSE_DATA is set, on its recordings.
+# Every notebook with the demo preset, on the synthetic corpus and, where HIFITSE_DATA is set, on its recordings (the summary reads both
+# kinds at once); then the index.
 reports: $(STAMP)
 	set -e; for name in $(NOTEBOOKS); do \
 		$(BIN)/hifitse run $$name --preset demo; \
-		if [ -n "$$HIFITSE_DATA" ]; then $(BIN)/hifitse run $$name --preset demo --overlay real; fi; \
+		if [ -n "$$HIFITSE_DATA" ] && [ $$name != 10_summary ]; then $(BIN)/hifitse run $$name --preset demo --overlay real; fi; \
 	done
+	$(BIN)/hifitse gallery
 
 # The environment, caches of tools, and build leftovers; runs/ (trained weights) and reports/ stay.
 clean:

@@ -1,4 +1,4 @@
-"""The command ``hifitse``: run a notebook headless and leave its report.
+"""The command ``hifitse``: run a notebook headless and leave its report; list all reports.
 
 Exit codes: 0 done, 1 the run failed (its partial report is kept), 2 it was not started because something asked for is
 not allowed, 130 stopped from outside.
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-p", "--parameter", action="append", default=[], nargs=2, metavar=("KEY", "VALUE"), help="one parameter; VALUE is read as YAML"
     )
+    commands.add_parser("gallery", help="write index.html and index.md of all reports from their metrics.json")
     return top
 
 
@@ -184,10 +185,22 @@ def _finish(work: Path, notebook: str, params: Params, error: str) -> str:
     return error
 
 
+def gallery() -> int:
+    """``hifitse gallery``: write the index of all reports. Returns the exit code."""
+    from hifitse import collect
+    from hifitse.gallery import write
+
+    page, _ = write(collect.root())
+    shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
+    print(f"hifitse: open {shown} in a browser; index.md lies beside it")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     try:
-        return run(parser().parse_args(argv))
+        arguments = parser().parse_args(argv)
+        return gallery() if arguments.command == "gallery" else run(arguments)
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)
         return 2

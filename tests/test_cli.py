@@ -44,6 +44,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
         (["run", "../98_made_up"], ["'../98_made_up'", "98_made_up"]),
         (["run"], ["NN_name"]),
         (["walk"], ["'walk'", "run"]),
+        (["gallery", "98_made_up"], ["98_made_up", "--help"]),
         (["run", "98_made_up", "--preset", "huge"], ["'preset'", "'huge'", "smoke"]),
         (["run", "98_made_up", "--overlay", "unreal"], ["'overlay'", "'unreal'", "real"]),
         (["run", "98_made_up", "-p", "stpes", "20"], ["'stpes'", "did you mean 'steps'"]),
@@ -140,3 +141,9 @@ def test_a_stop_from_outside_leaves_a_failed_report_and_no_litter(number, checko
     folder = checkout / "out" / "smoke-real" / "95_slow"
     assert sorted(file.name for file in folder.iterdir()) == ["metrics.json", "report.html", "report.ipynb"]
     assert json.loads((folder / "metrics.json").read_text())["status"] == "failed"
+
+
+def test_gallery_writes_the_index_where_the_reports_are(checkout, capsys):
+    assert cli.main(["gallery"]) == 0
+    assert sorted(path.name for path in (checkout / "out").iterdir()) == ["index.html", "index.md"]
+    assert "index.html" in capsys.readouterr().out

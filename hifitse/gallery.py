@@ -1,0 +1,130 @@
+"""The index of all reports, ``index.md`` and ``index.html``: a function of their files, so that it changes only when they do."""
+
+import base64
+import html
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hifitse import collect, figures, ranking, summary, tables
+from hifitse.checkpoint import write_text
+from hifitse.collect import RECORDINGS, SYNTHETIC, Report
+from hifitse.style import PAGE
+
+TITLE = "HiFi-TSE workbook: reports"
+INTRO = (
+    "What the notebooks found about target speaker extraction at 48 kHz: every report, the plan's claims by measured gain, and what is "
+    "missing. Reports of the preset smoke, whose numbers mean nothing, are left out. Made by hifitse gallery from the metrics.json files."
+)
+REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
+WIDE = "main { max-width: 1120px; }"
+
+
+def report_rows(reports: Sequence[Report]) -> list[ranking.Row]:
+    """One row a report, whatever its state."""
+    rows = []
+    for one in reports:
+        value = collect.mapping(collect.mapping(one.arm("baseline").get("metrics")).get("si_sdri_db"))
+        known = {key: collect.number(value.get(key)) for key in ("mean", "low", "high")}
+        shown = f"{tables.number(known['mean'], 2, True)} ({tables.interval(known, 2, True)})" if known["mean"] is not None else "–"
+        cells = [one.folder, one.status, shown, one.data, one.preset, f"{one.steps:,.0f}" if one.steps else "–"]
+        rows.append((ranking.link(one), [*cells, one.said("device"), one.said("created")[:10], _commit(one.said("commit"))]))
+    return rows
+
+
+def _commit(said: str) -> str:
+    """Nine digits of a commit, with what was added to say that files differed from it."""
+    found = re.fullmatch(r"([0-9a-f]{40})(-dirty)?", said)
+    return found[1][:9] + (" and changes" if found[2] else "") if found else said
+
+
+def _broken(reports: Sequence[Report]) -> list[ranking.Row]:
+    return [(ranking.link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
+
+
+def page(root: Path) -> str:
+    """``index.html``: one file without scripts, which opens offline."""
+    reports = collect.read(root)
+    entries = summary.entries(reports)
+    parts = [f"<h1>{TITLE}</h1>", f"<p>{html.escape(INTRO)}</p>", ranking.verdict(entries)]
+    parts.append("<h2>Reports</h2>")
+    parts.append(ranking.table(REPORTS, report_rows(reports)) if reports else "<p>There is no report yet.</p>")
+    broken = _broken(reports)
+    if broken:
+        parts += ["<h3>Not complete</h3>", ranking.table(("report", "state", "reason"), broken)]
+    parts.append("<h2>By measured gain</h2>")
+    for data in (SYNTHETIC, RECORDINGS):
+        parts.append(f"<h3>On {data}</h3>")
+        drawn = ranking.forest(entries, data)
+        if drawn:
+            picture = base64.b64encode(figures.png(drawn[0])).decode("ascii")
+            parts.append(f'<img alt="{html.escape(drawn[1])}" src="data:image/png;base64,{picture}">')
+        parts.append(ranking.ranking(entries, data, linked=True))
+    parts += ["<h2>The plan's claims</h2>", ranking.stages(entries)]
+    parts += ["<h2>What is missing</h2>", ranking.gaps(entries, linked=True)]
+    body = "\n".join(parts)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'; '
+        "base-uri 'none'; form-action 'none'\">\n"
+        f'<link rel="icon" href="data:,">\n<title>{TITLE}</title>\n<style>{PAGE}{WIDE}</style>\n</head>\n'
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _escape(text: str) -> str:
+    """Text inside a table of Markdown: no tags, no links, no new cells."""
+    return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", html.escape(text, quote=False))
+
+
+def _table(header: Sequence[str], rows: Sequence[ranking.Row]) -> str:
+    lines = ["| " + " | ".join(map(_escape, header)) + " |", "|" + "---|" * len(header)]
+    for place, cells in rows:
+        first, *others = (f"{ranking.MARKS[cell][0]} {cell}" if cell in ranking.MARKS else _escape(cell) for cell in cells)
+        lines.append("| " + " | ".join([f"[{first}]({place})" if place else first, *others]) + " |")
+    return "\n".join(lines)
+
+
+def markdown(root: Path) -> str:
+    """``index.md``: the same as the page, without the figures."""
+    reports = collect.read(root)
+    entries = summary.entries(reports)
+    headline, cards, text = ranking.sentences(entries)
+    parts = [f"# {TITLE}", INTRO, f"**{headline}**"]
+    parts.append("\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards))
+    parts += [text, "## Reports", _table(REPORTS, report_rows(reports)) if reports else "There is no report yet."]
+    broken = _broken(reports)
+    if broken:
+        parts += ["### Not complete", _table(("report", "state", "reason"), broken)]
+    parts.append("## By measured gain")
+    for data in (SYNTHETIC, RECORDINGS):
+        rows = ranking.ranking_rows(entries, data)
+        parts += [f"### On {data}", _table(ranking.RANKING, rows) if rows else f"Nothing was measured on {data} yet."]
+    parts += ["## The plan's claims", _table(ranking.STAGES, ranking.stage_rows(entries)), "## What is missing"]
+    gaps = ranking.gap_rows(entries)
+    parts.append(_table(ranking.GAPS, gaps) if gaps else "Nothing is missing.")
+    commands = ranking.commands(entries)
+    if commands:
+        parts += ["The commands that make it:", "```sh\n" + "\n".join(commands) + "\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def write(root: Path) -> tuple[Path, Path]:
+    """Write both files into the root of the reports, each whole or not at all. Returns their paths, the page first."""
+    root.mkdir(parents=True, exist_ok=True)
+    texts = {root / "index.html": page(root), root / "index.md": markdown(root)}
+    for path, text in texts.items():
+        write_text(path, text)
+    return root / "index.html", root / "index.md"
+
+
+def publish(root: Path) -> str:
+    """Write the index if ``hifitse run`` runs the notebook, and say so; an experiment by plain papermill leaves it as it is.
+
+    The summary's own report is moved to its place only after its notebook, so ``hifitse gallery`` must follow for its own line.
+    """
+    if not os.environ.get("HIFITSE_REPORT_DIR"):
+        return "not written here: hifitse gallery writes index.html and index.md of the reports"
+    return " and ".join(path.name for path in write(root)) + " of the reports written"

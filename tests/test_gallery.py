@@ -1,0 +1,172 @@
+"""The index of all reports: what it links and says, that it is the same for the same reports, and what it looks like in a browser.
+
+The summary notebook, which writes it too, is run as a user types it.
+"""
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+from made_up import content, reports, row, write
+from test_notebooks import PROBE, browse
+from test_page import assert_offline
+
+from hifitse import gallery, page
+
+ROOT = Path(__file__).resolve().parent.parent
+NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n\ud800 & \"'"
+
+
+def links(text: str) -> list[str]:
+    """Where a page or a text in Markdown leads."""
+    pattern = r"<a href=\"([^\"]*)\"" if "<html" in text else r"(?<!\\)\]\(([^)]*)\)"
+    return [unquote(html.unescape(place)) for place in re.findall(pattern, text)]
+
+
+def cells(line: str) -> int:
+    """Cells of a line of a table in Markdown."""
+    return len(re.findall(r"(?<!\\)\|", line)) - 1
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> Path:
+    """The folder of made-up reports, with its index."""
+    root = reports(tmp_path_factory.mktemp("reports"))
+    gallery.write(root)
+    return root
+
+
+@pytest.fixture(scope="module", params=["index.html", "index.md"])
+def text(request, index) -> str:
+    return (index / request.param).read_text(encoding="utf-8")
+
+
+def test_every_report_is_linked_and_no_link_is_dead(text, index):
+    found = set(links(text))
+    assert found == {f"{path.parent.relative_to(index)}/report.html" for path in index.glob("*/*/metrics.json")}
+    assert all((index / place).is_file() for place in found)
+
+
+def test_it_says_what_was_made_on_what_and_what_is_missing(text):
+    words = ["3 of the plan's 9 claims", "400 steps", "x86_64 cpu, 2 threads", "2026-11-23", "012345678", "recordings", "medium"]
+    words += ["▲ helped", "● neutral", "▼ hurt", "✕ failed", "it rained, allowed is sunshine", "✕ unreadable", "is not JSON", "○ missing"]
+    said = html.unescape(text).replace("\\", "")
+    assert [word for word in words if word not in said] == []
+
+
+def test_the_page_is_one_file_with_a_figure_a_kind_of_data(index):
+    found = (index / "index.html").read_text(encoding="utf-8")
+    assert_offline(found)
+    assert '<html lang="en">' in found and 'name="viewport"' in found and "prefers-color-scheme: dark" in found
+    alts = re.findall(r"<img alt=\"([^\"]+)\" src=\"data:image/png;base64,", found)
+    assert len(alts) == found.count("<img") == 2
+    assert "02 wider, medium +2.10 dB; 02 wider, demo +0.90 dB" in alts[0] and "02 wider +1.20 dB" in alts[1]
+    assert len(found) < 500_000
+
+
+def test_the_tables_of_the_text_are_whole(index):
+    tables = re.findall(r"(?:^\|.*\n)+", (index / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(tables) == 6
+    for table in tables:
+        assert len({cells(line) for line in table.splitlines()}) == 1
+
+
+def test_the_same_reports_give_the_same_bytes_wherever_they_lie(index, tmp_path):
+    other = reports(tmp_path / "elsewhere")
+    for path in gallery.write(other) + gallery.write(other):
+        assert path.read_bytes() == (index / path.name).read_bytes()
+    write(other, "demo/06_losses", content("demo/06_losses", row("several resolutions", 0.7)))
+    for path in gallery.write(other):
+        assert path.read_bytes() != (index / path.name).read_bytes()
+    assert sorted(path.name for path in other.iterdir() if path.is_file()) == ["index.html", "index.md"]
+
+
+def test_text_from_reports_is_text_and_nothing_else(tmp_path):
+    folder = "<b> & ()`|{}/02_capacity"
+    made = content(folder, row(NASTY, 0.9), row("other", 0.5, verdict=NASTY), device=NASTY, commit=NASTY, created=NASTY)
+    write(tmp_path, folder, made)
+    write(tmp_path, "demo/04_augmentation", content("demo/04_augmentation", status="failed", error=NASTY))
+    write(tmp_path, "demo/05_curriculum", content("demo/05_curriculum", corpus=NASTY))
+    for path in gallery.write(tmp_path):
+        found = path.read_text(encoding="utf-8")
+        assert "<script" not in found and "<b> &" not in found and "&lt;script&gt;alert(1)&lt;/script&gt;" in found
+        assert {f"{folder}/report.html", "demo/04_augmentation/report.html"} <= set(links(found))
+        assert all((tmp_path / place).is_file() for place in links(found))
+    for table in re.findall(r"(?:^\|.*\n)+", found, re.MULTILINE):
+        assert len({cells(line) for line in table.splitlines()}) == 1
+
+
+def test_a_report_without_its_page_is_linked_by_what_there_is(tmp_path):
+    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 0.9)), page=False)
+    assert set(links(gallery.page(tmp_path))) == {"demo/02_capacity/metrics.json"}
+
+
+def test_an_empty_folder_and_none_give_an_index_that_says_so(tmp_path):
+    for root in (tmp_path, tmp_path / "none"):
+        for path in gallery.write(root):
+            found = path.read_text(encoding="utf-8")
+            assert "There is no report yet." in found and "0 of the plan&#x27;s" in found.replace("'", "&#x27;") and links(found) == []
+
+
+def test_the_index_in_the_checkout_has_no_dead_links():
+    found = [path for path in (ROOT / "reports/index.html", ROOT / "reports/index.md") if path.is_file()]
+    if not found:
+        pytest.skip("reports/ has no index: hifitse gallery writes it")
+    for path in found:
+        assert [place for place in links(path.read_text(encoding="utf-8")) if not (path.parent / place).is_file()] == []
+
+
+# ---- in a browser
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+def test_the_index_opens_without_a_complaint_and_fits(width, index, tmp_path):
+    found = re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", (index / "index.html").read_text(encoding="utf-8"))
+    (tmp_path / "probed.html").write_text(found.replace("</body>", PROBE))
+    seen = browse(tmp_path / "probed.html", f"--window-size={width},900", "--virtual-time-budget=5000")
+    probe = re.search(r"<title>PROBE(.*?)</title>", seen.stdout)
+    assert probe, seen.stderr[-2000:]
+    state = json.loads(probe[1])
+    assert len(state["images"]) == 2 and all(state["images"]) and state["fetched"] == [] and not state["wide"]
+    plain = browse(index / "index.html", f"--window-size={width},900")
+    assert "By measured gain" in plain.stdout and "CONSOLE" not in plain.stderr
+
+
+# ---- the notebook
+
+
+def run(folder: Path, root: Path, *command: str) -> subprocess.CompletedProcess:
+    """A command beside this interpreter, typed in ``folder``, with the reports in ``root``."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
+    environment |= {"HIFITSE_REPORTS": str(root), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = (sys.executable, "-m", *command)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_the_notebook_shows_everything_as_missing_and_leaves_the_index_alone(tmp_path):
+    source = ROOT / "notebooks/10_summary.ipynb"
+    done = run(tmp_path, tmp_path / "none", "papermill", str(source), "out.ipynb", "-p", "preset", "smoke")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["10_summary.metrics.json", "out.ipynb"]
+    found = page.render(nbformat.read(tmp_path / "out.ipynb", as_version=4))
+    assert "0 of the plan's 9 claims" in found and "Nothing was measured on synthetic voices" in found
+    assert "hifitse run 02_capacity --preset smoke" in found or not (ROOT / "notebooks/02_capacity.ipynb").exists()
+
+
+def test_the_command_runs_the_notebook_and_writes_report_and_index(tmp_path):
+    root = reports(tmp_path / "reports")
+    done = run(tmp_path, root, "hifitse.cli", "run", "10_summary", "--preset", "smoke")
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = json.loads((root / "smoke/10_summary/metrics.json").read_text(encoding="utf-8"))
+    assert (made["status"], made["arms"]) == ("complete", {})
+    assert {each["report"] for each in made["comparisons"] if each["arm"] == "wider"} >= {"demo/02_capacity", "medium/02_capacity"}
+    found = (root / "smoke/10_summary/report.html").read_text(encoding="utf-8")
+    assert "3 of the plan's 9 claims" in found and "Gains on recordings with 95 % intervals" in found and "it rained" in found
+    assert "demo/02_capacity/report.html" in (root / "index.md").read_text(encoding="utf-8")

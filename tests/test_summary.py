@@ -1,0 +1,227 @@
+"""The summary: what it takes from the reports, and that nothing in them can bring it down."""
+
+import copy
+import json
+import math
+
+import pytest
+from made_up import content, reports, row, write
+
+from hifitse import collect, gallery, ranking, report, summary
+from hifitse.collect import RECORDINGS, SYNTHETIC
+
+EXPECTED = {
+    "01": (0.3, 0.8), "02": (0.5, 1.5), "03": (0.3, 0.8), "04": (0.2, 0.5), "05": None, "06": (0.3, 0.8), "07": (0.3, 0.7),
+    "08": None, "09": None,
+}  # fmt: skip
+"""Number of the notebook -> gain that the plan names, dB."""
+
+
+def entries(root, **options):
+    return summary.entries(collect.read(root, **options))
+
+
+def of(found, number, data=SYNTHETIC):
+    return [entry for entry in found if entry.stage.number == number and entry.data == data]
+
+
+def test_the_plan_is_the_plan():
+    assert {stage.number: stage.expected for stage in summary.PLAN} == EXPECTED
+    assert [stage.retrain for stage in summary.PLAN if stage.number in ("01", "08")] == ["no", "no"]
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_without_reports_everything_is_missing(exists, tmp_path):
+    root = tmp_path / "reports"
+    if exists:
+        root.mkdir()
+    found = entries(root)
+    assert len(found) == 2 * len(EXPECTED) and {entry.state for entry in found} == {"missing"}
+    assert ranking.sentences(found)[0] == "0 of the plan's 9 claims were measured."
+    assert ranking.forest(found, SYNTHETIC) is None and "Nothing" in ranking.ranking(found, SYNTHETIC)
+
+
+def test_the_root_is_where_reports_are_written(tmp_path, monkeypatch):
+    assert collect.root() == report.CHECKOUT / "reports"
+    monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path))
+    assert collect.root() == tmp_path
+
+
+def test_a_measured_arm_carries_gain_cost_and_scale(tmp_path):
+    found = entries(reports(tmp_path))
+    gains = [(entry.arm, entry.value.mean, entry.verdict) for entry in of(found, "02")]
+    assert gains == [("wider", 2.1, "helped"), ("wider", 0.9, "helped"), ("deeper", 0.1, "neutral"), ("smaller", -0.6, "hurt")]
+    assert [entry.report.preset for entry in of(found, "02")] == ["medium", "demo", "demo", "demo"]
+    [wider] = of(found, "02", RECORDINGS)
+    assert (wider.slower, wider.parameters, wider.steps, wider.value.n) == (1.5, 3_000_000, 400, 79)
+    [cells] = [cells for _, cells in ranking.ranking_rows(found, RECORDINGS)]
+    assert cells == [
+        "02 wider", "helped", "+1.20", "+1.00 to +1.40", "79", "+0.5 to +1.5", "overlaps it", "1.50 ×, 3.00 M",
+        "recordings, demo, 400 steps, x86_64 cpu, 2 threads",
+    ]  # fmt: skip
+
+
+def test_synthetic_voices_and_recordings_are_ranked_apart_by_gain(tmp_path):
+    found = entries(reports(tmp_path))
+    synthetic, recordings = ([entry.value.mean for entry in ranking.measured(found, data)] for data in (SYNTHETIC, RECORDINGS))
+    assert synthetic == [2.1, 0.9, 0.1, 0.05, -0.6] and recordings == [1.2]
+
+
+def test_the_verdict_counts_claims_and_arms(tmp_path):
+    headline, cards, text = ranking.sentences(entries(reports(tmp_path)))
+    assert headline == "3 of the plan's 9 claims were measured."  # 02, 03, and 08, which is about speed
+    assert cards[0][1] == "2 helped" and "of 5 arms of 2 claims; 2 neutral, 1 hurt; 6 claims missing" in cards[0][2]
+    assert cards[1][1] == "1 helped" and "of 1 arm of 1 claim; 0 neutral, 0 hurt; 8 claims missing" in cards[1][2]
+    assert "6 arms have one" in text and "names a range (5 arms), the whole interval is below it for 2" in text
+
+
+@pytest.mark.parametrize(("mean", "half", "words"), [(0.3, 0.1, "below it"), (0.4, 0.2, "overlaps it"), (1.8, 0.2, "above it")])
+def test_an_interval_lies_below_above_or_over_the_expected_range(mean, half, words, tmp_path):
+    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", mean, half)))
+    assert ranking.beside(of(entries(tmp_path), "02")[0]) == words
+
+
+@pytest.mark.parametrize("changes", [{"n": 19}, {"low": None, "high": None}])
+def test_too_few_mixtures_give_no_verdict(changes, tmp_path):
+    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 1.0, **changes)))
+    [entry] = of(entries(tmp_path), "02")
+    assert (entry.verdict, ranking.beside(entry)) == ("too few mixtures", "–")
+    assert ranking.sentences([entry])[1][0][1] == "0 helped"
+    assert "too few mixtures" in gallery.page(tmp_path)
+
+
+def test_a_failed_run_and_a_missing_one_are_said_with_reason_and_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "CHECKOUT", tmp_path / "checkout")
+    (tmp_path / "checkout/notebooks").mkdir(parents=True)
+    (tmp_path / "checkout/notebooks/04_augmentation.ipynb").touch()
+    found = entries(reports(tmp_path / "reports"))
+    [failed], [missing], [absent] = of(found, "04"), of(found, "04", RECORDINGS), of(found, "06")
+    assert (failed.state, failed.reason) == ("failed", "it rained, allowed is sunshine")
+    assert (missing.state, missing.reason) == ("missing", "not run yet")
+    assert (absent.state, absent.reason) == ("missing", "there is no such notebook yet")
+    assert ranking.commands(found, "medium") == [
+        "hifitse run 04_augmentation --preset medium", "hifitse run 04_augmentation --preset medium --overlay real",
+    ]  # fmt: skip
+
+
+GOOD = content("demo/02_capacity", row("wider", 0.9))
+WHOLE = json.dumps(GOOD, indent=1)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (None, "cannot be read"),
+        (b"", "not JSON"),
+        (WHOLE[:200], "not JSON"),
+        (WHOLE[:-2], "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        (WHOLE.replace("0.5", "NaN", 1), "NaN is no JSON"),
+        (WHOLE.replace("0.5", "9" * 5000, 1), "not JSON"),
+        ("[1, 2]", "holds [1, 2], allowed is an object"),
+        ("{}", "has the status None"),
+        ('{"steps": 9}', "has the status None"),
+        (GOOD | {"status": "running"}, "has the status 'running'"),
+        (GOOD | {"notebook": "03_long_segments"}, "belongs into demo/03_long_segments"),
+        (GOOD | {"preset": "full"}, "belongs into full/02_capacity"),
+        (GOOD | {"corpus": "voices/speech"}, "belongs into demo-real/02_capacity"),
+        (GOOD | {"arms": []}, "has [] as 'arms', allowed is dict"),
+        (GOOD | {"params": None}, "has None as 'params'"),
+        ({key: value for key, value in GOOD.items() if key != "comparisons"}, "has no 'comparisons'"),
+    ],
+)
+def test_a_file_that_is_not_as_it_should_be_is_counted_with_the_reason(made, words, tmp_path):
+    write(tmp_path, "demo/02_capacity", made)
+    [one] = collect.read(tmp_path)
+    assert one.status == "unreadable" and words in one.reason and "\n" not in one.reason and len(one.reason) < 200
+    [entry] = of(entries(tmp_path), "02")
+    assert (entry.state, entry.reason) == ("unreadable", one.reason)
+
+
+def test_metrics_json_may_be_a_folder(tmp_path):
+    (tmp_path / "demo/02_capacity/metrics.json").mkdir(parents=True)
+    assert [one.status for one in collect.read(tmp_path)] == ["unreadable"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"difference": None}, "has None as 'difference'"),
+        ({"difference": "0.5"}, "has '0.5' as 'difference'"),
+        ({"difference": True}, "has True as 'difference'"),
+        ({"difference": 1e300}, "as 'difference'"),
+        ({"n": None}, "has None as 'n'"),
+        ({"low": 2.0}, "does not hold its mean"),
+        ({"verdict": "great"}, "the verdict 'great', allowed are helped, neutral, hurt"),
+        ({"verdict": ["helped"]}, "the verdict ['helped']"),
+        ({"arm": ["wider"], "n": None}, "['wider']"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_counted_beside_the_others(changes, words, tmp_path):
+    made = content("demo/02_capacity", row("deeper", 0.5))
+    made["comparisons"].append(row("wider", 0.9) | changes)
+    write(tmp_path, "demo/02_capacity", made)
+    good, bad = of(entries(tmp_path), "02")
+    assert good.arm == "deeper" and bad.state == "unreadable" and words in bad.reason
+
+
+def test_other_metrics_and_things_that_are_no_comparison_are_passed_over(tmp_path):
+    rows = [row("wider", 0.9), row("wider", 0.1, metric="pesq"), row("hard", 0.4, list="hard")]
+    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", *rows) | {"comparisons": [*rows, None, 3, "x", []]})
+    assert [entry.arm for entry in of(entries(tmp_path), "02")] == ["wider", "hard (hard list)"]
+    copied = summary.comparisons(collect.read(tmp_path))
+    assert len(copied) == 3 and {each["report"] for each in copied} == {"demo/02_capacity"}
+    json.dumps(copied, allow_nan=False)
+
+
+def test_what_is_compared_with_something_else_says_so(tmp_path):
+    made = content("demo/09_combined", row("together", 0.3, baseline="sum of its parts"))
+    write(tmp_path, "demo/09_combined", made)
+    [entry] = of(entries(tmp_path), "09")
+    assert ranking.name(entry) == "09 together (against sum of its parts)" and entry.slower is None
+
+
+def test_smoke_is_read_only_when_asked_for(tmp_path):
+    write(tmp_path, "smoke/02_capacity", content("smoke/02_capacity", row("wider", 0.9)))
+    assert of(entries(tmp_path), "02")[0].state == "missing"
+    assert of(entries(tmp_path, smoke=True), "02")[0].state == "measured"
+
+
+def test_a_run_under_way_hidden_folders_and_foreign_files_are_passed_over(tmp_path):
+    write(tmp_path, "demo/02_capacity/.running-x", GOOD)
+    write(tmp_path, "demo/.02_capacity", GOOD)
+    write(tmp_path, ".demo/02_capacity", GOOD)
+    write(tmp_path, "demo/notes", None)
+    (tmp_path / "log.md").write_text("a log")
+    (tmp_path / "demo/03_long_segments").write_text("a file")
+    assert collect.read(tmp_path) == []
+    write(tmp_path, "demo/notes", GOOD)
+    assert [one.reason for one in collect.read(tmp_path)] == ["metrics.json belongs into demo/02_capacity: it is of another report"]
+
+
+def places(value, path=()):
+    """Every path to a value inside nested objects and lists."""
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield from places(each, (*path, key))
+
+
+JUNK = [None, True, -1, 0, 1e999, 10**400, "<b>|`\n\ud800", [], {}, [[]], {"x": []}]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: ascii(junk)[:12])
+def test_junk_in_any_place_never_stops_the_summary(junk, tmp_path):
+    for path in list(places(GOOD))[1:]:
+        made = copy.deepcopy(GOOD)
+        inner = made
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = junk
+        text = json.dumps(made).replace("Infinity", "1e999")
+        write(tmp_path, "demo/02_capacity", text)
+        found = entries(tmp_path)
+        assert of(found, "02") and all(entry.value is None or math.isfinite(entry.value.mean) for entry in found)
+        assert ranking.verdict(found) and ranking.stages(found) and ranking.gaps(found)
+        gallery.markdown(tmp_path).encode()
