@@ -23,18 +23,24 @@ Data goes one way, and no module imports from one further right or below::
     rows.py         rows -> means, paired differences, bins
     experiment.py   arms, shared cached runs
     comparison.py   a baseline and its variants, by declared changes
-    cost.py         what a model costs: parameters, operations, memory, time
+    counting.py     parameters, operations and activations of a model
+    cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
     figures.py      rows and audio -> figures
+    labels.py       where the names of points and curves stand in a figure
+    curriculum_figure.py   a curriculum over the steps -> a figure
+    comparison_figures.py  arms side by side -> figures
     players.py      audio -> players inside a page
     tables.py       rows -> tables
     listening.py    which test mixtures to listen to, and their sound
-    comparison_figures.py  arms side by side -> figures
     report.py       folders, verdicts, metrics.json
     show.py         what a notebook displays
     show_arms.py    what a notebook displays of a comparison
     show_cost.py    what a notebook displays of its costs
-    summary.py      metrics.json files -> the plan's claims and what was measured
+    collect.py      every report's metrics.json, read with suspicion
+    summary.py      the plan's claims and what was measured
+    ranking.py      the summary as tables, verdict and forest plot
+    gallery.py      the index of all reports
     explore.py      the interactive panel
     page.py         executed notebook -> one HTML page that works offline
     cli.py          the command ``hifitse``

@@ -7,7 +7,7 @@ from typing import Any
 from hifitse import HifitseError
 from hifitse.experiment import Arm, declared_diff, run_arm
 from hifitse.params import Params
-from hifitse.rows import BASELINE, compare
+from hifitse.rows import BASELINE, Row, compare, only_list
 
 Changes = Mapping[str, Any]
 """Parameter -> value: all in which a variant differs from the baseline."""
@@ -45,6 +45,21 @@ class Comparison:
             for metric in metrics
             for name, arm in self.arms.items()
         ]
+
+
+def by_condition(conditions: Mapping[str, Mapping[str, Sequence[Row]]], baseline: str = BASELINE) -> list[dict[str, Any]]:
+    """Each arm's SI-SDRi against the baseline's under each condition, as :func:`hifitse.rows.compare`, with the condition as ``list``.
+
+    Args:
+        conditions: condition -> arm -> rows of one list.
+        baseline: the arm that the others are compared with.
+    """
+    return [
+        compare(name, rows, arms[baseline], list_name=only_list(rows)) | {"list": condition}
+        for condition, arms in conditions.items()
+        for name, rows in arms.items()
+        if name != baseline
+    ]
 
 
 def vary(params: Params, changes: Changes) -> Params:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hifitse import tables
 from hifitse.checkpoint import write_text
+from hifitse.cost import Cost
 from hifitse.data.clips import load_clips
 from hifitse.data.corpus import load_corpus
 from hifitse.experiment import Arm
@@ -68,6 +69,7 @@ def metrics(
     comparisons: Sequence[Mapping] = (),
     error: str = "",
     groups: Mapping[str, Mapping[str, Mapping[str, Sequence[Row]]]] | None = None,
+    costs: Mapping[str, Cost] | None = None,
 ) -> dict[str, Any]:
     """The content of ``metrics.json``.
 
@@ -78,6 +80,7 @@ def metrics(
         comparisons: as :func:`hifitse.experiment.compare` makes them.
         error: why the run failed, in one sentence; empty for a complete one.
         groups: what else was measured: what varies -> condition -> arm -> rows of one list.
+        costs: by arm, as :func:`hifitse.cost.costs` measures them.
     """
     arms = list(arms)
     content = {
@@ -92,6 +95,9 @@ def metrics(
         "arms": {arm.name: _arm(arm) for arm in arms},
         "comparisons": list(comparisons),
     }
+    for name, cost in (costs or {}).items():
+        ratio = {"step_ratio": vars(cost.step_ratio)} if cost.step_ratio is not None else {}
+        content["arms"][name] |= {"gflops_per_second": cost.gflops_per_second, "training_mb": cost.training_mb} | ratio
     if groups:
         content["groups"] = {
             kind: {

@@ -132,7 +132,6 @@ def _measured(stage: Stage, of: Report, row: Mapping[str, Any]) -> Entry:
         return Entry(stage, of.data, "unreadable", str(error), of, plain(arm, 60))
     where = f" ({plain(row['list'], 30)} list)" if row.get("list", "test") != "test" else ""
     expected = [number(end) for end in row["expected"]] if isinstance(row.get("expected"), list) else []
-    cost, before = (number(of.arm(name).get("seconds_per_step")) for name in (arm, against))
     return Entry(
         stage=stage,
         data=of.data,
@@ -143,10 +142,19 @@ def _measured(stage: Stage, of: Report, row: Mapping[str, Any]) -> Entry:
         value=value,
         verdict=row["verdict"] if value.n >= LEAST_MIXTURES and math.isfinite(value.low) else TOO_FEW,
         expected=(expected[0], expected[1]) if len(expected) == 2 and None not in expected else None,
-        slower=cost / before if cost and before and min(cost, before) > 0 else None,
+        slower=_slower(of, arm, against),
         parameters=number(of.arm(arm).get("parameters")),
         steps=number(of.arm(arm).get("steps")),
     )
+
+
+def _slower(of: Report, arm: str, against: str) -> float | None:
+    """Time of an arm's step over that of the arm it is compared with: measured in turns where it was, else from the two trainings."""
+    ratio = of.arm(arm).get("step_ratio")
+    if isinstance(ratio, dict) and against == BASELINE:
+        return number(ratio.get("mean"))
+    cost, before = (number(of.arm(name).get("seconds_per_step")) for name in (arm, against))
+    return cost / before if cost and before and min(cost, before) > 0 else None
 
 
 def entries(reports: Sequence[Report]) -> list[Entry]:

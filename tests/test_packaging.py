@@ -160,7 +160,7 @@ def test_make_demo_runs_the_baseline_and_says_where_to_look(tree: Path) -> None:
     assert "hifitse run 00_baseline --preset demo" in said and "reports/demo/00_baseline/report.html" in said
 
 
-def test_make_reports_runs_each_notebook_on_both_kinds_of_data(tree: Path) -> None:
+def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: Path) -> None:
     (tree / "notebooks").mkdir()
     (tree / ".venv/bin").mkdir()
     for name in ("00_first.ipynb", "01_second.ipynb"):
@@ -170,9 +170,11 @@ def test_make_reports_runs_each_notebook_on_both_kinds_of_data(tree: Path) -> No
     command.chmod(0o755)
     synthetic = ["called: run 00_first --preset demo", "called: run 01_second --preset demo"]
     calls = [line for line in make(tree, "reports", HIFITSE_DATA="").stdout.splitlines() if line.startswith("called")]
-    assert calls == synthetic
-    calls = [line for line in make(tree, "reports", HIFITSE_DATA="data").stdout.splitlines() if line.startswith("called")]
-    assert len(calls) == 4 and set(synthetic) < set(calls) and sum("real" in call for call in calls) == 2
+    assert calls == [*synthetic, "called: gallery"]
+    for real, names in (({}, ["00_baseline"]), ({"REAL": "01_second 00_first"}, ["01_second", "00_first"])):
+        given = [f"{name}={value}" for name, value in real.items()]
+        calls = [line for line in make(tree, "reports", *given, HIFITSE_DATA="data").stdout.splitlines() if line.startswith("called")]
+        assert calls == [*(f"called: run {name} --preset demo --overlay real" for name in names), *synthetic, "called: gallery"]
     command.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
     assert make(tree, "reports").returncode != 0
 

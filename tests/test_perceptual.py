@@ -27,7 +27,7 @@ def test_a_measurement_that_kills_its_process_is_noted_and_the_others_survive():
 
 
 def test_processes_that_all_die_are_told_from_signals_that_fail():
-    """A script without ``if __name__ == "__main__"`` starts itself again in each process, which then dies; rows of that are not to be kept."""
+    """A script without ``if __name__ == "__main__"`` starts itself again in each process, which then dies: nothing of that is kept."""
     rows = [{} for _ in range(5)]
     with PerceptualPool(1, speech_or_trouble) as pool:
         for row in rows:

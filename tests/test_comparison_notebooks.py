@@ -1,0 +1,81 @@
+"""The notebooks that compare variants with the baseline, run as typed: each a whole report from one cached baseline."""
+
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from headless import checkout, typed
+
+from hifitse import page
+from hifitse.params import resolve
+from hifitse.rows import METRICS
+
+ARMS = {
+    "02_capacity": ["A wider", "B deeper", "C both", "half the bands", "half the frames", "half the features"],
+    "03_long_segments": ["1.5 s", "2 s"],
+    "04_augmentation": ["SpecAugment", "enrolment", "2-3 enrolments", "all three"],
+    "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
+    "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
+}
+GROUPS = {
+    "03_long_segments": {"list": ["1 s", "5 to 8 s", "8 s, partly there", "8 to 12 s, turns"]},
+    "04_augmentation": {
+        "enrolment": ["clean", "equalised", "noisy", "in a room", "band-limited", "coded"],
+        "enrolments": ["1", "2", "3", "5"],
+    },
+    "05_curriculum": {"list": ["easy", "hard", "similar voices"]},
+}
+WORDS = {
+    "02_capacity": ["What a decibel costs", "18.00", "GFLOP"],
+    "03_long_segments": ["seconds of audio", "turns"],
+    "04_augmentation": ["late", "band-limited"],
+    "05_curriculum": ["Easy and hard", "phases from 0 %"],
+    "09_combined": ["sum of the separate gains", "together less the sum"],
+}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory) -> Path:
+    """One folder for all, so that they share the baseline's run as a user's notebooks do."""
+    return checkout(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.mark.parametrize("stem", ARMS)
+def test_a_comparison_runs_as_typed(stem, elsewhere):
+    done = typed(elsewhere, stem, f"{stem}_out.ipynb", "-p", "preset", "smoke")
+    assert done.returncode == 0, done.stderr[-3000:]
+    metrics = json.loads((elsewhere / f"{stem}.metrics.json").read_text())
+    assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", stem, "smoke")
+    assert list(metrics["arms"]) == ["baseline", *ARMS[stem]]
+    base = resolve("smoke", arms=True)
+    assert all(arm["steps"] == base.steps and set(arm["metrics"]) == set(METRICS) for arm in metrics["arms"].values())
+    said = {(each["arm"], each["metric"]) for each in metrics["comparisons"]}
+    assert said == {(name, metric) for name in ARMS[stem] for metric in METRICS}
+    assert all(each["verdict"] in ("helped", "neutral", "hurt") and each["baseline"] == "baseline" for each in metrics["comparisons"])
+    for kind, conditions in GROUPS.get(stem, {}).items():
+        assert list(metrics["groups"][kind]) == conditions
+        counts = {each["si_sdri_db"]["n"] for arms in metrics["groups"][kind].values() for each in arms.values()}
+        assert counts and 0 not in counts
+
+
+@pytest.mark.parametrize("stem", ARMS)
+def test_its_page_explains_itself(stem, elsewhere):
+    executed = nbformat.read(elsewhere / f"{stem}_out.ipynb", as_version=4)
+    text = page.render(executed)
+    for words in ("Too few mixtures", "synthetic voices", "Paired differences", "most improved", "most worsened", *WORDS[stem]):
+        assert words.lower() in text.lower(), words
+    alts = re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)
+    assert len(alts) == len(re.findall("<img", text)) >= 4
+    stored = re.findall(r"src=\"data:audio/mpeg;base64,([^\"]+)", text)
+    assert len(stored) == text.count("<audio") >= 10 and len(text) < 6 * 2**20
+    assert "Traceback" not in text and not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text)
+
+
+def test_they_share_one_baseline(elsewhere):
+    """Six notebooks' arms, of which some are the same: the baseline once, and what 09 takes from the others."""
+    base, runs = resolve("smoke", arms=True), list((elsewhere / "runs").iterdir())
+    assert base.run_id in [run.name for run in runs]
+    named = sum(len(arms) for arms in ARMS.values())
+    assert len(runs) == 1 + named - 4  # 09's four parts were trained by 02, 03, 04 and 05

@@ -1,0 +1,124 @@
+"""What a comparison's report says, on rows whose answer is known."""
+
+import re
+
+import pytest
+from arms import SMOKE, made_up_arm, made_up_rows
+
+from hifitse import show_arms, show_cost
+from hifitse.comparison import Comparison, vary
+from hifitse.cost import Cost
+from hifitse.experiment import Arm
+from hifitse.metrics import Interval
+from hifitse.rows import ExperimentError
+
+
+def variant(name: str, gain: float, changes: dict, seed: int = 0, **run) -> Arm:
+    made = made_up_arm(made_up_rows(gain, seed=seed, count=100), vary(SMOKE, changes), **run)
+    return Arm(name, made.params, made.run, made.rows, SMOKE)
+
+
+@pytest.fixture
+def compared() -> Comparison:
+    base = made_up_arm(made_up_rows(4.0, count=100))
+    arms = [variant("larger", 6.0, {"features": 32}), variant("<b>same", 4.0, {"lr": 2e-3})]
+    arms += [variant("worse", 2.5, {"seconds": 2.0})]
+    return Comparison(base, {arm.name: arm for arm in arms}, {"larger": (0.5, 1.5), "worse": (1.0, 1.0)})
+
+
+def text(html) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html.data, flags=re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("means", "mark", "words"),
+    [
+        ({"x": (1.0, 0.5, 1.5)}, "good", "X: better than the baseline."),
+        ({"x": (0.3, -0.1, 0.7)}, "weak", "X: not to be told from the baseline."),
+        ({"x": (-1.0, -1.5, -0.5)}, "bad", "X: worse than the baseline."),
+        ({"x": (-1.0, -1.5, -0.5), "y": (1.0, 0.5, 1.5), "z": (1.0, 0.5, 1.5)}, "good", "Y, z: better than the baseline. X: worse"),
+    ],
+)
+def test_headline_goes_by_the_intervals(means, mark, words):
+    found = show_arms.headline({name: Interval(*values, 80) for name, values in means.items()})
+    assert found[0] == mark and found[1].startswith(words)
+
+
+def test_few_mixtures_get_no_verdict():
+    mark, line = show_arms.headline({"x": Interval(3.0, 2.0, 4.0, 12), "y": Interval(3.0, 2.0, 4.0, 90)})
+    assert mark == "weak" and "Too few mixtures (12)" in line
+    assert show_arms.judged(Interval(3.0, 2.0, 4.0, 12)) == "too few"
+
+
+def test_the_answer_names_gain_expectation_data_and_luck(compared):
+    said = text(show_arms.answer(compared))
+    assert "Larger: better than the baseline. Worse: worse than the baseline. &lt;b&gt;same: not to be told" in said
+    assert "+2.00 dB" in said and "the plan expects +0.5 to +1.5" in said and "expected: about +1.0" in said and "−1.50 dB" in said
+    assert "80 test mixtures of unseen synthetic voices" in said and "do not cover the luck of one training" in said
+    assert "one in twenty" in said and "trained for 4 steps" in said
+    assert "<b>same" not in show_arms.answer(compared).data
+
+
+def test_the_tables_have_every_arm_and_every_change(compared):
+    declared = text(show_arms.declared(compared))
+    assert "larger features 16 32" in declared and "worse seconds 1.0 2.0" in declared and "lr 0.001 0.002" in declared
+    results = text(show_arms.results(compared))
+    assert "larger" in results and "0.5 to +1.5" in results and "about +1.0" in results
+    assert results.count("helped") == results.count("hurt") == results.count("neutral") == 1
+
+
+def test_groups_compare_within_a_condition(compared):
+    rows = {name: arm.rows for name, arm in compared.all.items()}
+    quiet = {name: [row for row in mine if row["list"] == "test"] for name, mine in rows.items()}
+    said = text(show_arms.grouped_table({"clean": quiet, "noisy": quiet}, "baseline"))
+    assert said.count("helped") == 2 and said.count("clean") == len(rows) and "baseline" in said
+    picture = show_arms.grouped({"clean": quiet}, xlabel="enrolment")
+    assert "clean" in picture.alt and picture.data.startswith(b"\x89PNG")
+    mixed = [{**quiet["larger"][0], "list": "long"}, *quiet["larger"]]
+    with pytest.raises(ExperimentError, match=r"\['long', 'test'\], allowed are those of one list"):
+        show_arms.grouped({"clean": {"larger": mixed}})
+
+
+@pytest.mark.parametrize(("gain", "mark", "words"), [(9.0, "good", "more than"), (7.0, "weak", "as far as"), (5.0, "bad", "less than")])
+def test_adding_up(gain, mark, words):
+    """Gains of 1 and 2 dB, and together 5, 3 or 1."""
+    base = made_up_arm(made_up_rows(4.0, count=200))
+    parts = {"one": ({"lr": 2e-3}, 5.0), "two": ({"lr": 3e-3}, 6.0), "both": ({"lr": 4e-3}, gain)}
+    arms = {}
+    for number, (name, (changes, mean)) in enumerate(parts.items()):
+        made = made_up_arm(made_up_rows(mean, count=200, seed=0 if gain != 7.0 else number), vary(SMOKE, changes))
+        arms[name] = Arm(name, made.params, made.run, made.rows, SMOKE)
+    # the same mixtures everywhere, whatever was drawn for the gains
+    for arm in arms.values():
+        for row, same in zip(arm.rows, base.rows, strict=True):
+            row["si_sdr_mix_db"] = same["si_sdr_mix_db"]
+    found = show_arms.adding_up(Comparison(base, arms), "both")
+    assert f'class="verdict {mark}"' in found.data and words in text(found)
+    assert "sum of the separate gains" in text(found) and "160 test mixtures" in text(found)
+
+
+def test_costs_stand_beside_the_decibels(compared):
+    costs = {
+        name: Cost(10**6 * (n + 1), 1.5 * (n + 1), 30.0, 60.0, 0.25, Interval(1.0 + n, 0.9 + n, 1.1 + n, 5))
+        for n, name in enumerate(compared.all)
+    }
+    said = text(show_cost.cost_table(compared, costs))
+    assert "larger 2.00 3.00 30 60 2.00 (1.90 to 2.10) 0.250 +5.9" in said
+    assert "larger 3.00 GFLOP" in show_cost.pareto(compared, costs).alt
+    assert "worse 2 2 4 +100.0 %" in text(show_cost.audio_a_step(compared))
+
+
+def test_the_plans_sizes_are_counted():
+    said = text(show_cost.plan_sizes())
+    assert "the plan's baseline 11.79 11.79" in said.replace("&#x27;", "'")
+    counted = [float(found) for found in re.findall(r"(?:A: lstm_hidden 384|B: 8 blocks|C: both) ([\d.]+)", said)]
+    assert len(counted) == 3 and 11.79 < counted[1] < counted[0] < counted[2]
+
+
+def test_learning_curves_and_schedules_name_their_arms(compared):
+    validation = [{"step": 1, "si_sdri_db": 0.5}, {"step": 4, "si_sdri_db": 1.0}]
+    arms = {"harder": variant("harder", 4.0, {"phase_starts": [0.0, 0.5, 0.75], "absent_prob": [0.0, 0.2, 0.3],
+            "noisy_enroll_prob": [0.0, 0.5, 0.5]}, validation=validation)}  # fmt: skip
+    drawn = Comparison(made_up_arm(validation=validation), arms)
+    assert "baseline, harder" in show_arms.learning(drawn).alt
+    assert "phases from 0 %, 50 %, 75 %" in show_arms.schedule(arms["harder"], drawn.baseline).alt
