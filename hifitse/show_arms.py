@@ -163,10 +163,11 @@ def learning(comparison: Comparison) -> Image:
     return picture(figure, "SI-SDRi of unseen voices over the training steps of " + ", ".join(comparison.all))
 
 
-def schedule(arm: Arm, baseline: Arm) -> Image:
-    """The curriculum of a variant beside the baseline's."""
+def schedule(arm: Arm, baseline: Arm) -> list[HTML | Image]:
+    """The curriculum of a variant beside the baseline's, with its name above, to be displayed one after the other."""
     starts = ", ".join(f"{100 * start:.0f} %" for start in arm.params.phase_starts)
-    return picture(comparison_figures.schedule(arm.params, baseline.params), f"Curriculum of {arm.name}: phases from {starts} of the steps")
+    figure = comparison_figures.schedule(arm.params, baseline.params)
+    return [HTML(f"<h3>{html.escape(arm.name)}</h3>"), picture(figure, f"Curriculum of {arm.name}: phases from {starts} of the steps")]
 
 
 def adding_up(comparison: Comparison, together: str) -> HTML:

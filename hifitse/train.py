@@ -75,7 +75,8 @@ def device_name(device: torch.device) -> str:
     """For reports: the GPU's name, or processor architecture and number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{platform.machine()} {device.type}, {count} thread{'s' if count != 1 else ''}"
 
 
 def learning_rate(params: Params, step: int) -> float:

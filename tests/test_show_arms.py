@@ -121,4 +121,4 @@ def test_learning_curves_and_schedules_name_their_arms(compared):
             "noisy_enroll_prob": [0.0, 0.5, 0.5]}, validation=validation)}  # fmt: skip
     drawn = Comparison(made_up_arm(validation=validation), arms)
     assert "baseline, harder" in show_arms.learning(drawn).alt
-    assert "phases from 0 %, 50 %, 75 %" in show_arms.schedule(arms["harder"], drawn.baseline).alt
+    assert "phases from 0 %, 50 %, 75 %" in show_arms.schedule(arms["harder"], drawn.baseline)[1].alt
