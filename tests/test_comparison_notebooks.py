@@ -15,7 +15,7 @@ from hifitse.rows import METRICS
 ARMS = {
     "02_capacity": ["A wider", "B deeper", "C both", "half the bands", "half the frames", "half the features"],
     "03_long_segments": ["1.5 s", "2 s"],
-    "04_augmentation": ["SpecAugment", "enrolment", "2-3 enrolments", "all three"],
+    "04_augmentation": ["SpecAugment 15 %", "SpecAugment 5 %", "enrolment", "2-3 enrolments", "all three"],
     "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
     "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
 }
