@@ -13,6 +13,7 @@ import torch
 import hifitse.train as train_module
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
+from hifitse.comparison import vary, with_phase
 from hifitse.hide import hide_enrollments, spectrum_mask
 from hifitse.muon import Muon, orthogonal
 from hifitse.params import Params, resolve
@@ -90,6 +91,35 @@ def test_kill_9_and_resume_give_the_same_weights_bit_for_bit(runs, workers):
     assert resumed.folder != whole.folder and resumed.finished and whole.finished
     assert same(weights(resumed), weights(whole))
     assert losses(resumed) == losses(whole), "the history has each step once"
+
+
+@pytest.mark.parametrize("cut", [5, 6, 7])
+def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, cut):
+    """Cut one step before, at and after the third phase's start, with all that issue 3's curriculum and augmentation draw."""
+    base = resolve("smoke", steps=9, checkpoint_every=1, threads=1, enrollments=2, enrollments_min=1, specaug=0.2, enroll_augment_prob=0.5)
+    hard = {"interferers_max": 4, "snr_min_db": -10.0, "snr_max_db": 10.0, "absent_prob": 0.3, "similarity": 0.8}
+    params = vary(base, with_phase(base, 2 / 3, **hard))
+    step, phases = train_module.train_step, set()
+
+    def interrupted(state, batches):
+        if state.step == cut:
+            raise InterruptedError
+        return watched(state, batches)
+
+    def watched(state, batches):
+        phases.update((state.step, meta["phase"]) for batch in batches for meta in batch["metadata"])
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", interrupted)
+    with pytest.raises(InterruptedError):
+        train(params, progress=False)
+    assert Run.of(params).step == cut
+    monkeypatch.setattr(train_module, "train_step", watched)
+    resumed = train(params, progress=False)
+    monkeypatch.setenv("HIFITSE_RUNS", str(runs / "whole"))
+    whole = train(params, progress=False)
+    assert {phase for at, phase in phases if at < 6} == {0, 1} and {phase for at, phase in phases if at >= 6} == {2}
+    assert same(weights(resumed), weights(whole)) and losses(resumed) == losses(whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
