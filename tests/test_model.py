@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hifitse import HifitseError
-from hifitse.model import Extractor, ExtractorConfig
+from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig
 from hifitse.model.bands import BandMerge, BandSplit, Spectrum, band_layout
 from hifitse.model.conditioning import FiLM, SpeakerPooling
 from hifitse.model.gridnet import GatedConv
@@ -235,3 +235,14 @@ def test_wrong_shapes_are_named(mix, enroll, named):
     with pytest.raises(HifitseError) as error:
         make(TINY)(torch.zeros(mix), torch.zeros(enroll))
     assert named in str(error.value) and "allowed" in str(error.value)
+
+
+def test_late_fusion_is_the_mean_of_the_single_extractions():
+    model, mix, enroll = stir(make(FAST)), torch.randn(2, 4800), torch.randn(2, 3, 2400)
+    late = AveragedEstimates(model)
+    with torch.no_grad():
+        singles = torch.stack([model(mix, enroll[:, number]) for number in range(3)])
+        torch.testing.assert_close(late(mix, enroll), singles.mean(0))
+        torch.testing.assert_close(late(mix, enroll[:, [2, 0, 1]]), late(mix, enroll), atol=1e-6, rtol=0)  # in any order
+        torch.testing.assert_close(late(mix, enroll[:, :1]), model(mix, enroll[:, :1]))  # of one, there is nothing to fuse
+        assert not torch.allclose(late(mix, enroll), model(mix, enroll), atol=1e-5)  # early fusion is something else
