@@ -4,6 +4,7 @@ Inside the library a signal is a float32 array ``(T,)`` at 48 kHz. Files of othe
 read, and channels are averaged. Positions and lengths are always counted in samples at 48 kHz.
 """
 
+import contextlib
 import io
 import os
 import tempfile
@@ -21,6 +22,9 @@ from hifitse import SAMPLE_RATE, HifitseError
 
 MARGIN_S = 0.05
 """s: what is read beyond each side of a stretch that is to be resampled, longer than the resampler's filter."""
+
+RATES_HZ = (1_000, 1_000_000)
+"""Hz: a header that names a rate outside is damaged; resampling what it says would fill the memory."""
 
 FLOOR_DB = -120.0
 """dBFS: the level that silence is given."""
@@ -48,15 +52,17 @@ class AudioInfo:
 
 def _open(path: str | Path) -> soundfile.SoundFile:
     path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"audio file {str(path)!r} does not exist, allowed is a readable audio file")
+    if not os.path.isfile(path):  # False, unlike Path.is_file, for a name that is too long for the file system
+        reason = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise AudioError(f"audio file {str(path)!r} {reason}, allowed is a readable audio file")
     try:
         file = soundfile.SoundFile(path)
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix .raw, which has no header
         raise AudioError(f"file {str(path)!r} is not readable as audio ({error}), allowed are wav, flac, ogg and mp3") from None
-    if file.frames <= 0:
+    if file.frames <= 0 or not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
         file.close()
-        raise AudioError(f"audio file {str(path)!r} holds {file.frames} samples, allowed is at least 1")
+        said = f"holds {file.frames} samples at {file.samplerate} Hz"
+        raise AudioError(f"audio file {str(path)!r} {said}, allowed is at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
     return file
 
 
@@ -77,7 +83,8 @@ def info(path: str | Path) -> AudioInfo:
 def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
     """A stretch of an audio file, at 48 kHz, its channels averaged.
 
-    Seeks to the stretch; no more of the file is decoded than the stretch and the resampler's margin.
+    Seeks to the stretch; no more of the file is decoded than the stretch and the resampler's margin. A wav or ogg file that was cut
+    short is as long as what is left of it; one of another format is refused where the stretch is not all there.
 
     Args:
         path: an audio file that libsndfile reads (wav, flac, ogg, mp3 ...).
@@ -107,7 +114,7 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
         try:
             file.seek(first)
             audio = file.read(last - first, dtype="float32", always_2d=True)  # (T, channels)
-        except soundfile.LibsndfileError as error:
+        except (soundfile.LibsndfileError, MemoryError) as error:  # MemoryError: a damaged header that promises days of sound
             raise AudioError(f"audio file {str(path)!r} cannot be decoded at sample {first} ({error}), allowed is a whole file") from None
     if len(audio) < last - first:
         raise AudioError(f"audio file {str(path)!r} ends after {first + len(audio)} of its {last} samples, allowed is a whole file")
@@ -129,7 +136,8 @@ def write(path: str | Path, audio: np.ndarray) -> None:
         audio: ``(T,)`` at 48 kHz.
 
     Raises:
-        AudioError: another suffix, or a signal that is empty, not one-dimensional or not finite.
+        AudioError: another suffix, a signal that is empty, not one-dimensional or not finite, or a folder or disk that cannot be
+            written; what stood at ``path`` is untouched then.
     """
     path = Path(path)
     if path.suffix.lower() not in SUBTYPES:
@@ -139,16 +147,20 @@ def write(path: str | Path, audio: np.ndarray) -> None:
 
 
 def _write_atomic(path: Path, audio: np.ndarray, file_format: str, subtype: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
+    name = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
         soundfile.write(name, audio, SAMPLE_RATE, format=file_format, subtype=subtype)
         os.chmod(name, 0o644)  # mkstemp gives 600
         os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    except (OSError, soundfile.LibsndfileError) as error:  # libsndfile says "System error." where the disk is full
+        raise AudioError(f"cannot write {str(path)!r}: {error}; allowed is a place with room; what was there is untouched") from error
+    finally:
+        if name is not None:
+            with contextlib.suppress(FileNotFoundError):  # it is at its place
+                os.unlink(name)
 
 
 def encode(audio: np.ndarray, format: str = "mp3") -> bytes:

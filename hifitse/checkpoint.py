@@ -70,14 +70,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What :func:`save_tensors` wrote.
 
     Raises:
-        CheckpointError: no such file, damaged, or not one of ours.
+        CheckpointError: no such file, damaged, not finite, or not one of ours.
     """
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["hifitse"])
             # clone: what safetensors gives is the file itself mapped into memory, and dies with the process if the file is cut short
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        if not isinstance(header, dict):
+            raise ValueError(f"the header holds {str(header)[:40]!r}")
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"{name} holds NaN or infinity")
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__} {error}".strip()
         raise CheckpointError(f"cannot read {path}: {reason}; allowed is a safetensors file of this library") from error
     return tensors, header
@@ -103,12 +108,26 @@ def flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Ten
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Put the tensors of :func:`flatten_optimizers` back."""
+    """Put the tensors of :func:`flatten_optimizers` back.
+
+    Raises:
+        CheckpointError: they are of other optimisers, or none are there.
+    """
+    weights = [[weight for group in optimizer.param_groups for weight in group["params"]] for optimizer in optimizers]
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
         if key.startswith("optimizer."):
-            _, number, i, name = key.split(".", 3)
+            try:
+                _, number, i, name = key.split(".", 3)
+                fits = value.shape in (weights[int(number)][int(i)].shape, torch.Size([]))
+            except (ValueError, IndexError):
+                fits = False
+            if not fits:
+                shape = list(value.shape)
+                raise CheckpointError(f"the checkpoint's {key} of shape {shape} fits no optimiser of the run, allowed is one of this run")
             states[int(number)].setdefault(int(i), {})[name] = value
+    if not all(states):
+        raise CheckpointError(f"the checkpoint holds {sum(map(bool, states))} optimisers, allowed are the {len(optimizers)} of the run")
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -128,10 +147,28 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], header:
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning."""
-    for path in checkpoints(folder):
+    """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning.
+
+    Raises:
+        CheckpointError: there are some and none is readable: to start anew would drop what is left of days of work without a word.
+    """
+    found = checkpoints(folder)
+    for number, path in enumerate(found, start=1):
         try:
-            return load_tensors(path)
+            tensors, header = load_tensors(path)
+            if not all(isinstance(header.get(name), int | float) for name in ("step", "seconds")):
+                raise CheckpointError(f"cannot read {path}: its header names no step and seconds; allowed is a checkpoint of a run")
+            return tensors, header
         except CheckpointError as error:
+            if number == len(found):
+                rule = "allowed is a readable one; move the folder away to start anew"
+                raise CheckpointError(f"run {folder.name} has no readable checkpoint among {number} ({error}), {rule}") from None
             warnings.warn(f"{error}; going on from the checkpoint before it", stacklevel=2)
     return None
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes left half-written of the files that a training writes; only for one that holds the run's lock."""
+    for name in ("checkpoint-*", "history.jsonl", "validation.jsonl", "params.json"):
+        for path in folder.glob(f".{name}.*"):
+            path.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ import yaml
 
 from hifitse import HifitseError
 from hifitse.params import Params, resolve
-from hifitse.presets import read_yaml
+from hifitse.presets import read_yaml, short
 
 FILES = ("report.ipynb", "report.html", "metrics.json")
 STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
@@ -80,8 +80,8 @@ def values(arguments: argparse.Namespace) -> dict[str, Any]:
     for key, value in arguments.parameter:
         try:
             found[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise CommandError(f"-p {key} is {value!r}, allowed is a YAML value such as 20, 3e-4, true or [0, 0.5]") from None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise CommandError(f"-p {key} is {short(value)}, allowed is a YAML value such as 20, 3e-4, true or [0, 0.5]") from None
         if found[key] is None:
             found[key] = value
     return found
@@ -204,6 +204,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"hifitse: {error}; allowed are folders and a disk that can be written", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Preset files: a flat YAML mapping of parameter names to values in ``params/``, and the error of a wrong one."""
 
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,20 @@ class ParameterError(HifitseError, ValueError):
     """A parameter is unknown, of the wrong type or out of its range."""
 
 
+class _Shortened(reprlib.Repr):
+    """``repr`` that looks no deeper than a sentence can show: a few lines of YAML can stand for a list of a billion entries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxlist, self.maxdict, self.maxstring, self.maxother = 4, 20, 20, 200, 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        return repr(value) if value.bit_length() < 10_000 else f"a number of {value.bit_length()} bits"  # Python prints no longer ones
+
+
 def short(value: Any) -> str:
     """``repr`` on one line, cut to a length that leaves the sentence readable."""
-    text = " ".join(repr(value).split())
+    text = " ".join(_Shortened().repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -57,10 +69,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ParameterError(f"file {str(path)!r} cannot be read ({error.strerror}), allowed is a flat YAML file") from None
     except UnicodeDecodeError:
         raise ParameterError(f"{file} is not UTF-8 text, allowed is a flat mapping of parameter names to values") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: the 99th of a month, a thousand brackets
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1} of {file}" if mark else file
-        reason = getattr(error, "problem", None) or "a character that YAML forbids"
+        reason = getattr(error, "problem", None) or ("a character that YAML forbids" if isinstance(error, yaml.YAMLError) else str(error))
         raise ParameterError(f"{place} is not readable YAML: {reason}; allowed is a flat mapping of parameter names to values") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
         raise ParameterError(f"{file} holds {short(loaded)}, allowed is a flat mapping of parameter names to values")

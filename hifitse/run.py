@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError, load_checkpoint, load_weights, write_text
+from hifitse.checkpoint import CheckpointError, clear_unfinished, load_checkpoint, load_weights, write_text
 from hifitse.model import Extractor
 from hifitse.params import NOT_TRAINING, Params
 
@@ -92,11 +92,13 @@ class Run:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file; a last line cut off by a kill is left out."""
+    """Rows of a JSONL file; a last line cut off by a kill is left out, as is any that is damaged."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
     return rows
 
 
@@ -115,7 +117,9 @@ def refuse_another(path: Path, params: Params) -> None:
     """
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict):
         return  # a new run, or one cut at its very start
     for name, value in params.model_dump(mode="json").items():
         if name not in NOT_TRAINING and known.get(name, value) != value:
@@ -141,4 +145,5 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise HifitseError(f"run {folder.name} is being trained by another process, allowed is one at a time; wait for it") from None
+        clear_unfinished(folder)
         yield

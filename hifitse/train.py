@@ -221,6 +221,9 @@ def train(params: Params, progress: bool = True) -> Run:
             record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
             write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
             raise
+        except OSError as error:  # the disk is full, say, while a row is added to the history
+            onward = "the same call goes on from the last checkpoint"
+            raise TrainingError(f"training stopped at step {state.step} ({error}), allowed is a disk with room; {onward}") from error
         if stop.is_set():
             raise KeyboardInterrupt(f"training stopped at step {state.step} of {params.steps}; the same call goes on from there")
     return Run.of(params)

@@ -174,7 +174,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(soundfile, "write", half_written)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(AudioError, match="disk full"):
         audio.write(path, tone(880))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
