@@ -26,6 +26,7 @@ Data goes one way, and no module imports from one further right or below::
     counting.py     parameters, operations and activations of a model
     cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
+    document.py     the frame of every HTML page
     figures.py      rows and audio -> figures
     labels.py       where the names of points and curves stand in a figure
     curriculum_figure.py   a curriculum over the steps -> a figure

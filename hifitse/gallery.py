@@ -10,7 +10,7 @@ from pathlib import Path
 from hifitse import collect, figures, ranking, summary, tables
 from hifitse.checkpoint import write_text
 from hifitse.collect import RECORDINGS, SYNTHETIC, Report
-from hifitse.style import PAGE
+from hifitse.document import document
 
 TITLE = "HiFi-TSE workbook: reports"
 INTRO = (
@@ -18,6 +18,7 @@ INTRO = (
     "missing. Reports of the preset smoke, whose numbers mean nothing, are left out. Made by hifitse gallery from the metrics.json files."
 )
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
+TWO = ("Two reports, or two runs, are set side by side by", "hifitse compare A B -o page.html", "(A and B: folders, or names of runs)")
 WIDE = "main { max-width: 1120px; }"
 
 
@@ -50,6 +51,7 @@ def page(root: Path) -> str:
     parts = [f"<h1>{TITLE}</h1>", f"<p>{html.escape(INTRO)}</p>", ranking.verdict(entries)]
     parts.append("<h2>Reports</h2>")
     parts.append(ranking.table(REPORTS, report_rows(reports)) if reports else "<p>There is no report yet.</p>")
+    parts.append(f"<p>{TWO[0]} <code>{TWO[1]}</code> {TWO[2]}.</p>")
     broken = _broken(reports)
     if broken:
         parts += ["<h3>Not complete</h3>", ranking.table(("report", "state", "reason"), broken)]
@@ -64,14 +66,7 @@ def page(root: Path) -> str:
     parts += ["<h2>The plan's claims</h2>", ranking.stages(entries)]
     parts += ["<h2>What is missing</h2>", ranking.gaps(entries, linked=True)]
     body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; style-src \'unsafe-inline\'; '
-        "base-uri 'none'; form-action 'none'\">\n"
-        f'<link rel="icon" href="data:,">\n<title>{TITLE}</title>\n<style>{PAGE}{WIDE}</style>\n</head>\n'
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return document(TITLE, body, WIDE)
 
 
 def _escape(text: str) -> str:
@@ -95,6 +90,7 @@ def markdown(root: Path) -> str:
     parts = [f"# {TITLE}", INTRO, f"**{headline}**"]
     parts.append("\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards))
     parts += [text, "## Reports", _table(REPORTS, report_rows(reports)) if reports else "There is no report yet."]
+    parts.append(f"{TWO[0]} `{TWO[1]}` {TWO[2]}.")
     broken = _broken(reports)
     if broken:
         parts += ["### Not complete", _table(("report", "state", "reason"), broken)]

@@ -1,6 +1,7 @@
 """From an executed notebook to one HTML file that opens offline: nothing is fetched, code is folded away."""
 
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import nbformat
@@ -9,20 +10,13 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from hifitse.checkpoint import write_text
+from hifitse.document import HEAD
 from hifitse.style import PAGE
 
 TEMPLATE = """\
 {%- extends 'classic/base.html.j2' -%}
 {%- macro fold(title) -%}<details class="fold"><summary>{{ title }}</summary><div>{{ caller() }}</div></details>{%- endmacro -%}
-{% block header %}<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
-<link rel="icon" href="data:,">
-<title>{{ nb.metadata.get('title', resources['metadata']['name']) | escape_html }}</title>
+{% block header %}{{ resources['hifitse_head'] }}<title>{{ nb.metadata.get('title', resources['metadata']['name']) | escape_html }}</title>
 <style>{{ resources['hifitse_css'] }}</style>
 </head>
 <body>
@@ -77,10 +71,24 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def gathered(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which code cells that show nothing are one with the code cell after them, so that one fold holds them all."""
+    copied = deepcopy(notebook)
+    kept: list[NotebookNode] = []
+    for cell in copied.cells:
+        before = kept[-1] if kept else None
+        if cell.cell_type == "code" and before is not None and before.cell_type == "code" and not before.get("outputs"):
+            cell.source = "\n\n".join(filter(None, (before.source.strip(), cell.source.strip())))
+            kept.pop()
+        kept.append(cell)
+    copied.cells = kept
+    return copied
+
+
 def render(notebook: NotebookNode) -> str:
     """The page's HTML."""
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(notebook, resources={"hifitse_css": css(), "metadata": {"name": "report"}})
+    body, _ = exporter.from_notebook_node(gathered(notebook), resources={"hifitse_css": css(), "hifitse_head": HEAD, "metadata": {"name": "report"}})
     return body
 
 

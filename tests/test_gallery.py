@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
+import browser
 import nbformat
 import pytest
 from made_up import content, reports, row, write
-from test_notebooks import PROBE, browse
 from test_page import assert_offline
 
 from hifitse import gallery, page
@@ -126,17 +126,16 @@ def test_the_index_in_the_checkout_has_no_dead_links():
 # ---- in a browser
 
 
-@pytest.mark.parametrize("width", [1200, 500])
-def test_the_index_opens_without_a_complaint_and_fits(width, index, tmp_path):
-    found = re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", (index / "index.html").read_text(encoding="utf-8"))
-    (tmp_path / "probed.html").write_text(found.replace("</body>", PROBE))
-    seen = browse(tmp_path / "probed.html", f"--window-size={width},900", "--virtual-time-budget=5000")
-    probe = re.search(r"<title>PROBE(.*?)</title>", seen.stdout)
-    assert probe, seen.stderr[-2000:]
-    state = json.loads(probe[1])
-    assert len(state["images"]) == 2 and all(state["images"]) and state["fetched"] == [] and not state["wide"]
-    plain = browse(index / "index.html", f"--window-size={width},900")
-    assert "By measured gain" in plain.stdout and "CONSOLE" not in plain.stderr
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
+def test_the_index_opens_without_a_complaint_and_fits(width, scheme, index, chromium):
+    state = chromium.inspect(index / "index.html", width, scheme)
+    assert "By measured gain" in state["text"] and state["complaints"] == state["fetched"] == []
+    assert len(state["images"]) == 2 and all(state["images"]) and not state["wide"] and state["contrast"][0] >= 4.5
 
 
 # ---- the notebook

@@ -3,10 +3,10 @@
 import ast
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
+import browser
 import nbformat
 import pytest
 from headless import ROOT, checkout, typed
@@ -132,50 +132,16 @@ def test_a_wrong_parameter_stops_with_one_sentence(name, value, words, elsewhere
 
 # ---- in a browser
 
-PROBE = """
-<script>
-addEventListener("load", async () => {
-  const sounds = [...document.querySelectorAll("audio")].map(a => new Promise(done => {
-    if (a.readyState) return done(a.duration);
-    a.addEventListener("loadedmetadata", () => done(a.duration)); a.addEventListener("error", () => done(-1)); a.load(); }));
-  const images = [...document.images].map(i => i.complete && i.naturalWidth);
-  const wide = document.documentElement.scrollWidth > innerWidth;
-  const fetched = performance.getEntriesByType("resource").map(r => r.name).filter(n => !n.startsWith("data:"));
-  document.title = "PROBE" + JSON.stringify({sounds: await Promise.all(sounds), images, wide, fetched});
-});
-</script></body>"""
 
-
-def browse(path: Path, *options: str) -> subprocess.CompletedProcess:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("neither chromium nor google-chrome is installed: the page was not opened in a browser")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--enable-logging=stderr"]
-    command += [f"--user-data-dir={path.parent / 'profile'}", "--dump-dom", *options, path.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def test_the_page_opens_in_a_browser_without_a_complaint(executed, tmp_path):
-    (tmp_path / "page.html").write_text(page.render(executed))
-    seen = browse(tmp_path / "page.html", "--window-size=1200,900")
-    assert "Is the enrolment used?" in seen.stdout
-    assert "CONSOLE" not in seen.stderr
-
-
-def test_the_browser_does_complain_of_a_page_that_is_wrong(tmp_path):
-    """So that the silence asserted above means something."""
-    (tmp_path / "wrong.html").write_text("<!DOCTYPE html><title>x</title><script>nothing.here()</script>")
-    assert "CONSOLE" in browse(tmp_path / "wrong.html").stderr
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.mark.parametrize("width", [1200, 500])
-def test_in_a_browser_all_pictures_and_sounds_load_and_nothing_is_fetched(width, executed, tmp_path):
-    text = re.sub(r"<meta[^>]*Content-Security-Policy[^>]*>", "", page.render(executed))  # it would forbid the probe
-    (tmp_path / "probed.html").write_text(text.replace("</body>", PROBE))
-    seen = browse(tmp_path / "probed.html", f"--window-size={width},900", "--virtual-time-budget=20000")
-    found = re.search(r"<title>PROBE(.*?)</title>", seen.stdout)
-    assert found, seen.stderr[-2000:]
-    state = json.loads(found[1])
+def test_in_a_browser_all_pictures_and_sounds_load_and_nothing_is_fetched(width, executed, tmp_path, chromium):
+    (tmp_path / "page.html").write_text(page.render(executed))
+    state = chromium.inspect(tmp_path / "page.html", width)
+    assert "Is the enrolment used?" in state["text"] and state["complaints"] == state["fetched"] == []
     assert len(state["sounds"]) >= 13 and all(0.9 < seconds < 1.2 for seconds in state["sounds"])
-    assert len(state["images"]) >= 8 and all(state["images"])
-    assert state["fetched"] == [] and not state["wide"]
+    assert len(state["images"]) >= 8 and all(state["images"]) and not state["wide"]

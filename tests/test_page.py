@@ -43,6 +43,16 @@ def test_page_folds_code_and_progress_away_but_not_results():
     assert "secret" in folded and "step 4" in folded and "written" not in folded and "written" in text
 
 
+def test_code_that_shows_nothing_is_folded_with_the_code_after_it():
+    whole = notebook(data("text/html", "<p>here</p>"), source="last = 3")
+    whole.cells[1:1] = [nbformat.v4.new_code_cell(source) for source in ("first = 1", "", "second = 2")]
+    text = page.render(whole)
+    folds = re.findall(r"<details.*?</details>", text, re.DOTALL)
+    assert len(folds) == 1 and [word for word in ("first", "second", "last") if word in folds[0]] == ["first", "second", "last"]
+    assert len(whole.cells) == 5 and "<p>here</p>" in text
+    assert page.render(notebook()).count("<details") == 1  # at the end it stays
+
+
 def test_page_escapes_an_error_and_shows_it_unfolded():
     error = nbformat.v4.new_output("error", ename="CorpusError", evalue="<script>x", traceback=["CorpusError: <script>x"])
     text = page.render(notebook(error))
