@@ -8,12 +8,16 @@ Data goes one way, and no module imports from one further right or below::
     config.py       the parameters that decide the extractor's shape
     params.py       every parameter, typed, with unit and range
     audio.py        48 kHz mono audio in and out, resampling, levels
+    chunks.py       long signals in cross-faded chunks
+    extraction.py   one voice out of a recording in memory
+    checkpoint.py   atomic files, safetensors weights
+    pretrained.py   a trained model as a folder to keep and to share
+    extract_files.py       one voice out of recordings on disk, piece by piece
     data/           corpus, synthetic voices, rooms, noise -> mixtures -> batches
     model/          the extractor: (mix, enroll) -> est
     perceptual.py   PESQ and STOI, in parallel processes
     metrics.py      SI-SDR, levels, suppression, bootstrap intervals
     losses/         loss terms by the name they are logged under
-    checkpoint.py   atomic files, safetensors weights
     run.py          the folder that a training leaves: parameters, history, weights
     muon.py         the optimiser that learns most in a given time
     hide.py         what training hides from the network: enrolments, parts of the spectrum
@@ -44,6 +48,9 @@ Data goes one way, and no module imports from one further right or below::
     gallery.py      the index of all reports
     explore.py      the interactive panel
     page.py         executed notebook -> one HTML page that works offline
+    model_card.py   the text that goes with a model
+    exporting.py    a finished run -> a model's folder
+    extract_command.py     the commands ``hifitse extract`` and ``hifitse export``
     cli.py          the command ``hifitse``
 
 Axis letters in shape comments:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from hifitse import HifitseError
+from hifitse import HifitseError, extract_command
 from hifitse.params import Params, resolve
 from hifitse.presets import read_yaml, short
 
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "-p", "--parameter", action="append", default=[], nargs=2, metavar=("KEY", "VALUE"), help="one parameter; VALUE is read as YAML"
     )
+    extract_command.add_parsers(commands)
     commands.add_parser("gallery", help="write index.html and index.md of all reports from their metrics.json")
     return top
 
@@ -200,6 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     try:
         arguments = parser().parse_args(argv)
+        if arguments.command in ("extract", "export"):
+            return getattr(extract_command, arguments.command)(arguments)
         return gallery() if arguments.command == "gallery" else run(arguments)
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)

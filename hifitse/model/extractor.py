@@ -1,17 +1,19 @@
 """The extractor: mixture and enrolment in, the enrolled speaker's voice out."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hifitse import HifitseError
+from hifitse import HifitseError, extraction
 from hifitse.config import ExtractorConfig
 from hifitse.model.bands import BandMerge, BandSplit, Spectrum
 from hifitse.model.conditioning import FiLM, SpeakerPooling
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.usef import CROSS_ATTENTION
+from hifitse.pretrained import Pretrained
 
 
 class Speaker(NamedTuple):
@@ -23,7 +25,7 @@ class Speaker(NamedTuple):
     """(B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none."""
 
 
-class Extractor(nn.Module):
+class Extractor(nn.Module, Pretrained):
     """Band-split TF-GridNet with USEF conditioning, a complex ratio mask at 48 kHz.
 
     Args:
@@ -33,7 +35,11 @@ class Extractor(nn.Module):
         mix (B, T), enroll (B, T') or (B, N, T') -> est (B, T). T and T' are any lengths of at least one sample.
 
     Silence in gives silence out. The output follows the mixture's level: scaling the mixture scales the estimate.
+
+    ``Extractor.from_pretrained()`` is a trained one, and :meth:`extract` takes recordings as they are: see there.
     """
+
+    extract = extraction.extract
 
     def __init__(self, config: ExtractorConfig | None = None) -> None:
         super().__init__()
@@ -64,7 +70,13 @@ class Extractor(nn.Module):
         _, z = self._features(enroll.flatten(0, 1))  # (B*N, K, S, D)
         for block in self.speaker_blocks:
             z = self._run(block, z)
-        frames = z.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3)  # (B, K, N*S, D): one long context
+        return self._speaker(z.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3))  # (B, K, N*S, D): one long context
+
+    def encode_each(self, recordings: Sequence[Tensor]) -> Speaker:
+        """Features of enrolments of any lengths, each (T',); as :meth:`encode` gives them for (1, N, T') where the lengths are equal."""
+        return self._speaker(torch.cat([self.encode(recording[None]).frames for recording in recordings], 2))
+
+    def _speaker(self, frames: Tensor) -> Speaker:
         return Speaker(frames, self.pooling(frames) if self.pooling is not None else None)
 
     def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None) -> Tensor:

@@ -1,0 +1,117 @@
+"""Long signals in chunks of one length, cross-faded where they overlap: the memory that is needed does not grow with the signal.
+
+A network with a limited reach gives inside a chunk what it gives for the whole signal, once the chunk reaches far enough to both
+sides and its frames lie where the whole signal's lie; so all lengths here are multiples of the step between frames.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hifitse import SAMPLE_RATE, HifitseError
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """How a signal is cut, in samples; every length a multiple of ``hop``.
+
+    Attributes:
+        step: from one chunk's output to the next one's.
+        fade: in which the one chunk's output fades over into the next one's.
+        context: what a chunk hears beyond its output, on both sides.
+        hop: step between the frames of the network.
+    """
+
+    step: int
+    fade: int
+    context: int
+    hop: int = 1
+
+    def __post_init__(self) -> None:
+        lengths = (self.step, self.fade, self.context)
+        if self.hop < 1 or any(length % self.hop for length in lengths) or not 0 < self.fade <= self.step or self.context < 0:
+            raise HifitseError(
+                f"chunks have step {self.step}, fade {self.fade} and context {self.context}, allowed are multiples of hop = {self.hop} "
+                "with a fade above 0 and up to the step, and a context of 0 or more"
+            )
+
+    @classmethod
+    def of_seconds(cls, hop: int, step_s: float = 14.0, fade_s: float = 0.5, context_s: float = 1.5) -> "Chunks":
+        """Lengths in seconds, rounded up to whole frames of ``hop`` samples at 48 kHz."""
+        return cls(*(max(1, -(-round(seconds * SAMPLE_RATE) // hop)) * hop for seconds in (step_s, fade_s, context_s)), hop)
+
+    @property
+    def length(self) -> int:
+        """Samples of the longest chunk, and of the longest signal that is worked on as a whole."""
+        return self.step + self.fade + 2 * self.context
+
+
+def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], chunks: Chunks) -> Iterator[Tensor]:
+    """Run ``process`` over a stream, chunk by chunk.
+
+    Every chunk but that of a short signal has the full length, for the network judges levels by what it hears at once: the last
+    one begins earlier in place of being shorter.
+
+    Args:
+        blocks: the signal's pieces ``(T_i,)``, of any lengths.
+        process: ``(T,) -> (T,)``; T is at most ``chunks.length`` and begins at a multiple of ``chunks.hop``.
+        chunks: how to cut.
+
+    Yields:
+        The output's pieces; together they are as long as the signal. No more than two chunks are held at a time.
+    """
+    source = _Buffer(iter(blocks))
+    ramp = torch.sin(torch.linspace(0, torch.pi / 2, chunks.fade + 2)[1:-1]).square()  # and 1 - ramp is the ramp turned round
+    tail = torch.zeros(0)
+    done = 0  # samples that are out
+    while True:
+        start = max(0, done - chunks.context)
+        source.fill(start + chunks.length + 1)  # one more says whether there is a next chunk
+        last = source.end <= start + chunks.length
+        if last:
+            start = max(0, -(-(source.end - chunks.length) // chunks.hop) * chunks.hop)
+        stop = source.end if last else start + chunks.length
+        if stop == 0:
+            return
+        output = process(source.cut(start, stop))[done - start :]
+        faded = len(tail)  # nothing before the first chunk
+        output = torch.cat([tail + ramp[:faded] * output[:faded], output[faded:]])
+        if last:
+            yield output
+            return
+        # The first chunk has no context before it, and gives that much more.
+        kept = stop - chunks.context - done
+        tail = output[kept - chunks.fade : kept] * (1 - ramp)
+        yield output[: kept - chunks.fade]
+        done += kept - chunks.fade
+        source.drop(stop - chunks.length)
+
+
+class _Buffer:
+    """The newest stretch of a stream, addressed by the place in the whole."""
+
+    def __init__(self, blocks: Iterator[Tensor]) -> None:
+        self.blocks = blocks
+        self.start, self.held = 0, torch.zeros(0)
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.held)
+
+    def fill(self, end: int) -> None:
+        """Read on until the stretch reaches ``end`` or the stream is over."""
+        parts, reached = [self.held], self.end
+        while reached < end and (block := next(self.blocks, None)) is not None:
+            parts.append(block)
+            reached += len(block)
+        self.held = torch.cat([part for part in parts if len(part)] or parts[:1])
+
+    def drop(self, start: int) -> None:
+        """Forget what lies before ``start``."""
+        self.held = self.held[max(0, start - self.start) :].clone()  # a view would keep all of it
+        self.start = max(self.start, start)
+
+    def cut(self, start: int, stop: int) -> Tensor:
+        return self.held[start - self.start : stop - self.start]
