@@ -56,9 +56,10 @@ def _open(path: str | Path) -> soundfile.SoundFile:
         reason = "is a folder" if os.path.isdir(path) else "does not exist"
         raise AudioError(f"audio file {str(path)!r} {reason}, allowed is a readable audio file")
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # bytes, for soundfile refuses names that are not UTF-8
     except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix .raw, which has no header
-        raise AudioError(f"file {str(path)!r} is not readable as audio ({error}), allowed are wav, flac, ogg and mp3") from None
+        reason = getattr(error, "error_string", error)
+        raise AudioError(f"file {str(path)!r} is not readable as audio ({reason}), allowed are wav, flac, ogg and mp3") from None
     if file.frames <= 0 or not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
         file.close()
         said = f"holds {file.frames} samples at {file.samplerate} Hz"
@@ -152,7 +153,7 @@ def _write_atomic(path: Path, audio: np.ndarray, file_format: str, subtype: str)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
-        soundfile.write(name, audio, SAMPLE_RATE, format=file_format, subtype=subtype)
+        soundfile.write(os.fsencode(name), audio, SAMPLE_RATE, format=file_format, subtype=subtype)
         os.chmod(name, 0o644)  # mkstemp gives 600
         os.replace(name, path)
     except (OSError, soundfile.LibsndfileError) as error:  # libsndfile says "System error." where the disk is full

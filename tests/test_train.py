@@ -5,14 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
+from processes import losses, same, start, wait_for_step, weights
 
 import hifitse.train as train_module
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
+from hifitse.checkpoint import CheckpointError, checkpoints
 from hifitse.comparison import vary, with_phase
 from hifitse.hide import hide_enrollments, spectrum_mask
 from hifitse.muon import Muon, orthogonal
@@ -20,46 +20,11 @@ from hifitse.params import Params, resolve
 from hifitse.run import Run, locked
 from hifitse.train import TrainingError, learning_rate, new_state, train
 
-SCRIPT = """
-import json, sys
-from hifitse.params import resolve
-from hifitse.train import train
-train(resolve("smoke", **json.loads(sys.argv[1])), progress=False)
-"""
-
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
     return tmp_path
-
-
-def weights(run: Run) -> dict[str, torch.Tensor]:
-    """Everything in the newest checkpoint: weights, average, optimiser."""
-    return load_tensors(checkpoints(run.folder)[0])[0]
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def losses(run: Run) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history]
-
-
-def start(values: dict) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(values)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-
-
-def wait_for_step(process: subprocess.Popen, folder, step: int) -> None:
-    """Until the process has logged ``step``; fails if it ends or takes minutes."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        history = folder / "history.jsonl"
-        if history.is_file() and len(history.read_text().splitlines()) >= step:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"process ended or hung before step {step}: {process.stderr.read() if process.poll() is not None else ''}")
 
 
 def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):

@@ -1,0 +1,99 @@
+"""Bad audio files and what comes of them: one row a case, run by test_robust.py."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from bad_case import Case, on_full_disk, raw
+from sounds import hum
+
+from hifitse import SAMPLE_RATE, audio
+from hifitse.audio import AudioError
+
+TONE = hum(440, 0.5, 0).astype(np.float32)
+
+
+def sound(name: str, signal: np.ndarray = TONE, rate: int = SAMPLE_RATE, **form: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        soundfile.write(folder / name, signal, rate, **form)
+        return folder / name
+
+    return make
+
+
+def cut(name: str, keep: float | int) -> Callable[[Path], Path]:
+    """A sound file of which only the first bytes are left."""
+
+    def make(folder: Path) -> Path:
+        path = sound(name)(folder)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: keep if isinstance(keep, int) else round(keep * len(whole))])
+        return path
+
+    return make
+
+
+def forged(folder: Path) -> Path:
+    """A FLAC file whose header promises 2^36 - 1 samples."""
+    path = sound("forged.flac")(folder)
+    data = bytearray(path.read_bytes())
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    path.write_bytes(data)
+    return path
+
+
+def spoiled(value: float) -> np.ndarray:
+    signal = TONE.copy()
+    signal[7] = value
+    return signal
+
+
+def close(to: np.ndarray, by: float) -> Callable[[np.ndarray], bool]:
+    return lambda got: got.shape == to.shape and float(np.abs(got - to).max()) <= by
+
+
+def missing(name: str) -> Callable[[Path], Path]:
+    return lambda folder: folder / name
+
+
+def old_file(name: str) -> Callable[[Path], Path]:
+    """A file of an earlier time, which a failed write must leave alone."""
+    return sound(name, TONE[:100])
+
+
+LONG = np.tile(TONE, 4)
+saved = partial(audio.write, audio=TONE)
+saved_full = on_full_disk(partial(audio.write, audio=LONG), 9_000)
+AUDIO = [
+    Case("missing", missing("none.wav"), audio.read, AudioError, ("none.wav", "does not exist")),
+    Case("a folder", lambda folder: folder, audio.read, AudioError, ("is a folder", "readable audio file")),
+    Case("text called wav", raw("text.wav", b"no sound at all"), audio.read, AudioError, ("text.wav", "not readable as audio")),
+    Case("header cut short", cut("head.wav", 30), audio.read, AudioError, ("head.wav", "not readable as audio")),
+    Case("wav cut short is what is left", cut("half.wav", 0.5), audio.read, check=lambda got: np.abs(got - TONE[: len(got)]).max() < 1e-4),
+    Case("flac cut short", cut("half.flac", 0.5), audio.read, AudioError, ("half.flac", "a whole file")),
+    Case("mp3 cut short", cut("half.mp3", 0.5), audio.read, AudioError, ("half.mp3", "a whole file")),
+    Case("a header that promises days", forged, audio.read, AudioError, ("forged.flac", "a whole file")),
+    Case("empty file", raw("none.flac", b""), audio.info, AudioError, ("none.flac", "not readable as audio")),
+    Case("no samples", sound("zero.wav", TONE[:0]), audio.info, AudioError, ("zero.wav", "0 samples", "at least 1")),
+    Case("NaN", sound("nan.wav", spoiled(np.nan), subtype="FLOAT"), audio.read, AudioError, ("nan.wav", "NaN or infinite")),
+    Case("infinity", sound("inf.wav", spoiled(-np.inf), subtype="DOUBLE"), audio.read, AudioError, ("inf.wav", "NaN or infinite")),
+    Case("1 Hz", sound("slow.wav", rate=1), audio.read, AudioError, ("slow.wav", "at 1 Hz", "1000 to 1000000 Hz")),
+    Case("8 kHz is resampled", sound("a.wav", TONE[::6], 8_000), audio.read, check=lambda got: got.shape == TONE.shape),
+    Case("192 kHz is resampled", sound("a.wav", np.repeat(TONE, 4), 192_000), audio.read, check=close(TONE, 0.05)),
+    Case("7 channels are averaged", sound("a.wav", np.outer(TONE, np.arange(7) / 3)), audio.read, check=close(TONE, 1e-4)),
+    Case("8 bit", sound("a.aiff", subtype="PCM_S8"), audio.read, check=close(TONE, 2**-7)),
+    Case("float64", sound("a.wav", subtype="DOUBLE"), audio.read, check=close(TONE, 0)),
+    Case("a constant", sound("a.wav", np.full(4_800, 0.25)), audio.read, check=close(np.full(4_800, 0.25), 1e-4)),
+    Case("clipped", sound("a.wav", np.clip(9 * TONE, -1, 1), subtype="FLOAT"), audio.read, check=close(np.clip(9 * TONE, -1, 1), 0)),
+    Case("silence has the lowest level", sound("a.wav", 0 * TONE), lambda path: audio.level_db(audio.read(path)), check=(-120.0).__eq__),
+    Case("name too long to read", missing("a" * 300 + ".wav"), audio.read, AudioError, ("aaa", "does not exist")),
+    Case("name with a zero byte", missing("a\0b.wav"), audio.read, AudioError, ("does not exist",)),
+    Case("longest name", missing("a" * 251 + ".wav"), saved),
+    Case("name too long to write", missing("a" * 300 + ".wav"), saved, AudioError, ("cannot write",)),
+    Case("folder is a file", lambda f: raw("x", b"1")(f) / "a.wav", saved, AudioError, ("cannot write", "a.wav")),
+    Case("disk full, wav", old_file("a.wav"), saved_full, AudioError, ("a.wav", "untouched")),
+    Case("disk full, flac", old_file("a.flac"), saved_full, AudioError, ("a.flac", "untouched")),
+]

@@ -1,0 +1,94 @@
+"""One bad input: how it is made, what a user does with it, what must come, and that nothing that was there before is lost."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hifitse import HifitseError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One bad input.
+
+    Attributes:
+        name: of the test.
+        make: lays the input into an empty folder and returns what ``call`` is given.
+        call: what a user does with it.
+        error: class of the one sentence that must come; ``None``: none comes, and ``check`` sees the result.
+        words: parts of the sentence, among them the value received.
+        check: whether the result is the documented one.
+        code: exit code, where ``call`` is a command whose sentence goes to the terminal.
+    """
+
+    name: str
+    make: Callable[[Path], Any]
+    call: Callable[[Any], Any]
+    error: type[HifitseError] | None = None
+    words: tuple[str, ...] = ()
+    check: Callable[[Any], bool] = lambda result: True
+    code: int | None = None
+
+
+@contextmanager
+def full_disk(room: int = 20_000) -> Iterator[None]:
+    """No file of this process can grow beyond ``room`` bytes: a write breaks off in the middle, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def on_full_disk(call: Callable[[Any], Any], room: int = 20_000) -> Callable[[Any], Any]:
+    def run(given: Any) -> Any:
+        with full_disk(room):
+            return call(given)
+
+    return run
+
+
+def raw(name: str, data: bytes) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(data)
+        return folder / name
+
+    return make
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, byte for byte."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def one_sentence(text: str, words: tuple[str, ...]) -> None:
+    assert text and "\n" not in text and len(text) < 1200 and "Traceback" not in text
+    assert [word for word in words if word not in text] == [], text
+
+
+def meets(case: Case, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """Make the input, do what the user does, and see that what must come comes and that all files of before are still there."""
+    given = case.make(folder)
+    before = files(folder)
+    if case.error is not None:
+        with pytest.raises(case.error) as caught:
+            case.call(given)
+        one_sentence(str(caught.value), case.words)
+        assert type(caught.value).__module__.startswith("hifitse")
+        assert files(folder) == before, "a refusal leaves neither loss nor litter"
+        return
+    result = case.call(given)
+    if case.code is not None:
+        said = capsys.readouterr().err
+        assert result == case.code and said.startswith("hifitse: ") and said.endswith("\n")
+        one_sentence(said[:-1], case.words)
+    else:
+        assert case.check(result)
+    after = files(folder)
+    assert {name: after.get(name) for name in before} == before

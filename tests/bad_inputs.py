@@ -1,0 +1,225 @@
+"""Bad manifests, parameters and reports, and what comes of them: one row a case, run by test_robust.py."""
+
+import gzip
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bad_case import Case, on_full_disk, raw
+from made_up import content, write
+from sounds import hum, speech_folder
+
+from hifitse import SAMPLE_RATE, HifitseError, audio, cli, collect, gallery
+from hifitse.checkpoint import CheckpointError
+from hifitse.data.cache import made_once
+from hifitse.data.corpus import Corpus, CorpusError, load_corpus
+from hifitse.params import ParameterError, resolve
+from hifitse.presets import read_yaml
+
+NASTY = ["two words", "Łódź 東京 مرحبا", 'it\'s "quoted"', "<img src=x onerror=alert(1)>", "line\nbreak", "-p", "caf\udce9", "a" * 200]
+"""Names that a file or a speaker can have; the one before the last is not UTF-8."""
+
+
+# ---- manifests
+
+PLAIN, ZIPPED = "manifest.jsonl", "manifest.jsonl.gz"
+
+
+def line(who: str, number: int, **changes: object) -> dict[str, Any]:
+    made = {
+        "speaker": who,
+        "utterance": f"u{number}",
+        "path": f"{who}/u{number}.flac",
+        "samples": 9_600,
+        "sample_rate": SAMPLE_RATE,
+    }
+    return {key: value for key, value in (made | changes).items() if value is not None}
+
+
+GOOD = [line(speaker, number) for speaker in ("s00", "s01") for number in (0, 1)]
+
+
+def packed(lines: list[Any]) -> bytes:
+    return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in lines).encode()
+
+
+def listed(*more: Any, form: Callable[[bytes], bytes] = bytes, name: str = PLAIN, good: list[Any] | None = None) -> Callable[[Path], Path]:
+    """Two speakers of two utterances with a third file that no line names, and a manifest with ``more`` lines."""
+
+    def make(folder: Path) -> Path:
+        speech_folder(folder / "corpus", speakers=2, utterances=3, seconds=0.2)
+        (folder / "secret.flac").write_bytes((folder / "corpus/s00/u0.flac").read_bytes())
+        data = packed([*(GOOD if good is None else good), *(each(folder) if callable(each) else each for each in more)])
+        (folder / "corpus" / name).write_bytes(form(data))
+        return folder / "corpus"
+
+    return make
+
+
+def skips(*words: str) -> Callable[[Corpus], bool]:
+    """The good lines are there, and the bad one is left out with one sentence."""
+
+    def check(corpus: Corpus) -> bool:
+        [reason] = corpus.skipped
+        return "\n" not in reason and all(word in reason for word in words) and [len(said) for said in corpus.speakers.values()] == [2, 2]
+
+    return check
+
+
+def outside(folder: Path) -> dict[str, Any]:
+    return line("s00", 2, path=str(folder / "secret.flac"))
+
+
+def linked(folder: Path) -> dict[str, Any]:
+    os.symlink(folder / "secret.flac", folder / "corpus/s00/link.flac")
+    return line("s00", 2, path="s00/link.flac")
+
+
+SKIPPED = {
+    "not JSON": (["{speaker: s00}"], ("line 5",)),
+    "a list": (["[1, 2]"], ("line 5", "not a JSON object")),
+    "a thousand brackets": (["[" * 100_000], ("line 5",)),
+    "no path": ([line("s00", 2, path=None)], ("line 5", "'path'")),
+    "number as speaker": ([line("s00", 2) | {"speaker": 7}], ("line 5", "speaker is 7")),
+    "text as samples": ([line("s00", 2, samples="many")], ("line 5", "samples is 'many'")),
+    "negative samples": ([line("s00", 2, samples=-5)], ("line 5", "samples is -5")),
+    "rate of 0": ([line("s00", 2, sample_rate=0)], ("line 5", "sample_rate is 0")),
+    "unknown path": ([line("s00", 9)], ("line 5", "s00/u9.flac")),
+    "path with ..": ([line("s00", 2, path="../secret.flac")], ("line 5", "../secret.flac")),
+    "absolute path": ([outside], ("line 5", "secret.flac")),
+    "listed twice": ([line("s00", 1)], ("line 5", "s00/u1.flac")),
+    "one utterance of a speaker": ([line("s01", 2, speaker="alone")], ("speaker alone", "two are needed")),
+}
+
+
+def first_reason(source: Path) -> str:
+    """Why something of a corpus, or all of it, is left out."""
+    try:
+        return load_corpus(source).skipped[0]
+    except CorpusError as error:
+        return str(error)
+
+
+MANIFESTS = [Case(name, listed(*lines), load_corpus, check=skips(*words)) for name, (lines, words) in SKIPPED.items()]
+MANIFESTS += [
+    Case("byte-order mark", listed(form=lambda data: b"\xef\xbb\xbf" + data), load_corpus, check=lambda corpus: not corpus.skipped),
+    Case("UTF-16", listed(form=lambda data: data.decode().encode("utf-16")), first_reason, check=lambda said: "manifest line 1: " in said),
+    Case("empty manifest", listed(form=lambda data: b""), load_corpus, CorpusError, ("no usable speaker",)),
+    Case("not gzip", listed(name=ZIPPED), load_corpus, CorpusError, (ZIPPED, "cannot be read")),
+    Case("gzip cut short", listed(form=lambda data: gzip.compress(data)[:-20], name=ZIPPED), load_corpus, CorpusError, (ZIPPED,)),
+    Case("only one speaker", listed(good=GOOD[:2]), lambda at: load_corpus(at).split(0.1, 0.2, 0), CorpusError, ("there are 1 speakers",)),
+]
+
+
+# ---- parameters
+
+
+def smoke(**values: object) -> Callable[[Any], Any]:
+    return lambda _: resolve("smoke", **values)
+
+
+def nothing(folder: Path) -> Path:
+    return folder
+
+
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def bomb() -> list[Any]:
+    """A list that a few lines of YAML make, and whose text would not fit into memory."""
+    found: list[Any] = ["ha"] * 9
+    for _ in range(12):
+        found = [found] * 9
+    return found
+
+
+PARAMETERS = [
+    Case(name, nothing, smoke(**values), ParameterError, words)
+    for name, values, words in (
+        ("unknown name", {"stpes": 5}, ("'stpes'", "5", "did you mean 'steps'")),
+        ("wrong type", {"steps": "many"}, ("'steps'", "'many'", "whole number")),
+        ("out of range", {"lr": 2.0}, ("'lr'", "2.0", "up to 1")),
+        ("NaN", {"lr": float("nan")}, ("'lr'", "nan", "a number")),
+        ("infinity", {"clip_norm": float("inf")}, ("'clip_norm'", "inf", "a number")),
+        ("a list for a number", {"batch_size": [1, 2]}, ("'batch_size'", "[1, 2]", "whole number")),
+        ("contradicting pair", {"sir_min_db": 6, "sir_max_db": 5}, ("sir_min_db is 6", "sir_max_db = 5")),
+        ("huge", {"steps": 10**30}, ("'steps'", "1000000", "up to 100000000")),
+        ("too huge for Python to print", {"steps": 10**5000}, ("'steps'", "16610 bits")),
+        ("lists in lists", {"absent_prob": nested(5_000)}, ("'absent_prob'", "[[", "list of numbers")),
+        ("a list that explodes", {"steps": bomb()}, ("'steps'", "[[", "whole number")),
+        ("text that is no Unicode", {"corpus": "/caf\udce9"}, ("'corpus'", "udce9", "text")),
+    )
+]
+YAML = {
+    "YAML that builds objects": ("!!python/object/apply:os.system [touch owned]", "python/object"),
+    "YAML of the 99th day": ("2001-99-99", "month"),
+    "YAML number of 5000 digits": ("9" * 5000, "limit"),
+    "YAML of a thousand brackets": ("[" * 1000, "recursion"),
+    "YAML number without digits": ("0b_", "base 2"),
+    "YAML control character": ("\0", "forbids"),
+}
+PARAMETERS += [
+    Case(name, raw("p.yaml", f"steps: {text}\n".encode()), read_yaml, ParameterError, ("p.yaml", word))
+    for name, (text, word) in YAML.items()
+]
+
+
+def command(*arguments: str) -> Callable[[Any], int]:
+    return lambda _: cli.main(list(arguments))
+
+
+PARAMETERS += [
+    Case(f"{name}, typed", nothing, command("run", "00_baseline", "-p", "steps", text), words=("steps",), code=2)
+    for name, (text, _) in YAML.items()
+]
+
+
+# ---- reports
+
+
+def reported(made: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        write(folder, "demo/02_capacity", made)
+        return folder
+
+    return make
+
+
+def unreadable(*words: str) -> Callable[[list[collect.Report]], bool]:
+    return lambda found: [one.status for one in found] == ["unreadable"] and all(word in found[0].reason for word in words)
+
+
+def below_a_file(variable: str) -> Callable[[Path], Path]:
+    """The variable names a folder that cannot be there."""
+
+    def make(folder: Path) -> Path:
+        os.environ[variable] = str(raw("file", b"1")(folder) / "below")
+        return folder
+
+    return make
+
+
+HOME, CACHE = "HIFITSE_REPORTS", "HIFITSE_CACHE"
+WHOLE = json.dumps(content("demo/02_capacity"))
+REPORTS = [
+    Case("metrics.json cut short", reported(WHOLE[:-9]), collect.read, check=unreadable("not JSON")),
+    Case("metrics.json of zeros", reported(b"\0" * 99), collect.read, check=unreadable("not JSON")),
+    Case("metrics.json of another report", reported(content("demo/03_long_segments")), collect.read, check=unreadable("03_long_segments")),
+    Case("metrics.json is a list", reported("[]"), collect.read, check=unreadable("allowed is an object")),
+    Case("disk full, gallery", reported(WHOLE), on_full_disk(gallery.write, 500), CheckpointError, ("index.html", "untouched")),
+    Case("reports below a file, gallery", below_a_file(HOME), command("gallery"), words=("below",), code=1),
+    Case("reports below a file, run", below_a_file(HOME), command("run", "00_baseline", "--preset", "smoke"), words=("below",), code=1),
+    Case("cache below a file", below_a_file(CACHE), lambda _: made_once("x", Path.touch), HifitseError, ("below", CACHE)),
+]
+
+
+def save_speech(folder: Path, speaker: str) -> None:
+    """Two short utterances of one speaker, named after them."""
+    for number in range(2):
+        audio.write(folder / speaker / f"{speaker[:100]} {number}.flac", hum(300, 0.3, number))

@@ -1,0 +1,75 @@
+"""Training in a process of its own, which a test can kill; and what two runs must agree in."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hifitse.checkpoint import checkpoints, load_tensors
+from hifitse.params import resolve
+from hifitse.run import Run, locked
+from hifitse.train import train
+
+SCRIPT = """
+import json, sys
+from hifitse.params import resolve
+from hifitse.train import train
+train(resolve("smoke", **json.loads(sys.argv[1])), progress=False)
+"""
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    """Everything in the newest checkpoint: weights, average, optimiser."""
+    return load_tensors(checkpoints(run.folder)[0])[0]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def losses(run: Run) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history]
+
+
+def start(values: dict) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(values)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
+    """Until the process has logged ``step``; fails if it ends or takes minutes."""
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        history = folder / "history.jsonl"
+        if history.is_file() and len(history.read_text().splitlines()) >= step:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process ended or hung before step {step}: {process.stderr.read() if process.poll() is not None else ''}")
+
+
+def go(target: Callable, *arguments: object) -> multiprocessing.Process:
+    """A process that calls ``target``. It is forked from one that has already imported the library, which takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hifitse.train", "torch.utils.tensorboard"])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def train_there(values: dict, environment: dict[str, str]) -> None:
+    """A training with the preset smoke."""
+    os.environ.update(environment)
+    train(resolve("smoke", **values), progress=False)
+
+
+def hold(folder: Path, held: Any, let_go: Any) -> None:
+    """Hold a run's folder as a training does, from the event ``held`` on until ``let_go``."""
+    with locked(folder):
+        held.set()
+        let_go.wait(240)

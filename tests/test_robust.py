@@ -1,0 +1,53 @@
+"""Bad input of every kind: one clear sentence or the documented way round it, and nothing that was there before is lost."""
+
+import warnings
+
+import pytest
+from bad_audio import AUDIO
+from bad_case import meets
+from bad_inputs import MANIFESTS, NASTY, PARAMETERS, REPORTS, save_speech
+from made_up import content, row, write
+
+from hifitse import gallery, tables
+from hifitse.data.corpus import load_corpus
+from hifitse.players import players
+
+TABLES = {"audio": AUDIO, "manifest": MANIFESTS, "parameter": PARAMETERS, "report": REPORTS}
+CASES = [pytest.param(case, id=f"{kind}: {case.name}") for kind, cases in TABLES.items() for case in cases]
+
+
+@pytest.fixture(autouse=True)
+def own_variables(monkeypatch, synthetic_sound):
+    """What a case sets in the environment ends with it."""
+    for name in ("HIFITSE_REPORTS", "HIFITSE_CACHE"):
+        monkeypatch.setenv(name, str(synthetic_sound))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        meets(case, tmp_path, capsys)
+
+
+def test_the_table_is_long_and_names_no_case_twice():
+    names = [param.id for param in CASES]
+    assert len(names) == len(set(names)) >= 60
+
+
+@pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
+def test_names_of_speakers_and_files_are_taken_as_they_are_and_escaped_where_they_are_shown(name, tmp_path):
+    save_speech(tmp_path, name)
+    corpus = load_corpus(tmp_path)
+    [said] = corpus.speakers.values()
+    assert list(corpus.speakers) == [name] and corpus.skipped == [] and len(corpus.read(said[1])) == 14_400
+    shown = tables.table([name], [[name, name]], name) + players({name: corpus.read(said[0])}, name)
+    assert "<img" not in shown and 'onerror=alert(1)"' not in shown
+
+
+@pytest.mark.parametrize("name", [name for name in NASTY if "\n" not in name and not name.startswith("-")])
+def test_names_in_a_report_are_escaped_on_the_index_page(name, tmp_path):
+    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row(name, 0.5), device=name))
+    for path in gallery.write(tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert "<img src=x" not in text and "02_capacity" in text
