@@ -117,5 +117,6 @@ def check_rate(sample_rate: int) -> None:
     """Raises:
     AudioError: a rate that no recording has.
     """
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, int | float | np.number) or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
+    number = isinstance(sample_rate, int | float | np.number) and not isinstance(sample_rate, bool)
+    if not number or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
         raise AudioError(f"sample_rate is {sample_rate!r}, allowed are {RATES_HZ[0]} to {RATES_HZ[1]} Hz")

@@ -57,11 +57,10 @@ def card(params: Params, metrics: dict[str, Any]) -> str:
 
 
 def _data(params: Params) -> str:
-    voices = f"{params.synthetic_speakers} **synthetic voices** (espeak-ng), no recordings of people" if params.corpus == "synthetic" else (
-        f"the speech in `{params.corpus}`"
-    )  # fmt: skip
-    most = max(params.interferers_max)
-    others = f"{min(params.interferers_min)} to {most} interferers" if most > min(params.interferers_min) else f"{most} interferer(s)"
+    made = f"of {params.synthetic_speakers} **synthetic voices** (espeak-ng) the training part, no recordings of people"
+    voices = made if params.corpus == "synthetic" else f"the training part of the speech in `{params.corpus}`"
+    fewest, most = min(params.interferers_min), max(params.interferers_max)
+    others = f"{fewest} to {most} interferers" if most > fewest else f"{most} interferer{'s' * (most != 1)}"
     rooms = "no rooms" if params.reverb_prob == 0 else f"rooms ({params.rooms}) in {params.reverb_prob:.0%} of the mixtures"
     return (
         f"Voices: {voices}. Mixtures: {others} at {params.sir_min_db:g} to {params.sir_max_db:g} dB, noise ({params.noise}) at "
