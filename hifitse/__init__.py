@@ -46,6 +46,11 @@ Data goes one way, and no module imports from one further right or below::
     summary.py      the plan's claims and what was measured
     ranking.py      the summary as tables, verdict and forest plot
     gallery.py      the index of all reports
+    side.py         one of two runs to compare, as its folder has it
+    side_by_side.py two runs on one page
+    drop_in.py      files that a reader drops in -> audio
+    scene.py        a test mixture with other speakers, ratios, room
+    trial.py        one extraction by hand
     explore.py      the interactive panel
     page.py         executed notebook -> one HTML page that works offline
     model_card.py   the text that goes with a model

@@ -50,6 +50,10 @@ def parser() -> argparse.ArgumentParser:
         "-p", "--parameter", action="append", default=[], nargs=2, metavar=("KEY", "VALUE"), help="one parameter; VALUE is read as YAML"
     )
     extract_command.add_parsers(commands)
+    compare = commands.add_parser("compare", help="set two runs or reports side by side on one page")
+    compare.add_argument("first", metavar="A", help="name of a run, its folder, or the folder of a report")
+    compare.add_argument("second", metavar="B", help="the other")
+    compare.add_argument("-o", "--output", default="compare.html", metavar="HTML", help="file of the page (default: compare.html)")
     commands.add_parser("gallery", help="write index.html and index.md of all reports from their metrics.json")
     return top
 
@@ -197,12 +201,23 @@ def gallery() -> int:
     return 0
 
 
+def compare(arguments: argparse.Namespace) -> int:
+    """``hifitse compare``: write the page of two runs. Returns the exit code."""
+    from hifitse.side_by_side import write
+
+    write(arguments.first, arguments.second, Path(arguments.output))
+    print(f"hifitse: open {arguments.output} in a browser")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     try:
         arguments = parser().parse_args(argv)
         if arguments.command in ("extract", "export"):
             return getattr(extract_command, arguments.command)(arguments)
+        if arguments.command == "compare":
+            return compare(arguments)
         return gallery() if arguments.command == "gallery" else run(arguments)
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)

@@ -88,7 +88,8 @@ def gathered(notebook: NotebookNode) -> NotebookNode:
 def render(notebook: NotebookNode) -> str:
     """The page's HTML."""
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(gathered(notebook), resources={"hifitse_css": css(), "hifitse_head": HEAD, "metadata": {"name": "report"}})
+    given = {"hifitse_css": css(), "hifitse_head": HEAD, "metadata": {"name": "report"}}
+    body, _ = exporter.from_notebook_node(gathered(notebook), resources=given)
     return body
 
 

@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,8 +19,10 @@ from typing import Any
 
 import pytest
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 """s: a busy machine may need them; what works returns at once."""
+SLOW = "to activate."
+"""End of JupyterLab's remarks about how long its own parts take on a busy machine."""
 AUDIO = """[...document.querySelectorAll("audio")].map(a => new Promise(done => {
     if (a.readyState) return done(a.duration);
     a.addEventListener("loadedmetadata", () => done(a.duration)); a.addEventListener("error", () => done(-1)); a.load(); }))"""
@@ -29,11 +32,13 @@ STATE = f"""(async () => ({{
     images: [...document.images].map(i => i.complete && i.naturalWidth),
     alts: [...document.images].map(i => i.alt),
     wide: document.documentElement.scrollWidth > innerWidth,
-    width: innerWidth, lang: document.documentElement.lang, h1: document.querySelectorAll("h1").length, text: document.body.innerText}}))()"""
+    width: innerWidth, lang: document.documentElement.lang, h1: document.querySelectorAll("h1").length,
+    text: document.body.innerText}}))()"""
 CONTRAST = """(() => {
     const parse = colour => { const n = colour.match(/[\\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
     const over = (top, below) => below.map((c, i) => i < 3 ? top[i] * top[3] + c * (1 - top[3]) : 1);
-    const light = c => { const [r, g, b] = c.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    const light = c => { const [r, g, b] = c.map(v => linear(v / 255));
         return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
     const ratio = (a, b) => { const [x, y] = [light(a), light(b)]; return (Math.max(x, y) + 0.05) / (Math.min(x, y) + 0.05); };
     const chain = e => e ? [...chain(e.parentElement), e] : [];
@@ -93,6 +98,24 @@ class Page:
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
+    def click(self, element: str) -> None:
+        """Press and release the mouse in the middle of an element, an expression of JavaScript, as soon as it is there."""
+        self.until(element)
+        self.evaluate(f"({element}).scrollIntoView({{block: 'center'}})")
+        x, y = self.evaluate(f"(b => [b.x + b.width / 2, b.y + b.height / 2])(({element}).getBoundingClientRect())")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def choose(self, element: str, file: Path) -> None:
+        """Click on an element that asks for a file, and give it one."""
+        self.call("Page.setInterceptFileChooserDialog", enabled=True)
+        before, end = len(self.events("Page.fileChooserOpened")), time.monotonic() + PATIENCE_S
+        self.click(element)
+        while len(asked := self.events("Page.fileChooserOpened")) == before:
+            assert time.monotonic() < end, f"no file is asked for by {element}"
+            self.evaluate("0")
+        self.call("DOM.setFileInputFiles", files=[str(file)], backendNodeId=asked[-1]["backendNodeId"])
+
     def events(self, method: str) -> list[dict[str, Any]]:
         mine = (event for event in self.browser.events if event.get("sessionId") == self.session)
         return [event["params"] for event in mine if event["method"] == method]
@@ -105,7 +128,8 @@ class Page:
             if event["type"] in ("error", "warning", "assert"):
                 found.append(" ".join(str(value.get("value", value.get("description"))) for value in event["args"]))
         entries = (event["entry"] for event in self.events("Log.entryAdded"))
-        return found + [entry["text"] for entry in entries if entry["level"] in ("error", "warning")]
+        found += [entry["text"] for entry in entries if entry["level"] in ("error", "warning")]
+        return [text for text in found if not text.endswith(SLOW)]
 
     @property
     def fetched(self) -> list[str]:
@@ -191,6 +215,18 @@ def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
                 process.wait(timeout=5)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 continue
+
+
+def listening(port: int, process: subprocess.Popen, log: Path) -> None:
+    """Wait until a server that was started answers on a port of this machine."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError:
+            assert process.poll() is None and time.monotonic() < end, log.read_text(encoding="utf-8")[-2000:]
+            time.sleep(0.1)
 
 
 def chromium(profile: Path) -> Iterator[Browser]:

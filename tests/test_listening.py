@@ -1,4 +1,4 @@
-"""What is heard: players, the choice of examples and their mixtures, the panel."""
+"""What is heard: players, the choice of examples and their mixtures."""
 
 import base64
 import io
@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from arms import SMOKE, made_up_arm, made_up_rows
 
-from hifitse import explore, listening, players
+from hifitse import listening, players
 from hifitse.data.mixing import Mixture
 from hifitse.params import Params
 
@@ -99,46 +99,3 @@ def test_listening_takes_the_mixtures_of_the_evaluation_not_of_the_training(monk
     times, levels = listening.presence(arm)
     assert set(asked[4:]) == {(3, "test", 7, "partial", 2.0)} and len(times) == len(levels["target"]) == 10
     assert levels["target"][0] == pytest.approx(20 * np.log10(0.1), abs=0.5)
-
-
-# ---- exploring
-
-
-@pytest.mark.parametrize("ratio", [-5.0, 0.0, 12.0])
-def test_remix_brings_every_interferer_to_the_ratio_asked_for(ratio):
-    mixture = made_up_mixture()
-    rest = explore.remix(mixture, ratio) - mixture.target - mixture.noise
-    for part in mixture.interferers:  # the parts are noise, thus nearly orthogonal
-        gain = rest @ part / (part @ part)
-        assert 20 * np.log10(mixture.target.std() / (gain * part).std()) == pytest.approx(ratio, abs=0.5)
-
-
-def test_remix_leaves_a_mixture_without_target_alone():
-    mixture = made_up_mixture(present=False)
-    assert np.array_equal(explore.remix(mixture, 10.0), mixture.mix)
-
-
-def test_panel_is_one_line_where_nobody_sits():
-    assert "JupyterLab" in explore.panel(made_up_arm()).data
-
-
-@pytest.mark.parametrize("kind", ["right", "wrong", "zero"])
-def test_exploring_shows_the_numbers_the_spectrograms_and_the_players(kind, monkeypatch, capsys):
-    shown = []
-    monkeypatch.setattr(explore, "rebuild", lambda row, params: replace(made_up_mixture(), metadata={"id": f"test-{row['index']}"}))
-    monkeypatch.setattr(explore, "display", shown.append)
-    explore.show(made_up_arm(), 3, 0.0, kind)
-    assert "SI-SDR" in capsys.readouterr().out
-    assert [type(part).__name__ for part in shown] == ["Image", "HTML"]
-    assert len(decoded(shown[1].data)) == 4
-
-
-def test_panel_extracts_at_the_press_of_its_button(monkeypatch):
-    asked = []
-    monkeypatch.setattr(explore, "is_live", lambda: True)
-    monkeypatch.setattr(explore, "show", lambda arm, index, sir_db, kind: asked.append((index, sir_db, kind)))
-    (index, sir), (kind, button), _ = (getattr(row, "children", row) for row in explore.panel(made_up_arm()).children)
-    index.value, sir.value, kind.value = 99, 5.0, "zero"
-    button.click()
-    assert asked == [(SMOKE.eval_mixtures - 1, 5.0, "zero")]  # the list ends there
-    assert not button.disabled

@@ -1,0 +1,268 @@
+"""Exploring by hand: scenes, own files, one extraction a change; and the panel in a real JupyterLab in a real browser."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import browser
+import nbformat
+import numpy as np
+import pytest
+import soundfile
+from arms import SMOKE, made_up_arm
+from test_listening import decoded, made_up_mixture
+
+from hifitse import HifitseError, drop_in, explore, trial
+from hifitse.listening import rebuild
+from hifitse.metrics import si_sdr
+from hifitse.scene import Scene, Scenes
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def voice(path: Path, seconds: float = 1.0, rate: int = 44_100, channels: int = 2) -> Path:
+    noise = np.random.default_rng(0).normal(size=(round(seconds * rate), channels)) * 0.1
+    soundfile.write(path, noise, rate)
+    return path
+
+
+# ---- scenes
+
+
+@pytest.fixture(scope="module")
+def scenes() -> Scenes:
+    return Scenes(SMOKE.model_copy(update={"reverb_prob": 0.5}))
+
+
+def power_db(signal: np.ndarray) -> float:
+    return 10 * np.log10(np.mean(np.square(signal, dtype=np.float64)))
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_a_scene_without_changes_is_the_mixture_of_the_evaluation(index, scenes):
+    made, listed = scenes.scene(Scene(index)), rebuild({"list": "test", "index": index}, scenes.params)
+    assert np.array_equal(made.mix, listed.mix) and np.array_equal(made.enroll, listed.enroll) and made.metadata == listed.metadata
+    data = listed.metadata
+    named = scenes.scene(Scene(index, data["target_speaker"], tuple(data["interferer_speakers"])))
+    assert np.array_equal(named.mix, listed.mix)
+
+
+def test_a_scene_takes_the_ratios_that_are_asked_for(scenes):
+    made = scenes.scene(Scene(1, sir_db=12.0, snr_db=-3.0))
+    assert power_db(made.target) - power_db(made.noise) == pytest.approx(-3, abs=0.01)
+    assert [power_db(made.target) - power_db(each) for each in made.interferers] == pytest.approx([12.0] * len(made.interferers), abs=0.01)
+    assert not scenes.scene(Scene(1, snr_db=np.inf)).noise.any()
+
+
+def test_a_scene_takes_the_speakers_that_are_asked_for(scenes):
+    target, *others = scenes.speakers[:3]
+    made = scenes.scene(Scene(1, target, tuple(others)))
+    assert (made.metadata["target_speaker"], made.metadata["interferer_speakers"]) == (target, others)
+    alone = scenes.scene(Scene(1, target, ()))
+    assert len(alone.interferers) == 0 and np.allclose(alone.mix, alone.target + alone.noise, atol=1e-6)
+
+
+def test_a_room_changes_the_mixture_and_not_its_enrolment(scenes):
+    within, without = (scenes.scene(Scene(1, room=room)) for room in (True, False))
+    assert within.metadata["room"] and without.metadata["room"] is None
+    assert not np.allclose(within.target, without.target, atol=1e-3) and np.array_equal(within.enroll, without.enroll)
+
+
+@pytest.mark.parametrize(
+    ("scene", "words"),
+    [
+        (Scene(-1), ["-1", "0 to 5"]),
+        (Scene(0, target="<nobody>"), ["<nobody>", "those of the test"]),
+        (Scene(0, interferers=("nobody",)), ["nobody"]),
+        (Scene(0, sir_db=99.0), ["SIR", "99", "40"]),
+        (Scene(0, snr_db=float("nan")), ["SNR", "nan"]),
+    ],
+)
+def test_a_scene_that_is_not_allowed_is_refused(scene, words, scenes):
+    with pytest.raises(HifitseError) as caught:
+        scenes.scene(scene)
+    assert all(word in str(caught.value) for word in words)
+
+
+# ---- own files
+
+
+def test_a_dropped_file_is_read_as_any_other(tmp_path):
+    path = voice(tmp_path / "me.wav")
+    signal = drop_in.decode("Ich (ä).WAV", path.read_bytes())
+    assert signal.shape == (48_000,) and signal.dtype == np.float32
+    assert len(drop_in.decode("long.wav", voice(tmp_path / "long.wav", 31.0, 8000, 1).read_bytes())) == 30 * 48_000
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "short", "silent", "no ending"])
+def test_a_bad_file_gives_one_sentence_with_its_own_name(kind, tmp_path):
+    name = "<b>../evil.wav" if kind != "no ending" else "noending"
+    content = {"empty": b"", "text": b"hello", "no ending": b"hello"}.get(kind)
+    if kind in ("short", "silent"):
+        soundfile.write(tmp_path / "x.wav", np.zeros(48_000) if kind == "silent" else np.ones(480) * 0.1, 48_000)
+    elif kind == "cut":
+        voice(tmp_path / "x.wav")
+    if content is None:
+        content = (tmp_path / "x.wav").read_bytes()[: 30 if kind == "cut" else None]
+    with pytest.raises(HifitseError) as caught:
+        drop_in.decode(name, content)
+    said = str(caught.value)
+    assert repr(name) in said and "allowed" in said and "\n" not in said and "hifitse-" not in said
+
+
+# ---- one extraction
+
+
+@pytest.mark.parametrize("kind", ["right", "wrong", "zero", "own"])
+def test_an_extraction_is_measured_seen_and_heard(kind):
+    mixture = replace(made_up_mixture(), metadata={"id": "test-3", "index": 3})
+    given = []
+
+    def half(mix, enroll):
+        given.append(enroll.numpy())
+        return mix * 0.5
+
+    heard = trial.extract(half, mixture, kind, np.ones(24_000, np.float32))
+    wanted = {"right": mixture.enroll, "wrong": mixture.wrong_enroll, "zero": 0 * mixture.enroll, "own": np.ones((1, 24_000))}[kind]
+    assert np.array_equal(given[0][0], wanted) and np.array_equal(heard.clips["enrolment"], wanted[0])
+    before = si_sdr(*(tensor(signal) for signal in (mixture.mix, mixture.target))).item()
+    assert heard.said.startswith("SI-SDRi 0.0 dB") and f"{before:+.1f} dB before".replace("-", "−") in heard.said
+    parts = trial.shown(heard)
+    assert "test mixture 3" in parts[1].alt and heard.said in parts[1].alt
+    assert len(decoded(parts[2].data)) == 4 and parts[2].data.count("aria-label=") == 4
+
+
+def tensor(signal: np.ndarray):
+    import torch
+
+    return torch.from_numpy(signal)
+
+
+def test_an_own_mixture_is_extracted_but_not_measured():
+    mixture = trial.own_mixture(np.full(48_000, 0.1, np.float32))
+    heard = trial.extract(lambda mix, enroll: mix, mixture, "own", np.ones(24_000, np.float32))
+    assert list(heard.clips) == ["mixture", "estimate", "enrolment"] and "not known" in heard.said
+    for kind in ("right", "wrong", "own"):
+        with pytest.raises(HifitseError, match="own"):
+            trial.extract(lambda mix, enroll: mix, mixture, kind)
+
+
+# ---- the panel without a browser
+
+
+def test_panel_is_one_line_where_nobody_sits():
+    assert "JupyterLab" in explore.panel(made_up_arm()).data
+
+
+@pytest.fixture
+def panel(monkeypatch):
+    """A panel that notes what it extracts instead of extracting."""
+    asked = []
+
+    def extract(extractor, mixture, kind, own=None):
+        asked.append((mixture.metadata, kind, own))
+        return trial.Heard({}, "", "")
+
+    monkeypatch.setattr(trial, "extract", extract)
+    monkeypatch.setattr(trial, "shown", lambda heard: [])
+    made = explore.Panel(made_up_arm())
+    made.asked = asked
+    return made
+
+
+def test_each_change_is_one_extraction(panel):
+    panel.button.click()
+    panel.index.value = 99  # the list ends before
+    assert [metadata["index"] for metadata, _, _ in panel.asked] == [0, SMOKE.eval_mixtures - 1]
+    assert panel.target.value == panel.asked[-1][0]["target_speaker"]
+    assert set(panel.interferers.value) == set(panel.asked[-1][0]["interferer_speakers"])
+    panel.sir.value, panel.snr.value, panel.room.value = 20.0, -10.0, False
+    assert len(panel.asked) == 5 and set(panel.asked[-1][0]["sir_db"]) == {20.0} and panel.asked[-1][0]["snr_db"] == -10.0
+    other = next(name for name in panel.target.options if name != panel.target.value)
+    panel.target.value = other
+    assert len(panel.asked) == 6 and panel.asked[-1][0]["target_speaker"] == other and not panel.button.disabled
+
+
+def test_what_goes_wrong_is_said_and_nothing_is_lost(panel, tmp_path):
+    good = voice(tmp_path / "me.wav").read_bytes()
+    panel._dropped("enrolment", ({"name": "me.wav", "content": memoryview(good)},))
+    assert panel.kind.value == "own" and len(panel.asked) == 1 and panel.asked[0][2].shape == (48_000,)
+    panel._dropped("enrolment", ({"name": "<i>bad.wav", "content": memoryview(b"x")},))
+    assert "&lt;i&gt;bad.wav" in panel.message.value and len(panel.asked) == 1 and panel.files["enrolment"].shape == (48_000,)
+    panel.corpus.value = "/nowhere"
+    assert "/nowhere" in panel.message.value and panel.corpus.value == "synthetic" and not panel.button.disabled
+    panel.button.click()
+    assert panel.message.value == "" and len(panel.asked) == 2
+
+
+# ---- the panel in JupyterLab
+
+CELLS = (
+    "from hifitse import experiment, explore, params",
+    "arm = experiment.run_arm('baseline', params.resolve('smoke', device='cpu', eval_pesq=False), progress=False)",
+    "explore.panel(arm)",
+)
+BUTTON = "[...document.querySelectorAll('.jupyter-widgets button')].find(b => b.innerText.trim() === '{}')"
+PICTURE = "document.querySelector('.jp-OutputArea img[alt*=\"{}\"]')"
+SOUND = "document.querySelector('.jp-OutputArea audio[aria-label*=\"{}\"]')"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, chromium):
+    """Address of a JupyterLab that serves one small notebook; it is gone at the end, and so are its kernels."""
+    root = tmp_path_factory.mktemp("lab")
+    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS], metadata=spec), root / "panel.ipynb")
+    config = root / "config/labconfig/page_config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))  # it asks the network
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "HIFITSE_RUNS": "runs"}
+    folders |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "IPYTHONDIR": "ipython"}
+    environment = os.environ | {name: str(root / folder) for name, folder in folders.items()} | {"PYTHONPATH": str(ROOT)}
+    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root}"]
+    options += ["--no-browser", "--allow-root", "--IdentityProvider.token=made-up", "--LabApp.expose_app_in_browser=True"]
+    options += ["--LabApp.extension_manager=readonly"]
+    with open(root / "log", "w") as log:
+        command = [sys.executable, "-m", "jupyterlab", *options]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=root, start_new_session=True)
+    with browser.ended(process):
+        browser.listening(port, process, root / "log")
+        yield f"http://127.0.0.1:{port}/lab/tree/panel.ipynb?token=made-up"
+
+
+def test_the_panel_works_in_jupyterlab(lab, chromium, tmp_path):
+    with chromium.page() as page:
+        page.show(1200, 1400)
+        page.open(lab.partition("?")[0].rpartition("/lab")[0] + "/api/status?token=made-up")  # leaves the cookie
+        page.open(lab.partition("?")[0])
+        page.until("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+        page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
+        page.click(BUTTON.format("extract"))
+        page.until(f"{PICTURE.format('enrolment: of the target')}?.naturalWidth > 400")
+        labels = ("mixture", "target", "estimate", "enrolment")
+        for name in labels:
+            seconds = page.until(f"{SOUND.format(name + ', test mixture 0')}?.duration")
+            assert 0.9 < seconds < 1.3
+        page.click(BUTTON.format("silence"))
+        page.until(f"{PICTURE.format('enrolment: silence')}?.naturalWidth > 400")
+        assert page.evaluate("document.querySelectorAll('.jp-OutputArea audio').length") == len(labels)
+        (tmp_path / "bad.wav").write_text("no sound")
+        upload = "[...document.querySelectorAll('.widget-upload')].find(b => b.innerText.includes('own enrolment'))"
+        page.choose(upload, tmp_path / "bad.wav")
+        page.until("document.querySelector('[role=alert]')?.innerText.includes(\"'bad.wav' is not readable\")")
+        assert page.evaluate(f"{PICTURE.format('enrolment: silence')}.naturalWidth > 400")  # what was shown stays
+        page.choose(upload, voice(tmp_path / "good.wav"))
+        page.until(f"{PICTURE.format('enrolment: own file')}?.naturalWidth > 400")
+        ours = [text for text in page.complaints if "widget" in text.lower() or "uncaught" in text.lower()]
+        assert ours == [], page.complaints
