@@ -1,0 +1,264 @@
+"""A run's folder that was damaged, is full, cannot be written or is used twice: one sentence, or the checkpoint before, and no loss."""
+
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+from bad_case import files, full_disk, one_sentence
+from processes import go, hold, same, weights
+from safetensors.torch import save_file
+
+import hifitse.train as train_module
+from hifitse import HifitseError
+from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
+from hifitse.data.mixing import Mixer
+from hifitse.params import resolve
+from hifitse.run import Run
+from hifitse.train import TrainingError, train
+
+PARAMS = resolve("smoke", threads=1)
+Damage = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Folder of runs with one finished run, with checkpoints at its steps 2 and 4."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return train(PARAMS, progress=False).folder.parent
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of the run's folder, to damage."""
+    shutil.copytree(trained, tmp_path / "runs")
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
+    return Run.of(PARAMS).folder
+
+
+def whole(trained: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(checkpoints(trained / PARAMS.run_id)[0])[0]
+
+
+class Bomb:
+    """Unpickled, it leaves a file."""
+
+    def __reduce__(self):
+        return os.mkdir, ("unpickled",)
+
+
+def changed(tensors: Callable[[dict], dict] = dict, header: object = None, step: int = 4) -> Damage:
+    """A checkpoint in safetensors' own form with other tensors or another header."""
+
+    def write(path: Path) -> None:
+        found, said = load_tensors(path)
+        said = said | {"step": step} if header is None else header
+        save_file(tensors(found), path, metadata={"hifitse": json.dumps(said)})
+
+    return write
+
+
+def of(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Callable[[dict], dict]:
+    def write(tensors: dict) -> dict:
+        made = {name: change(tensor) if name.startswith(part) else tensor for name, tensor in tensors.items()}
+        return {name: tensor for name, tensor in made.items() if tensor is not None}
+
+    return write
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def poisoned(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor * float("nan") if tensor.is_floating_point() else tensor
+
+
+def becomes_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+UNREADABLE: dict[str, Damage] = {
+    "cut short": cut,
+    "no bytes": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "a pickle": lambda path: path.write_bytes(pickle.dumps(Bomb())),
+    "a torch file": lambda path: torch.save({"step": 4, "bomb": Bomb()}, path),
+    "of another library": lambda path: save_file({"weight": torch.ones(2)}, path),
+    "NaN weights": changed(of("ema.", poisoned)),
+    "infinite moments": changed(of("optimizer.", lambda tensor: tensor / 0 if tensor.dim() else tensor)),
+    "a list as header": changed(header=[1]),
+    "no step": changed(header={}),
+    "text as step": changed(header={"step": "4", "seconds": 1.0}),
+    "a folder": becomes_folder,
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
+def test_an_unreadable_newest_checkpoint_falls_back_to_the_one_before(damage, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    damage(checkpoints(folder)[0])
+    before, run = files(folder), Run.of(PARAMS)
+    with pytest.warns(UserWarning, match="going on from the checkpoint before it") as warned:
+        assert run.step == 2 and not run.finished
+    one_sentence(str(warned[0].message), ("checkpoint-000000004",))
+    assert not run.extractor().training
+    assert files(folder) == before and not (tmp_path / "unpickled").exists(), "nothing was unpickled, nothing lost"
+
+
+@pytest.mark.parametrize("damage", [UNREADABLE[name] for name in ("cut short", "no bytes", "a pickle")])
+def test_a_run_without_any_readable_checkpoint_is_not_begun_anew_over_what_is_left(damage, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in checkpoints(folder):
+        damage(path)
+    before = files(folder)
+    for call in (lambda: train(PARAMS, progress=False), lambda: Run.of(PARAMS).extractor()):
+        with pytest.raises(CheckpointError) as caught, pytest.warns(UserWarning):
+            call()
+        one_sentence(str(caught.value), (PARAMS.run_id, "no readable checkpoint", "move the folder away"))
+    assert files(folder) == before and not (tmp_path / "unpickled").exists()
+
+
+def shrunk(part: str) -> Damage:
+    return changed(of(part, lambda tensor: tensor.reshape(-1)[:1].clone()), step=3)
+
+
+MISFITS: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "weights of another shape": (shrunk("model."), ("do not fit", "size mismatch")),
+    "weights missing": (changed(of("ema.", lambda _: None), step=3), ("do not fit", "Missing key")),
+    "moments of another shape": (shrunk("optimizer."), ("optimizer.0.", "shape [1]")),
+    "no moments": (changed(of("optimizer.", lambda _: None), step=3), ("0 optimisers", "the 1 of the run")),
+    "moments of no optimiser": (changed(lambda found: found | {"optimizer.x.y.z": torch.ones(1)}, step=3), ("optimizer.x.y.z",)),
+    "moments of a third optimiser": (changed(lambda found: found | {"optimizer.3.0.z": torch.ones(1)}, step=3), ("optimizer.3.0.z",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_checkpoint_of_another_model_is_refused(name, folder):
+    damage, words = MISFITS[name]
+    damage(checkpoints(folder)[0])
+    refused(folder, CheckpointError, words)
+
+
+def refused(folder: Path, error: type[HifitseError], words: tuple[str, ...]) -> None:
+    """``train`` stops with one sentence, and what was in the folder is still there."""
+    kept = {name: data for name, data in files(folder).items() if name != "lock"} if folder.is_dir() else {}
+    with pytest.raises(error) as caught:
+        train(PARAMS, progress=False)
+    one_sentence(str(caught.value), words)
+    assert {name: data for name, data in files(folder).items() if name in kept} == kept
+
+
+def unfinished(folder: Path) -> None:
+    """Back to step 2."""
+    checkpoints(folder)[0].unlink()
+
+
+def test_parameters_of_another_run_are_refused(folder):
+    unfinished(folder)
+    (folder / "params.json").write_text(PARAMS.model_copy(update={"clip_norm": 9.0}).model_dump_json())
+    refused(folder, HifitseError, (PARAMS.run_id, "clip_norm 9.0", "now it is 5.0"))
+
+
+@pytest.mark.parametrize("where", ["run", "runs"])
+def test_a_run_folder_that_is_a_file_is_refused(where, folder):
+    path = folder if where == "run" else folder.parent
+    shutil.rmtree(path)
+    path.write_text("a file")
+    refused(folder, CheckpointError, ("cannot write the run's folder", PARAMS.run_id))
+    assert path.read_text() == "a file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused(folder):
+    unfinished(folder)
+    (folder / "lock").unlink()
+    folder.chmod(0o500)
+    try:
+        refused(folder, CheckpointError, ("cannot write the run's folder", "Permission denied"))
+    finally:
+        folder.chmod(0o700)
+
+
+def test_two_trainings_of_one_run_at_once(folder):
+    unfinished(folder)
+    context = multiprocessing.get_context("forkserver")
+    held, let_go = context.Event(), context.Event()
+    other = go(hold, folder, held, let_go)
+    assert held.wait(240)
+    refused(folder, HifitseError, (PARAMS.run_id, "another process", "one at a time"))
+    let_go.set()
+    other.join()
+
+
+def finishes_as_ever(trained: Path) -> None:
+    """The same call goes on, and ends with the weights and the rows of a run that nothing happened to."""
+    run = train(PARAMS, progress=False)
+    assert run.finished and same(weights(run), whole(trained))
+    assert [row["step"] for row in run.history] == [1, 2, 3, 4] and [row["step"] for row in run.validation] == [4]
+    assert not list(run.folder.glob(".*"))
+
+
+def test_a_disk_that_is_full_for_the_checkpoint_loses_nothing(folder, trained):
+    unfinished(folder)
+    before = checkpoints(folder)[0].read_bytes()
+    with full_disk(300_000), pytest.raises(CheckpointError) as caught:
+        train(PARAMS, progress=False)
+    one_sentence(str(caught.value), ("cannot write checkpoint-000000004", "untouched"))
+    assert checkpoints(folder)[0].read_bytes() == before
+    finishes_as_ever(trained)
+
+
+def test_a_disk_that_is_full_for_a_row_loses_nothing(folder, trained):
+    unfinished(folder)
+    full = mock.patch.object(train_module, "_append", side_effect=OSError(28, "No space left on device"))
+    with full, pytest.raises(TrainingError) as caught:
+        train(PARAMS, progress=False)
+    one_sentence(str(caught.value), ("stopped at step 3", "No space left on device", "goes on from the last checkpoint"))
+    finishes_as_ever(trained)
+
+
+def test_a_killed_worker_ends_the_training_and_loses_nothing(folder, trained):
+    unfinished(folder)
+    own, real = os.getpid(), Mixer.mixture
+
+    def dies(self, seed, index, *rest, **named):
+        if os.getpid() != own and index == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(self, seed, index, *rest, **named)
+
+    before = checkpoints(folder)[0].read_bytes()
+    with mock.patch.object(Mixer, "mixture", dies), pytest.raises(HifitseError) as caught:
+        train(PARAMS.model_copy(update={"workers": 1}), progress=False)
+    one_sentence(str(caught.value), ("a process that makes mixtures ended", "fewer workers"))
+    assert checkpoints(folder)[-1].read_bytes() == before
+    finishes_as_ever(trained)
+
+
+ROWS = b'{"step": 1, "loss": 1.0, "seconds": 1.0}\n{"step": 2, "loss": 2.0, "seconds": 2.0}\n'
+
+
+@pytest.mark.parametrize("tail", [b'{"step": 3, "lo', b"\xff\xfe{", b"\0" * 4096, b"[3]\n", b'{"loss": 1}\n', b"[" * 100_000], ids=range(6))
+def test_a_damaged_last_row_is_left_out(tail, folder):
+    (folder / "history.jsonl").write_bytes(ROWS + tail)
+    assert [row["step"] for row in Run.of(PARAMS).history] == [1, 2]
+
+
+def test_half_written_files_and_damaged_parameters_do_not_stop_a_run(folder, trained):
+    unfinished(folder)
+    history = (folder / "history.jsonl").read_bytes()
+    (folder / "history.jsonl").write_bytes(history[:-20])
+    (folder / "params.json").write_text("[]")
+    for name in (".checkpoint-000000003.safetensors.0123456789ab.safetensors", ".history.jsonl.0123456789ab.jsonl"):
+        (folder / name).write_bytes(b"half")
+    finishes_as_ever(trained)
+    assert json.loads((folder / "params.json").read_text())["steps"] == 4
