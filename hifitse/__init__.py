@@ -14,6 +14,11 @@ Data goes one way, and no module imports from one further right or below::
     pretrained.py   a trained model as a folder to keep and to share
     extract_files.py       one voice out of recordings on disk, piece by piece
     data/           corpus, synthetic voices, rooms, noise -> mixtures -> batches
+    bandwidth.py    up to which frequency a recording holds sound
+    recording.py    what one recording is, and why it cannot be used
+    layouts.py      how corpora lie on disk
+    partial.py      what a scan has found so far, kept on disk
+    readers.py      processes that look at files
     model/          the extractor: (mix, enroll) -> est
     perceptual.py   PESQ and STOI, in parallel processes
     metrics.py      SI-SDR, levels, suppression, bootstrap intervals
@@ -56,6 +61,9 @@ Data goes one way, and no module imports from one further right or below::
     model_card.py   the text that goes with a model
     exporting.py    a finished run -> a model's folder
     extract_command.py     the commands ``hifitse extract`` and ``hifitse export``
+    audit.py        the audit page of a manifest
+    prepare.py      a folder of recordings -> a manifest
+    prepare_command.py     the command ``hifitse prepare``
     cli.py          the command ``hifitse``
 
 Axis letters in shape comments:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from hifitse import HifitseError, extract_command
+from hifitse import HifitseError, extract_command, prepare_command
 from hifitse.params import Params, resolve
 from hifitse.presets import read_yaml, short
 
@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
         "-p", "--parameter", action="append", default=[], nargs=2, metavar=("KEY", "VALUE"), help="one parameter; VALUE is read as YAML"
     )
     extract_command.add_parsers(commands)
+    prepare_command.add_parser(commands)
     compare = commands.add_parser("compare", help="set two runs or reports side by side on one page")
     compare.add_argument("first", metavar="A", help="name of a run, its folder, or the folder of a report")
     compare.add_argument("second", metavar="B", help="the other")
@@ -216,6 +217,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(argv)
         if arguments.command in ("extract", "export"):
             return getattr(extract_command, arguments.command)(arguments)
+        if arguments.command == "prepare":
+            return prepare_command.prepare(arguments)
         if arguments.command == "compare":
             return compare(arguments)
         return gallery() if arguments.command == "gallery" else run(arguments)

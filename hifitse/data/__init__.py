@@ -7,6 +7,7 @@ Where sound comes from:
     noises.py     kinds of synthetic noise
     synthetic.py  the embedded sources: folders of synthetic speech and noise
     rooms.py      the synthetic room bank; aligning and measuring any room response
+    manifest.py   lists of recordings as JSON lines, whose paths cannot leave their root
     corpus.py     speakers -> utterances, from folders and manifests, with disjoint splits
     clips.py      the same for noise recordings and room responses
 

@@ -2,13 +2,15 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from hifitse import audio
-from hifitse.data.corpus import MIN_SAMPLES, CorpusError, audio_files, locate, probe, split_groups
+from hifitse.data.corpus import audio_files, probe, split_groups
+from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,30 +76,50 @@ def group_of(name: str, kind: Literal["noise", "room"]) -> str:
 
 
 def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> Clips:
-    """List the audio files below a folder, in groups by name as :func:`group_of` says.
+    """List the audio files below a folder, or of a manifest, in groups by name as :func:`group_of` says.
 
     Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
     Broken and very short noise files are left out and counted in ``skipped``; a response may be short.
+    A manifest is as in :func:`hifitse.data.corpus.load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes
+    before that of the name.
 
     Args:
-        source: folder; ``~`` and environment variables are expanded.
+        source: folder or manifest; ``~`` and environment variables are expanded.
         kind: "noise" or "room".
 
     Raises:
-        CorpusError: no such folder, or no usable file in it.
+        CorpusError: no such folder or manifest, or no usable file in it.
     """
-    root = locate(source, kind)
-    if not root.is_dir():
-        raise CorpusError(f"{kind} is {str(source)!r}, which is a file, allowed is a folder of recordings")
+    path = locate(source, kind)
+    if not path.is_dir() and not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise CorpusError(f"{kind} is {str(source)!r}, which is a file, allowed is a folder of recordings or a JSONL manifest of them")
     skipped: list[str] = []
-    clips = []
-    for path in audio_files(root):
-        name = path.relative_to(root)
-        if info := probe(path, name.as_posix(), skipped, least=1 if kind == "room" else MIN_SAMPLES):
-            group = group_of(path.stem, kind)
-            clips.append(Clip(name.as_posix(), info.samples, (name.parent / group).as_posix() if group else name.parent.as_posix()))
+    least = 1 if kind == "room" else MIN_SAMPLES
+    if manifest := manifest_of(path):
+        root = manifest_root(manifest)
+        found = from_manifest(manifest, root, skipped, partial(_listed, kind=kind), least=least)
+        clips = sorted(found, key=lambda clip: Path(clip.path))
+    else:
+        root = path
+        names = [path.relative_to(root) for path in audio_files(root)]
+        found = [(name, probe(root / name, name.as_posix(), skipped, least)) for name in names]
+        clips = [Clip(name.as_posix(), info.samples, _group(name, kind)) for name, info in found if info]
     if not clips:
-        raise CorpusError(f"{kind} folder {root} has no usable audio file ({len(skipped)} were skipped), allowed is a folder of recordings")
+        raise CorpusError(f"{kind} source {path} has no usable audio file ({len(skipped)} were skipped), allowed is a folder of recordings")
     if len({clip.group for clip in clips}) < 3:
         clips = [Clip(clip.path, clip.samples, clip.path) for clip in clips]
     return Clips(root, tuple(clips), skipped)
+
+
+def _group(name: Path, kind: Literal["noise", "room"]) -> str:
+    """The group of a file by its path relative to the root: files in different folders have none in common."""
+    group = group_of(name.stem, kind)
+    return (name.parent / group).as_posix() if group else name.parent.as_posix()
+
+
+def _listed(entry: dict, path: str, samples: int, kind: Literal["noise", "room"]) -> Clip:
+    """The clip of a manifest's line."""
+    group = entry.get("group", _group(Path(path), kind))
+    if not isinstance(group, str):
+        raise ValueError(f"group is {group!r}, allowed is text")
+    return Clip(path, samples, group)

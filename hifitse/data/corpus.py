@@ -3,29 +3,20 @@
 A corpus is a list of names and lengths; audio is read by random access when it is asked for, never kept.
 """
 
-import gzip
-import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
 
 SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 """File names that count as audio, in lower case."""
 
-MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
-"""Names under which a folder's manifest is found."""
-
-MIN_SAMPLES = SAMPLE_RATE // 10
-"""Shorter utterances are skipped: 0.1 s at 48 kHz."""
-
-
-class CorpusError(HifitseError):
-    """A corpus, noise folder or room folder that cannot be used."""
+TEXTS = ("speaker", "utterance", "path")
+"""Fields of a speech manifest that are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,22 +100,13 @@ def split_groups(sizes: dict[str, int], valid_share: float, test_share: float, s
     return sides
 
 
-def locate(source: str | Path, what: str) -> Path:
-    """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
-    text = os.path.expanduser(os.path.expandvars(str(source)))
-    if "$" in text and not os.path.exists(text):
-        raise CorpusError(f"{what} is {str(source)!r}, but its environment variable is not set, allowed is an existing path")
-    if not os.path.exists(text):
-        raise CorpusError(f"{what} is {str(source)!r}, which does not exist, allowed is an existing path")
-    return Path(os.path.abspath(text))
-
-
 def load_corpus(source: str | Path) -> Corpus:
     """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,ogg,mp3}``.
 
     A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
-    ``speaker``, ``utterance``, ``path`` (relative to the manifest's folder, and inside it), ``samples`` and ``sample_rate`` (both the
-    file's own) and optionally ``group`` (speakers of one group are held out together; default the speaker).
+    ``speaker``, ``utterance``, ``path`` (relative to the root, and inside it: the manifest's folder, or the one that its first line names
+    as ``{"root": "..."}``), ``samples`` and ``sample_rate`` (both the file's own) and optionally ``group`` (speakers of one group are
+    held out together; default the speaker). Other fields are not read.
     An unreadable line, a missing, broken or very short file, a path that leaves the folder, a path listed twice, and a speaker with
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
@@ -136,12 +118,9 @@ def load_corpus(source: str | Path) -> Corpus:
     """
     path = locate(source, "corpus")
     skipped: list[str] = []
-    if path.is_dir():
-        manifest = next((path / name for name in MANIFESTS if (path / name).is_file()), None)
-        root = path
-    else:
-        manifest, root = path, path.parent
-    found = _from_manifest(manifest, root, skipped) if manifest else _from_folder(root, skipped)
+    manifest = manifest_of(path)
+    root = manifest_root(manifest) if manifest else path
+    found = from_manifest(manifest, root, skipped, _utterance, TEXTS) if manifest else _from_folder(root, skipped)
     speakers: dict[str, list[Utterance]] = {}
     for utterance in found:
         speakers.setdefault(utterance.speaker, []).append(utterance)
@@ -194,54 +173,8 @@ def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
                 yield Utterance(folder.name, utterance, name, info.samples, folder.name, info.sample_rate)
 
 
-def _from_manifest(manifest: Path, root: Path, skipped: list[str]) -> Iterator[Utterance]:
-    """Utterances of the readable lines of a manifest."""
-    opened = gzip.open if manifest.suffix == ".gz" else open
-    try:
-        with opened(manifest, "rb") as lines:
-            yield from _utterances(lines, root, skipped)
-    except (OSError, EOFError) as error:
-        raise CorpusError(f"manifest {manifest} cannot be read ({error}), allowed is a JSONL file, or one packed with gzip") from None
-
-
-def _utterances(lines: Iterable[bytes], root: Path, skipped: list[str]) -> Iterator[Utterance]:
-    """Utterances of manifest lines; the reason goes to ``skipped`` where a line has none to give."""
-    seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            utterance = _parse(line, root)
-            if utterance.path in seen:
-                raise ValueError(f"path {utterance.path} is listed twice")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            reason = f"no field {error}" if isinstance(error, KeyError) else error
-            skipped.append(f"manifest line {number}: {reason}")
-            continue
-        seen.add(utterance.path)
-        yield utterance
-
-
-def _parse(line: bytes, root: Path) -> Utterance:
-    """One manifest line; raises ValueError, KeyError or TypeError with the reason."""
-    entry = json.loads(line)
-    if not isinstance(entry, dict):
-        raise ValueError("not a JSON object")
-    for name in ("speaker", "utterance", "path"):
-        if not isinstance(entry[name], str) or not entry[name]:
-            raise ValueError(f"{name} is {entry[name]!r}, allowed is text")
-    for name in ("samples", "sample_rate"):
-        if isinstance(entry[name], bool) or not isinstance(entry[name], int) or entry[name] < 1:
-            raise ValueError(f"{name} is {entry[name]!r}, allowed is a positive whole number")
+def _utterance(entry: dict, path: str, samples: int) -> Utterance:
     group = entry.get("group", entry["speaker"])
     if not isinstance(group, str):
         raise ValueError(f"group is {group!r}, allowed is text")
-    path = os.path.normpath(os.path.join(root, entry["path"]))
-    if not path.startswith(str(root).rstrip(os.sep) + os.sep):
-        raise ValueError(f"path {entry['path']} leads out of the corpus folder")
-    if not os.path.isfile(path):
-        raise ValueError(f"file {entry['path']} is missing")
-    samples = entry["samples"] * SAMPLE_RATE // entry["sample_rate"]
-    if samples < MIN_SAMPLES:
-        raise ValueError(f"{samples} samples at 48 kHz, needed are {MIN_SAMPLES}")
-    return Utterance(entry["speaker"], entry["utterance"], os.path.relpath(path, root), samples, group, entry["sample_rate"])
+    return Utterance(entry["speaker"], entry["utterance"], path, samples, group, entry["sample_rate"])

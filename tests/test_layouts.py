@@ -1,0 +1,156 @@
+"""Layouts of known corpora: who says what, which files are left out, and Lhotse's manifests read without Lhotse."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from sounds import save
+
+from hifitse.data.corpus import load_corpus
+from hifitse.layouts import LAYOUTS, LayoutError, listing
+from hifitse.prepare import prepare
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def listed(root, layout, kind="speech", microphone=1):
+    """Taken items as (path, speaker, utterance), and the reasons of the others by path."""
+    _, items = listing(root, layout, kind, microphone)
+    found = list(items())
+    taken = [(item.path, item.speaker, item.utterance) for item in found if not item.reason]
+    return taken, {item.path: item.reason for item in found if item.reason}
+
+
+def test_folder_has_any_depth_below_the_speaker_and_leaves_hidden_files_alone(tmp_path):
+    touch(tmp_path, "b/u2.wav", "b/2024/chapter 1/u1.FLAC", "a/ü.ogg", "a/notes.txt", "a/.hidden.wav", ".git/x.wav", "loose.wav")
+    taken, left = listed(tmp_path, "folder")
+    assert taken == [("a/ü.ogg", "a", "ü"), ("b/2024/chapter 1/u1.FLAC", "b", "2024/chapter 1/u1"), ("b/u2.wav", "b", "u2")]
+    assert left == {"loose.wav": "in no speaker's folder"}
+    taken, left = listed(tmp_path, "folder", "noise")
+    assert len(taken) == 4 and left == {}
+
+
+def test_folder_follows_links_but_not_into_itself(tmp_path):
+    touch(tmp_path, "elsewhere/deep/u1.wav", "root/a/u1.wav")
+    (tmp_path / "root" / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "root" / "a" / "up").symlink_to(tmp_path / "root", target_is_directory=True)
+    assert [path for path, *_ in listed(tmp_path / "root", "folder")[0]] == ["a/u1.wav", "b/deep/u1.wav"]
+
+
+def test_vctk_takes_one_microphone(tmp_path):
+    names = [f"p225/p225_00{n}_mic{m}.flac" for n in (1, 2) for m in (1, 2)] + ["s5/s5_001_mic1.flac", "p280/p280_001_mic1.flac"]
+    inner = "wav48_silence_trimmed"
+    touch(tmp_path, *(f"{inner}/{name}" for name in names), f"{inner}/p315/p315_001_mic2.flac", f"{inner}/log.txt", f"{inner}/p225/x.flac")
+    taken, left = listed(tmp_path, "vctk")
+    assert [(who, said) for _, who, said in taken] == [("p225", "p225_001"), ("p225", "p225_002"), ("p280", "p280_001"), ("s5", "s5_001")]
+    assert all(path.startswith(f"{inner}/") and path.endswith("_mic1.flac") for path, *_ in taken)
+    assert sorted(left.values()) == ["name not of this layout"] + 3 * ["other microphone"]
+    inside, _ = listed(tmp_path / inner, "vctk")
+    assert [f"{inner}/{path}" for path, *_ in inside] == [path for path, *_ in taken]
+    taken, left = listed(tmp_path, "vctk", microphone=2)
+    assert [said for _, _, said in taken] == ["p225_001", "p225_002"]
+    assert left[f"{inner}/p315/p315_001_mic2.flac"] == "faulty microphone"
+
+
+def test_ears_leaves_out_what_is_no_speech(tmp_path):
+    touch(tmp_path, "p001/emo_adoration_freeform.wav", "p001/rainbow_01_loud.wav")
+    touch(tmp_path, "p001/vegetative_cough.wav", "p107/melodic_x.wav", "x/y.wav")
+    taken, left = listed(tmp_path, "ears")
+    assert [(who, said) for _, who, said in taken] == [("p001", "emo_adoration_freeform"), ("p001", "rainbow_01_loud")]
+    assert left == {"p001/vegetative_cough.wav": "no speech", "p107/melodic_x.wav": "no speech", "x/y.wav": "name not of this layout"}
+
+
+def test_dns_speakers_are_the_readers(tmp_path):
+    name = "book_{}_chp_0009_reader_{}_{}_seg_1.wav"
+    touch(tmp_path, *(f"read_speech/{name.format(*one)}" for one in (("00000", "06709", 0), ("00004", "06709", 3), ("00002", "11980", 14))))
+    touch(tmp_path, "read_speech/other.wav")
+    taken, left = listed(tmp_path, "dns")
+    assert [who for _, who, _ in taken] == ["06709", "11980", "06709"] and left == {"read_speech/other.wav": "name without a reader"}
+    assert len(listed(tmp_path, "dns", "noise")[0]) == 4
+
+
+# ---- Lhotse
+
+
+def recording(name, source, **changes):
+    """As Lhotse writes a Recording."""
+    sources = [{"type": "file", "channels": [0], "source": str(source)}]
+    return {"id": name, "sources": sources, "sampling_rate": 48000, "num_samples": 48000, "duration": 1.0, "channel_ids": [0]} | changes
+
+
+def segment(name, speaker, start=0.0, **changes):
+    """As Lhotse writes a SupervisionSegment."""
+    made = {"id": f"{name}-{start:g}", "recording_id": name, "start": start, "duration": 0.5, "channel": 0, "text": "so it is"}
+    return made | {"language": "English", "speaker": speaker} | changes
+
+
+def write(folder, recordings, segments, packed=True):
+    for name, entries in (("corpus_recordings_train", recordings), ("corpus_supervisions_train", segments)):
+        text = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+        (folder / f"{name}.jsonl{'.gz' if packed else ''}").write_bytes(gzip.compress(text) if packed else text)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_lhotse_manifests_give_a_corpus(tmp_path, packed):
+    for speaker in "ab":
+        for number in range(2):
+            save(tmp_path / "audio" / speaker / f"{number}.flac", 0.1 * np.random.default_rng(number).standard_normal(48000))
+    (tmp_path / "manifests").mkdir()
+    source = tmp_path / "audio"
+    recordings = [recording(f"{speaker}-{number}", source / speaker / f"{number}.flac") for speaker in "ba" for number in (1, 0)]
+    segments = [segment(one["id"], one["id"][0], start) for one in recordings for start in (0.0, 0.5)]
+    write(tmp_path / "manifests", recordings, segments, packed)
+    summary = prepare(tmp_path / "manifests", tmp_path / "m.jsonl", layout="lhotse", workers=0)
+    assert (summary["kept"], summary["speakers"]) == (4, 2)
+    corpus = load_corpus(tmp_path / "m.jsonl")
+    assert {name: [(said.utterance, said.path) for said in some] for name, some in corpus.speakers.items()} == {
+        "a": [("a-0", "audio/a/0.flac"), ("a-1", "audio/a/1.flac")], "b": [("b-0", "audio/b/0.flac"), ("b-1", "audio/b/1.flac")],
+    }  # fmt: skip
+
+
+def test_lhotse_recordings_that_are_no_utterance_have_a_reason(tmp_path):
+    touch(tmp_path, "x.wav", "y.wav", "z.wav", "two.wav")
+    command = [{"type": "command", "channels": [0], "source": "sox x.mp3 -t wav -"}]
+    recordings = [
+        recording("good", "x.wav"), recording("again", "x.wav"), recording("two", "two.wav"), recording("unknown", "y.wav"),
+        recording("pipe", "z.wav", sources=command), recording("slow", "z.wav", transforms=[{"name": "Speed", "kwargs": {"factor": 0.9}}]),
+    ]  # fmt: skip
+    write(tmp_path, recordings, [segment("good", "a"), segment("again", "a"), segment("two", "a"), segment("two", "b", 0.5)])
+    taken, left = listed(tmp_path, "lhotse")
+    assert taken == [("x.wav", "a", "again")]
+    assert sorted(left.items()) == [
+        ("pipe", "not one plain file"), ("slow", "not one plain file"), ("two.wav", "several speakers"),
+        ("x.wav", "listed twice"), ("y.wav", "no speaker"),
+    ]  # fmt: skip
+    assert [path for path, *_ in listed(tmp_path, "lhotse", "noise")[0]] == ["x.wav", "two.wav", "y.wav"]
+
+
+@pytest.mark.parametrize("text, words", [(b"{not json\n", "cannot be read"), (b"[1, 2]\n", "line 1 of .* is not a JSON object")])
+def test_a_damaged_lhotse_manifest_is_one_sentence(tmp_path, text, words):
+    (tmp_path / "recordings.jsonl").write_bytes(text)
+    with pytest.raises(LayoutError, match=words):
+        listing(tmp_path, "lhotse")
+
+
+# ---- what is not there
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_that_finds_nothing_says_what_it_looked_for(tmp_path, layout):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(LayoutError, match="no files like .* under .*, allowed is a folder with some") as caught:
+        listing(tmp_path, layout)
+    assert LAYOUTS[layout].like in str(caught.value)
+
+
+def test_the_order_depends_on_names_alone(tmp_path):
+    names = [f"s{s}/d{d}/u{u}.wav" for s in range(3) for d in range(2) for u in range(3)]
+    for number, order in enumerate((names, names[::-1])):
+        touch(tmp_path / str(number), *order)
+    assert listed(tmp_path / "0", "folder") == listed(tmp_path / "1", "folder")

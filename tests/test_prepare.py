@@ -1,0 +1,355 @@
+"""From a folder to a manifest: what is measured, what is left out and why, resuming, locking, and a manifest that trains."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import noise_folder, room_folder, save, small, speech_folder
+
+from hifitse import SAMPLE_RATE, HifitseError, audio, cli, readers
+from hifitse.bandwidth import Spectrum, rounding_db
+from hifitse.data.clips import load_clips
+from hifitse.data.conditions import training_conditions
+from hifitse.data.corpus import CorpusError, load_corpus
+from hifitse.data.mixing import Mixer
+from hifitse.partial import Partial
+from hifitse.prepare import prepare, summary_path
+from hifitse.readers import Readers
+from hifitse.recording import measure
+
+
+def rows(path):
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def hiss(seconds=2.0, slope=0.0, seed=0):
+    """White noise, or with a pole at ``slope`` noise that falls by 6 dB an octave."""
+    white = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
+    for n in range(1, len(white)) if slope else ():
+        white[n] += slope * white[n - 1]
+    return (0.1 * white / white.std()).astype(np.float32)
+
+
+# ---- one recording
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.98], ids=["white", "falling"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 32000, 44100])
+def test_an_upsampled_signal_is_found_at_its_old_bandwidth(tmp_path, rate, subtype, slope):
+    narrow = audio.resample(audio.resample(hiss(slope=slope), SAMPLE_RATE, rate), rate, SAMPLE_RATE)
+    soundfile.write(tmp_path / "x.wav", narrow, SAMPLE_RATE, subtype=subtype)
+    found = measure(tmp_path / "x.wav")
+    assert found["bandwidth_hz"] == pytest.approx(rate / 2, rel=0.05)
+    assert found["flags"] == ["upsampled"]
+
+
+def test_a_full_band_signal_is_not_upsampled_and_a_faint_one_is_not_either(tmp_path):
+    for level in (1.0, 0.01):
+        soundfile.write(tmp_path / "x.wav", hiss() * level, SAMPLE_RATE, subtype="PCM_24")
+        found = measure(tmp_path / "x.wav")
+        assert found["bandwidth_hz"] > 23_500 and found["flags"] == []
+
+
+def test_noise_over_an_upsampled_signal_does_not_hide_its_cliff(tmp_path):
+    narrow = audio.resample(audio.resample(hiss(), SAMPLE_RATE, 16000), 16000, SAMPLE_RATE) + 1e-4 * hiss(seed=1)
+    soundfile.write(tmp_path / "x.wav", narrow, SAMPLE_RATE, subtype="FLOAT")
+    found = measure(tmp_path / "x.wav")
+    assert found["bandwidth_hz"] == pytest.approx(8000, rel=0.05) and "upsampled" in found["flags"]
+
+
+def test_the_spectrum_of_blocks_is_that_of_the_whole():
+    signal = hiss(1.3)
+    whole, parts = Spectrum(SAMPLE_RATE), Spectrum(SAMPLE_RATE)
+    whole.add(signal)
+    for start in range(0, len(signal), 7001):
+        parts.add(signal[start : start + 7001])
+    assert np.allclose(whole.density(), parts.density(), rtol=1e-5)
+    assert whole.density().mean() == pytest.approx(0.01, rel=0.05)  # Parseval: each bin has the signal's power
+
+
+def test_rounding_noise_is_what_rounding_makes():
+    signal = hiss().astype(np.float64)
+    error = np.round(signal * 2**15) / 2**15 - signal
+    assert 10 * np.log10(np.mean(error**2)) == pytest.approx(rounding_db("PCM_16"), abs=0.1)
+
+
+def test_levels_peaks_clipping_offset_and_pauses_are_measured(tmp_path):
+    time_s = np.arange(10 * SAMPLE_RATE) / SAMPLE_RATE  # two blocks
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time_s) * (time_s < 4)
+    soundfile.write(tmp_path / "x.wav", np.stack([tone + 0.1, tone + 0.1], 1), SAMPLE_RATE, subtype="FLOAT")
+    found = measure(tmp_path / "x.wav")
+    assert found["level_db"] == pytest.approx(10 * np.log10(0.5**2 / 2 * 0.4), abs=0.05)
+    assert found["peak"] == pytest.approx(0.6, abs=1e-3) and found["dc"] == pytest.approx(0.1, abs=1e-3)
+    assert found["channels"] == 2 and {"stereo", "dc"} <= set(found["flags"]) and found["clipped_share"] == 0
+    soundfile.write(tmp_path / "y.wav", hiss() * (time_s[: 2 * SAMPLE_RATE] < 0.5), SAMPLE_RATE)
+    assert measure(tmp_path / "y.wav")["active_share"] == pytest.approx(0.25, abs=0.01)
+
+
+@pytest.mark.parametrize("make, reason", [
+    (lambda path: path.write_bytes(b"no audio"), "broken"),
+    (lambda path: path.write_bytes(b""), "broken"),
+    (lambda path: soundfile.write(path, np.zeros(0), SAMPLE_RATE), "empty"),
+    (lambda path: soundfile.write(path, hiss(0.05), SAMPLE_RATE), "too short"),
+    (lambda path: soundfile.write(path, hiss() * 1e-3, SAMPLE_RATE), "silent"),
+    (lambda path: soundfile.write(path, np.full(SAMPLE_RATE, 0.3), SAMPLE_RATE), "silent"),
+    (lambda path: soundfile.write(path, np.clip(hiss() * 12, -1, 1), SAMPLE_RATE), "clipped"),
+    (lambda path: soundfile.write(path, np.full(SAMPLE_RATE, np.nan, np.float32), SAMPLE_RATE, subtype="FLOAT"), "broken"),
+])  # fmt: skip
+def test_a_recording_that_cannot_be_used_has_its_reason(tmp_path, make, reason):
+    make(tmp_path / "x.wav")
+    found = measure(tmp_path / "x.wav")
+    assert found["reason"] == reason and found["detail"] and str(tmp_path) not in found["detail"]
+
+
+def test_one_peak_at_full_scale_is_not_clipping(tmp_path):
+    soundfile.write(tmp_path / "x.wav", hiss() / np.abs(hiss()).max(), SAMPLE_RATE, subtype="FLOAT")
+    assert measure(tmp_path / "x.wav")["clipped_share"] == 0
+
+
+def test_a_file_cut_short_is_broken(tmp_path):
+    save(tmp_path / "x.flac", hiss(4.0))
+    (tmp_path / "x.flac").write_bytes((tmp_path / "x.flac").read_bytes()[:200_000])
+    assert measure(tmp_path / "x.flac")["reason"] == "broken"
+
+
+# ---- rooms
+
+
+def test_responses_decay_and_noise_and_speech_do_not(tmp_path):
+    rooms = [measure(path, "rooms") for path in sorted(room_folder(tmp_path / "rooms").iterdir())]
+    assert all("reason" not in found for found in rooms)
+    decay = -60 / (20 * np.log10(np.exp(-6)) / 0.3)  # s: what room_folder's envelope gives
+    assert np.median([found["t60_s"] for found in rooms]) == pytest.approx(decay, rel=0.15)
+    others = [*noise_folder(tmp_path / "noise").iterdir(), *speech_folder(tmp_path / "speech", 2, 2).rglob("*.flac")]
+    assert {measure(path, "rooms").get("reason") for path in others} == {"no decay"}
+
+
+@pytest.mark.real
+def test_real_responses_noises_and_voices_are_told_apart(hifitse_data):
+    assert all("reason" not in measure(path, "rooms") for path in sorted((hifitse_data / "rir").glob("*.flac")))
+    others = sorted((hifitse_data / "noise").glob("*.flac"))[::3] + sorted((hifitse_data / "speech").rglob("*.flac"))[::15]
+    assert {measure(path, "rooms").get("reason") for path in others} == {"no decay"}
+
+
+@pytest.mark.real
+def test_real_bandwidths_are_those_of_their_sources(hifitse_data):
+    voices = [measure(path)["bandwidth_hz"] for path in sorted((hifitse_data / "speech").rglob("*.flac"))[::20]]
+    narrow = [measure(path) for path in sorted((hifitse_data / "speech_swb").rglob("*.flac"))[::10]]
+    assert np.median(voices) > 20_000
+    assert all(10_000 < found["bandwidth_hz"] < 12_000 and found["flags"] == ["upsampled"] for found in narrow)
+
+
+def test_a_room_folder_that_holds_noise_is_refused_in_one_sentence(tmp_path):
+    noise_folder(tmp_path / "noise")
+    with pytest.raises(HifitseError, match="is no folder of room responses: 6 of 6 files do not decay") as caught:
+        prepare(tmp_path / "noise", tmp_path / "rooms.jsonl", kind="rooms", workers=0)
+    assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["noise"]
+
+
+# ---- the manifest
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A folder of six speakers with one file of each fault."""
+    folder = speech_folder(tmp_path / "speech", speakers=6, utterances=3, seconds=1.2)
+    (folder / "s00" / "broken.flac").write_bytes(b"no audio")
+    save(folder / "s01" / "short.flac", hiss(0.02))
+    save(folder / "s02" / "silent.flac", np.zeros(SAMPLE_RATE))
+    save(folder / "s03" / "ümläut & <b>.wav", hiss(0.4), rate=44100)
+    save(folder / "nobody.wav", hiss(0.4))
+    return folder
+
+
+def test_a_prepared_folder_is_the_corpus_without_what_is_broken(tmp_path, corpus):
+    summary = prepare(corpus, tmp_path / "m.jsonl.gz", workers=0)
+    assert summary["files"] == 23 and summary["kept"] == 19 and summary["speakers"] == 6
+    assert summary["left_out"] == {"broken": 1, "in no speaker's folder": 1, "silent": 1, "too short": 1}
+    assert summary["marked"]["below 48 kHz"] == 1
+    assert json.loads(summary_path(tmp_path / "m.jsonl.gz").read_text()) == summary
+    loaded = load_corpus(tmp_path / "m.jsonl.gz")
+    assert loaded.skipped == [] and sum(map(len, loaded.speakers.values())) == 19
+    same = [said for said in load_corpus(corpus).speakers["s03"]]
+    assert [(said.utterance, said.samples) for said in loaded.speakers["s03"]] == [(said.utterance, said.samples) for said in same]
+    said = loaded.speakers["s03"][-1]
+    assert np.array_equal(loaded.read(said), load_corpus(corpus).read(same[-1]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl.gz", "m.summary.json", "speech"]
+
+
+def test_a_manifest_elsewhere_names_its_root_and_no_path_leaves_it(tmp_path, corpus):
+    (tmp_path / "out").mkdir()
+    prepare(corpus, tmp_path / "out" / "m.jsonl", workers=0)
+    first, *others = rows(tmp_path / "out" / "m.jsonl")
+    assert first == {"root": str(corpus)}
+    assert load_corpus(tmp_path / "out" / "m.jsonl").root == corpus
+    outside = dict(others[0], path="../../outside.flac")
+    save(tmp_path.parent / "outside.flac", hiss(0.5))
+    (tmp_path / "out" / "n.jsonl").write_text("\n".join(json.dumps(row) for row in (first, outside, *others)))
+    [reason] = load_corpus(tmp_path / "out" / "n.jsonl").skipped
+    assert "line 2" in reason and "leads out" in reason
+    (tmp_path / "out" / "o.jsonl").write_text("\n".join(json.dumps(row) for row in ({"root": "nowhere"}, *others)))
+    with pytest.raises(CorpusError, match="the root that .* names"):
+        load_corpus(tmp_path / "out" / "o.jsonl")
+
+
+def test_a_manifest_in_the_folder_is_found_there_and_is_not_scanned_itself(corpus):
+    prepare(corpus, corpus / "manifest.jsonl.gz", workers=0)
+    assert "root" not in rows(corpus / "manifest.jsonl.gz")[0]
+    assert len(load_corpus(corpus).skipped) == 0
+    before = (corpus / "manifest.jsonl.gz").read_bytes()
+    prepare(corpus, corpus / "manifest.jsonl.gz", workers=0)
+    assert (corpus / "manifest.jsonl.gz").read_bytes() == before
+
+
+def test_noise_and_rooms_have_manifests_with_the_groups_of_their_folders(tmp_path):
+    for kind, word, make in (("noise", "noise", noise_folder), ("rooms", "room", room_folder)):
+        folder = make(tmp_path / kind)
+        prepare(folder, tmp_path / f"{kind}.jsonl.gz", kind=kind, workers=0)
+        assert load_clips(tmp_path / f"{kind}.jsonl.gz", word).split(0.2, 0.2, 1)["test"].read
+        listed, named = load_clips(folder, word), load_clips(tmp_path / f"{kind}.jsonl.gz", word)
+        assert [clip.samples for clip in named.clips] == [clip.samples for clip in listed.clips]
+        assert [len(group) for group in named.groups.values()] == [len(group) for group in listed.groups.values()]
+
+
+def test_a_manifest_trains(tmp_path):
+    speech_folder(tmp_path / "speech", 9, 3, 1.2), noise_folder(tmp_path / "noise"), room_folder(tmp_path / "rooms")
+    kinds = {"corpus": ("speech", "speech"), "noise": ("noise", "noise"), "rooms": ("rooms", "rooms")}
+    for name, (folder, kind) in kinds.items():
+        prepare(tmp_path / folder, tmp_path / f"{name}.jsonl.gz", kind=kind, workers=0)
+    by_folder = Mixer(small({name: str(tmp_path / folder) for name, (folder, _) in kinds.items()}), "train")
+    params = small({name: str(tmp_path / f"{name}.jsonl.gz") for name in kinds})
+    mixer = Mixer(params, "train")
+    for index in range(3):
+        conditions = training_conditions(params, 5)
+        mixture, same = mixer.mixture(1, index, conditions), by_folder.mixture(1, index, conditions)
+        assert np.any(mixture.mix) and np.array_equal(mixture.mix, same.mix)
+
+
+# ---- cut, resumed, in parallel, at once
+
+
+def test_any_number_of_processes_gives_the_same_file(tmp_path, corpus):
+    prepare(corpus, tmp_path / "a.jsonl.gz", workers=0)
+    prepare(corpus, tmp_path / "b.jsonl.gz", workers=2, progress=False)
+    assert (tmp_path / "a.jsonl.gz").read_bytes() == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert summary_path(tmp_path / "a.jsonl.gz").read_text() == summary_path(tmp_path / "b.jsonl.gz").read_text()
+
+
+def test_a_cut_scan_goes_on_and_gives_the_same_file(tmp_path, corpus, monkeypatch):
+    prepare(corpus, tmp_path / "a.jsonl", workers=0)
+    whole = (tmp_path / "a.jsonl").read_bytes()
+    calls = []
+
+    def counted(path, kind, stop):
+        calls.append(path)
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return measure(path, kind)
+
+    for stop in (9, 5):
+        calls.clear()
+        monkeypatch.setattr(readers, "measure", lambda path, kind, stop=stop: counted(path, kind, stop))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(corpus, tmp_path / "b.jsonl", workers=0)
+        assert not (tmp_path / "b.jsonl").exists()
+    with open(tmp_path / ".b.jsonl.partial", "ab") as file:
+        file.write(b'[["cut in the mid')
+    calls.clear()
+    monkeypatch.setattr(readers, "measure", lambda path, kind: counted(path, kind, 0))
+    os.utime(corpus / "s00" / "u0.flac", (1, 1))  # changed since
+    prepare(corpus, tmp_path / "b.jsonl", workers=0)
+    assert (tmp_path / "b.jsonl").read_bytes() == whole
+    assert len(calls) == 22 - (8 + 4) + 1
+    assert not (tmp_path / ".b.jsonl.partial").exists()
+
+
+def test_a_killed_scan_goes_on(tmp_path):
+    folder = speech_folder(tmp_path / "speech", speakers=10, utterances=6, seconds=2)
+    command = [sys.executable, "-m", "hifitse.cli", "prepare", str(folder), "-o", str(tmp_path / "m.jsonl"), "--workers", "0"]
+    partial = tmp_path / ".m.jsonl.partial"
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parent.parent)}) as process:
+        while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 3):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL and not (tmp_path / "m.jsonl").exists()
+    with Partial(partial, {"version": 1, "kind": "speech"}) as kept:
+        assert len(kept) > 2
+    assert prepare(folder, tmp_path / "m.jsonl", workers=0)["kept"] == 60
+
+
+def test_two_scans_into_one_file_are_refused(tmp_path, corpus):
+    # A POSIX lock does not hold against its own process, so another one holds it.
+    holds = "import pathlib, sys; from hifitse.partial import Partial; p = Partial(pathlib.Path(sys.argv[1]), {})"
+    command = [sys.executable, "-c", f"{holds}; print(1, flush=True); input()", str(tmp_path / ".m.jsonl.partial")]
+    environment = os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parent.parent)}
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()
+        with pytest.raises(HifitseError, match=r"m\.jsonl is being made by another process, allowed is one at a time"):
+            prepare(corpus, tmp_path / "m.jsonl", workers=0)
+        process.communicate("\n")
+    assert prepare(corpus, tmp_path / "m.jsonl", workers=0)["kept"] == 19
+
+
+def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not(tmp_path, monkeypatch):
+    # A stand-in for a file that kills libsndfile, of Python's own parts, so that a new process has it at once.
+    monkeypatch.setattr(readers, "measure", eval)
+    names = ["len('')", "__import__('os')._exit(9)", "len('1')", "len('22')"]
+    with Readers({}, 1) as some:  # eval's second argument: the names that it knows
+        started = [some.start(name) for name in names]
+        found = [some.result(name, one) for name, one in zip(names, started, strict=True)]
+    assert found == [0, {"reason": "broken", "detail": "reading it ended the process"}, 1, 2]
+
+
+# ---- what is not allowed
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["missing", "-o", "m.jsonl"], ["missing", "does not exist"]),
+    (["speech", "-o", "m.jsonl", "--layout", "tree"], ["'tree'", "folder, vctk, ears, dns, lhotse"]),
+    (["speech", "-o", "m.jsonl", "--kind", "music"], ["'music'", "speech, noise, rooms"]),
+    (["speech", "-o", "m.jsonl", "--layout", "vctk"], ["no files like", "p225_001_mic1.flac", "other layouts"]),
+    (["speech", "-o", "m.jsonl", "--layout", "vctk", "--kind", "noise"], ["holds no noise"]),
+    (["speech", "-o", "m.jsonl", "--layout", "vctk", "--microphone", "3"], ["microphone is 3", "1 and 2"]),
+    (["speech", "-o", "m.json"], ["'m.json'", ".jsonl"]),
+    (["speech", "-o", "nowhere/m.jsonl"], ["nowhere", "does not exist"]),
+    (["speech", "-o", "m.jsonl", "--workers", "-1"], ["workers is -1"]),
+    (["speech", "-o", "m.jsonl", "--audit", "a.txt"], ["'a.txt'", ".html"]),
+    (["speech/s00", "-o", "m.jsonl"], ["no files like speaker/utterance"]),
+    (["silent", "-o", "m.jsonl", "--workers", "0"], ["no usable file among 1 (1 silent)"]),
+    (["speech"], ["-o", "--help"]),
+])  # fmt: skip
+def test_what_is_not_allowed_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, words):
+    speech_folder(tmp_path / "speech", 1, 1, 0.3)
+    save(tmp_path / "silent" / "a" / "b.wav", np.zeros(SAMPLE_RATE))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["prepare", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and all(word in said for word in words), said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["silent", "speech"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, corpus, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("hifitse.partial.open", refused, raising=False)  # root may write anywhere
+    with pytest.raises(HifitseError, match=r"cannot write in .* \(Permission denied\), allowed is a folder that can be written"):
+        prepare(corpus, tmp_path / "m.jsonl", workers=0)
+
+
+def test_the_command_says_what_it_found_and_how_to_use_it(tmp_path, corpus, capsys):
+    manifest, page = tmp_path / "m.jsonl.gz", tmp_path / "a.html"
+    assert cli.main(["prepare", str(corpus), "-o", str(manifest), "--workers", "0", "--audit", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "23 files" in said and "19 kept of 6 speakers" in said and "1 broken" in said
+    assert f"-p corpus {manifest}" in said and "a.html" in said and page.exists()
