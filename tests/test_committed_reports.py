@@ -33,3 +33,26 @@ def test_the_committed_demo_extracts():
     values = json.loads(committed("reports/demo/00_baseline/metrics.json"))["arms"]["baseline"]["metrics"]
     right, wrong = values["si_sdri_db"], values["si_sdri_wrong_enroll_db"]
     assert right["mean"] >= 3 and right["low"] > 0 and right["low"] - wrong["high"] >= 4
+
+
+LEVERS = {
+    "C: wider and deeper": ("02_capacity", "C both", None),
+    "half the features": ("02_capacity", "half the features", None),
+    "segments twice as long": ("03_long_segments", "4 s", None),
+    "2-3 enrolments": ("04_augmentation", "2-3 enrolments", None),
+    "SpecAugment, stripes of 5 %": ("04_augmentation", "SpecAugment 5 %", None),
+    "augmented enrolments": ("04_augmentation", "enrolment", None),
+    "a third phase in noise, 1-4 interferers": ("05_curriculum", "1-4 interferers", None),
+    "the same, hard list": ("05_curriculum", "1-4 interferers", "hard"),
+    "02 to 05 together": ("09_combined", "all together", None),
+}
+"""First words of a row of README's table -> report, arm, list."""
+
+
+@pytest.mark.parametrize("words", LEVERS)
+def test_readme_gives_the_differences_of_the_committed_comparisons(words):
+    notebook, arm, name = LEVERS[words]
+    found = json.loads(committed(f"reports/demo/{notebook}/metrics.json"))["comparisons"]
+    (value,) = [each for each in found if (each["arm"], each["metric"], each.get("list")) == (arm, "si_sdri_db", name)]
+    row = next(line for line in committed("README.md").splitlines() if line.startswith((f"| {words}", f"| [{words}]")))
+    assert f"| {value['difference']:+.2f} ({value['low']:+.2f} to {value['high']:+.2f}) |" in row
