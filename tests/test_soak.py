@@ -27,8 +27,7 @@ def kill_at_random(process, run: Run, rng: np.random.Generator) -> None:
     """SIGKILL after a few more rows of the history and a moment, or while the process is still starting; or it ends before."""
     early = rng.random() < 0.2
     target, moment = rows(run) + int(rng.integers(1, 6)), float(rng.uniform(0, 0.5 if early else 0.1))
-    deadline = time.monotonic() + 240
-    while not early and process.is_alive() and rows(run) < target and time.monotonic() < deadline:
+    while not early and process.is_alive() and rows(run) < target:
         time.sleep(0.005)
     process.join(moment)
     process.kill()
@@ -39,6 +38,8 @@ def kill_at_random(process, run: Run, rng: np.random.Generator) -> None:
 def test_random_kills_end_with_the_same_weights_and_the_same_rows(tmp_path, synthetic_sound, monkeypatch):
     values = dict(steps=STEPS, checkpoint_every=2, validate_every=5, threads=1, enroll_dropout=0.3, both_talkers=True, optimizer="muon")
     params = resolve("smoke", **values)
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "whole"))
+    whole = train(params, progress=False)  # first, so that no kill meets the making of the corpus
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "killed"))
     rng, kills, reached = np.random.default_rng(STEPS), 0, 0
     while not Run.of(params).finished:
@@ -54,8 +55,6 @@ def test_random_kills_end_with_the_same_weights_and_the_same_rows(tmp_path, synt
         reached = step
     assert kills >= 3
     killed = Run.of(params)
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "whole"))
-    whole = train(params, progress=False)
     assert killed.folder != whole.folder and same(weights(killed), weights(whole))
     assert losses(killed) == losses(whole) and [row["step"] for row in killed.history] == list(range(1, STEPS + 1))
     assert not list(killed.folder.glob(".*")), "no half-written file stays"
