@@ -101,7 +101,7 @@ def encode_files(extractor: Any, enrolments: Sequence[str | Path]) -> Any:
             if samples >= ENROLL_MAX_S * rate:
                 break
         heard.append(torch.from_numpy(voice(np.concatenate(parts), rate, f"enrolment {str(path)!r}")).to(device))
-    with torch.inference_mode():
+    with torch.no_grad():
         return extractor.encode_each(heard)
 
 

@@ -72,7 +72,7 @@ def encode(extractor: Any, enroll: Signal | Sequence[Signal], sample_rate: int =
     names = ["enroll"] if len(recordings) == 1 else [f"enroll[{number}]" for number in range(len(recordings))]
     device = next(extractor.parameters()).device
     heard = [voice(mono(one, name), sample_rate, name) for one, name in zip(recordings, names, strict=True)]
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: what is kept may be used in a training
         return extractor.encode_each([torch.from_numpy(one).to(device) for one in heard])
 
 

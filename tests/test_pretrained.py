@@ -236,7 +236,9 @@ def test_export_measures_what_it_stores(finished, tmp_path, capsys):
     assert "made up" in model.origin.card and "synthetic voices" in model.origin.card
 
 
-@pytest.mark.parametrize(("name", "words"), [("no-such-run", "allowed are a folder in runs/ and the presets"), ("smoke", "0 of its 4 steps")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("no-such-run", "allowed are a folder in runs/ and the presets"), ("smoke", "0 of its 4 steps")]
+)
 def test_export_refuses_what_is_no_finished_run(name, words, finished, tmp_path, capsys):
     assert cli.main(["export", name, "-o", str(tmp_path / "out")]) == 2
     assert words in (said := capsys.readouterr().err) and said.count("\n") == 1

@@ -1,0 +1,242 @@
+"""Extraction from file to file: what comes out, the memory it takes, the command, and what is refused without half a file."""
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sounds import hum
+
+from hifitse import SAMPLE_RATE, audio, cli, extract_files
+from hifitse.model import Extractor
+
+MIX, VOICE = "gemischt 混合.wav", ["--enroll", "мой голос.flac"]
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Extractor:
+    return Extractor.from_pretrained()
+
+
+def duet(seconds: float) -> np.ndarray:
+    return (0.3 * hum(220, seconds, 1) + 0.3 * hum(330, seconds, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> Path:
+    """A working folder with a mixture, the same in stereo at 44.1 kHz, and an enrolment; names as people give them."""
+    monkeypatch.chdir(tmp_path)
+    mix = duet(1.5)
+    soundfile.write(MIX, mix, SAMPLE_RATE, subtype="PCM_16")
+    soundfile.write("stereo.flac", np.stack([audio.resample(mix, 48_000, 44_100)] * 2, 1), 44_100)
+    soundfile.write(VOICE[1], hum(220, 2, 3), SAMPLE_RATE)
+    return tmp_path
+
+
+def difference_db(est: np.ndarray, other: np.ndarray) -> float:
+    return audio.level_db(est - other) - audio.level_db(other)
+
+
+# ---- from file to file
+
+
+def test_a_file_gives_what_memory_gives(extractor, tmp_path):
+    """At 48 kHz and at another rate, where both ways are resampled piece by piece."""
+    minute, enroll = duet(25), hum(220, 2, 3).astype(np.float32)
+    for rate in (48_000, 16_000):
+        mix, voice = (audio.resample(x, SAMPLE_RATE, rate) for x in (minute, enroll))
+        for name, sound in (("mix.wav", mix), ("voice.wav", voice)):
+            soundfile.write(tmp_path / name, sound, rate, subtype="FLOAT")
+        speaker = extract_files.encode_files(extractor, [tmp_path / "voice.wav"])
+        done = extract_files.extract_file(extractor, speaker, tmp_path / "mix.wav", tmp_path / "est.wav")
+        est, out_rate = soundfile.read(tmp_path / "est.wav", dtype="float32")
+        known = extractor.extract(mix, voice, rate)
+        assert out_rate == rate and est.shape == mix.shape
+        assert difference_db(est, known) < -80
+        assert done.seconds == 25 and done.level_db == pytest.approx(audio.level_db(known), abs=0.01)
+
+
+MEMORY = """
+import resource, sys, torch
+from pathlib import Path
+from hifitse import extract_files
+from hifitse.model import Extractor
+torch.set_num_threads(1)
+extractor = Extractor.from_pretrained()
+speaker = extract_files.encode_files(extractor, ["voice.wav"])
+extract_files.extract_file(extractor, speaker, Path(sys.argv[1]), Path("est.wav"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_from_half_a_minute_to_five(tmp_path):
+    half = duet(30)
+    soundfile.write(tmp_path / "voice.wav", hum(220, 2, 3), SAMPLE_RATE)
+    soundfile.write(tmp_path / "short.wav", half, SAMPLE_RATE)
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", SAMPLE_RATE, 1) as file:
+        for _ in range(10):
+            file.write(half)
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    peaks = []
+    for name in ("short.wav", "long.wav"):
+        done = subprocess.run([sys.executable, "-c", MEMORY, name], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+# ---- the command
+
+
+def extract(*arguments: str) -> int:
+    return cli.main(["extract", *arguments])
+
+
+def test_one_mixture_becomes_one_file(files, capsys):
+    for out, subtype in (("out/only me.wav", "FLOAT"), ("out/ich.flac", "PCM_24")):
+        assert extract("gemischt 混合.wav", "--enroll", "мой голос.flac", "-o", out) == 0
+        info = soundfile.info(out)
+        assert (info.frames, info.samplerate, info.channels, info.subtype) == (72_000, 48_000, 1, subtype)
+        speed = r"1\.5 s in [\d.]+ s \([\d.]+ times as fast as it plays\)"
+        line = rf"hifitse: gemischt 混合\.wav -> {re.escape(out)}: {speed}, level -[\d.]+ dBFS of -[\d.]+\n"
+        assert re.fullmatch(line, capsys.readouterr().out)
+    assert sorted(path.name for path in (files / "out").iterdir()) == ["ich.flac", "only me.wav"]
+
+
+def test_several_mixtures_go_to_a_folder_under_their_names(files):
+    assert extract("gemischt 混合.wav", "stereo.flac", "--enroll", "мой голос.flac", "мой голос.flac", "-o", "new folder") == 0
+    assert sorted(path.name for path in (files / "new folder").iterdir()) == ["gemischt 混合.wav", "stereo.flac"]
+    info = soundfile.info("new folder/stereo.flac")
+    assert (info.samplerate, info.channels) == (44_100, 1)
+    stereo = audio.resample(soundfile.read("new folder/stereo.flac", dtype="float32")[0], 44_100, 48_000)
+    assert difference_db(stereo[:72_000], soundfile.read("new folder/gemischt 混合.wav", dtype="float32")[0]) < -20
+
+
+def test_a_flac_says_how_many_samples_it_clipped(files, extractor):
+    loud = np.clip(20 * soundfile.read("gemischt 混合.wav", dtype="float32")[0], -3, 3)
+    soundfile.write("loud.wav", loud, SAMPLE_RATE, subtype="FLOAT")
+    speaker = extract_files.encode_files(extractor, ["мой голос.flac"])
+    done = extract_files.extract_file(extractor, speaker, Path("loud.wav"), Path("loud.flac"), False)
+    assert done.clipped > 0 and f"{done.clipped} samples clipped" in str(done)
+    assert np.abs(soundfile.read("loud.flac")[0]).max() <= 1
+
+
+NOT_STARTED = {
+    "missing": (["absent.wav", *VOICE, "-o", "o.wav"], "'absent.wav' does not exist"),
+    "a folder": (["sub", *VOICE, "-o", "o.wav"], "'sub' is a folder"),
+    "no audio": (["text.wav", *VOICE, "-o", "o.wav"], "not readable as audio"),
+    "empty": (["empty.wav", *VOICE, "-o", "o.wav"], "holds 0 samples"),
+    "missing enrolment": ([MIX, "--enroll", "absent.flac", "-o", "o.wav"], "'absent.flac' does not exist"),
+    "silent enrolment": ([MIX, "--enroll", "silent.wav", "-o", "o.wav"], "'silent.wav' is silent (-120 dBFS)"),
+    "short enrolment": ([MIX, *VOICE, "short.wav", "-o", "o.wav"], "'short.wav' lasts 0.02 s"),
+    "broken enrolment": ([MIX, "--enroll", "cut.flac", "-o", "o.wav"], "'cut.flac' cannot be decoded"),
+    "cut enrolment": ([MIX, "--enroll", "cut.wav", "-o", "o.wav"], "'cut.wav' has"),
+    "over the mixture": ([MIX, *VOICE, "-o", MIX], "is an input"),
+    "over it by a link": ([MIX, *VOICE, "-o", "link.wav"], "is an input"),
+    "over the enrolment": (["stereo.flac", *VOICE, "-o", VOICE[1]], "is an input"),
+    "into its own folder": ([MIX, "stereo.flac", *VOICE, "-o", "."], "is an input"),
+    "no suffix": ([MIX, *VOICE, "-o", "absent"], "allowed are a name that ends in .flac or .wav"),
+    "mp3": ([MIX, *VOICE, "-o", "o.mp3"], "allowed are a name that ends in"),
+    "two to one file": ([MIX, "stereo.flac", *VOICE, "-o", "o.wav"], "allowed is a folder"),
+    "two of one name": ([MIX, f"sub/{MIX}", *VOICE, "-o", "new"], "would both go to"),
+    "no model": ([MIX, *VOICE, "-o", "o.wav", "--model", "no/such/model"], "which is no folder"),
+    "no enrolment": ([MIX, "-o", "o.wav"], "--enroll"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_STARTED)
+def test_what_is_not_allowed_is_refused_before_anything_starts(case, files, capsys):
+    (files / "sub").mkdir()
+    (files / "text.wav").write_text("no sound")
+    (files / "link.wav").symlink_to(MIX)
+    (files / "sub" / MIX).write_bytes((files / MIX).read_bytes())
+    soundfile.write("empty.wav", np.zeros(0), SAMPLE_RATE)
+    soundfile.write("silent.wav", np.zeros(48_000), SAMPLE_RATE)
+    soundfile.write("short.wav", np.full(1000, 0.1), SAMPLE_RATE)
+    (files / "cut.flac").write_bytes((files / VOICE[1]).read_bytes()[:50_000])
+    (files / "cut.wav").write_bytes((files / MIX).read_bytes()[:90_000])
+    before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
+    arguments, words = NOT_STARTED[case]
+    assert extract(*arguments) == 2
+    printed = capsys.readouterr()
+    assert words in printed.err and printed.err.startswith("hifitse: ") and printed.err.count("\n") == 1 and not printed.out
+    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("case", ["cut flac", "cut wav", "NaN"])
+def test_a_damaged_mixture_leaves_nothing_and_the_others_are_done(case, files, capsys):
+    bad = "bad.flac" if case == "cut flac" else "bad.wav"
+    if case == "NaN":
+        soundfile.write(bad, np.where(np.arange(72_000) == 60_000, np.nan, 0.1), SAMPLE_RATE, subtype="FLOAT")
+    else:
+        whole = files / ("stereo.flac" if case == "cut flac" else MIX)
+        (files / bad).write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    assert extract(bad, MIX, *VOICE, "-o", "new") == 1
+    printed = capsys.readouterr()
+    assert bad in printed.err and "allowed" in printed.err and printed.err.count("\n") == 1
+    assert [path.name for path in (files / "new").iterdir()] == [MIX]
+
+
+def test_a_size_that_a_pipe_left_open_is_no_damage(files):
+    """Programs that write wav into a pipe leave the largest size there is."""
+    sound = bytearray((files / MIX).read_bytes())
+    place = sound.index(b"data") + 4
+    sound[place : place + 4] = b"\xff\xff\xff\xff"
+    (files / "piped.wav").write_bytes(sound)
+    assert sum(map(len, extract_files.read_blocks("piped.wav"))) == 72_000
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_that_may_not_be_written_is_one_sentence(files, capsys):
+    (files / "closed").mkdir(mode=0o555)
+    assert extract(MIX, *VOICE, "-o", "closed/o.wav") == 1
+    assert (said := capsys.readouterr().err).count("\n") == 1 and "cannot write o.wav" in said
+
+
+def test_a_place_below_a_file_is_one_sentence(files, capsys):
+    (files / "file").write_text("here")
+    assert extract(MIX, *VOICE, "-o", "file/o.wav") == 1
+    assert (said := capsys.readouterr().err).count("\n") == 1 and "cannot write o.wav" in said
+
+
+def command(*arguments: str, **options: object) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "hifitse.cli", "extract", *arguments]
+    return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(suffix, files):
+    """A limit on the size of files stands for the disk."""
+    (files / f"o.{suffix}").write_text("the old one")
+
+    def small() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    with command(MIX, *VOICE, "-o", f"o.{suffix}", preexec_fn=small) as process:
+        _, said = process.communicate()
+    assert process.returncode == 1 and f"cannot write o.{suffix}" in said and said.count("\n") == 1
+    assert (files / f"o.{suffix}").read_text() == "the old one"
+    assert not [path for path in files.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_from_outside_leaves_nothing(number, files):
+    with soundfile.SoundFile("long.wav", "w", SAMPLE_RATE, 1) as file:
+        for _ in range(10):
+            file.write(np.tile(duet(1), 30))
+    with command("long.wav", *VOICE, "-o", "o.wav") as process:
+        while not list(files.glob(".o.wav*")) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate()
+    assert process.returncode == 130 and said.startswith("hifitse: stopped from outside") and said.count("\n") == 1
+    assert not list(files.glob("*o.wav*"))

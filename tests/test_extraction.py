@@ -1,0 +1,184 @@
+"""Extraction from recordings in memory as they are: rates, channels, levels, lengths, several enrolments, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from hifitse import SAMPLE_RATE, audio, extraction
+from hifitse.chunks import Chunks
+from hifitse.data.conditions import Conditions
+from hifitse.data.mixing import Mixer
+from hifitse.metrics import si_sdri
+from hifitse.model import Extractor
+from hifitse.params import resolve
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Extractor:
+    return Extractor.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def mixtures(synthetic_sound):
+    """Mixtures of 4 s by the demo preset's rules, of voices with a seed that the default model was not trained on."""
+    params = resolve("demo", corpus_seed=1, synthetic_speakers=24, synthetic_noises=18)
+    mixer = Mixer(params, "test")
+    conditions = Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
+    return [mixer.mixture(7, index, conditions, wrong_enroll=True) for index in range(10)]
+
+
+@pytest.fixture(scope="module")
+def minute(mixtures) -> np.ndarray:
+    """60 s at 48 kHz of two people who go on talking, each now louder and now quieter by up to 3 dB, in a little noise."""
+    rng, mixture = np.random.default_rng(0), mixtures[0]
+
+    def louder(signal: np.ndarray) -> np.ndarray:
+        return np.roll(signal, rng.integers(len(signal))) * np.float32(10 ** (rng.uniform(-3, 3) / 20))
+
+    return np.concatenate([louder(mixture.target) + louder(mixture.interferers[0]) + mixture.noise for _ in range(15)])
+
+
+def difference_db(est: np.ndarray, other: np.ndarray) -> float:
+    return audio.level_db(est - other) - audio.level_db(other)
+
+
+# ---- what comes out
+
+
+def test_the_default_extracts_whom_it_is_asked_for(extractor, mixtures):
+    gains = {"right": [], "wrong": []}
+    for mixture in mixtures:
+        for name, enroll in (("right", mixture.enroll[0]), ("wrong", mixture.wrong_enroll[0])):
+            est = extractor.extract(mixture.mix, enroll)
+            gains[name].append(si_sdri(*(torch.from_numpy(x).double() for x in (est, mixture.mix, mixture.target))).item())
+    assert np.mean(gains["right"]) > 1 and np.mean(gains["wrong"]) < -1, gains
+
+
+def test_it_is_the_models_forward_at_48_khz(extractor, mixtures):
+    mix, enroll = mixtures[0].mix, mixtures[0].enroll
+    with torch.no_grad():
+        known = extractor(torch.from_numpy(mix)[None], torch.from_numpy(enroll)[None])[0].numpy()
+    assert np.abs(extractor.extract(mix, enroll[0]) - known).max() < 1e-5
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 22_050, 96_000])
+def test_other_rates_give_the_same_voice_in_the_same_length(rate, extractor, mixtures):
+    mix, enroll = (audio.resample(x, SAMPLE_RATE, rate) for x in (mixtures[1].mix, mixtures[1].enroll[0]))
+    est = extractor.extract(mix[:-7], enroll, rate)
+    assert est.shape == mix[:-7].shape
+    if rate >= 44_100:
+        known = audio.resample(extractor.extract(mixtures[1].mix, mixtures[1].enroll[0]), SAMPLE_RATE, rate)
+        assert difference_db(est, known[:-7]) < -20
+
+
+def test_the_type_of_the_mixture_is_kept(extractor, mixtures):
+    mix, enroll = mixtures[0].mix[:48_000], mixtures[0].enroll[0]
+    known = extractor.extract(mix, enroll)
+    assert isinstance(known, np.ndarray) and known.dtype == np.float32
+    assert extractor.extract(mix.astype(np.float64), enroll).dtype == np.float64
+    tensor = extractor.extract(torch.from_numpy(mix).double(), torch.from_numpy(enroll))
+    assert tensor.dtype == torch.float64 and not tensor.requires_grad
+    assert np.allclose(tensor.numpy(), known, atol=1e-6)
+
+
+def test_channels_are_averaged_whichever_axis_they_are(extractor, mixtures):
+    mix, enroll = mixtures[0].mix[:48_000], mixtures[0].enroll[0]
+    stereo = np.stack([1.5 * mix, 0.5 * mix])
+    known = extractor.extract(mix, enroll)
+    for shape in (stereo, stereo.T, torch.from_numpy(stereo)):
+        est = np.asarray(extractor.extract(shape, np.stack([enroll, enroll])))
+        assert est.shape == mix.shape and np.allclose(est, known, atol=1e-5)
+
+
+@pytest.mark.parametrize("gain_db", [-40, 12])
+def test_the_estimate_follows_the_level_of_the_mixture_and_not_the_enrolments(gain_db, extractor, mixtures):
+    mix, enroll, gain = mixtures[0].mix, mixtures[0].enroll[0], np.float32(10 ** (gain_db / 20))
+    known = extractor.extract(mix, enroll)
+    assert difference_db(extractor.extract(gain * mix, enroll) / gain, known) < -60
+    assert difference_db(extractor.extract(mix, gain * enroll), known) < -40
+
+
+def test_several_enrolments_of_different_lengths_are_one_speaker(extractor, mixtures):
+    enroll = mixtures[0].enroll[0]
+    both = [torch.from_numpy(enroll), torch.from_numpy(enroll[::-1].copy())]
+    with torch.no_grad():
+        known, mine = extractor.encode(torch.stack(both)[None]), extractor.encode_each(both)
+    assert torch.allclose(known.frames, mine.frames, atol=1e-4) and torch.allclose(known.embedding, mine.embedding, atol=1e-4)
+    est = extractor.extract(mixtures[0].mix, [enroll, enroll[:50_000], enroll])
+    assert si_sdri(*(torch.from_numpy(x) for x in (est, mixtures[0].mix, mixtures[0].target))).item() > 0
+
+
+def test_silence_stays_silence_and_one_sample_is_enough(extractor, mixtures):
+    assert not extractor.extract(np.zeros(30_000, np.float32), mixtures[0].enroll[0]).any()
+    assert extractor.extract(np.full(1, 0.1, np.float32), mixtures[0].enroll[0]).shape == (1,)
+
+
+def test_a_long_enrolment_counts_with_its_first_half_minute(extractor, mixtures):
+    mix, enroll = mixtures[0].mix[:20_000], np.tile(mixtures[0].enroll[0], 20)[: 31 * SAMPLE_RATE]
+    assert np.array_equal(extractor.extract(mix, enroll), extractor.extract(mix, enroll[: 30 * SAMPLE_RATE]))
+
+
+# ---- long recordings
+
+
+def test_chunks_differ_little_from_the_whole_and_have_no_seam(extractor, minute, mixtures):
+    speaker = extraction.encode(extractor, mixtures[0].enroll[0])
+    whole = extractor.extract_speaker(torch.from_numpy(minute)[None], speaker)[0].detach().numpy()
+    est = extractor.extract(minute, mixtures[0].enroll[0])
+    print(f"difference from the whole: {difference_db(est, whole):.1f} dB")  # shown by pytest -s
+    assert difference_db(est, whole) < -30
+    chunks, rate = Chunks.of_seconds(extractor.config.hop_length), SAMPLE_RATE
+    seams = [place for place in range(chunks.step, len(est), chunks.step)]
+    assert len(seams) >= 3
+    for place in seams:  # nor is it worse where they meet: a jump would be wide-band
+        around = slice(place - rate // 2, place + rate)
+        assert difference_db(est[around], whole[around]) < -20
+        assert np.abs(np.diff(est[around])).max() <= 1.05 * np.abs(np.diff(whole[around])).max()
+
+
+def test_no_chunk_is_longer_for_a_longer_recording(extractor, minute, mixtures, monkeypatch):
+    heard = []
+    monkeypatch.setattr(extractor, "extract_speaker", lambda mix, speaker: heard.append(mix.shape[-1]) or mix)
+    speaker = extraction.encode(extractor, mixtures[0].enroll[0])
+    blocks = (torch.from_numpy(minute) for _ in range(30))
+    assert sum(len(piece) for piece in extraction.stream(extractor, blocks, speaker)) == 30 * len(minute)
+    assert max(heard) == Chunks.of_seconds(extractor.config.hop_length).length < 20 * SAMPLE_RATE
+    assert sum(heard) < 1.3 * 30 * len(minute)  # what is computed for a second does not grow either
+
+
+# ---- what is refused in memory
+
+
+GOOD = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) * 0.1
+WITH_NAN = np.where(np.arange(24_000) == 5, np.nan, GOOD).astype(np.float32)
+REFUSED = {
+    "empty mixture": ((np.zeros(0, np.float32), GOOD), "mix has the shape (0,)"),
+    "no channels": ((np.zeros((0, 100), np.float32), GOOD), "mix has the shape (0, 100)"),
+    "three axes": ((GOOD.reshape(2, 3, -1), GOOD), "(channels, T)"),
+    "a number": ((np.array(3.0), GOOD), "mix has the shape ()"),
+    "square": ((np.zeros((9, 9), np.float32), GOOD), "mix has the shape (9, 9)"),
+    "too many channels": ((np.zeros((40, 100), np.float32), GOOD), "at most 32 channels"),
+    "NaN": ((WITH_NAN, GOOD), "mix holds NaN or infinite values"),
+    "NaN in the enrolment": ((GOOD, WITH_NAN), "enroll holds NaN or infinite values"),
+    "infinite in the second": ((GOOD, [GOOD, np.full(24_000, np.inf)]), "enroll[1] holds NaN"),
+    "integers": (((GOOD * 32767).astype(np.int16), GOOD), "mix holds int16, allowed are floating point"),
+    "complex": ((torch.zeros(100, dtype=torch.complex64), GOOD), "mix holds torch.complex64"),
+    "a list of numbers": (([0.0, 0.1], GOOD), "mix is a list"),
+    "a name": ((GOOD, "voice.wav"), "enroll is a str"),
+    "nobody": ((GOOD, []), "enroll is an empty list"),
+    "silent enrolment": ((GOOD, np.zeros(24_000, np.float32)), "enroll is silent (-120 dBFS)"),
+    "nearly silent": ((GOOD, [GOOD, GOOD * 1e-4]), "enroll[1] is silent (-100 dBFS)"),
+    "silent half minute": ((GOOD, np.pad(GOOD, (31 * SAMPLE_RATE, 0))), "silent in its first 30 s"),
+    "short enrolment": ((GOOD, GOOD[:4_800]), "lasts 0.10 s, allowed is at least 0.25 s"),
+    "no rate": ((GOOD, GOOD, 0), "sample_rate is 0, allowed are 1000 to 1000000 Hz"),
+    "rate in words": ((GOOD, GOOD, "48k"), "sample_rate is '48k'"),
+    "rate not finite": ((GOOD, GOOD, float("nan")), "sample_rate is nan"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_one_sentence(case, extractor):
+    arguments, words = REFUSED[case]
+    with pytest.raises(audio.AudioError) as caught:
+        extractor.extract(*arguments)
+    assert words in str(caught.value) and "allowed" in str(caught.value) and "\n" not in str(caught.value)
