@@ -72,11 +72,6 @@ def outside(folder: Path) -> dict[str, Any]:
     return line("s00", 2, path=str(folder / "secret.flac"))
 
 
-def linked(folder: Path) -> dict[str, Any]:
-    os.symlink(folder / "secret.flac", folder / "corpus/s00/link.flac")
-    return line("s00", 2, path="s00/link.flac")
-
-
 SKIPPED = {
     "not JSON": (["{speaker: s00}"], ("line 5",)),
     "a list": (["[1, 2]"], ("line 5", "not a JSON object")),
