@@ -1,12 +1,17 @@
 """What all tests share: no windows, the same examples in each run, one cache of synthetic sound, the recordings where they are present."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A shell that starts the tests in the background lets them ignore SIGINT, and every process that they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run, and no limit of time for one: a busy machine must not fail a test.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
