@@ -1,5 +1,6 @@
 """One HTML page that opens offline: no scripts, nothing fetched, light and dark."""
 
+import base64
 import html
 
 from hifitse.style import PAGE
@@ -29,3 +30,8 @@ def document(title: str, body: str, style: str = "") -> str:
         f"{HEAD}<title>{html.escape(title)}</title>\n<style>{PAGE}{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def image(png: bytes, alt: str) -> str:
+    """A picture inside the page, with the text that stands for it where it cannot be seen; the text is escaped."""
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'

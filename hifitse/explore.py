@@ -26,6 +26,7 @@ AS_DRAWN = ("as drawn", "drawn")
 SIR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-15, 21, 5))]
 SNR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-10, 31, 5)), ("no noise", math.inf)]
 ROOMS = [AS_DRAWN, ("with a room", True), ("without a room", False)]
+HINT = "<p>Change anything, or press <b>extract</b>. Of own files, up to 10 MB, the first 30 s are used.</p>"
 WIDE = {"description_width": "110px"}
 LAYOUT = {"width": "min(100%, 400px)"}
 LINE = {"flex_flow": "row wrap"}
@@ -47,6 +48,9 @@ class Panel:
         self.files: dict[str, np.ndarray] = {}
         self._kept: tuple[tuple[Params, Scene], Mixture] | None = None
         self._make()
+        with self._working():
+            self._ready()
+        self.message.value = self.message.value or HINT
 
     @cached_property
     def extractor(self) -> Extractor:
@@ -66,11 +70,11 @@ class Panel:
         self.kind = widgets.ToggleButtons(options=trial.ENROLMENTS, description="enrolment", style=WIDE | {"button_width": "auto"})
         self.source = widgets.ToggleButtons(options=["test list", "own file"], description="mixture", style=WIDE | {"button_width": "auto"})
         self.uploads = {
-            name: widgets.FileUpload(accept=ACCEPTED, description=f"own {name}", multiple=False, tooltip=f"{ACCEPTED}; up to 10 MB")
+            name: widgets.FileUpload(accept=ACCEPTED, description=f"own {name}", tooltip="up to 10 MB", layout={"width": "auto"})
             for name in ("mixture", "enrolment")
         }
         self.button = widgets.Button(description="extract", button_style="primary")
-        self.message = widgets.HTML("<p>Change anything, or press <b>extract</b>. Of own files, up to 10 MB, the first 30 s are used.</p>")
+        self.message = widgets.HTML()
         self.output = widgets.Output()
         for widget in (self.target, self.interferers, self.sir, self.snr, self.room, self.kind, self.source):
             widget.observe(self._changed, "value")
@@ -154,7 +158,7 @@ class Panel:
             self.button.disabled, self.message.value = False, said
 
     def _ready(self) -> None:
-        """Load the corpus once, at the first use."""
+        """Load the corpus, once."""
         if self.scenes is None:
             self.scenes = Scenes(self.params)
             self._speakers()
@@ -191,9 +195,9 @@ class Panel:
         else:
             self._ready()
             mixture = self._mixture(self._scene())
-        parts = trial.shown(trial.extract(self.extractor, mixture, self.kind.value, self.files.get("enrolment")))
+        found = trial.shown(trial.extract(self.extractor, mixture, self.kind.value, self.files.get("enrolment")))
         clear_output(wait=True)
-        display(*parts)
+        display(found)
 
 
 def panel(arm: Arm) -> Any:

@@ -1,6 +1,5 @@
 """The index of all reports, ``index.md`` and ``index.html``: a function of their files, so that it changes only when they do."""
 
-import base64
 import html
 import os
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 from hifitse import collect, figures, ranking, summary, tables
 from hifitse.checkpoint import write_text
 from hifitse.collect import RECORDINGS, SYNTHETIC, Report
-from hifitse.document import document
+from hifitse.document import document, image
 
 TITLE = "HiFi-TSE workbook: reports"
 INTRO = (
@@ -60,8 +59,7 @@ def page(root: Path) -> str:
         parts.append(f"<h3>On {data}</h3>")
         drawn = ranking.forest(entries, data)
         if drawn:
-            picture = base64.b64encode(figures.png(drawn[0])).decode("ascii")
-            parts.append(f'<img alt="{html.escape(drawn[1])}" src="data:image/png;base64,{picture}">')
+            parts.append(image(figures.png(drawn[0]), drawn[1]))
         parts.append(ranking.ranking(entries, data, linked=True))
     parts += ["<h2>The plan's claims</h2>", ranking.stages(entries)]
     parts += ["<h2>What is missing</h2>", ranking.gaps(entries, linked=True)]

@@ -1,6 +1,5 @@
 """Two runs beside each other on one page: what differs, what was measured, how they learned, how they sound."""
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hifitse import HifitseError, figures, listening, players, rows, show_arms, tables
 from hifitse.checkpoint import write_text
-from hifitse.document import document
+from hifitse.document import document, image
 from hifitse.experiment import Arm
 from hifitse.figures import BLUE, GREY, STYLE, VERMILLION, WIDTH
 from hifitse.params import Params
@@ -163,11 +162,6 @@ def _rebuilds(mine: Sequence[rows.Row], params: Params) -> bool:
     return all(known.get(key) == row.get(key) for key in SAME)
 
 
-def image(figure: Figure, alt: str) -> str:
-    data = base64.b64encode(figures.png(figure)).decode("ascii")
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-
-
 def sounds(a: Side, b: Side) -> str:
     """Spectrograms and players of both, or why there are none."""
     try:
@@ -179,7 +173,7 @@ def sounds(a: Side, b: Side) -> str:
         about = f"{example.note}, {listening.caption(replace(example, note='')).partition(', ')[2]}"  # B's SI-SDRi once
         drawn = figures.spectrograms({name: example.clips[name] for name in example.pictured})
         parts.append(f"<h3>{example.name}</h3><p>{html.escape(about)}</p>")
-        parts.append(image(drawn, f"Spectrograms of {', '.join(example.pictured)}; {example.name}: {about}"))
+        parts.append(image(figures.png(drawn), f"Spectrograms of {', '.join(example.pictured)}; {example.name}: {about}"))
         parts.append(players.players(example.clips, f"mixture {example.row['index']}, {example.name}"))
     return "".join(parts) or "<p>Nothing to listen to: fewer than two mixtures have a value with both.</p>"
 
@@ -192,7 +186,7 @@ def page(a: Side, b: Side) -> str:
     parts = [f"<style>{FRAGMENTS}</style><h1>A and B side by side</h1>", answer(a, b)]
     parts += [tables.table(["", "name", "what", "trained"], facts), "<h2>Parameters</h2>", parameters(a, b)]
     parts += ["<h2>Metrics</h2>", metrics(a, b), "<h2>Training</h2>"]
-    parts += [image(drawn, alt) if drawn else "<p>Neither left a history of its training here.</p>"]
+    parts += [image(figures.png(drawn), alt) if drawn else "<p>Neither left a history of its training here.</p>"]
     parts += ["<h2>Listen</h2><p>The test mixtures that differ most; players of one mixture share one gain.</p>", sounds(a, b)]
     return document(f"{a.name} and {b.name}", "\n".join(parts), "main { max-width: 1000px; }")
 

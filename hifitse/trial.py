@@ -1,7 +1,6 @@
 """One extraction by hand: from a test mixture or an own file, with the enrolment that is asked for; measured, seen and heard."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +8,8 @@ from IPython.display import HTML
 
 from hifitse import HifitseError, figures, players, tables
 from hifitse.data.mixing import Mixture
+from hifitse.document import image
 from hifitse.metrics import si_sdr
-from hifitse.show import picture
 from hifitse.style import FRAGMENTS
 from hifitse.validation import Extract, estimate
 
@@ -80,8 +79,9 @@ def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:
     return f"SI-SDRi {shown[0]} dB: SI-SDR {shown[1]} dB before, {shown[2]} dB after."
 
 
-def shown(heard: Heard) -> list[Any]:
-    """The sentence, spectrograms on one colour scale and players with one gain, to be displayed one after the other."""
+def shown(heard: Heard) -> HTML:
+    """The sentence, spectrograms on one colour scale and players with one gain."""
     clips = {name: clip for name, clip in heard.clips.items() if name != "enrolment"}
-    image = picture(figures.spectrograms(clips), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
-    return [HTML(f"<style>{FRAGMENTS}</style><p><b>{heard.said}</b></p>"), image, HTML(players.players(heard.clips, heard.about))]
+    # As HTML, for JupyterLab leaves out the text that goes with a picture.
+    picture = image(figures.png(figures.spectrograms(clips)), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
+    return HTML(f"<style>{FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}{players.players(heard.clips, heard.about)}")

@@ -100,7 +100,7 @@ class Page:
 
     def click(self, element: str) -> None:
         """Press and release the mouse in the middle of an element, an expression of JavaScript, as soon as it is there."""
-        self.until(element)
+        self.until(f"!!({element})")  # an element itself arrives as an empty object
         self.evaluate(f"({element}).scrollIntoView({{block: 'center'}})")
         x, y = self.evaluate(f"(b => [b.x + b.width / 2, b.y + b.height / 2])(({element}).getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
