@@ -1,6 +1,5 @@
 """The audit page of a manifest: how far its recordings reach in frequency, how loud and long they are, and what was left out."""
 
-import base64
 import gzip
 import heapq
 import html
@@ -19,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from hifitse import HifitseError, figures, tables
 from hifitse.checkpoint import write_text
 from hifitse.collect import plain
-from hifitse.document import document
+from hifitse.document import document, image
 from hifitse.style import FRAGMENTS
 
 WIDE = "main { max-width: 1120px; }"
@@ -165,9 +164,8 @@ def histograms(values: Mapping[str, np.ndarray]) -> Figure:
 
 
 def _picture(values: Mapping[str, np.ndarray]) -> str:
-    picture = base64.b64encode(figures.png(histograms(values))).decode("ascii")
     words = "Histograms of the true bandwidth in kHz, the level in dBFS and the length in s of the files that were kept"
-    return f'<img alt="{words}" src="data:image/png;base64,{picture}">'
+    return image(figures.png(histograms(values)), words)
 
 
 def _counts(summary: Row) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hifitse import HifitseError
 from hifitse.experiment import Arm, declared_diff, run_arm
-from hifitse.params import Params
+from hifitse.params import PHASED, Params
 from hifitse.rows import BASELINE, Row, compare, only_list
 
 Changes = Mapping[str, Any]
@@ -120,13 +120,12 @@ def with_phase(params: Params, start: float, **values: Any) -> dict[str, Any]:
     Raises:
         HifitseError: a name is no parameter of the curriculum.
     """
-    known = ("absent_prob", "noisy_enroll_prob", "interferers_min", "interferers_max", "snr_min_db", "snr_max_db", "similarity")
     for name in values:
-        if name not in known:
-            raise HifitseError(f"{name} is no parameter of a phase, allowed are {', '.join(known)}")
+        if name not in PHASED:
+            raise HifitseError(f"{name} is no parameter of a phase, allowed are {', '.join(PHASED)}")
     phases = len(params.phase_starts)
     changes: dict[str, Any] = {"phase_starts": [*params.phase_starts, start]}
-    for name in known:
+    for name in PHASED:
         before = [params.at_phase(name, phase) for phase in range(phases)]
         if name in values or len(getattr(params, name)) > 1:
             changes[name] = [*before, values.get(name, before[-1])]

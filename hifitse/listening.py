@@ -93,12 +93,13 @@ def contrasts(baseline: Arm, arm: Arm) -> list[Example]:
     both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]]["si_sdri_db"])]
     ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]]["si_sdri_db"])
     mixer, found = Mixer(arm.evaluation, "test"), []
+    devices = [pick_device(each.params.device) for each in (baseline, arm)]
+    extractors = [each.run.extractor().to(device) for each, device in zip((baseline, arm), devices, strict=True)]
     for name, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
         mixture = rebuild(row, arm.evaluation, mixer)
         clips = {"mixture": mixture.mix, "target": mixture.target}
-        for each in (baseline, arm):
-            device = pick_device(each.params.device)
-            clips[f"estimate, {each.name}"] = estimate(each.run.extractor().to(device), [mixture], "right", device)[0].numpy()
+        for each, extractor, device in zip((baseline, arm), extractors, devices, strict=True):
+            clips[f"estimate, {each.name}"] = estimate(extractor, [mixture], "right", device)[0].numpy()
         old, new = before[row["index"]]["si_sdri_db"], row["si_sdri_db"]
         note = f"{number(new - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
         found.append(Example(name, row, clips | {"enrolment": mixture.enroll[0]}, tuple(clips), note))

@@ -19,6 +19,13 @@ from hifitse.presets import PRESET_DIR, ParameterError, load_yaml
 __all__ = ["NOT_TRAINING", "PRESET_DIR", "ExtractorConfig", "ParameterError", "Params", "from_notebook", "load_yaml", "resolve"]
 
 
+PHASED = {
+    "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "similarity": (0, 1), "interferers_min": (0, 8),
+    "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
+}  # fmt: skip
+"""Parameters of the curriculum that have a value a phase, and the lowest and highest of each."""
+
+
 class Params(ExtractorConfig):
     """All parameters of a run, its evaluation and its report; flat, so that ``papermill -p name value`` reaches each."""
 
@@ -131,11 +138,7 @@ class Params(ExtractorConfig):
         starts = self.phase_starts
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= 1:
             raise ValueError(f"phase_starts is {starts}, allowed are rising shares below 1 of which the first is 0")
-        ranges = {
-            "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "similarity": (0, 1), "interferers_min": (0, 8),
-            "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
+        for name, (low, high) in PHASED.items():
             values = getattr(self, name)
             if len(values) not in (1, len(starts)):
                 raise ValueError(f"{name} has {len(values)} values, allowed are 1 or one for each of the {len(starts)} phases")

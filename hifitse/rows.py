@@ -60,7 +60,7 @@ def difference(rows: Sequence[Row], baseline_rows: Sequence[Row], metric: str = 
     Raises:
         ExperimentError: the two were not given the same mixtures.
     """
-    _same_mixtures(rows, baseline_rows, list_name)
+    check_same_mixtures(rows, baseline_rows, list_name)
     return paired(_matrix(rows, metric, list_name), _matrix(baseline_rows, metric, list_name))
 
 
@@ -78,7 +78,7 @@ def interaction(
         ExperimentError: the arms were not given the same mixtures.
     """
     for rows in (together, *parts):
-        _same_mixtures(rows, baseline_rows)
+        check_same_mixtures(rows, baseline_rows)
     # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
     terms = [(_matrix(together, metric), 1.0), *((_matrix(rows, metric), -1.0) for rows in parts)]
     return combination([*terms, (_matrix(baseline_rows, metric), len(parts) - 1.0)])
@@ -87,7 +87,7 @@ def interaction(
 def separate_gains(parts: Sequence[Sequence[Row]], baseline_rows: Sequence[Row], metric: str = "si_sdri_db") -> Interval:
     """Sum of the gains of several arms, each with one change, by mixture; arguments as :func:`interaction`."""
     for rows in parts:
-        _same_mixtures(rows, baseline_rows)
+        check_same_mixtures(rows, baseline_rows)
     terms = [(_matrix(rows, metric), 1.0) for rows in parts]
     return combination([*terms, (_matrix(baseline_rows, metric), -float(len(parts)))])
 
@@ -212,8 +212,12 @@ def _matrix(rows: Sequence[Row], metric: str, list_name: str = "test") -> np.nda
     return values
 
 
-def _same_mixtures(rows: Sequence[Row], baseline_rows: Sequence[Row], list_name: str = "test") -> None:
-    """Two arms' mixtures are the same if each has the same SI-SDR before anything is extracted, and the same presence."""
+def check_same_mixtures(rows: Sequence[Row], baseline_rows: Sequence[Row], list_name: str = "test") -> None:
+    """Two arms' mixtures are the same if each has the same SI-SDR before anything is extracted, and the same presence.
+
+    Raises:
+        ExperimentError: they are not.
+    """
     lists = [[row for row in side if row["list"] == list_name] for side in (rows, baseline_rows)]
     sides = [{row["index"]: (row["present"], row["si_sdr_mix_db"]) for row in mine} for mine in lists]
     if sides[0].keys() != sides[1].keys():

@@ -74,22 +74,29 @@ def verdict(arm: Arm) -> HTML:
     right, wrong = bootstrap(gains(arm, "right")), bootstrap(gains(arm, "wrong"))
     difference = paired(gains(arm, "right"), gains(arm, "wrong"))
     mark, headline = judge(right, difference)
-    boxes = ""
     labels = ("SI-SDRi, right enrolment", "SI-SDRi, wrong enrolment", "right less wrong, paired")
-    for label, value in zip(labels, (right, wrong, difference), strict=True):
-        low_high = tables.interval(vars(value), 1, True)
-        boxes += (
-            f'<div class="card"><span>{label}</span> <b>{tables.number(value.mean, 1, True)} dB</b> '
-            f"<small>95 % interval {low_high}<br>{value.n} test mixtures</small></div>"
-        )
+    values = zip(labels, (right, wrong, difference), strict=True)
+    cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values)
     if is_synthetic(arm.params):
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
     else:
         data = f"The voices are recordings of people ({arm.params.corpus})."
-    text = html.escape(f"{data} The test speakers were never heard in training. {scale(arm)}")
+    return box(mark, headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
+
+
+def card(label: str, value: Interval, note: str = "", digits: int = 2) -> str:
+    """One difference with its interval, in HTML."""
+    return (
+        f'<div class="card"><span>{html.escape(label)}</span> <b>{tables.number(value.mean, digits, True)} dB</b> '
+        f"<small>95 % interval {tables.interval(vars(value), digits, True)}<br>{html.escape(note)}</small></div>"
+    )
+
+
+def box(mark: str, line: str, cards: str, text: str) -> HTML:
+    """A verdict: headline, cards, and what they were measured on."""
     return HTML(
-        f'<style>{FRAGMENTS}</style><div class="verdict {mark}"><p class="headline">{headline}</p>'
-        f'<div class="cards">{boxes}</div><p>{text}</p></div>'
+        f'<style>{FRAGMENTS}</style><div class="verdict {mark}"><p class="headline">{html.escape(line)}</p>'
+        f'<div class="cards">{cards}</div><p>{html.escape(text)}</p></div>'
     )
 
 

@@ -12,8 +12,7 @@ from hifitse.experiment import Arm
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.rows import Row, difference, interaction, mean, only_list, separate_gains, verdict
-from hifitse.show import LEAST_MIXTURES, gains, picture, scale, voices
-from hifitse.style import FRAGMENTS
+from hifitse.show import LEAST_MIXTURES, box, card, gains, picture, scale, voices
 
 Conditions = Mapping[str, Mapping[str, Sequence[Row]]]
 """Condition -> arm -> rows of one list."""
@@ -50,22 +49,6 @@ def answer(comparison: Comparison) -> HTML:
     many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
     data = f"SI-SDRi less the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
     return box(mark, line, boxes, f"{data} {trained}{luck}.{many} The baseline's model {scale(base).removeprefix('The model ')}")
-
-
-def card(label: str, value: Interval, note: str = "") -> str:
-    """One difference with its interval, in HTML."""
-    return (
-        f'<div class="card"><span>{html.escape(label)}</span> <b>{tables.number(value.mean, 2, True)} dB</b> '
-        f"<small>95 % interval {tables.interval(vars(value), 2, True)}<br>{html.escape(note)}</small></div>"
-    )
-
-
-def box(mark: str, line: str, cards: str, text: str) -> HTML:
-    """A verdict: headline, cards, and what they were measured on."""
-    return HTML(
-        f'<style>{FRAGMENTS}</style><div class="verdict {mark}"><p class="headline">{html.escape(line)}</p>'
-        f'<div class="cards">{cards}</div><p>{html.escape(text)}</p></div>'
-    )
 
 
 def expectation(expected: Expected | None) -> str:

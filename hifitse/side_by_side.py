@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hifitse import HifitseError, figures, listening, players, rows, show_arms, tables
+from hifitse import HifitseError, figures, listening, players, rows, show, show_arms, tables
 from hifitse.checkpoint import write_text
 from hifitse.document import document, image
 from hifitse.experiment import Arm
@@ -31,7 +31,7 @@ WORDS = {"helped": "B is better", "hurt": "B is worse", "neutral": "not to be to
 
 def _same(first: Sequence[rows.Row], second: Sequence[rows.Row]) -> bool:
     try:
-        rows.difference(first, second)
+        rows.check_same_mixtures(first, second)
     except ExperimentError:
         return False
     return True
@@ -77,7 +77,7 @@ def metrics(a: Side, b: Side) -> str:
         if both is not None:
             found = rows.difference(both[1], both[0], metric)
             change = tables.measured(found, digits, True)
-            word = WORDS[rows.verdict(found, metric)] if found.n >= show_arms.LEAST_MIXTURES else "too few mixtures"
+            word = WORDS[rows.verdict(found, metric)] if found.n >= show.LEAST_MIXTURES else "too few mixtures"
         cells.append([label, unit, *shown, change, word])
     if not cells:
         return "<p>Neither was evaluated.</p>"
@@ -90,16 +90,16 @@ def answer(a: Side, b: Side) -> str:
     if both is None:
         known = "were tested on different mixtures" if a.evaluations and b.evaluations else "do not both have rows of an evaluation"
         text = f"The two {known}: their means are no contest, and there is no paired difference."
-        return show_arms.box("weak", "No verdict.", "", text).data
+        return show.box("weak", "No verdict.", "", text).data
     found = rows.difference(both[1], both[0])
     text = f"Difference of SI-SDRi, B less A, on the same {found.n} test mixtures of unseen voices."
-    if found.n < show_arms.LEAST_MIXTURES:
+    if found.n < show.LEAST_MIXTURES:
         mark, line = "weak", f"Too few mixtures ({found.n}) to compare the two."
     else:
         word = rows.verdict(found, "si_sdri_db")
         line = {"helped": "B is better than A.", "hurt": "B is worse than A.", "neutral": "B is not to be told from A."}[word]
         mark = show_arms.MARKS[word]
-    return show_arms.box(mark, line, show_arms.card("B less A, SI-SDRi", found), text).data
+    return show.box(mark, line, show.card("B less A, SI-SDRi", found), text).data
 
 
 def _curve(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray, np.ndarray]:
