@@ -15,7 +15,7 @@ import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.counting import CostError, Kept, build, gflops_per_second, kept_bytes, multiply_adds, parameters
-from hifitse.losses import batch_loss
+from hifitse.losses.objective import Objective
 from hifitse.metrics import RESAMPLES, Interval
 from hifitse.muon import Muon
 from hifitse.params import Params
@@ -76,25 +76,40 @@ def _kept_by_network(params: Params) -> int:
 
 
 def _loss_bytes(params: Params) -> int:
-    """Bytes of one item's sounds and of what its loss keeps; a batch has that many times as much, for no term looks across items."""
-    batch = made_up_batch(params, items=1)
+    """Bytes of one item's sounds and of what its loss keeps; a batch has that many times as much.
+
+    Only the contrast of voices looks across items: of two, for those may be the two talkers of one mixture. What it keeps beside
+    embeddings, which are small, is what the encoder keeps of each recording.
+    """
+    items = 2 if params.loss_speaker else 1
+    batch = made_up_batch(params, items)
     est = batch["mix"].clone().requires_grad_()
-    kept = Kept(set())
+    model = build(params).train() if params.loss_speaker else None
+    kept = Kept({parameter.untyped_storage()._cdata for parameter in (model.parameters() if model else ())})
+    if model:
+        model.checkpointing = params.checkpointing
     for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
         kept.pack(sound)
     with kept.counting():
-        batch_loss(est, batch["target"], batch["mix"], batch["present"], params)
-    return kept.bytes()
+        Objective(params)(est, batch["target"], batch["mix"], batch["present"], batch, model)
+    return kept.bytes() // items
 
 
 def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
-    """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture."""
+    """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture.
+
+    Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own.
+    """
     items = params.batch_size if items is None else items
     generator = torch.Generator().manual_seed(params.seed)
     shapes = {"mix": (round(params.seconds * SAMPLE_RATE),), "target": (round(params.seconds * SAMPLE_RATE),)}
     shapes["enroll"] = (params.enrollments, round(params.enroll_seconds * SAMPLE_RATE))
+    if params.loss_speaker:
+        shapes["wrong_enroll"] = shapes["enroll"]
     batch: dict[str, Any] = {name: 0.1 * torch.randn(items, *shape, generator=generator) for name, shape in shapes.items()}
-    return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": [{"id": f"made-up-{i}"} for i in range(items)]}
+    names = [(f"made-up-{i}", f"made-up-{i ^ 1 if params.both_talkers else items + i}") for i in range(items)]
+    metadata = [{"id": asked, "target_speaker": asked, "interferer_speakers": [other]} for asked, other in names]
+    return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 
 def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5) -> dict[str, list[float]]:

@@ -36,6 +36,7 @@ NOT_EVALUATION = frozenset(
     ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
     + ("warmup_steps", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
     + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min")
+    + ("loss_multires", "loss_speaker", "speaker_temperature", "loss_weighting")
 ) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
 """Parameters that change a row only through the weights, if at all."""
 NOT_APPLICABLE = dict.fromkeys(

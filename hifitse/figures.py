@@ -32,7 +32,7 @@ MAGMA = matplotlib.colormaps["magma"].resampled(128)
 RANGE_DB = 80.0
 """dB below the loudest point at which a spectrogram turns black."""
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
-TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB re mixture"}
+TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB re mixture", "multires": "dB", "speaker": "nats"}
 """Units of the loss terms; the spectral ones are relative to the target's level and have none."""
 
 
@@ -155,11 +155,13 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
     """Training over the steps: every loss term, SI-SDRi on the validation list, learning rate and gradient norm.
 
     Args:
-        history: one mapping a logged step: ``step``, ``loss``, the terms by name, ``lr``, ``grad_norm``; other keys are left out.
+        history: one mapping a logged step: ``step``, ``loss``, the terms by name, ``lr``, ``grad_norm``; learned
+            weights (``weight_<term>``) have a figure of their own.
         validation: ``step`` and ``si_sdri_db``, and where measured ``si_sdri_wrong_enroll_db``.
     """
     known = ("step", "seconds", "lr", "grad_norm", "loss")
-    terms = [key for key in dict.fromkeys(k for entry in history for k in entry) if key not in known and len(_series(history, key)[0])]
+    keys = [key for key in dict.fromkeys(k for entry in history for k in entry) if key not in known and not key.startswith("weight_")]
+    terms = [key for key in keys if len(_series(history, key)[0])]
     panels = ["loss", *terms, "validation", "lr", "grad_norm"]
     panels = [name for name in panels if name == "validation" or len(_series(history, name)[0])]
     titles = {"loss": "loss, all terms", "validation": "SI-SDRi of unseen voices, dB", "lr": "learning rate", "grad_norm": "gradient norm"}

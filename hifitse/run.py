@@ -12,6 +12,7 @@ from typing import Any
 
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, clear_unfinished, load_checkpoint, load_weights, write_text
+from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.params import NOT_TRAINING, Params
 
@@ -89,6 +90,14 @@ class Run:
         model = Extractor(self.params.extractor)
         load_weights(model, {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}, self.folder.name)
         return model.eval()
+
+    def objective(self) -> Objective:
+        """What the training minimised, with the weights that it learned, on the CPU; as it starts where there is no checkpoint."""
+        tensors, objective = self._loaded[0], Objective(self.params)
+        if tensors:
+            kept = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}
+            load_weights(objective, kept, self.folder.name)
+        return objective
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

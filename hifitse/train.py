@@ -27,7 +27,7 @@ from hifitse.checkpoint import flatten_optimizers, load_checkpoint, load_weights
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.hide import hide_enrollments, spectrum_mask
-from hifitse.losses import batch_loss
+from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.muon import Muon
 from hifitse.params import Params
@@ -48,6 +48,7 @@ class State:
     ema: Extractor
     optimizers: list[torch.optim.Optimizer]
     device: torch.device
+    objective: Objective
     step: int = 0
     seconds: float = 0.0
     window: list[dict[str, float]] = field(default_factory=list)
@@ -58,6 +59,7 @@ class State:
         return (
             {f"model.{k}": v for k, v in self.model.state_dict().items()}
             | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+            | {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
             | flatten_optimizers(self.optimizers)
         )
 
@@ -95,11 +97,15 @@ def new_state(params: Params) -> State:
     model.checkpointing = params.checkpointing
     ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
     ema.load_state_dict(model.state_dict())
-    return State(params, model, ema, new_optimizers(model, params), device)
+    objective = Objective(params).to(device)
+    return State(params, model, ema, new_optimizers(model, params, objective), device, objective)
 
 
-def new_optimizers(model: torch.nn.Module, params: Params) -> list[torch.optim.Optimizer]:
-    """The optimisers of a model's weights: AdamW, with ``optimizer`` muon after a Muon for the matrices. Decay is on weights alone."""
+def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.Module | None = None) -> list[torch.optim.Optimizer]:
+    """The optimisers of a model's weights: AdamW, with ``optimizer`` muon after a Muon for the matrices. Decay is on weights alone.
+
+    What the objective learns goes to AdamW.
+    """
     weights, matrices, others = [], [], []
     for name, parameter in model.named_parameters():
         if parameter.dim() < 2 or not name.rpartition(".")[2].startswith("weight"):
@@ -108,6 +114,7 @@ def new_optimizers(model: torch.nn.Module, params: Params) -> list[torch.optim.O
             matrices.append(parameter)
         else:
             weights.append(parameter)
+    others += objective.parameters() if objective is not None else []
     groups = [{"params": weights, "weight_decay": params.weight_decay}, {"params": others, "weight_decay": 0.0}]
     adamw = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, params.adam_beta2))
     return [Muon(matrices, params.lr, weight_decay=params.weight_decay), adamw] if matrices else [adamw]
@@ -118,7 +125,7 @@ def resume(state: State, run: Run) -> None:
     found = load_checkpoint(run.folder)
     if found is not None:
         tensors, header = found
-        for name, module in (("model.", state.model), ("ema.", state.ema)):
+        for name, module in (("model.", state.model), ("ema.", state.ema), ("objective.", state.objective)):
             load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)
         restore_optimizers(state.optimizers, tensors)
         state.step, state.seconds = header["step"], header["seconds"]
@@ -141,7 +148,7 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
         seen = spectrum_mask(mix, params, state.step, part)
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
             est = state.model(mix, enroll, seen)
-        loss = batch_loss(est.float(), target, mix, present, params)
+        loss = state.objective(est.float(), target, mix, present, batch, state.model)
         if not torch.isfinite(loss.total):
             raise NotFinite(state.step + 1, [meta["id"] for meta in batch["metadata"]])
         (loss.total / len(batches)).backward()

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hifitse import cost, counting
 from hifitse.cost import CostError, costs, gflops_per_second, kept_bytes, multiply_adds, parameters, ratios, step_seconds, training_bytes
-from hifitse.losses import batch_loss
+from hifitse.losses.objective import Objective
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.model.bands import band_layout
 from hifitse.params import resolve
@@ -168,7 +168,7 @@ def test_loss_of_a_batch_keeps_as_much_as_its_items():
     for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
         kept.pack(sound)
     with kept.counting():
-        batch_loss(est, batch["target"], batch["mix"], batch["present"], SMOKE)
+        Objective(SMOKE)(est, batch["target"], batch["mix"], batch["present"])
     assert kept.bytes() == pytest.approx(4 * cost._loss_bytes(SMOKE), rel=0.01)
 
 

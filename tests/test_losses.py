@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hifitse.losses import batch_loss, item_terms
+from hifitse.losses import item_terms
+from hifitse.losses.objective import Objective
 from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import resolve
@@ -25,6 +26,10 @@ def batch():
 
 def losses(**weights):
     return resolve("full", **{f"loss_{name}": weights.get(name, 0.0) for name in TERMS})
+
+
+def total(est, target, mix, present, **weights):
+    return Objective(losses(**weights))(est, target, mix, present)
 
 
 def test_every_term_is_least_at_the_truth(batch):
@@ -67,7 +72,7 @@ def test_absent_term_is_relative_to_the_mixture_and_still_falls_far_below_minus_
 def test_total_is_the_weighted_sum_over_the_items_that_a_term_applies_to(batch):
     est, target, mix = batch
     weights = dict(si_sdr=1.0, snr=0.3, phase=0.5, amplitude=2.0, absent=0.1)
-    loss = batch_loss(est, target, mix, PRESENT, losses(**weights))
+    loss = total(est, target, mix, PRESENT, **weights)
     terms = item_terms(est, target, mix, PRESENT, losses(**weights))
     assert list(terms) == list(weights)
     expected = sum(weights[n] * float(v.detach()[PRESENT if n != "absent" else ~PRESENT].sum()) / 3 for n, (v, _) in terms.items())
@@ -80,9 +85,9 @@ def test_weight_zero_equals_absence(batch, left_out):
     est, target, mix = batch
     weights = dict.fromkeys(TERMS, 1.0) | {left_out: 0.0}
     assert left_out not in item_terms(est, target, mix, PRESENT, losses(**weights))
-    with_all = batch_loss(est, target, mix, PRESENT, losses(**weights | {left_out: 1.0}))
-    alone = batch_loss(est, target, mix, PRESENT, losses(**{left_out: 1.0}))
-    without = batch_loss(est, target, mix, PRESENT, losses(**weights))
+    with_all = total(est, target, mix, PRESENT, **weights | {left_out: 1.0})
+    alone = total(est, target, mix, PRESENT, **{left_out: 1.0})
+    without = total(est, target, mix, PRESENT, **weights)
     assert float(without.total.detach()) == pytest.approx(float(with_all.total.detach() - alone.total.detach()), abs=1e-3)
 
 
@@ -92,12 +97,12 @@ def test_gradients_are_finite_whoever_is_there_and_for_silence(batch, present):
     present = torch.tensor(present)
     target = torch.where(present[:, None], mix * 0.3, 0.0)
     for estimate in (est, torch.zeros_like(est).requires_grad_()):
-        loss = batch_loss(estimate, target, mix, present, losses(**dict.fromkeys(TERMS, 1.0)))
+        loss = total(estimate, target, mix, present, **dict.fromkeys(TERMS, 1.0))
         (gradient,) = torch.autograd.grad(loss.total, estimate)
         assert loss.total.isfinite() and gradient.isfinite().all()
 
 
 def test_an_absent_item_gets_no_gradient_from_the_terms_of_present_ones(batch):
     est, target, mix = batch
-    batch_loss(est, target, mix, PRESENT, losses(**dict.fromkeys(TERMS, 1.0) | {"absent": 0.0})).total.backward()
+    total(est, target, mix, PRESENT, **dict.fromkeys(TERMS, 1.0) | {"absent": 0.0}).total.backward()
     assert est.grad[2].abs().max() == 0 and est.grad[:2].abs().max() > 0

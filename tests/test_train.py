@@ -15,6 +15,7 @@ from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints
 from hifitse.comparison import vary, with_phase
 from hifitse.hide import hide_enrollments, spectrum_mask
+from hifitse.losses.objective import Objective
 from hifitse.muon import Muon, orthogonal
 from hifitse.params import Params, resolve
 from hifitse.run import Run, locked
@@ -119,14 +120,14 @@ def test_a_damaged_checkpoint_falls_back_and_ends_the_same(runs):
 
 
 def test_not_finite_loss_stops_with_step_and_mixtures(monkeypatch):
-    real = train_module.batch_loss
+    real = Objective.forward
 
-    def poisoned(est, *rest):
+    def poisoned(self, est, *rest):
         poisoned.calls += 1
-        return real(est * float("nan") if poisoned.calls == 3 else est, *rest)
+        return real(self, est * float("nan") if poisoned.calls == 3 else est, *rest)
 
     poisoned.calls = 0
-    monkeypatch.setattr(train_module, "batch_loss", poisoned)
+    monkeypatch.setattr(Objective, "forward", poisoned)
     params = resolve("smoke")
     with pytest.raises(TrainingError, match=r"not finite at step 3.*train-"):
         train(params, progress=False)

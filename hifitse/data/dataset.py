@@ -72,11 +72,11 @@ class BothTalkers(MixtureDataset):
 def swapped(mixture: Mixture) -> Mixture:
     """The same mixture with its loudest interferer, always present, as the target; one without ``wrong_enroll`` comes back as it is.
 
-    The metadata stay those of the mixture as it was drawn, but for ``id`` and ``present``.
+    The metadata stay those of the mixture as it was drawn, but for ``id``, ``present`` and the mark ``swapped``.
     """
     if mixture.wrong_enroll is None:
         return mixture
-    metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True}
+    metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True, "swapped": True}
     interferers = np.concatenate([mixture.target[None], mixture.interferers[1:]])
     return Mixture(mixture.mix, mixture.interferers[0], interferers, mixture.noise, mixture.wrong_enroll, mixture.enroll, metadata)
 
@@ -213,7 +213,8 @@ def training_loader(params: Params, mixer: Mixer, first_index: int = 0, count: i
     total = params.steps * params.batch_size * params.accumulation
     last = total if count is None else first_index + count
     kind = BothTalkers if params.both_talkers else MixtureDataset
-    dataset = kind(mixer, params.seed, TrainingConditions(params), wrong_enroll=params.both_talkers)
+    wrong_enroll = params.both_talkers or params.loss_speaker > 0
+    dataset = kind(mixer, params.seed, TrainingConditions(params), wrong_enroll)
     return Batches(dataset, first_index, last, params.batch_size, params.workers)
 
 

@@ -1,30 +1,39 @@
-"""Loss terms by the name they are logged under. A weight of 0 leaves a term out: it is not even computed."""
+"""Loss terms by the name they are logged under. A weight of 0 leaves a term out: it is not even computed.
+
+sisdr.py waveforms; spectral.py compressed spectra; multires.py spectrograms at several resolutions; speaker.py voices;
+weighting.py learned weights; objective.py puts them together.
+"""
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from hifitse.losses.multires import negative_multires_si_sdr
 from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import Params
 
+TERMS = ("si_sdr", "snr", "phase", "amplitude", "absent", "multires", "speaker")
+"""All terms; ``loss_<term>`` is the parameter of a term's weight."""
+Term = tuple[Tensor, Tensor]
+"""(B,) value of each item, and (B,) bool: the items it applies to."""
+
 
 class Loss(NamedTuple):
-    """What a batch costs: ``total`` to go backward from, and the mean of each term over the items it applies to."""
+    """What a batch costs: ``total`` to go backward from, and what is logged of it."""
 
     total: Tensor
     terms: dict[str, float]
 
 
-def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params: Params) -> dict[str, tuple[Tensor, Tensor]]:
-    """Every term with a weight, by name: its value for each item and the items it applies to, (B,) each.
+def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params: Params) -> dict[str, Term]:
+    """Every term with a weight that compares sounds alone, by name; :class:`hifitse.losses.objective.Objective` adds the others.
 
     Args:
         est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent.
         present: (B,) bool.
     """
-    terms: dict[str, tuple[Tensor, Tensor]] = {}
+    terms: dict[str, Term] = {}
     if params.loss_si_sdr:
         terms["si_sdr"] = (negative_si_sdr(est, target), present)
     if params.loss_snr:
@@ -37,19 +46,6 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
             terms["amplitude"] = (amplitude, present)
     if params.loss_absent:
         terms["absent"] = (absent_level(est, mix), ~present)
+    if params.loss_multires:
+        terms["multires"] = (negative_multires_si_sdr(est, target), present)
     return terms
-
-
-def batch_loss(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params: Params) -> Loss:
-    """Weighted sum over the terms, mean over the batch's items; arguments as :func:`item_terms`.
-
-    An item where a term does not apply adds nothing to it, so that every item weighs the same whatever its neighbours.
-    """
-    total = est.new_zeros(())
-    logged: dict[str, float] = {}
-    for name, (values, applies) in item_terms(est, target, mix, present, params).items():
-        chosen = torch.where(applies, values, 0.0)  # where, not a product: 0 * nan would poison the sum
-        total = total + getattr(params, f"loss_{name}") * chosen.sum() / len(chosen)
-        if applies.any():
-            logged[name] = float(chosen.detach().sum() / applies.sum())
-    return Loss(total, logged)
