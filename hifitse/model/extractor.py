@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from hifitse import HifitseError, extraction
 from hifitse.config import ExtractorConfig
 from hifitse.model.bands import BandMerge, BandSplit, Spectrum
-from hifitse.model.conditioning import FiLM, SpeakerPooling
+from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.usef import CROSS_ATTENTION
 from hifitse.pretrained import Pretrained
@@ -23,6 +23,8 @@ class Speaker(NamedTuple):
     """(B, K, S, D) features of all enrolments' frames, one recording after the other."""
     embedding: Tensor | None
     """(B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none."""
+    context: Tensor
+    """(B, K, S', D) what cross-attention sees: ``frames`` themselves, or more levels and scales of them."""
 
 
 class Extractor(nn.Module, Pretrained):
@@ -56,6 +58,9 @@ class Extractor(nn.Module, Pretrained):
         self.pooling = SpeakerPooling(bands, D, size) if size else None
         self.blocks = nn.ModuleList(GridBlock(config, bands, i, size, config.reinject) for i in range(config.blocks))
         self.merge = BandMerge(config)
+        several = config.enroll_scales > 1 or config.enroll_levels
+        levels = 1 + config.speaker_blocks if config.enroll_levels else 1
+        self.resolutions = Resolutions(D, levels, config.enroll_scales) if several else None
 
     def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None) -> Tensor:
         """``seen`` (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one."""
@@ -66,18 +71,22 @@ class Extractor(nn.Module, Pretrained):
         if enroll.dim() not in (2, 3):
             raise HifitseError(f"enroll has shape {tuple(enroll.shape)}, allowed is (B, T') or (B, N, T')")
         enroll = enroll[:, None] if enroll.dim() == 2 else enroll
-        B, N, _ = enroll.shape
-        _, z = self._features(enroll.flatten(0, 1))  # (B*N, K, S, D)
+        levels = [self._features(enroll.flatten(0, 1))[1]]  # (B*N, K, S, D)
         for block in self.speaker_blocks:
-            z = self._run(block, z)
-        return self._speaker(z.unflatten(0, (B, N)).transpose(1, 2).flatten(2, 3))  # (B, K, N*S, D): one long context
+            levels.append(self._run(block, levels[-1]))
+        frames = _in_a_row(levels[-1], len(enroll))
+        if self.resolutions is None:
+            return self._speaker(frames, frames)
+        seen = levels if self.config.enroll_levels else levels[-1:]
+        return self._speaker(frames, _in_a_row(self.resolutions(seen), len(enroll)))  # each recording by itself: no mean over two
 
     def encode_each(self, recordings: Sequence[Tensor]) -> Speaker:
         """Features of enrolments of any lengths, each (T',); as :meth:`encode` gives them for (1, N, T') where the lengths are equal."""
-        return self._speaker(torch.cat([self.encode(recording[None]).frames for recording in recordings], 2))
+        encoded = [self.encode(recording[None]) for recording in recordings]
+        return self._speaker(*(torch.cat([getattr(each, part) for each in encoded], 2) for part in ("frames", "context")))
 
-    def _speaker(self, frames: Tensor) -> Speaker:
-        return Speaker(frames, self.pooling(frames) if self.pooling is not None else None)
+    def _speaker(self, frames: Tensor, context: Tensor) -> Speaker:
+        return Speaker(frames, self.pooling(frames) if self.pooling is not None else None, context)
 
     def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`."""
@@ -86,10 +95,10 @@ class Extractor(nn.Module, Pretrained):
             raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {items} as in the enrolment")
         spec, z = self._features(mix, seen)  # (B, F, L), (B, K, L, D)
         if self.usef is not None:
-            z = self.usef(z, speaker.frames)
+            z = self.usef(z, speaker.context)
         z = self.film(z, speaker.frames.mean(2, keepdim=True))
         for block in self.blocks:
-            z = self._run(block, z, speaker.frames, speaker.embedding)
+            z = self._run(block, z, speaker.context, speaker.embedding)
         mask = torch.view_as_complex(self.merge(z).float().contiguous())
         return self.spectrum.inverse(spec * mask, mix.shape[-1])
 
@@ -104,3 +113,8 @@ class Extractor(nn.Module, Pretrained):
         scale = (audio.square().mean(-1) + 1e-10).rsqrt()
         shown = spec * scale[:, None, None]
         return spec, self.split(shown if seen is None else shown * seen)
+
+
+def _in_a_row(frames: Tensor, items: int) -> Tensor:
+    """Recordings of each item one after the other, as one long context: (B*N, K, S, D) -> (B, K, N*S, D)."""
+    return frames.unflatten(0, (items, -1)).transpose(1, 2).flatten(2, 3)

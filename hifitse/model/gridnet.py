@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hifitse.config import ExtractorConfig
-from hifitse.model.conditioning import FiLM
+from hifitse.model.conditioning import AdaptiveNorm, FiLM
 from hifitse.model.usef import CROSS_ATTENTION, BandAttention
 
 
@@ -19,14 +19,14 @@ class BiLSTM(nn.Module):
     On a CPU it stays in float32 under autocast: oneDNN has no bfloat16 LSTM for processors without such instructions.
     """
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, speaker: int = 0) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(features)
+        self.norm = AdaptiveNorm(features, speaker)
         self.lstm = nn.LSTM(features, hidden, batch_first=True, bidirectional=True)
         self.out = nn.Linear(2 * hidden, features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(x)
+    def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
+        y = self.norm(x, spk_emb)
         if x.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
                 y = self.lstm(y.float())[0]
@@ -41,15 +41,15 @@ class GatedConv(nn.Module):
     Shape: (G, L, D) -> (G, L, D)
     """
 
-    def __init__(self, features: int, hidden: int, dilation: int) -> None:
+    def __init__(self, features: int, hidden: int, dilation: int, speaker: int = 0) -> None:
         super().__init__()
         self.dilation = dilation
-        self.norm = nn.LayerNorm(features)
+        self.norm = AdaptiveNorm(features, speaker)
         self.taps = nn.Linear(3 * features, 2 * hidden)
         self.out = nn.Linear(hidden, features)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.pad(self.norm(x), (0, 0, self.dilation, self.dilation))
+    def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
+        y = F.pad(self.norm(x, spk_emb), (0, 0, self.dilation, self.dilation))
         L, d = x.shape[1], self.dilation
         y = torch.cat([y[:, :L], y[:, d : d + L], y[:, 2 * d : 2 * d + L]], -1)  # (G, L, 3 D)
         return x + self.out(F.glu(self.taps(y), -1))
@@ -64,15 +64,15 @@ class BandMixer(nn.Module):
     Shape: (B, K, L, D) -> (B, K, L, D)
     """
 
-    def __init__(self, bands: int, features: int, hidden: int) -> None:
+    def __init__(self, bands: int, features: int, hidden: int, speaker: int = 0) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(features)
+        self.norm = AdaptiveNorm(features, speaker)
         self.down = nn.Linear(bands * features, hidden)
         self.up = nn.Linear(hidden, bands * features)
 
-    def forward(self, z: Tensor) -> Tensor:
+    def forward(self, z: Tensor, spk_emb: Tensor | None = None) -> Tensor:
         B, K, L, D = z.shape
-        x = self.norm(z).transpose(1, 2).reshape(B, L, K * D)
+        x = self.norm(z, spk_emb).transpose(1, 2).reshape(B, L, K * D)
         x = self.up(F.relu(self.down(x)))
         return z + x.view(B, L, K, D).transpose(1, 2)
 
@@ -82,7 +82,7 @@ class GridBlock(nn.Module):
 
     Args:
         depth: number of the block from 0; dilations of ``conv`` are 1, 2, 4, 8, 1, ...
-        speaker: size of a pooled speaker embedding that modulates the block, 0 for none.
+        speaker: size of a pooled speaker embedding that modulates the block, with ``adaln`` its normalisations too; 0 for none.
         reinject: kind of cross-attention to the enrolment at the block's end: none, band or full.
 
     Shape:
@@ -92,23 +92,24 @@ class GridBlock(nn.Module):
     def __init__(self, config: ExtractorConfig, bands: int, depth: int, speaker: int = 0, reinject: str = "none") -> None:
         super().__init__()
         D, H = config.features, config.lstm_hidden
+        adapt = speaker if config.adaln else 0
         self.film = FiLM(speaker, D) if speaker else None
-        self.bands = BiLSTM(D, H) if config.band_layer == "lstm" else BandMixer(bands, D, 4 * H)
-        self.frames = BiLSTM(D, H) if config.frame_layer == "lstm" else GatedConv(D, H, 2 ** (depth % 4))
-        self.attention = BandAttention(D, config.heads) if config.frame_attention else None
-        self.reinject = CROSS_ATTENTION[reinject](D, config.heads) if reinject != "none" else None
+        self.bands = BiLSTM(D, H, adapt) if config.band_layer == "lstm" else BandMixer(bands, D, 4 * H, adapt)
+        self.frames = BiLSTM(D, H, adapt) if config.frame_layer == "lstm" else GatedConv(D, H, 2 ** (depth % 4), adapt)
+        self.attention = BandAttention(D, config.heads, adapt) if config.frame_attention else None
+        self.reinject = CROSS_ATTENTION[reinject](D, config.heads, speaker=adapt) if reinject != "none" else None
 
     def forward(self, z: Tensor, enroll: Tensor | None = None, spk_emb: Tensor | None = None) -> Tensor:
         B, K, L, D = z.shape
         if self.film is not None:
             z = self.film(z, spk_emb[:, None, None])
         if isinstance(self.bands, BandMixer):
-            z = self.bands(z)
+            z = self.bands(z, spk_emb)
         else:
-            z = self.bands(z.transpose(1, 2).reshape(B * L, K, D)).view(B, L, K, D).transpose(1, 2)
-        z = self.frames(z.reshape(B * K, L, D)).view(B, K, L, D)
+            z = self.bands(z.transpose(1, 2).reshape(B * L, K, D), spk_emb).view(B, L, K, D).transpose(1, 2)
+        z = self.frames(z.reshape(B * K, L, D), spk_emb).view(B, K, L, D)
         if self.attention is not None:
-            z = self.attention(z)
+            z = self.attention(z, spk_emb=spk_emb)
         if self.reinject is not None:
-            z = self.reinject(z, enroll)
+            z = self.reinject(z, enroll, spk_emb)
         return z

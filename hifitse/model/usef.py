@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hifitse.model.conditioning import AdaptiveNorm
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Scaled dot-product attention with the last axis cut into heads: (G, L, D), (G, S, D), (G, S, D') -> (G, L, D')."""
@@ -14,20 +16,20 @@ class BandAttention(nn.Module):
     """Residual attention along frames, each band by itself. ``context=None`` is self-attention.
 
     Shape:
-        z (B, K, L, D), context (B, K, S, D) -> (B, K, L, D)
+        z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) where the normalisation needs it -> (B, K, L, D)
     """
 
-    def __init__(self, features: int, heads: int) -> None:
+    def __init__(self, features: int, heads: int, speaker: int = 0) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(features)
+        self.norm = AdaptiveNorm(features, speaker)
         self.query = nn.Linear(features, features)
         self.key = nn.Linear(features, features)
         self.value = nn.Linear(features, features)
         self.out = nn.Linear(features, features)
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        x = self.norm(z)
+    def forward(self, z: Tensor, context: Tensor | None = None, spk_emb: Tensor | None = None) -> Tensor:
+        x = self.norm(z, spk_emb)
         source = x if context is None else context
         q, k, v = (y.flatten(0, 1) for y in (self.query(x), self.key(source), self.value(source)))  # (B*K, L or S, D)
         return z + self.out(attend(q, k, v, self.heads).view_as(z))
@@ -40,20 +42,20 @@ class FullBandAttention(nn.Module):
     a few features of every band, side by side; the values found are returned to each band.
 
     Shape:
-        z (B, K, L, D), context (B, K, S, D) -> (B, K, L, D)
+        z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) where the normalisation needs it -> (B, K, L, D)
     """
 
-    def __init__(self, features: int, heads: int, per_band: int = 4) -> None:
+    def __init__(self, features: int, heads: int, per_band: int = 4, speaker: int = 0) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.LayerNorm(features)
+        self.norm = AdaptiveNorm(features, speaker)
         self.query = nn.Linear(features, per_band * heads)
         self.key = nn.Linear(features, per_band * heads)
         self.value = nn.Linear(features, features)
         self.out = nn.Linear(features, features)
 
-    def forward(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        x = self.norm(z)
+    def forward(self, z: Tensor, context: Tensor | None = None, spk_emb: Tensor | None = None) -> Tensor:
+        x = self.norm(z, spk_emb)
         source = x if context is None else context
         heads = self.heads
         # (B, K, L, heads * d) -> (B, heads, L, K * d): the bands side by side in every head

@@ -1,0 +1,168 @@
+"""Conditioning: AdaLN, the enrolment at several scales and levels, the share of parameters that exist for the enrolment."""
+
+import pytest
+import torch
+from torch.nn.functional import layer_norm
+
+from hifitse import HifitseError
+from hifitse.model import Extractor, ExtractorConfig
+from hifitse.model.conditioning import AdaptiveNorm, Resolutions
+
+TINY = dict(
+    n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2,
+    speaker_blocks=1, speaker_features=12, reinject="full",
+)  # fmt: skip
+FAST = TINY | dict(band_layer="mixer", frame_layer="conv", usef="full", frame_attention=False)
+BOTH = pytest.mark.parametrize("config", [TINY, FAST], ids=["lstm", "fast"])
+SEVERAL = dict(enroll_scales=3, enroll_levels=True)
+
+
+def make(config: dict, **changes) -> Extractor:
+    torch.manual_seed(0)
+    return Extractor(ExtractorConfig(**config | changes)).eval()
+
+
+def stir(model: Extractor) -> Extractor:
+    """Random values in what starts at zero, so that a test sees the conditioning."""
+    for name, parameter in model.named_parameters():
+        if "film" in name or "marks" in name or name.startswith("merge"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+# ---- AdaLN
+
+
+@BOTH
+def test_adaln_starts_as_the_baseline_bit_for_bit(config):
+    base, adaptive = make(config), make(config, adaln=True)
+    others = base.state_dict()
+    assert all(torch.equal(adaptive.state_dict()[name], value) for name, value in others.items()), "the same start with the same seed"
+    mix, enroll = torch.randn(2, 7_000), torch.randn(2, 6_000)
+    for name, parameter in base.named_parameters():
+        if name.startswith("merge"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    adaptive.load_state_dict(base.state_dict(), strict=False)
+    with torch.no_grad():
+        assert torch.equal(adaptive(mix, enroll), base(mix, enroll))
+
+
+@BOTH
+def test_adaln_is_at_every_normalisation_of_the_mixtures_blocks_and_at_no_other(config):
+    model = make(config | {"frame_attention": True}, adaln=True)
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
+    for name, norm in norms.items():
+        assert (getattr(norm, "film", None) is not None) == name.startswith("blocks."), name
+    assert sum(name.startswith("blocks.") for name in norms) == 2 * 4  # bands, frames, attention, enrolment again
+
+
+def test_adaptive_norm_against_its_formula_for_rows_of_several_items():
+    norm = AdaptiveNorm(6, speaker=5)
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    x, emb = torch.randn(3 * 4, 7, 6), torch.randn(3, 5)
+    scale, shift = (emb @ norm.film.linear.weight.T + norm.film.linear.bias).chunk(2, -1)
+    for item in range(3):
+        rows = slice(4 * item, 4 * item + 4)
+        expected = layer_norm(x[rows], (6,), norm.weight, norm.bias) * (1 + scale[item]) + shift[item]
+        torch.testing.assert_close(norm(x, emb)[rows], expected)
+
+
+@BOTH
+def test_the_gradient_of_adaln_reaches_the_embedding_and_what_makes_it(config):
+    model = stir(make(config, adaln=True)).train()
+    for block in model.blocks:
+        torch.nn.init.zeros_(block.film.linear.weight)  # the way through FiLM is closed
+    mix = torch.randn(2, 5_000)
+    speaker = model.encode(torch.randn(2, 5_000))
+    speaker.embedding.retain_grad()
+    model.extract_speaker(mix, speaker._replace(frames=speaker.frames.detach(), context=speaker.context.detach())).square().sum().backward()
+    assert speaker.embedding.grad.abs().max() > 0
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.pooling.embed.parameters())
+
+
+@BOTH
+def test_items_of_a_batch_get_their_own_modulation(config):
+    model = stir(make(config, adaln=True, **SEVERAL))
+    mix, enroll = torch.randn(3, 7_000), torch.randn(3, 6_000)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(mix, enroll)[1:2], model(mix[1:2], enroll[1:2]), atol=1e-4, rtol=0)
+
+
+# ---- several scales and levels
+
+
+def test_resolutions_are_means_over_4_and_16_frames_one_after_the_other():
+    layer = Resolutions(3, levels=2, scales=3)
+    torch.nn.init.normal_(layer.marks)
+    levels = torch.randn(2, 1, 5, 32, 3)
+    parts = [
+        z.unflatten(2, (-1, size)).mean(3) + layer.marks[3 * level + place]
+        for level, z in enumerate(levels)
+        for place, size in enumerate((1, 4, 16))
+    ]
+    torch.testing.assert_close(layer(list(levels)), torch.cat(parts, 2))
+
+
+@pytest.mark.parametrize(("frames", "seen"), [(1, 3), (4, 6), (5, 5 + 2 + 1), (17, 17 + 5 + 2)])
+def test_any_number_of_frames_has_every_scale_and_what_is_left_over_counts_as_much(frames, seen):
+    layer = Resolutions(2, levels=1, scales=3)
+    z = torch.randn(1, 2, frames, 2)
+    out = layer([z])
+    assert out.shape == (1, 2, seen, 2)
+    last = frames - (frames - 1) // 4 * 4
+    torch.testing.assert_close(out[:, :, frames + -(-frames // 4) - 1], z[:, :, -last:].mean(2))
+
+
+@BOTH
+@pytest.mark.parametrize("changes", [SEVERAL, {"enroll_scales": 2}, {"enroll_levels": True}], ids=["both", "scales", "levels"])
+def test_order_of_enrolments_and_repeats_change_nothing_at_any_scale(config, changes):
+    model = stir(make(config, adaln=True, **changes))
+    mix, enroll = torch.randn(2, 9_600), torch.randn(2, 3, 4_900)
+    with torch.inference_mode():
+        est = model(mix, enroll)
+        torch.testing.assert_close(est, model(mix, enroll[:, [2, 0, 1]]), atol=1e-4, rtol=0)
+        single = model(mix, enroll[:, 0])
+        torch.testing.assert_close(single, model(mix, enroll[:, :1].expand(-1, 3, -1)), atol=1e-4, rtol=0)
+        assert not torch.allclose(est, single, atol=1e-3)
+
+
+@BOTH
+def test_recordings_of_different_lengths_equal_one_encoding_where_lengths_are_equal(config):
+    model = stir(make(config, **SEVERAL))
+    enroll = torch.randn(1, 3, 4_900)
+    with torch.inference_mode():
+        together, each = model.encode(enroll), model.encode_each(list(enroll[0]))
+        for one, other in zip(together, each, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+        est = model.extract_speaker(torch.randn(1, 5_000), model.encode_each([torch.randn(1), torch.randn(9_000)]))
+    assert est.isfinite().all()
+
+
+def test_the_marks_reach_the_estimate_and_one_scale_has_none():
+    model = stir(make(FAST, **SEVERAL)).train()
+    model(torch.randn(2, 5_000), torch.randn(2, 20_000)).square().sum().backward()
+    assert (model.resolutions.marks.grad.abs().amax(1) > 0).all(), "every scale and level is attended to"
+    plain = make(FAST)
+    assert plain.resolutions is None
+    speaker = plain.encode(torch.randn(1, 5_000))
+    assert speaker.context is speaker.frames
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"speaker_blocks": 0, "adaln": True}, ["adaln is True", "speaker_blocks = 0", "1 or more"]),
+        ({"speaker_blocks": 0, "enroll_levels": True}, ["enroll_levels is True", "speaker_blocks = 0"]),
+        ({"usef": "none", "reinject": "none", "enroll_scales": 3}, ["enroll_scales is 3", "'band' or 'full'"]),
+        ({"usef": "none", "reinject": "none", "enroll_levels": True}, ["enroll_levels is True", "'band' or 'full'"]),
+        ({"enroll_scales": 5}, ["'enroll_scales' is 5", "from 1 up to 4"]),
+    ],
+)
+def test_what_would_do_nothing_is_refused_in_one_sentence(changes, words):
+    with pytest.raises(HifitseError) as error:
+        ExtractorConfig(**TINY | changes)
+    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
