@@ -36,6 +36,7 @@ Data goes one way, and no module imports from one further right or below::
     cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
     document.py     the frame of every HTML page
+    lettering.py    names in any script inside figures
     figures.py      rows and audio -> figures
     labels.py       where the names of points and curves stand in a figure
     curriculum_figure.py   a curriculum over the steps -> a figure

@@ -9,6 +9,7 @@ import ast
 import builtins
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -89,8 +90,17 @@ def values(arguments: argparse.Namespace) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError, RecursionError):
             raise CommandError(f"-p {key} is {short(value)}, allowed is a YAML value such as 20, 3e-4, true or [0, 0.5]") from None
         if found[key] is None:
-            found[key] = value
+            found[key] = value.strip()
     return found
+
+
+def as_values(argv: Sequence[str]) -> list[str]:
+    """The command line in which a negative number after ``-p KEY`` is a value: argparse takes ``-1e-3`` for an option of that name.
+
+    A space before it, which YAML does not count, makes the difference.
+    """
+    after = [index + 2 for index, word in enumerate(argv) if word in ("-p", "--parameter")]
+    return [f" {word}" if at in after and re.match(r"-\.?[\di]", word) else word for at, word in enumerate(argv)]
 
 
 @contextmanager
@@ -214,7 +224,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser().parse_args(as_values(sys.argv[1:] if argv is None else argv))
         if arguments.command in ("extract", "export"):
             return getattr(extract_command, arguments.command)(arguments)
         if arguments.command == "prepare":

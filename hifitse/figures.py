@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from hifitse import SAMPLE_RATE
+from hifitse.lettering import make_legible
 from hifitse.metrics import Interval
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#6b6b6b"
@@ -38,6 +39,7 @@ TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB re mixture", "multires"
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG of 256 colours, about a third of the size of a full one."""
+    make_legible(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi)
     image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)

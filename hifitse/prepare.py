@@ -19,7 +19,7 @@ from tqdm import tqdm
 from hifitse import HifitseError
 from hifitse.checkpoint import write_atomic, write_text
 from hifitse.collect import plain
-from hifitse.data.manifest import locate
+from hifitse.data.manifest import locate, within
 from hifitse.layouts import Item, listing
 from hifitse.partial import Partial
 from hifitse.readers import Readers, Started
@@ -43,7 +43,8 @@ def prepare(
     Args:
         root: folder of the corpus; ``~`` and environment variables are expanded.
         output: the manifest, ending in ``.jsonl`` or ``.jsonl.gz``. Where it lies in a folder that holds ``root``, its paths are relative
-            to that folder; anywhere else its first line names ``root``.
+            to that folder; anywhere else its first line names ``root``, which a run takes only with permission: see
+            :mod:`hifitse.data.manifest`.
         layout: a name of :data:`hifitse.layouts.LAYOUTS`.
         kind: "speech", "noise" or "rooms".
         microphone: of VCTK, 1 or 2.
@@ -51,7 +52,8 @@ def prepare(
         progress: show a progress bar if the terminal is one.
 
     Returns:
-        The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), medians, examples.
+        The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), medians, examples,
+        and ``permission``: the folders outside of the manifest's own for which a run will need it.
 
     Raises:
         HifitseError: nothing there to take, something not allowed, the output cannot be written or is being made by another process, or a
@@ -72,22 +74,27 @@ def prepare(
         above = target.parent if base.is_relative_to(target.parent) else base
         if above == base != target.parent:
             lines.write(json.dumps({"root": str(base)}).encode() + b"\n")
-        tally = Tally()
+        tally = Tally(above)
         total = sum(1 for _ in items())
         tasks = (_task(item, base, partial) for item in items())
         bar = tqdm(_in_order(tasks, partial, kind, workers), total=total, unit="file", disable=None if progress else True)
         for item, found in bar:
-            tally.add(item, found)
+            tally.add(item, base / item.path, found)
             if "reason" not in found:
                 lines.write(json.dumps(_line(item, os.path.relpath(base / item.path, above), found)).encode() + b"\n")
         if trouble := _trouble(tally, kind, folder):
             partial.remove()
             raise HifitseError(trouble)
         write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
-        summary = asked | tally.summary()
+        summary = asked | tally.summary() | {"permission": _permission(target.parent, above, tally.outside)}
         write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
         partial.remove()
     return summary
+
+
+def _permission(folder: Path, root: Path, outside: set[str]) -> list[str]:
+    """Folders outside of ``folder``, where the manifest is, that it needs: its root, and the one that holds all that links lead to."""
+    return ([] if within(root, [folder]) else [str(root)]) + ([os.path.commonpath(outside)] if outside else [])
 
 
 def summary_path(manifest: Path) -> Path:
@@ -150,9 +157,10 @@ def _pack(lines: BinaryIO, path: Path, packed: bool) -> None:
 
 
 class Tally:
-    """Counts of a scan."""
+    """Counts of a scan, and the folders outside of ``root`` that links lead to."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
+        self.root, self.outside = root, set[str]()
         self.files, self.seconds = 0, 0.0
         self.left_out: Counter[str] = Counter()
         self.marked: Counter[str] = Counter()
@@ -160,7 +168,7 @@ class Tally:
         self.examples: dict[str, list[dict[str, str]]] = {}
         self.values: dict[str, list[float]] = {"bandwidth_hz": [], "level_db": []}
 
-    def add(self, item: Item, found: Found) -> None:
+    def add(self, item: Item, path: Path, found: Found) -> None:
         """Count one file."""
         self.files += 1
         if "reason" in found:
@@ -169,6 +177,8 @@ class Tally:
             if len(named) < EXAMPLES:
                 named.append({"path": item.path, "detail": found["detail"]})
             return
+        if not within(path, [self.root]):
+            self.outside.add(os.path.dirname(os.path.realpath(path)))
         self.seconds += found["samples"] / found["sample_rate"]
         self.marked.update(found["flags"])
         if item.speaker:

@@ -1,11 +1,15 @@
 """The command ``hifitse prepare``: arguments in, counts and an exit code out."""
 
 import argparse
+import os
+import shlex
 import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from hifitse.data.manifest import ALLOW_ROOTS
 
 PARAMETER = {"speech": "corpus", "noise": "noise", "rooms": "rooms"}
 
@@ -46,6 +50,9 @@ def prepare(arguments: argparse.Namespace) -> int:
         print(f"hifitse: {line}")
     beside = f"{summary_path(Path(arguments.output)).name}{f' and {page.name}' if page else ''}"
     print(f"hifitse: wrote {arguments.output}, {beside}; use it with -p {PARAMETER[arguments.kind]} {arguments.output}")
+    if summary["permission"]:
+        folders = shlex.quote(os.pathsep.join(summary["permission"]))
+        print(f"hifitse: it names files outside of its own folder; allow that where you use it: export {ALLOW_ROOTS}={folders}")
     return 0
 
 

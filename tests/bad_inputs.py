@@ -89,18 +89,50 @@ SKIPPED = {
 }
 
 
-def first_reason(source: Path) -> str:
-    """Why something of a corpus, or all of it, is left out."""
-    try:
-        return load_corpus(source).skipped[0]
-    except CorpusError as error:
-        return str(error)
+def recoded(code: str, number: int) -> Callable[[bytes], bytes]:
+    """A manifest that is written in another encoding from a line on."""
+
+    def form(data: bytes) -> bytes:
+        lines = data.decode().splitlines(keepends=True)
+        rest = "".join(lines[number - 1 :]).replace("u1", "u1é", 1)
+        return "".join(lines[: number - 1]).encode() + rest.encode(code)
+
+    return form
+
+
+ROOTS = (("..", ""), ("/", ""), ("below", ".."))
+"""What a first line names as the root, and where that leads if it is a link."""
+
+
+def rooted(name: str, link: str) -> Callable[[Path], Path]:
+    """The manifest of a folder names another root."""
+
+    def make(folder: Path) -> Path:
+        source = listed(good=[{"root": name}, *GOOD])(folder)
+        if link:
+            (source / name).symlink_to(source / link)
+        return source
+
+    return make
+
+
+def linked(folder: Path) -> Path:
+    """A manifest names a file that is a link to one outside of its folder."""
+    source = listed(line("s00", 2))(folder)
+    (source / "s00/u2.flac").unlink()
+    (source / "s00/u2.flac").symlink_to(folder / "secret.flac")
+    return source
 
 
 MANIFESTS = [Case(name, listed(*lines), load_corpus, check=skips(*words)) for name, (lines, words) in SKIPPED.items()]
 MANIFESTS += [
     Case("byte-order mark", listed(form=lambda data: b"\xef\xbb\xbf" + data), load_corpus, check=lambda corpus: not corpus.skipped),
-    Case("UTF-16", listed(form=lambda data: data.decode().encode("utf-16")), first_reason, check=lambda said: "manifest line 1: " in said),
+    *(
+        Case(f"{code} from line {number}", listed(form=recoded(code, number)), load_corpus, CorpusError, (f"line {number}", "not UTF-8"))
+        for code, number in (("utf-16", 1), ("utf-16-be", 1), ("utf-32-le", 1), ("utf-16-le", 3), ("latin-1", 4))
+    ),
+    *(Case(f"root {name}", rooted(name, link), load_corpus, CorpusError, ("the root", "HIFITSE_ALLOW_ROOTS")) for name, link in ROOTS),
+    Case("link out of the folder", linked, load_corpus, check=skips("line 5", "u2.flac", "HIFITSE_ALLOW_ROOTS")),
     Case("empty manifest", listed(form=lambda data: b""), load_corpus, CorpusError, ("no usable speaker",)),
     Case("not gzip", listed(name=ZIPPED), load_corpus, CorpusError, (ZIPPED, "cannot be read")),
     Case("gzip cut short", listed(form=lambda data: gzip.compress(data)[:-20], name=ZIPPED), load_corpus, CorpusError, (ZIPPED,)),

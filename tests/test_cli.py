@@ -50,6 +50,9 @@ def checkout(tmp_path, monkeypatch) -> Path:
         (["run", "98_made_up", "-p", "stpes", "20"], ["'stpes'", "did you mean 'steps'"]),
         (["run", "98_made_up", "-p", "steps", "many"], ["'steps'", "'many'"]),
         (["run", "98_made_up", "-p", "steps", "0"], ["'steps'", "0", "1"]),
+        (["run", "98_made_up", "-p", "lr", "-1e-3"], ["'lr'", "-1e-3", "above 0"]),
+        (["run", "98_made_up", "-p", "lr", "-.inf"], ["'lr'", "-inf", "above 0"]),
+        (["run", "98_made_up", "-p", "lr", "-p", "steps", "3"], ["-p", "--help"]),
         (["run", "98_made_up", "-p", "steps", "[1"], ["steps", "'[1'", "YAML"]),
         (["run", "98_made_up", "-f", "absent.yaml"], ["absent.yaml", "flat YAML"]),
     ],
@@ -77,8 +80,9 @@ def test_a_file_with_a_name_twice_is_refused(checkout, capsys):
 def test_values_are_read_as_yaml_and_single_ones_win(tmp_path):
     (tmp_path / "a.yaml").write_text("steps: 5\nlr: 0.01\n")
     given = ["run", "x", "-f", str(tmp_path / "a.yaml"), "-p", "steps", "7", "-p", "phase_starts", "[0, 0.5]", "-p", "eval_pesq", "false"]
-    found = cli.values(cli.parser().parse_args(given))
-    assert found == {"steps": 7, "lr": 0.01, "phase_starts": [0, 0.5], "eval_pesq": False}
+    given += ["--parameter", "snr_min_db", "-1.5e+1", "-p", "sir_min_db", "-5"]
+    found = cli.values(cli.parser().parse_args(cli.as_values(given)))
+    assert found == {"steps": 7, "lr": 0.01, "phase_starts": [0, 0.5], "eval_pesq": False, "snr_min_db": -15.0, "sir_min_db": -5}
 
 
 def test_the_kernel_is_this_interpreter_whatever_else_is_called_python3(tmp_path, monkeypatch):

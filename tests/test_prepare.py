@@ -186,9 +186,12 @@ def test_a_prepared_folder_is_the_corpus_without_what_is_broken(tmp_path, corpus
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl.gz", "m.summary.json", "speech"]
 
 
-def test_a_manifest_elsewhere_names_its_root_and_no_path_leaves_it(tmp_path, corpus):
+def test_a_manifest_elsewhere_names_its_root_and_no_path_leaves_it(tmp_path, corpus, monkeypatch):
     (tmp_path / "out").mkdir()
-    prepare(corpus, tmp_path / "out" / "m.jsonl", workers=0)
+    assert prepare(corpus, tmp_path / "out" / "m.jsonl", workers=0)["permission"] == [str(corpus)]
+    with pytest.raises(CorpusError, match="names the root .* HIFITSE_ALLOW_ROOTS"):
+        load_corpus(tmp_path / "out" / "m.jsonl")
+    monkeypatch.setenv("HIFITSE_ALLOW_ROOTS", f"/nowhere:{corpus}")
     first, *others = rows(tmp_path / "out" / "m.jsonl")
     assert first == {"root": str(corpus)}
     assert load_corpus(tmp_path / "out" / "m.jsonl").root == corpus
@@ -200,6 +203,19 @@ def test_a_manifest_elsewhere_names_its_root_and_no_path_leaves_it(tmp_path, cor
     (tmp_path / "out" / "o.jsonl").write_text("\n".join(json.dumps(row) for row in ({"root": "nowhere"}, *others)))
     with pytest.raises(CorpusError, match="the root that .* names"):
         load_corpus(tmp_path / "out" / "o.jsonl")
+
+
+def test_links_to_another_disk_need_permission_and_the_summary_says_for_which_folder(tmp_path, corpus, monkeypatch):
+    farm = tmp_path / "farm"
+    farm.mkdir()
+    for speaker in corpus.iterdir():
+        (farm / speaker.name).symlink_to(speaker)
+    summary = prepare(farm, farm / "manifest.jsonl", workers=0)
+    assert summary["permission"] == [str(corpus)]
+    with pytest.raises(CorpusError, match="link out of the corpus folder"):
+        load_corpus(farm)
+    monkeypatch.setenv("HIFITSE_ALLOW_ROOTS", summary["permission"][0])
+    assert load_corpus(farm).speakers.keys() == load_corpus(corpus).speakers.keys()
 
 
 def test_a_manifest_in_the_folder_is_found_there_and_is_not_scanned_itself(corpus):

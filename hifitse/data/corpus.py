@@ -105,9 +105,10 @@ def load_corpus(source: str | Path) -> Corpus:
 
     A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
     ``speaker``, ``utterance``, ``path`` (relative to the root, and inside it: the manifest's folder, or the one that its first line names
-    as ``{"root": "..."}``), ``samples`` and ``sample_rate`` (both the file's own) and optionally ``group`` (speakers of one group are
-    held out together; default the speaker). Other fields are not read.
-    An unreadable line, a missing, broken or very short file, a path that leaves the folder, a path listed twice, and a speaker with
+    as ``{"root": "..."}``; :mod:`hifitse.data.manifest` says what is allowed outside of the manifest's folder), ``samples`` and
+    ``sample_rate`` (both the file's own) and optionally ``group`` (speakers of one group are held out together; default the speaker).
+    Other fields are not read.
+    An unreadable line, a missing, broken or very short file, a path or link that leaves the folder, a path listed twice, and a speaker with
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
     Args:

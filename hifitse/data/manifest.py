@@ -1,4 +1,9 @@
-"""Manifests: lists of recordings as JSON lines, whose paths cannot leave their root."""
+"""Manifests: lists of recordings as JSON lines, whose paths cannot leave their root.
+
+A manifest may come from elsewhere, and must not make a training read what lies anywhere on the disk. Its root is its own folder or one
+below it, and neither ``..`` nor a symbolic link leads out of it. Other folders need the permission of whoever starts the run: the
+environment variable ``HIFITSE_ALLOW_ROOTS`` names them, separated as in ``PATH``; each stands for itself and all below it.
+"""
 
 import gzip
 import json
@@ -7,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISLNK, S_ISREG
 from typing import TypeVar
 
 from hifitse import SAMPLE_RATE, HifitseError
@@ -15,6 +21,9 @@ T = TypeVar("T")
 
 MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
 """Names under which a folder's manifest is found."""
+
+ALLOW_ROOTS = "HIFITSE_ALLOW_ROOTS"
+"""Environment variable with the folders outside of a manifest's own that may be its root, or that links may lead to."""
 
 MIN_SAMPLES = SAMPLE_RATE // 10
 """Shorter utterances are skipped: 0.1 s at 48 kHz."""
@@ -41,20 +50,49 @@ def manifest_of(path: Path) -> Path | None:
     return next((path / name for name in MANIFESTS if (path / name).is_file()), None)
 
 
+def within(path: str | Path, folders: Iterable[str | Path]) -> bool:
+    """Whether a path is one of the folders or lies below one, wherever links lead."""
+    real = os.path.realpath(path)
+    return any(real == top or real.startswith(top.rstrip(os.sep) + os.sep) for top in map(os.path.realpath, folders))
+
+
+def allowed_roots() -> list[str]:
+    """The folders that ``HIFITSE_ALLOW_ROOTS`` names."""
+    return [os.path.expanduser(folder) for folder in os.environ.get(ALLOW_ROOTS, "").split(os.pathsep) if folder]
+
+
 def manifest_root(manifest: Path) -> Path:
     """The folder that a manifest's paths may not leave: its own, or the one that its first line names as ``{"root": ...}``.
 
     Raises:
-        CorpusError: the manifest cannot be read, or that folder does not exist.
+        CorpusError: the manifest cannot be read, or that folder does not exist, or it lies outside of the manifest's own folder and
+            ``HIFITSE_ALLOW_ROOTS`` does not name it.
     """
     with _opened(manifest) as lines:
-        named = _named_root(next(iter(lines), b""))
+        named = _named_root(_utf8(next(iter(lines), b""), 1, manifest))
     if named is None:
         return manifest.parent
-    return locate(manifest.parent / os.path.expandvars(named), f"the root that {manifest} names")
+    root = locate(manifest.parent / os.path.expandvars(named), f"the root that {manifest} names")
+    if not within(root, [manifest.parent, *allowed_roots()]):
+        raise CorpusError(
+            f"manifest {manifest} names the root {str(root)!r}, allowed are its own folder and folders below it; "
+            f"to allow this one too, set the environment variable {ALLOW_ROOTS} to it"
+        )
+    return root
 
 
-def _named_root(line: bytes) -> str | None:
+def _utf8(line: bytes, number: int, manifest: Path) -> str:
+    """A line's text. Python's json would take UTF-16 as well, but its lines do not end where the bytes of a line do."""
+    try:
+        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise CorpusError(f"manifest {manifest} is not UTF-8 text (line {number}), allowed are JSON lines in UTF-8")
+    return text
+
+
+def _named_root(line: str) -> str | None:
     """What a manifest's first line names as the root, if it does."""
     try:
         entry = json.loads(line)
@@ -87,14 +125,18 @@ def from_manifest(
         make: the line's object, its path relative to the root and its length at 48 kHz -> what is wanted; may raise ValueError.
         texts: fields that must be text.
         least: samples at 48 kHz below which a file is skipped.
+
+    Raises:
+        CorpusError: the manifest cannot be read to its end, or is not UTF-8.
     """
     seen: set[str] = set()
+    inside = Inside(root)
     with _opened(manifest) as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate((_utf8(line, at, manifest) for at, line in enumerate(lines, start=1)), start=1):
             if not line.strip() or (number == 1 and _named_root(line) is not None):
                 continue
             try:
-                made = make(*_parse(line, root, seen, texts, least))
+                made = make(*_parse(line, inside, seen, texts, least))
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 reason = f"no field {error}" if isinstance(error, KeyError) else error
                 skipped.append(f"manifest line {number}: {reason}")
@@ -102,7 +144,38 @@ def from_manifest(
             yield made
 
 
-def _parse(line: bytes, root: Path, seen: set[str], texts: Sequence[str], least: int) -> tuple[dict, str, int]:
+class Inside:
+    """Files inside a root. Where a folder's links lead is found once, so that a file costs one look at the disk."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._allowed = [str(root), *allowed_roots()]
+        self._folders: dict[str, bool] = {}
+
+    def path(self, named: str) -> str:
+        """The path, relative to the root, of a file that a manifest names.
+
+        Raises:
+            ValueError: it leads out of the root, by its name or by a link, or is not there.
+        """
+        path = os.path.normpath(os.path.join(self.root, named))
+        if not path.startswith(str(self.root).rstrip(os.sep) + os.sep):
+            raise ValueError(f"path {named} leads out of the corpus folder")
+        try:
+            mode = os.lstat(path).st_mode
+        except (OSError, ValueError):
+            mode = 0
+        folder = os.path.dirname(path)
+        if mode and folder not in self._folders:
+            self._folders[folder] = within(folder, self._allowed)
+        if mode and not (within(path, self._allowed) if S_ISLNK(mode) else self._folders[folder]):
+            raise ValueError(f"path {named} is a link out of the corpus folder; {ALLOW_ROOTS} names folders that links may lead to")
+        if not (S_ISREG(mode) or os.path.isfile(path)):
+            raise ValueError(f"file {named} is missing")
+        return os.path.relpath(path, self.root)
+
+
+def _parse(line: str, inside: Inside, seen: set[str], texts: Sequence[str], least: int) -> tuple[dict, str, int]:
     """One manifest line: its object, path and length; raises ValueError, KeyError or TypeError with the reason."""
     entry = json.loads(line)
     if not isinstance(entry, dict):
@@ -113,15 +186,10 @@ def _parse(line: bytes, root: Path, seen: set[str], texts: Sequence[str], least:
     for name in ("samples", "sample_rate"):
         if isinstance(entry[name], bool) or not isinstance(entry[name], int) or entry[name] < 1:
             raise ValueError(f"{name} is {entry[name]!r}, allowed is a positive whole number")
-    path = os.path.normpath(os.path.join(root, entry["path"]))
-    if not path.startswith(str(root).rstrip(os.sep) + os.sep):
-        raise ValueError(f"path {entry['path']} leads out of the corpus folder")
-    if not os.path.isfile(path):
-        raise ValueError(f"file {entry['path']} is missing")
+    path = inside.path(entry["path"])
     samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
     if samples < least:
         raise ValueError(f"{samples} samples at 48 kHz, needed are {least}")
-    path = os.path.relpath(path, root)
     if path in seen:
         raise ValueError(f"path {path} is listed twice")
     seen.add(path)
