@@ -7,7 +7,9 @@ VENV := .venv
 STAMP := $(VENV)/.stamp
 BIN := $(VENV)/bin
 REAL ?= 00_baseline
-NOTEBOOKS := $(basename $(notdir $(wildcard notebooks/[0-9]*.ipynb)))
+ALL := $(sort $(basename $(notdir $(wildcard notebooks/[0-9]*.ipynb))))
+SUMMARY := 10_summary
+NOTEBOOKS := $(filter-out $(SUMMARY),$(ALL)) $(filter $(SUMMARY),$(ALL))
 
 .PHONY: demo test lint reports clean
 .DELETE_ON_ERROR:
@@ -32,7 +34,8 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 
 # Every notebook with the demo preset on the synthetic corpus, under two hours on 2 cores; before that, where HIFITSE_DATA is set, those of
-# REAL on its recordings: make reports REAL="00_baseline 04_augmentation". The summary, which is the last, reads both.
+# REAL on its recordings: make reports REAL="00_baseline 04_augmentation". The summary, whatever
+# its number, is the last: it reads all others.
 reports: $(STAMP)
 	set -e; if [ -n "$$HIFITSE_DATA" ]; then for name in $(REAL); do \
 		$(BIN)/hifitse run $$name --preset demo --overlay real; \

@@ -34,9 +34,9 @@ ROWS_VERSION = 2
 """Raise it when the meaning of a row changes: cached rows are then made again."""
 NOT_EVALUATION = frozenset(
     ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
-    + ("warmup_steps", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
+    + ("warmup_steps", "adam_beta1", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
     + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min")
-    + ("loss_multires", "loss_speaker", "speaker_temperature", "loss_weighting")
+    + ("loss_multires", "loss_speaker", "speaker_temperature", "loss_weighting", "loss_absent_kind")
 ) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
 """Parameters that change a row only through the weights, if at all."""
 NOT_APPLICABLE = dict.fromkeys(
@@ -73,7 +73,7 @@ def evaluate(
     folder: Path | None = None,
     progress: bool = True,
     *,
-    split: Literal["test", "valid"] = "test",
+    split: Literal["test", "valid", "train"] = "test",
     lists: Sequence[str] = LISTS,
     measure_perceptual: bool | None = None,
 ) -> list[dict[str, Any]]:
@@ -85,7 +85,8 @@ def evaluate(
         folder: keep the rows here, and read them from here if the weights and all that matters are the same. A callable
             without weights is never kept.
         progress: show a progress bar.
-        split: "test", or "valid" for the same lists from the validation speakers, to choose between variants.
+        split: "test", or "valid" for the same lists from the validation speakers, to choose between variants; or "train" for new
+            mixtures of the training's own speakers, rooms and noises, to see how much of a gain is learnt by heart.
         lists: some of ``LISTS``.
         measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -66,6 +66,7 @@ def measure(
     lists: Sequence[str] = LISTS,
     *,
     change: Callable[[nn.Module], nn.Module] | None = None,
+    split: Literal["test", "valid", "train"] = "test",
     progress: bool = True,
 ) -> list[dict[str, Any]]:
     """Rows of an arm's trainings on other mixtures, other lists, or with another use of the extractor; kept in the runs' folders.
@@ -75,13 +76,14 @@ def measure(
         evaluation: parameters that decide the mixtures; ``None`` takes ``arm.evaluation``.
         lists: some of :data:`hifitse.evaluate.LISTS`.
         change: what to make of the extractor before it is measured, such as :class:`hifitse.model.AveragedEstimates`; ``None``: nothing.
+        split: whose speakers, rooms and noises, as in :func:`hifitse.evaluate.evaluate`.
         progress: show progress bars.
     """
     rows: list[dict[str, Any]] = []
     for run in (arm.run, *arm.others):
         extractor = run.extractor() if change is None else change(run.extractor())
         extractor = extractor.to(pick_device(arm.params.device))
-        measured = evaluate(extractor, evaluation or arm.evaluation, run.folder, progress, lists=lists)
+        measured = evaluate(extractor, evaluation or arm.evaluation, run.folder, progress, split=split, lists=lists)
         rows += [row | {"seed": run.params.seed} for row in measured]
     return rows
 

@@ -61,6 +61,11 @@ class Params(ExtractorConfig):
     speed_max: float = Field(1.1, ge=1.0, le=2.0, description="highest speed factor, on a grid of 0.01")
     level_min_db: float = Field(-32.0, ge=-70, le=-3, description="dBFS: lowest RMS level of a mixture")
     level_max_db: float = Field(-18.0, ge=-70, le=-3, description="dBFS: highest RMS level of a mixture")
+    enroll_speed: Literal["matched", "own"] = Field(
+        "matched", description="speed of an enrolment: the factor of its speaker in the mixture, or own: none, so that it is another voice"
+    )
+    min_activity: float = Field(0.4, ge=0, le=1, description="least share of a talker's crop with speech; 0: crops are not checked")
+    untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as recordings not trimmed have")
 
     # ---- curriculum: one value for all phases, or one a phase
     phase_starts: list[float] = Field([0.0, 2 / 15], description="share of the steps at which each phase starts; the first is 0")
@@ -90,6 +95,9 @@ class Params(ExtractorConfig):
     loss_weighting: Literal["fixed", "uncertainty"] = Field(
         "fixed", description="uncertainty: from these weights on, a factor for each term is learned (Kendall et al. 2018)"
     )
+    loss_absent_kind: Literal["relative", "floor"] = Field(
+        "relative", description="level where the target is absent: re the mixture, or in dBFS and flat below -30 dBFS"
+    )
 
     # ---- optimisation
     steps: int = Field(1_500_000, ge=1, le=100_000_000, description="optimiser steps")
@@ -100,6 +108,7 @@ class Params(ExtractorConfig):
     lr: float = Field(2e-4, gt=0, le=1, description="highest learning rate")
     lr_min: float = Field(1e-5, ge=0, le=1, description="learning rate at the end of the cosine")
     warmup_steps: int = Field(5_000, ge=0, le=10_000_000, description="steps of linear warm-up")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="decay of AdamW's gradient")
     adam_beta2: float = Field(0.999, ge=0.5, lt=1, description="decay of AdamW's squared gradient")
     weight_decay: float = Field(0.01, ge=0, le=10, description="AdamW's weight decay, not on biases and norms")
     clip_norm: float = Field(5.0, gt=0, le=1e6, description="largest norm of the gradient")

@@ -26,6 +26,8 @@ Enrolment = Literal["right", "wrong", "zero"]
 Extract = Callable[[Tensor, Tensor], Tensor]
 """What is evaluated: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``. Usually an Extractor, any callable will do."""
 Item = TypeVar("Item")
+RIGHT = {name: Params.model_fields[name].default for name in ("enroll_speed", "min_activity", "untrimmed_s")}
+"""Parameters by which a training's mixtures can be made wrong, with the values that are right: all arms are judged on right mixtures."""
 
 
 class EvaluationError(HifitseError):
@@ -42,13 +44,14 @@ def validation_mixtures(params: Params) -> list[Mixture]:
 
     As long and as hard as :func:`hifitse.data.conditions.validation_conditions` says. They are kept for the next call with the
     same parameters, without the parts that validation has no use for: the single interferers and the noise.
+    Faults of the mixtures that the training may ask for (:data:`RIGHT`) are not among them.
     """
     return list(_kept(params.model_dump_json()))
 
 
 @lru_cache(maxsize=1)
 def _kept(parameters: str) -> tuple[Mixture, ...]:
-    params = Params.model_validate_json(parameters)
+    params = Params.model_validate_json(parameters).model_copy(update=RIGHT)
     mixer = Mixer(params, "valid")
     mixtures = (
         mixer.mixture(valid_seed(params), index, conditions, wrong_enroll=True)

@@ -163,12 +163,12 @@ def test_make_demo_runs_the_baseline_and_says_where_to_look(tree: Path) -> None:
 def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: Path) -> None:
     (tree / "notebooks").mkdir()
     (tree / ".venv/bin").mkdir()
-    for name in ("00_first.ipynb", "01_second.ipynb"):
+    for name in ("10_summary.ipynb", "01_second.ipynb", "00_first.ipynb", "12_last.ipynb"):
         (tree / "notebooks" / name).touch()
     command = tree / ".venv/bin/hifitse"
     command.write_text('#!/bin/sh\necho "called: $*"\n', encoding="utf-8")
     command.chmod(0o755)
-    synthetic = ["called: run 00_first --preset demo", "called: run 01_second --preset demo"]
+    synthetic = [f"called: run {name} --preset demo" for name in ("00_first", "01_second", "12_last", "10_summary")]
     calls = [line for line in make(tree, "reports", HIFITSE_DATA="").stdout.splitlines() if line.startswith("called")]
     assert calls == [*synthetic, "called: gallery"]
     for real, names in (({}, ["00_baseline"]), ({"REAL": "01_second 00_first"}, ["01_second", "00_first"])):

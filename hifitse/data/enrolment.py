@@ -37,7 +37,7 @@ class Enrolments:
         used: Set[str],
         noisy: bool,
     ) -> tuple[np.ndarray, dict[str, list[Any]]]:
-        """Enrolments of a speaker, (N, T'), at the speed of their voice in the mixture, from other utterances where there are some.
+        """Enrolments of a speaker, (N, T'), at one speed, from other utterances where there are some.
 
         Utterances and levels come from ``rng`` alone, whatever ``conditions.enroll_as`` and ``enroll_augment_prob`` are.
 

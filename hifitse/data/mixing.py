@@ -165,7 +165,8 @@ class Mixer:
             own = self._rng(seed, index, Stream.SPEECH, number)
             order = shuffled(own, self.corpus.speakers[name])
             # One utterance is left for the enrolment.
-            cast.said.append(self.talkers.draw(own, order[:-1], order[-1:], length(there.of(number)), speed))
+            checked = self.params.min_activity, self.params.untrimmed_s
+            cast.said.append(self.talkers.draw(own, order[:-1], order[-1:], length(there.of(number)), speed, *checked))
         return cast
 
     def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
@@ -208,7 +209,7 @@ class Mixer:
         gain = 10 ** (level / 20) / np.sqrt(power(mix))
         # With and without the target, and each part by itself: none may clip.
         peak = max(max(float(part.max()), -float(part.min())) for part in (mix, mix - speech[0], noise, *speech))
-        clip_gain = min(1.0, PEAK / (peak * gain))
+        clip_gain = min(1.0, PEAK / max(peak * gain, 1e-12))  # crops that are not checked may all be silent
         speech *= np.float32(gain * clip_gain)
         noise *= np.float32(gain * clip_gain)
         clip_db = 20 * float(np.log10(clip_gain))
@@ -223,7 +224,8 @@ class Mixer:
         """Enrolments of a talker; those of an interferer are disturbed as often, or they could be told without listening to the voice."""
         drawn, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
         rngs = self._rng(seed, index, drawn), self._rng(seed, index, changed)
-        return self.enrolments.draw(*rngs, conditions, cast.speakers[number], cast.speeds[number], cast.used(number), cast.noisy)
+        speed = cast.speeds[number] if self.params.enroll_speed == "matched" else 1.0
+        return self.enrolments.draw(*rngs, conditions, cast.speakers[number], speed, cast.used(number), cast.noisy)
 
     def _metadata(self, seed: int, index: int, conditions: Conditions, cast: Cast, there: Presence) -> dict[str, Any]:
         target, *others = cast.said

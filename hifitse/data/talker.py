@@ -17,7 +17,7 @@ ACTIVE_DB = -35.0
 """A frame is active above this, relative to its utterance's 95th percentile of frame levels."""
 
 MIN_ACTIVITY = 0.4
-"""Least share of active frames in a crop; where some draws do not reach it, the most active crop is taken."""
+"""Least share of active frames in a crop, if not said otherwise; where some draws do not reach it, the most active crop is taken."""
 
 SILENT_RMS = 1e-4
 """-80 dBFS: an utterance whose loud frames stay below is silent, and not used."""
@@ -75,7 +75,14 @@ class Talkers:
     _whole: dict[str, np.ndarray] = field(default_factory=dict)
 
     def draw(
-        self, rng: np.random.Generator, first: Sequence[Utterance], reserve: Sequence[Utterance], samples: int, speed: float
+        self,
+        rng: np.random.Generator,
+        first: Sequence[Utterance],
+        reserve: Sequence[Utterance],
+        samples: int,
+        speed: float,
+        least: float = MIN_ACTIVITY,
+        around_s: float = 0.0,
     ) -> Stretch:
         """A stretch of exactly ``samples`` samples with speech in it.
 
@@ -87,16 +94,19 @@ class Talkers:
             first, reserve: utterances of one speaker.
             samples: length, above 0.
             speed: factor of :func:`hifitse.audio.change_speed`.
+            least: share of active frames that a crop should have, 0 to 1; 0 takes the first place drawn, be it silence throughout.
+            around_s: s, silence that is put before and after each utterance, into which a crop may fall.
 
         Raises:
             CorpusError: every utterance is silent or broken.
         """
         frames = ceil(ceil(samples * speed) / FRAME)
-        line = self._line(rng, first, reserve, frames)
-        mask = np.zeros(max(at + len(survey.active) for at, _, survey in line), bool)
+        around = round(around_s * SAMPLE_RATE / FRAME)
+        line = self._line(rng, first, reserve, frames, around)
+        mask = np.zeros(max(at + len(survey.active) for at, _, survey in line) + around, bool)
         for at, _, survey in line:
             mask[at : at + len(survey.active)] = survey.active
-        start, activity = _place(rng, mask, frames)
+        start, activity = _place(rng, mask, frames, least)
         whole, self._whole = self._whole, {}
         crop = np.zeros(frames * FRAME, np.float32)
         names = []
@@ -114,9 +124,12 @@ class Talkers:
         return Stretch(stretch, tuple(names), start * FRAME / SAMPLE_RATE, activity)
 
     def _line(
-        self, rng: np.random.Generator, first: Sequence[Utterance], reserve: Sequence[Utterance], frames: int
+        self, rng: np.random.Generator, first: Sequence[Utterance], reserve: Sequence[Utterance], frames: int, around: int
     ) -> list[tuple[int, Utterance, Survey]]:
-        """Utterances one after the other, with the frame at which each begins, of ``frames`` frames together at least."""
+        """Utterances one after the other, with the frame at which each begins, of ``frames`` frames together at least.
+
+        Each has ``around`` frames of silence before and after it, which count among them.
+        """
         line: list[tuple[int, Utterance, Survey]] = []
         queue, end = list(first), 0
         while end < frames:
@@ -129,9 +142,9 @@ class Talkers:
             survey = self._survey(rng, utterance, frames)
             if survey is None:
                 continue
-            at = end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0
+            at = around + (end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0)
             line.append((at, utterance, survey))
-            end = at + len(survey.active)
+            end = at + len(survey.active) + around
         return line
 
     def _survey(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> Survey | None:
@@ -172,12 +185,12 @@ def survey(speech: np.ndarray, start: int = 0) -> Survey | None:
     return Survey(power > loud * 10 ** (ACTIVE_DB / 10), loud**-0.5, start)
 
 
-def _place(rng: np.random.Generator, active: np.ndarray, frames: int) -> tuple[int, float]:
+def _place(rng: np.random.Generator, active: np.ndarray, frames: int, least: float) -> tuple[int, float]:
     """First of ``frames`` frames, and the share of active ones: of a few draws the first that is active enough, or the best place."""
     count = np.concatenate([[0], np.cumsum(active)])
     share = (count[frames:] - count[:-frames]) / frames  # by first frame
     for start in rng.integers(len(share), size=4):
-        if share[start] >= MIN_ACTIVITY:
+        if share[start] >= least:
             return int(start), float(share[start])
     start = int(np.argmax(share))
     return start, float(share[start])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hifitse.losses.multires import negative_multires_si_sdr
-from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
+from hifitse.losses.sisdr import absent_floor, absent_level, audible, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import Params
 
@@ -30,12 +30,13 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
     """Every term with a weight that compares sounds alone, by name; :class:`hifitse.losses.objective.Objective` adds the others.
 
     Args:
-        est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent.
+        est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent, and where crops
+            are not checked (``min_activity`` 0) perhaps in a present one too, which then has no SI-SDR.
         present: (B,) bool.
     """
     terms: dict[str, Term] = {}
     if params.loss_si_sdr:
-        terms["si_sdr"] = (negative_si_sdr(est, target), present)
+        terms["si_sdr"] = (negative_si_sdr(est, target), present & audible(target))
     if params.loss_snr:
         terms["snr"] = (negative_snr(est, target), present)
     if params.loss_phase or params.loss_amplitude:
@@ -45,7 +46,7 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
         if params.loss_amplitude:
             terms["amplitude"] = (amplitude, present)
     if params.loss_absent:
-        terms["absent"] = (absent_level(est, mix), ~present)
+        terms["absent"] = (absent_level(est, mix) if params.loss_absent_kind == "relative" else absent_floor(est), ~present)
     if params.loss_multires:
         terms["multires"] = (negative_multires_si_sdr(est, target), present)
     return terms

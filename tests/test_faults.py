@@ -1,0 +1,147 @@
+"""The published baseline's faults as switches: what each changes, that nothing else does, and that training lives with it."""
+
+import numpy as np
+import pytest
+import torch
+from sounds import folders, pitch, save, small
+
+from hifitse import SAMPLE_RATE
+from hifitse.data.conditions import Conditions
+from hifitse.data.mixing import Mixer
+from hifitse.evaluate import NOT_EVALUATION
+from hifitse.losses import item_terms
+from hifitse.losses.objective import Objective
+from hifitse.losses.sisdr import absent_floor, audible
+from hifitse.params import resolve
+from hifitse.train import new_state, train
+from hifitse.validation import RIGHT, validation_mixtures
+
+ONE = Conditions("test", 1.0, 0.0, 1, 1, -5.0, 15.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+def peak_hz(signal):
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
+    return np.argmax(spectrum) * SAMPLE_RATE / (8 * len(signal))
+
+
+def test_an_enrolment_at_its_own_speed_is_as_it_was_recorded_and_the_mixture_stays(sources):
+    right, wrong = (Mixer(small(sources, reverb_prob=0.0, enroll_speed=kind), "train") for kind in ("matched", "own"))
+    heard = set()
+    for index in range(8):
+        one, other = (mixer.mixture(0, index, ONE, wrong_enroll=True) for mixer in (right, wrong))
+        for name in ("mix", "target", "interferers", "noise"):
+            assert np.array_equal(getattr(one, name), getattr(other, name))
+        meta, recorded = one.metadata, pitch(int(one.metadata["target_speaker"][1:]))
+        assert peak_hz(one.enroll[0]) == pytest.approx(recorded * meta["target_speed"], rel=0.003)
+        assert peak_hz(other.enroll[0]) == pytest.approx(recorded, rel=0.003)
+        assert peak_hz(other.wrong_enroll[0]) == pytest.approx(pitch(int(meta["interferer_speakers"][0][1:])), rel=0.003)
+        assert meta["enroll_utterances"] == other.metadata["enroll_utterances"]
+        heard.add(meta["target_speed"])
+    assert len(heard) > 3
+
+
+@pytest.fixture(scope="module")
+def sparse(sources, tmp_path_factory):
+    """Speakers who speak for one of six seconds."""
+    folder = tmp_path_factory.mktemp("sparse")
+    for speaker in range(9):
+        for number in range(2):
+            audio = np.zeros(6 * SAMPLE_RATE)
+            audio[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = 0.3 * np.sin(np.arange(SAMPLE_RATE) * (0.05 + 0.01 * speaker))
+            save(folder / f"s{speaker}/{number}.wav", audio)
+    return sources | {"corpus": str(folder), "reverb_prob": 0.0}
+
+
+def test_crops_that_are_not_checked_may_be_silent_and_their_mixture_is_still_sound(sparse):
+    checked, unchecked = (Mixer(small(sparse, min_activity=least), "train") for least in (0.4, 0.0))
+    activities = [[mixer.mixture(0, index, ONE).metadata["activity"] for index in range(12)] for mixer in (checked, unchecked)]
+    assert min(activities[0]) >= 0.4 and activities[1].count(0.0) >= 3
+    silent = unchecked.mixture(0, activities[1].index(0.0), ONE)
+    assert silent.metadata["present"] and not silent.target.any() and silent.enroll.any()
+    assert np.isfinite(silent.mix).all() and silent.mix.any()
+    assert np.allclose(silent.mix, silent.target + silent.interferers.sum(0) + silent.noise, rtol=0, atol=1e-6)
+
+
+def test_a_mixture_of_nothing_is_silence(sparse):
+    mixer = Mixer(small(sparse, min_activity=0.0, noise_prob=0.0), "train")
+    found = [mixer.mixture(0, index, ONE) for index in range(12)]
+    assert any(not mixture.mix.any() for mixture in found) and all(np.isfinite(mixture.mix).all() for mixture in found)
+
+
+def test_silence_around_utterances_is_where_a_crop_may_fall_only_if_it_is_not_checked(sources):
+    values = {"reverb_prob": 0.0, "untrimmed_s": 1.5}
+    checked, unchecked = (Mixer(small(sources, **values, min_activity=least), "train") for least in (0.4, 0.0))
+    activities = [[mixer.mixture(0, index, ONE).metadata["activity"] for index in range(20)] for mixer in (checked, unchecked)]
+    assert min(activities[0]) >= 0.4 > min(activities[1]) and max(activities[1]) > 0.5
+    mixture = unchecked.mixture(0, int(np.argmin(activities[1])), ONE)
+    frames = mixture.target[: 50 * 960].reshape(50, 960).any(1)
+    assert frames.mean() == pytest.approx(min(activities[1]), abs=0.1)
+
+
+def test_validation_is_on_right_mixtures_whatever_the_training_does(sources):
+    params = small(sources, valid_mixtures=2, min_activity=0.0, untrimmed_s=2.0, enroll_speed="own")
+    for one, other in zip(validation_mixtures(params), validation_mixtures(params.model_copy(update=RIGHT)), strict=True):
+        assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
+
+
+def test_floor_term_is_the_output_level_down_to_minus_30_dbfs_and_blind_below():
+    """Written out: max(10 log10(mean square), -30), whatever the mixture."""
+    wave = torch.randn(1, 48_000, generator=torch.Generator().manual_seed(0))
+    for level in (-10.0, -25.0, -29.0, -31.0, -60.0):
+        est = (wave / wave.square().mean().sqrt() * 10 ** (level / 20)).requires_grad_()
+        value = absent_floor(est)
+        assert value.item() == pytest.approx(max(level, -30.0), abs=1e-3)
+        value.sum().backward()
+        assert bool(est.grad.abs().max() > 0) == (level > -30)
+
+
+def test_kind_of_the_absent_term_is_the_parameter_s():
+    est, mix = 0.1 * torch.ones(2, 960), torch.ones(2, 960)
+    gone = torch.tensor([False, False])
+    values = {kind: item_terms(est, 0 * mix, mix, gone, resolve("demo", loss_absent_kind=kind))["absent"] for kind in ("relative", "floor")}
+    assert values["relative"][0].tolist() == pytest.approx([-20, -20], abs=0.01)
+    assert torch.equal(values["floor"][0], absent_floor(est)) and values["floor"][1].all()
+
+
+def test_a_silent_present_target_has_no_si_sdr_and_harms_no_gradient():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(2, 4800, generator=generator) * 0.1
+    mix = target + torch.randn(2, 4800, generator=generator) * 0.1
+    target[1] = 0
+    assert audible(target).tolist() == [True, False]
+    for present in ([True, True], [False, True]):
+        est = (0.5 * mix).requires_grad_()
+        loss = Objective(resolve("demo", loss_phase=0.5, loss_amplitude=1.0))(est, target, mix, torch.tensor(present))
+        loss.total.backward()
+        assert loss.total.isfinite() and est.grad.isfinite().all()
+        assert ("si_sdr" in loss.terms) == present[0]
+    est = torch.full_like(mix, torch.nan)
+    assert Objective(resolve("demo"))(est, target, mix, torch.tensor([True, True])).total.isnan(), "NaN is never hidden"
+
+
+@pytest.mark.parametrize("name", ["adam_beta1", "adam_beta2"])
+def test_betas_are_adamw_s(name):
+    (adamw,) = new_state(resolve("smoke", **{name: 0.8})).optimizers
+    expected = {"adam_beta1": 0.9, "adam_beta2": 0.999} | {name: 0.8}
+    assert all(group["betas"] == tuple(expected.values()) for group in adamw.param_groups)
+
+
+def test_what_changes_mixtures_changes_rows_and_the_rest_does_not():
+    assert {"adam_beta1", "loss_absent_kind"} <= NOT_EVALUATION and not set(RIGHT) & NOT_EVALUATION
+    base = resolve("demo")
+    changes = {"enroll_speed": "own", "min_activity": 0.0, "untrimmed_s": 1.0, "loss_absent_kind": "floor", "adam_beta1": 0.8}
+    assert len({base.run_id} | {base.model_copy(update={name: value}).run_id for name, value in changes.items()}) == 6
+
+
+def test_a_training_with_all_faults_ends_with_finite_losses(sparse, tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    sound = {name: sparse[name] for name in ("corpus", "noise", "rooms")}
+    faults = {"enroll_speed": "own", "min_activity": 0.0, "untrimmed_s": 1.0, "loss_absent_kind": "floor", "adam_beta1": 0.8}
+    run = train(resolve("smoke", **sound, **faults, steps=8, absent_prob=[0.0, 0.3], loss_snr=0.25), progress=False)
+    assert run.finished and len(run.history) == 8 and all(np.isfinite(row["loss"]) for row in run.history)
+    assert any("si_sdr" in row for row in run.history)
