@@ -32,6 +32,7 @@ Data goes one way, and no module imports from one further right or below::
     rows.py         rows -> means, paired differences, bins
     experiment.py   arms, shared cached runs
     comparison.py   a baseline and its variants, by declared changes
+    diagnosis.py    the published baseline's faults as changes, and its way of testing
     counting.py     parameters, operations and activations of a model
     cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
@@ -48,6 +49,7 @@ Data goes one way, and no module imports from one further right or below::
     show.py         what a notebook displays
     show_arms.py    what a notebook displays of a comparison
     show_cost.py    what a notebook displays of its costs
+    show_diagnosis.py      what a notebook displays of the faults
     collect.py      every report's metrics.json, read with suspicion
     summary.py      the plan's claims and what was measured
     ranking.py      the summary as tables, verdict and forest plot

@@ -205,6 +205,31 @@ def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     return combination([(a, 1.0), (b, -1.0)], seed)
 
 
+def unpaired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
+    """Mean of ``a`` less mean of ``b`` over different mixtures, drawn independently of each other.
+
+    Args:
+        a, b: ``(M,)`` or ``(S, M)``, as in :func:`bootstrap`.
+        seed: of the resampling.
+
+    Returns:
+        As :func:`bootstrap`; ``n`` is that of the smaller one.
+    """
+    rng = np.random.default_rng(seed)
+    kept = [runs[:, np.isfinite(runs).any(0)] for runs in map(_runs, (a, b))]
+    n = min(runs.shape[1] for runs in kept)
+    mean = float(np.nanmean(kept[0]) - np.nanmean(kept[1])) if n else float("nan")
+    if n < 2:
+        return Interval(mean, float("nan"), float("nan"), n)
+    means = []
+    for runs in kept:
+        count = runs.shape[1]
+        mixtures = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)  # (draws, M)
+        means.append(_weighted_means(runs, mixtures, rng))
+    low, high = np.nanquantile(means[0] - means[1], (0.025, 0.975))
+    return Interval(mean, float(low), float(high), n)
+
+
 def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Interval:
     """Weighted sum of the means of several arms over the mixtures that all have a finite value of, each mixture drawn for all at once.
 

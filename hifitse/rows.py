@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hifitse import HifitseError
-from hifitse.metrics import Interval, bootstrap, combination, paired
+from hifitse.metrics import Interval, bootstrap, combination, paired, unpaired
 
 Row = Mapping[str, Any]
 
@@ -62,6 +62,30 @@ def difference(rows: Sequence[Row], baseline_rows: Sequence[Row], metric: str = 
     """
     check_same_mixtures(rows, baseline_rows, list_name)
     return paired(_matrix(rows, metric, list_name), _matrix(baseline_rows, metric, list_name))
+
+
+def selectivity(rows: Sequence[Row], baseline_rows: Sequence[Row]) -> Interval:
+    """How much more the enrolment matters than in the baseline: SI-SDRi with the right less that with a wrong one, paired by mixture.
+
+    Raises:
+        ExperimentError: the two were not given the same mixtures.
+    """
+    check_same_mixtures(rows, baseline_rows)
+    signs = {"si_sdri_db": 1.0, "si_sdri_wrong_enroll_db": -1.0}
+    sides = ((rows, 1.0), (baseline_rows, -1.0))
+    return combination([(_matrix(side, metric), sign * weight) for side, weight in sides for metric, sign in signs.items()])
+
+
+def shift(rows: Sequence[Row], right: Sequence[Row], metric: str = "si_sdri_db", *, paired_by_index: bool) -> Interval:
+    """How far the same model's number moves on other test mixtures.
+
+    Args:
+        rows, right: on the other and on the right mixtures, of the test list.
+        metric: one of ``METRICS``.
+        paired_by_index: mixtures of one index are alike in all but what was changed; else the two are drawn independently.
+    """
+    values = _matrix(rows, metric), _matrix(right, metric)
+    return paired(*values) if paired_by_index else unpaired(*values)
 
 
 def interaction(

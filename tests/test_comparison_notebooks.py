@@ -18,7 +18,11 @@ ARMS = {
     "04_augmentation": ["SpecAugment 15 %", "SpecAugment 5 %", "enrolment", "2-3 enrolments", "all three"],
     "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
     "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
-}
+    "12_diagnosis": [  # the smoke preset compares band by band, and trains by AdamW
+        "enrolment at its own speed", "absent loss flat below -30 dBFS", "crops not checked", "enrolment only band by band", "beta 0.8",
+        "all faults",
+    ],
+}  # fmt: skip
 GROUPS = {
     "03_long_segments": {"list": ["1 s", "5 to 8 s", "8 s, partly there", "8 to 12 s, turns"]},
     "04_augmentation": {
@@ -26,13 +30,20 @@ GROUPS = {
         "enrolments": ["1", "2", "3", "5"],
     },
     "05_curriculum": {"list": ["easy", "hard", "similar voices"]},
-}
+    "12_diagnosis": {
+        "test": [
+            "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed", "crops not checked",
+            "SIR from -15 to 15 dB",
+        ]
+    },
+}  # fmt: skip
 WORDS = {
     "02_capacity": ["What a decibel costs", "18.00", "GFLOP"],
     "03_long_segments": ["seconds of audio", "turns"],
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
     "09_combined": ["sum of the separate gains", "together less the sum"],
+    "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
 }
 
 

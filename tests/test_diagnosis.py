@@ -1,0 +1,141 @@
+"""Faults of the published baseline as arms, and what is shown of them; made-up rows with known differences."""
+
+import html
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from arms import made_up_arm, made_up_rows
+from made_up import content, row, write
+
+from hifitse import collect, diagnosis, gallery, show_diagnosis, summary
+from hifitse.comparison import Comparison
+from hifitse.diagnosis import CONTROL, FAULTS, RIGHT_TEST, TOGETHER
+from hifitse.metrics import unpaired
+from hifitse.params import NOT_TRAINING, Params, resolve
+from hifitse.rows import compare, difference, selectivity, shift
+
+DEMO = resolve("demo", arms=True)
+
+
+def test_each_fault_is_an_arm_of_its_own_and_one_has_them_all():
+    arms = diagnosis.arms(DEMO)
+    assert list(arms) == [*(fault.name for fault in FAULTS[:-1]), CONTROL, "beta 0.8", TOGETHER] and len(arms) <= 8
+    runs = {Params(**(DEMO.model_dump() | changes)).run_id for changes in arms.values()} | {DEMO.run_id}
+    assert len(runs) == 9
+    assert all(arms[TOGETHER].items() >= changes.items() for changes in arms.values())
+    assert set(arms["beta 0.8"].items()) - set(arms[CONTROL].items()) == {("adam_beta1", 0.8)}
+    assert not {name for changes in arms.values() for name in changes} & NOT_TRAINING
+
+
+def test_a_fault_that_the_preset_has_itself_is_no_arm():
+    full = diagnosis.arms(resolve("full"))
+    assert not {"attention band by band", "enrolment only band by band", CONTROL} & set(full)
+    assert full["beta 0.8"] == {"adam_beta1": 0.8} and "lr" not in full[TOGETHER]
+
+
+def test_ways_of_testing_train_nothing():
+    ways = diagnosis.protocols(DEMO)
+    assert all(params.run_id != DEMO.run_id or split == "train" for params, split in ways.values())  # what makes mixtures is in the name
+    assert [split for _, split in ways.values()].count("train") == 1 and not any(params.eval_pesq for params, _ in ways.values())
+    assert all(params.steps == DEMO.steps and params.extractor == DEMO.extractor for params, _ in ways.values())
+
+
+@pytest.fixture
+def compared():
+    base = made_up_arm([each | {"split": "test"} for each in made_up_rows(4.0, -2.0)])
+
+    def worse(name, cost):
+        rows = [each | {key: each[key] - cost for key in ("si_sdri_db", "si_sdr_db") if each["present"]} for each in base.rows]
+        return replace(base, name=name, rows=rows)
+
+    costs = {fault.name: 0.1 * number for number, fault in enumerate(FAULTS) if fault.name != "beta 0.8"}
+    costs |= {CONTROL: 1.0, "beta 0.8": 1.25, TOGETHER: 3.0}
+    return Comparison(base, {name: worse(name, cost) for name, cost in costs.items()})
+
+
+def ways(compared):
+    base = compared.baseline.rows
+    trained = [each | {"split": "train"} | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in base[::-1]]
+    both = {"baseline": base, TOGETHER: compared.arms[TOGETHER].rows}
+    return {RIGHT_TEST: both, "voices of the training": both | {"baseline": trained}}
+
+
+def test_selectivity_is_the_change_of_right_less_wrong():
+    rows = made_up_rows(4.0, -2.0)
+    other = [each | {"si_sdri_db": each["si_sdri_db"] - 1, "si_sdri_wrong_enroll_db": each["si_sdri_wrong_enroll_db"] + 0.5}
+             for each in rows if each["present"]]  # fmt: skip
+    value = selectivity(other, [each for each in rows if each["present"]])
+    assert (value.mean, value.low, value.high, value.n) == pytest.approx((-1.5, -1.5, -1.5, 40))
+
+
+def test_unpaired_is_the_difference_of_the_means_and_as_wide_as_two_independent_samples():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(3, 1, 400), rng.normal(1, 2, 900)
+    value = unpaired(a, b)
+    error = np.sqrt(a.var(ddof=1) / 400 + b.var(ddof=1) / 900)  # Welch
+    assert value.mean == pytest.approx(a.mean() - b.mean()) and value.n == 400
+    assert [value.low, value.high] == pytest.approx([value.mean - 1.96 * error, value.mean + 1.96 * error], abs=0.25 * error)
+    assert unpaired(np.append(a, np.nan), b).mean == pytest.approx(value.mean)
+    assert np.isnan(unpaired([1.0], b).low) and unpaired([], b).n == 0
+
+
+def test_a_shift_is_paired_where_the_voices_are_the_same():
+    rows = made_up_rows()
+    moved = [each | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in rows]
+    same, other = (shift(moved, rows, paired_by_index=flag) for flag in (True, False))
+    assert same.mean == pytest.approx(1) and same.high - same.low < 1e-9
+    assert other.mean == pytest.approx(1) and other.high - other.low > 0.3
+
+
+def test_the_table_has_each_fault_with_its_cost_and_the_decay_against_adamw(compared):
+    shown = show_diagnosis.faults(compared).data
+    assert all(word in html.unescape(shown) for fault in FAULTS for word in (fault.name, fault.was, fault.here))
+    assert "−0.40 (−0.40 to −0.40)" in shown and "−0.25 (−0.25 to −0.25)" in shown, "1.25 less the 1.00 of the control"
+    less = replace(compared, arms={name: arm for name, arm in compared.arms.items() if name not in (CONTROL, FAULTS[3].name)})
+    shown = show_diagnosis.faults(less).data
+    assert "−1.25 (−1.25 to −1.25)" in shown and "the preset has this fault itself" in shown
+
+
+def test_the_words_follow_from_the_intervals(compared):
+    text = show_diagnosis.explanation(compared, ways(compared)).data
+    for words in ("change SI-SDRi by −3.00", "−1.00 (−1.00 to −1.00) dB is AdamW", "faults change −2.00", "voices of the training +1.00"):
+        assert words in text, words
+    assert f"{FAULTS[0].name} " not in text.partition("All together")[0], "a fault that costs nothing is not named"
+    assert "cannot be split" in text and "1.5 million steps" in text
+    few = replace(compared, baseline=replace(compared.baseline, rows=compared.baseline.rows[:10]))
+    few = replace(few, arms={name: replace(arm, rows=arm.rows[:10]) for name, arm in few.arms.items()})
+    assert "Too few mixtures (8)" in show_diagnosis.explanation(few, ways(few)).data
+
+
+def test_other_voices_are_not_paired(compared):
+    shown = show_diagnosis.protocols(ways(compared)).data
+    assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown  # a paired difference would be exactly 1
+    assert "voices of the training" in shown
+
+
+def test_what_is_mended_gives_back_what_the_fault_cost_most_first(compared):
+    shown = show_diagnosis.remedies(compared).data
+    assert shown.index("+0.40 (+0.40 to +0.40)") < shown.index("+0.25") < shown.index("+0.10")
+
+
+def test_claims_against_the_control_say_so(compared):
+    claims = diagnosis.against_control(compared, ("si_sdri_db",))
+    assert [each["arm"] for each in claims] == ["beta 0.8", TOGETHER]
+    assert {(each["baseline"], each["verdict"]) for each in claims} == {(CONTROL, "hurt")}
+    assert claims[0]["difference"] == pytest.approx(-0.25)
+    none = replace(compared, arms={name: arm for name, arm in compared.arms.items() if name != CONTROL})
+    assert diagnosis.against_control(none, ("si_sdri_db",)) == []
+    assert compare("x", compared.arms[TOGETHER].rows, compared.baseline.rows)["difference"] == pytest.approx(-3.0)
+    assert difference(compared.arms[TOGETHER].rows, compared.baseline.rows).n == 40
+
+
+def test_summary_and_gallery_take_a_notebook_beyond_the_plan_s(tmp_path):
+    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 0.9)))
+    before = summary.entries(collect.read(tmp_path))
+    made = content("demo/12_diagnosis", row("all faults", -2.0, expected=None), row("beta 0.8", -0.2, expected=None, baseline=CONTROL))
+    write(tmp_path, "demo/12_diagnosis", made)
+    reports = collect.read(tmp_path)
+    assert [one.status for one in reports] == ["complete", "complete"]
+    assert [(e.stage, e.arm, e.state) for e in summary.entries(reports)] == [(e.stage, e.arm, e.state) for e in before]
+    assert "demo/12_diagnosis" in gallery.page(tmp_path) and "12_diagnosis" in gallery.markdown(tmp_path)
