@@ -50,6 +50,11 @@ Data goes one way, and no module imports from one further right or below::
     show_arms.py    what a notebook displays of a comparison
     show_cost.py    what a notebook displays of its costs
     show_diagnosis.py      what a notebook displays of the faults
+    large_corpus.py a corpus of millions of utterances, simulated
+    loading.py      how fast mixtures are made, stage by stage
+    loading_choices.py     which resampler, which convolution
+    loading_figures.py     these -> figures
+    show_loading.py what a notebook displays of them
     collect.py      every report's metrics.json, read with suspicion
     summary.py      the plan's claims and what was measured
     ranking.py      the summary as tables, verdict and forest plot

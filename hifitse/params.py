@@ -35,6 +35,7 @@ class Params(ExtractorConfig):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train; auto takes a GPU if there is one")
     threads: int = Field(0, ge=0, le=256, description="CPU threads for the model; 0 leaves torch's choice")
     workers: int = Field(4, ge=0, le=128, description="processes that make mixtures; 0 makes them in the main process")
+    cache_mb: int = Field(0, ge=0, le=1_000_000, description="MB a process may keep of decoded speech, as many of noise and of rooms")
 
     # ---- sources of sound: "synthetic", or a folder or manifest (environment variables are expanded)
     corpus: str = Field("synthetic", min_length=1, description="speech: synthetic, a folder of speaker/utterance files or a JSONL manifest")
@@ -132,6 +133,8 @@ class Params(ExtractorConfig):
     eval_enroll: Literal["drawn", "eq", "noisy", "reverberant", "band", "codec"] = Field(
         "drawn", description="enrolments of the evaluation: as the curriculum's last phase draws them, or all of them disturbed in one way"
     )
+    bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which 08_data_loading takes its times, each of 12 mixtures a path")
+    bench_utterances: int = Field(1_000_000, ge=20, le=100_000_000, description="utterances of the corpus that 08_data_loading simulates")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
     @model_validator(mode="after")
@@ -194,9 +197,9 @@ class Params(ExtractorConfig):
 
 
 NOT_TRAINING = frozenset(
-    ("preset", "device", "threads", "workers", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
+    ("preset", "device", "threads", "workers", "cache_mb", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
     + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_turns", "eval_enroll")
-    + ("eval_pesq", "arm_seeds")
+    + ("eval_pesq", "arm_seeds", "bench_rounds", "bench_utterances")
 )
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
 

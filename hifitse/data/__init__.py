@@ -7,9 +7,13 @@ Where sound comes from:
     noises.py     kinds of synthetic noise
     synthetic.py  the embedded sources: folders of synthetic speech and noise
     rooms.py      the synthetic room bank; aligning and measuring any room response
+    utterance.py  one recording of one speaker
     manifest.py   lists of recordings as JSON lines, whose paths cannot leave their root
+    index.py      large corpora: utterances on disk until they are asked for
     corpus.py     speakers -> utterances, from folders and manifests, with disjoint splits
     clips.py      the same for noise recordings and room responses
+
+    segments.py   decoded recordings, kept in memory up to a limit
 
 What is made of it:
     conditions.py    how hard a mixture is: the curriculum, the fixed lists of the evaluation
@@ -22,4 +26,5 @@ What is made of it:
     mixing.py        one mixture, from parameters, split, seed, index and conditions
     specaug.py       masks for a mixture's spectrogram
     dataset.py       mixtures to batches
+    old_path.py      the same mixtures in the ways that the plan replaces, to be compared with
 """

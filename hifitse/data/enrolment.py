@@ -1,6 +1,7 @@
 """Enrolments of a mixture's talkers: which utterances, how they are disturbed, at which level."""
 
-from collections.abc import Set
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -64,9 +65,7 @@ class Enrolments:
         info: dict[str, list[Any]] = {"utterances": [], "snr_db": [], "noise": [], "room": [], "changed": [], "level_db": []}
         for row in enroll:
             order = shuffled(rng, said)
-            others = [utterance for utterance in order if utterance.utterance not in used]
-            others.sort(key=lambda utterance: utterance.utterance in taken)  # a stable sort: those not yet taken come first
-            stretch = self.talkers.draw(rng, others or order, order, samples, speed)
+            stretch = self.talkers.draw(rng, Others(order, used, frozenset(taken)), order, samples, speed)
             taken |= set(stretch.utterances)
             done, values = stretch.audio, {}
             if noisy and self.surroundings.noises:
@@ -106,6 +105,38 @@ class Enrolments:
         return clean + noise * np.float32(gain), {"snr_db": round(float(snr), 4), "noise": origin["noise"]}
 
 
-def shuffled(rng: np.random.Generator, utterances: tuple[Utterance, ...]) -> list[Utterance]:
+class Order:
+    """Utterances in a given order; only those that are asked for are looked at, for a speaker of a large corpus has thousands on disk."""
+
+    def __init__(self, said: Sequence[Utterance], order: np.ndarray) -> None:
+        self._said, self._order = said, order
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return (self._said[int(number)] for number in self._order)
+
+    def __getitem__(self, part: slice) -> "Order":
+        return Order(self._said, self._order[part])
+
+
+@dataclass(frozen=True)
+class Others:
+    """Of an order first what is neither used nor taken, then what is taken; the order as it is where all is used."""
+
+    order: Order
+    used: Set[str]
+    taken: Set[str]
+
+    def __iter__(self) -> Iterator[Utterance]:
+        empty = True
+        for again in (False, True):
+            for utterance in self.order if self.taken or not again else ():
+                if utterance.utterance not in self.used and (utterance.utterance in self.taken) == again:
+                    empty = False
+                    yield utterance
+        if empty:
+            yield from self.order
+
+
+def shuffled(rng: np.random.Generator, utterances: Sequence[Utterance]) -> Order:
     """The utterances in a random order."""
-    return [utterances[i] for i in rng.permutation(len(utterances))]
+    return Order(utterances, rng.permutation(len(utterances)))

@@ -114,7 +114,7 @@ def _opened(manifest: Path) -> Iterator[Iterable[bytes]]:
 
 def from_manifest(
     manifest: Path, root: Path, skipped: list[str], make: Callable[[dict, str, int], T],
-    texts: Sequence[str] = ("path",), least: int = MIN_SAMPLES,
+    texts: Sequence[str] = ("path",), least: int = MIN_SAMPLES, once: bool = True,
 ) -> Iterator[T]:  # fmt: skip
     """What ``make`` makes of the readable lines of a manifest; the reason goes to ``skipped`` where a line gives nothing.
 
@@ -125,11 +125,12 @@ def from_manifest(
         make: the line's object, its path relative to the root and its length at 48 kHz -> what is wanted; may raise ValueError.
         texts: fields that must be text.
         least: samples at 48 kHz below which a file is skipped.
+        once: skip a path that is listed twice, for which all paths are kept in memory.
 
     Raises:
         CorpusError: the manifest cannot be read to its end, or is not UTF-8.
     """
-    seen: set[str] = set()
+    seen: set[str] | None = set() if once else None
     inside = Inside(root)
     with _opened(manifest) as lines:
         for number, line in enumerate((_utf8(line, at, manifest) for at, line in enumerate(lines, start=1)), start=1):
@@ -172,10 +173,10 @@ class Inside:
             raise ValueError(f"path {named} is a link out of the corpus folder; {ALLOW_ROOTS} names folders that links may lead to")
         if not (S_ISREG(mode) or os.path.isfile(path)):
             raise ValueError(f"file {named} is missing")
-        return os.path.relpath(path, self.root)
+        return path.removeprefix(str(self.root).rstrip(os.sep) + os.sep)
 
 
-def _parse(line: str, inside: Inside, seen: set[str], texts: Sequence[str], least: int) -> tuple[dict, str, int]:
+def _parse(line: str, inside: Inside, seen: set[str] | None, texts: Sequence[str], least: int) -> tuple[dict, str, int]:
     """One manifest line: its object, path and length; raises ValueError, KeyError or TypeError with the reason."""
     entry = json.loads(line)
     if not isinstance(entry, dict):
@@ -190,7 +191,8 @@ def _parse(line: str, inside: Inside, seen: set[str], texts: Sequence[str], leas
     samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
     if samples < least:
         raise ValueError(f"{samples} samples at 48 kHz, needed are {least}")
-    if path in seen:
-        raise ValueError(f"path {path} is listed twice")
-    seen.add(path)
+    if seen is not None:
+        if path in seen:
+            raise ValueError(f"path {path} is listed twice")
+        seen.add(path)
     return entry, path, samples

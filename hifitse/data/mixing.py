@@ -23,6 +23,7 @@ from hifitse.data.conditions import Conditions, evaluation_conditions, training_
 from hifitse.data.corpus import Corpus, load_corpus
 from hifitse.data.enrolment import Enrolments, shuffled
 from hifitse.data.presence import Presence, gate, heard, length, presence, put
+from hifitse.data.segments import Segments
 from hifitse.data.similarity import Voices
 from hifitse.data.surroundings import Surroundings, power
 from hifitse.data.talker import Stretch, Talkers
@@ -89,7 +90,8 @@ class Cast:
 
 
 class Mixer:
-    """Mixtures of one split. Keeps lists of files, and at most 64 MB each of utterances' masks and room responses a process.
+    """Mixtures of one split. Keeps lists of files, and at most 64 MB each of utterances' masks and room responses a process,
+    and ``cache_mb`` each of decoded speech, decoded noise and room responses.
 
     Args:
         params: sources, levels and shares; the curriculum comes with the conditions.
@@ -104,9 +106,9 @@ class Mixer:
             raise HifitseError(f"split is {split!r}, allowed are {', '.join(SPLITS)}")
         self.params, self.split = params, split
         self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed)[split]
-        self.surroundings = Surroundings(params, split)
+        self.surroundings = Surroundings(params, split, Segments(params.cache_mb * 2**20))
         self.speakers = list(self.corpus.speakers)
-        self.talkers = Talkers(self.corpus)
+        self.talkers = Talkers(self.corpus, Segments(params.cache_mb * 2**20))
         self.enrolments = Enrolments(params, self.corpus, self.surroundings, self.talkers)
         self.voices = Voices.of(self.corpus) if max(params.similarity) > 0 else None
 
@@ -157,7 +159,9 @@ class Mixer:
         wanted = conditions.interferers_min + int(chance[2] * span)
         least = 1 if conditions.turns or not (present or has_noise) else 0
         count = min(max(wanted, least), len(self.speakers) - 1)
-        drawn = self._alike([self.speakers[i] for i in rng.permutation(len(self.speakers))], count, conditions.similarity)
+        order = rng.permutation(len(self.speakers))
+        order = order if conditions.similarity > 0 else order[: count + 1]
+        drawn = self._alike([self.speakers[i] for i in order], count, conditions.similarity)
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
         speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
         cast = Cast(present, bool(chance[1] < conditions.noisy_enroll_prob), drawn, speeds.tolist())

@@ -11,7 +11,7 @@ class Recent:
     def __init__(self, limit: int = 64 * 2**20) -> None:
         self.limit = limit
         self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
-        self._bytes = 0
+        self.bytes = 0
 
     def get(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
         """The value kept under ``key``, or that of ``make()``, which returns it with its size in bytes."""
@@ -20,7 +20,7 @@ class Recent:
             return self._kept[key][0]
         value, size = make()
         self._kept[key] = (value, size)
-        self._bytes += size
-        while self._bytes > self.limit:
-            self._bytes -= self._kept.popitem(last=False)[1][1]
+        self.bytes += size
+        while self.bytes > self.limit:
+            self.bytes -= self._kept.popitem(last=False)[1][1]
         return value

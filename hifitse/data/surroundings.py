@@ -6,28 +6,33 @@ from typing import Any, Literal
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-from hifitse import SAMPLE_RATE, HifitseError
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import rooms, synthetic
 from hifitse.data.clips import Clip, Clips, load_clips
 from hifitse.data.corpus import CorpusError
 from hifitse.data.recent import Recent
+from hifitse.data.segments import Segments
 from hifitse.params import Params
 
 FADE_S = 0.01
 """s: crossfade where a looped noise meets itself."""
 
 NOISE_TRIES = 8
+KEPT_S = 60.0
+"""s: of a longer noise only the piece that is asked for is read, whatever memory there is."""
 SILENT_POWER = 1e-12
 """-120 dBFS: mean square below which a piece of noise is silent, and drawn anew."""
 
 
 class Surroundings:
-    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of responses a process.
+    """Noises and rooms of one split; ``None`` where the parameters need none. Keeps at most 64 MB of responses a process,
+    or ``cache_mb`` where that is more, and as many decoded noises as ``segments`` allows.
 
     What only the enrolments of the evaluation need (``eval_enroll``) is not there for the training.
     """
 
-    def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
+    def __init__(self, params: Params, split: Literal["train", "valid", "test"], segments: Segments | None = None) -> None:
+        self.segments = segments or Segments()
         shares = (params.valid_share, params.test_share, params.corpus_seed)
         self.noises: Clips | None = None
         asked = params.eval_enroll if split != "train" else "drawn"
@@ -37,8 +42,9 @@ class Surroundings:
         if params.reverb_prob > 0 or asked == "reverberant":
             self.rooms = load_clips(_room_folder(params), "room").split(*shares)[split]
         self.reverb_prob = params.reverb_prob
+        self._rates: dict[str, bool] = {}
         self._groups = list(self.rooms.groups.items()) if self.rooms else []
-        self._recent = Recent()
+        self._recent = Recent(max(Recent().limit, self.segments.limit))
 
     def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[Clip]]:
         """A room and a response for each talker: other positions as far as the room has some.
@@ -73,6 +79,18 @@ class Surroundings:
 
         return self._recent.get((clip.path, samples, size), make)
 
+    def _read(self, clip: Clip, start: int, samples: int) -> np.ndarray:
+        """A stretch of a noise, (T,); from memory where the whole of it may be kept."""
+        # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
+        if clip.samples <= KEPT_S * SAMPLE_RATE and self.segments.holds(clip.samples) and self._at_48k(clip):
+            return self.segments.read(clip.path, start, samples, lambda: self.noises.read(clip))
+        return self.noises.read(clip, start, samples)
+
+    def _at_48k(self, clip: Clip) -> bool:
+        if clip.path not in self._rates:
+            self._rates[clip.path] = audio.info(self.noises.root / clip.path).sample_rate == SAMPLE_RATE
+        return self._rates[clip.path]
+
     def noise(self, rng: np.random.Generator, samples: int) -> tuple[np.ndarray, dict[str, Any]]:
         """A piece of a noise recording, (T,), looped where the recording is shorter; its file and start.
 
@@ -86,7 +104,7 @@ class Surroundings:
             clip = self.noises.clips[rng.integers(len(self.noises.clips))]
             start = int(rng.integers(max(1, clip.samples - samples + 1)))
             try:
-                noise = self.noises.read(clip, start, samples)
+                noise = self._read(clip, start, samples)
             except HifitseError as error:
                 reason = str(error)
                 continue

@@ -1,6 +1,6 @@
 """One speaker's stretch of speech: cropped where there is speech, joined from utterances where one is too short."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -9,6 +9,7 @@ import numpy as np
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Corpus, CorpusError, Utterance
 from hifitse.data.recent import Recent
+from hifitse.data.segments import Segments
 
 FRAME = SAMPLE_RATE // 50
 """Samples of the 20 ms frames in which activity is counted."""
@@ -65,11 +66,12 @@ class Stretch:
 class Talkers:
     """Draws stretches of speech from a corpus.
 
-    An utterance is decoded whole once, to see where it has speech; that is remembered (64 MB at most), its audio is not, and what is
-    read from then on is the crop. ``unusable`` has the reason by path of each file found silent or broken on the way.
+    An utterance is decoded whole once, to see where it has speech; that is remembered (64 MB at most), its audio as far as ``segments``
+    allows, and what is read from then on is the crop. ``unusable`` has the reason by path of each file found silent or broken on the way.
     """
 
     corpus: Corpus
+    segments: Segments = field(default_factory=Segments)
     surveys: Recent = field(default_factory=Recent)
     unusable: dict[str, str] = field(default_factory=dict)
     _whole: dict[str, np.ndarray] = field(default_factory=dict)
@@ -77,8 +79,8 @@ class Talkers:
     def draw(
         self,
         rng: np.random.Generator,
-        first: Sequence[Utterance],
-        reserve: Sequence[Utterance],
+        first: Iterable[Utterance],
+        reserve: Iterable[Utterance],
         samples: int,
         speed: float,
         least: float = MIN_ACTIVITY,
@@ -116,29 +118,42 @@ class Talkers:
                 continue
             begin, length = survey.start + (low - at) * FRAME, (high - low) * FRAME
             known = whole.get(utterance.path)
-            read = self.corpus.read(utterance, begin, length) if known is None else known[begin : begin + length]
+            read = self._read(utterance, begin, length) if known is None else known[begin : begin + length]
             put = (low - start) * FRAME
             crop[put : put + len(read)] = read * np.float32(survey.gain)
             names.append(utterance.utterance)
-        stretch = audio.crop_or_pad(audio.change_speed(crop, speed), samples)
+        stretch = audio.crop_or_pad(self._faster(crop, speed), samples)
         return Stretch(stretch, tuple(names), start * FRAME / SAMPLE_RATE, activity)
 
+    def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
+        """A stretch of an utterance, (T,); from memory where the whole of it may be kept."""
+        # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
+        if utterance.sample_rate == SAMPLE_RATE and utterance.samples <= WHOLE_S * SAMPLE_RATE and self.segments.holds(utterance.samples):
+            return self.segments.read(utterance.path, start, samples, lambda: self.corpus.read(utterance))
+        return self.corpus.read(utterance, start, samples)
+
+    def _faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
+        """A crop (T,) at another speed."""
+        return audio.change_speed(crop, speed)
+
     def _line(
-        self, rng: np.random.Generator, first: Sequence[Utterance], reserve: Sequence[Utterance], frames: int, around: int
+        self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int
     ) -> list[tuple[int, Utterance, Survey]]:
         """Utterances one after the other, with the frame at which each begins, of ``frames`` frames together at least.
 
         Each has ``around`` frames of silence before and after it, which count among them.
         """
         line: list[tuple[int, Utterance, Survey]] = []
-        queue, end = list(first), 0
+        queue, end = iter(first), 0  # a long list is read no further than needed
         while end < frames:
-            if not queue:
-                queue, reserve = ([utterance for _, utterance, _ in line], reserve) if line else (list(reserve), ())
-            if not queue:
+            utterance = next(queue, None)
+            if utterance is None:
+                again = [utterance for _, utterance, _ in line]
+                queue, reserve = (iter(again), reserve) if again else (iter(reserve), ())
+                utterance = next(queue, None)
+            if utterance is None:
                 speaker = next((utterance.speaker for utterance in first), "?")
                 raise CorpusError(f"speaker {speaker} has only silent or broken utterances, needed is one with speech")
-            utterance = queue.pop(0)
             survey = self._survey(rng, utterance, frames)
             if survey is None:
                 continue
@@ -166,7 +181,7 @@ class Talkers:
 
     def _first_look(self, utterance: Utterance) -> tuple[Survey | None, int]:
         """The survey of a whole utterance, and the bytes that it takes with the objects around the mask."""
-        speech = self.corpus.read(utterance)
+        speech = self._read(utterance, 0, utterance.samples)
         # Of a resampled file a part read alone may differ in the last bit: then it is always read alone, seen before or not.
         if utterance.sample_rate == SAMPLE_RATE:
             self._whole[utterance.path] = speech

@@ -1,0 +1,220 @@
+"""Large corpora: the list on disk against the list in memory, damage, changed manifests; recordings kept under their limit."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import soundfile
+from scipy.signal import fftconvolve
+from sounds import speech_folder
+
+from hifitse import SAMPLE_RATE, HifitseError, audio, large_corpus, loading, loading_choices
+from hifitse.data import corpus as corpora
+from hifitse.data import index as on_disk
+from hifitse.data import old_path
+from hifitse.data.corpus import CorpusError, load_corpus
+from hifitse.data.enrolment import Order, Others
+from hifitse.data.mixing import Mixer, validation_conditions
+from hifitse.data.segments import Segments
+from hifitse.params import resolve
+
+
+def listed(folder, extra=()):
+    """A corpus of 7 speakers with 3 utterances each and its manifest, the lines of the speakers mixed."""
+    speech_folder(folder, speakers=7, utterances=3)
+    lines = []
+    for path in sorted(folder.rglob("*.flac"), key=lambda path: path.stem):
+        said = {"speaker": path.parent.name, "utterance": path.stem, "path": path.relative_to(folder).as_posix()}
+        lines.append(json.dumps(said | {"samples": soundfile.info(path).frames, "sample_rate": SAMPLE_RATE}))
+    (folder / "manifest.jsonl").write_text("\n".join([*lines, *extra]) + "\n")
+    return folder
+
+
+def same(one, other):
+    assert {name: list(said) for name, said in one.speakers.items()} == {name: list(said) for name, said in other.speakers.items()}
+    assert list(one.speakers) == list(other.speakers) and one.root == other.root
+
+
+@pytest.fixture
+def indexed(monkeypatch, tmp_path):
+    """Every manifest is indexed, in a cache of its own."""
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
+    return tmp_path / "cache"
+
+
+def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, monkeypatch):
+    folder = listed(tmp_path / "c")
+    line = json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])
+    alone = json.dumps(line | {"speaker": "alone", "path": "s00/../s01/u0.flac"})
+    extra = ["{broken", json.dumps(line), alone, json.dumps(line | {"path": "nowhere.flac"})]
+    listed(folder, extra)
+    memory = load_corpus(folder)
+    monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
+    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):  # made, found again
+        disk = load_corpus(folder)
+        same(disk, memory)
+        assert isinstance(next(iter(disk.speakers.values())), on_disk.Said)
+        for side, part in disk.split(0.2, 0.3, 5).items():
+            same(part, memory.split(0.2, 0.3, 5)[side])
+        text = " ".join(disk.skipped)
+        assert all(words in text for words in ("listed twice", "is missing", "manifest line 22"))
+    said = disk.speakers["s02"]
+    assert (said[-1], said[:2], len(said)) == (memory.speakers["s02"][-1], memory.speakers["s02"][:2], 3)
+    with pytest.raises(IndexError):
+        said[3]
+    assert list(pickle.loads(pickle.dumps(said))) == list(memory.speakers["s02"])  # as a process that is not forked gets it
+
+
+def test_mixtures_of_the_list_on_disk_are_those_of_the_list_in_memory(tmp_path, monkeypatch):
+    params = resolve("smoke", corpus=str(listed(tmp_path / "c")), reverb_prob=0.0, noise_prob=0.0, enrollments=2)
+    first = Mixer(params, "train")
+    monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
+    second = Mixer(params, "train")
+    for index in range(4):
+        one, other = (mixer.mixture(1, index, validation_conditions(params)[0], True) for mixer in (first, second))
+        assert one.metadata == other.metadata
+        assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
+
+
+@pytest.mark.parametrize("damage", ["speakers.json", "offsets", "records", "sum"])
+def test_a_damaged_index_is_made_anew(damage, indexed, tmp_path):
+    folder = listed(tmp_path / "c")
+    before = {name: list(said) for name, said in load_corpus(folder).speakers.items()}
+    [index] = indexed.glob("index-*")
+    path = index / damage
+    path.write_bytes(path.read_bytes()[:-5])
+    assert {name: list(said) for name, said in load_corpus(folder).speakers.items()} == before
+    assert [each.name for each in indexed.iterdir()] == [index.name]
+
+
+def test_a_changed_manifest_is_indexed_anew_and_damage_after_the_start_is_said(indexed, tmp_path):
+    folder = listed(tmp_path / "c")
+    corpus = load_corpus(folder)
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    (folder / "manifest.jsonl").write_text("\n".join(line for line in lines if "s06" not in line) + "\n")
+    assert list(load_corpus(folder).speakers) == list(corpus.speakers)[:-1]
+    for path in indexed.glob("index-*/records"):
+        path.write_bytes(b"")
+    with pytest.raises(CorpusError, match=r"index .* is damaged"):
+        corpus.speakers["s01"][0]
+
+
+def test_an_index_without_a_usable_speaker_is_refused(indexed, tmp_path):
+    (tmp_path / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(CorpusError, match="no usable speaker, the first of 1 reasons"):
+        load_corpus(tmp_path)
+
+
+def test_others_are_looked_at_no_further_than_asked():
+    class Counted(list):
+        seen = 0
+
+        def __getitem__(self, place):
+            self.seen += 1
+            return super().__getitem__(place)
+
+    said = Counted(corpora.Utterance("s", f"u{i}", f"p{i}", 9, "s") for i in range(1000))
+    order = Order(said, np.random.default_rng(0).permutation(1000))
+    names = [each.utterance for each in order]
+    said.seen = 0
+    assert next(iter(Others(order, {names[0]}, frozenset({names[1]})))).utterance == names[2] and said.seen == 3
+    few = order[:4]
+    assert [each.utterance for each in Others(few, {names[0]}, {names[1]})] == [names[2], names[3], names[1]]
+    assert [each.utterance for each in Others(few, set(names), frozenset())] == names[:4]
+
+
+# ---- recordings kept
+
+
+def test_kept_recordings_come_back_bit_for_bit_and_16_bit_ones_in_half_the_memory():
+    rng = np.random.default_rng(0)
+    small = (rng.integers(-(2**15), 2**15, 1000) / 2**15).astype(np.float32)
+    fine = rng.uniform(-2, 2, 1000).astype(np.float32)
+    for signal, size in ((small, 2), (fine, 4)):
+        segments = Segments(10_000)
+        for _ in range(2):
+            part = segments.read("a", 100, 300, lambda signal=signal: signal)
+            assert part.dtype == np.float32 and np.array_equal(part, signal[100:400])
+        assert segments.bytes == size * 1000 + 400
+
+
+def test_the_limit_is_kept_whatever_is_read():
+    segments, made = Segments(20_000), []
+    for number in [0, 1, 2, 3, 0, 0, 9, 1, 2]:
+        segments.read(str(number), 0, 5, lambda number=number: made.append(number) or np.full(2000, 0.1 + number, np.float32))
+        assert segments.bytes <= segments.limit
+    assert made == [0, 1, 2, 3, 0, 9, 1, 2]  # two fit; the second 0 in a row was there
+    assert not segments.holds(5001) and segments.holds(5000) and not Segments(0).holds(1)
+
+
+def test_mixtures_are_the_same_bit_for_bit_with_recordings_kept():
+    params = resolve("smoke", reverb_prob=1.0, noisy_enroll_prob=[1.0], interferers_max=[2])
+    plain, kept = Mixer(params, "train"), Mixer(params.model_copy(update={"cache_mb": 30}), "train")
+    for index in (0, 1, 2, 0, 1):
+        one, other = (mixer.mixture(3, index, validation_conditions(params)[0]) for mixer in (plain, kept))
+        assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll) and one.metadata == other.metadata
+    assert 0 < kept.talkers.segments.bytes <= 30 * 2**20 and kept.surroundings.segments.bytes > 0
+
+
+# ---- the old path
+
+
+def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler():
+    dry = loading.plan_mixing(resolve("smoke", cache_mb=0))
+    still = dry.model_copy(update={"speed_min": 1.0, "speed_max": 1.0})
+    old, new = old_path.OldMixer(still, "train"), Mixer(still, "train")
+    for index in range(4):
+        one, other = (mixer.mixture(0, index, validation_conditions(still)[0]) for mixer in (old, new))
+        assert one.metadata == other.metadata and np.abs(one.mix - other.mix).max() < 2e-6  # rooms differ in rounding only
+    found = loading.alike(dry, mixtures=3)
+    assert found["old_to_present_db"] < -20 and found["kept_bit_equal"] == 1
+
+
+def test_old_speed_and_rooms_against_their_definitions():
+    rng = np.random.default_rng(0)
+    tone = np.sin(2 * np.pi * 1000 * np.arange(9600) / SAMPLE_RATE).astype(np.float32)
+    for factor in (0.9, 1.1):
+        fast = old_path.change_speed(tone, factor)
+        assert len(fast) == len(audio.change_speed(tone, factor))
+        want = np.sin(2 * np.pi * 1000 * factor * np.arange(len(fast)) / SAMPLE_RATE)
+        assert np.abs(fast - want)[2000:-2000].max() < 5e-3
+    dry, rir = rng.standard_normal((2, 500)).astype(np.float32), [rng.standard_normal(n).astype(np.float32) for n in (70, 900)]
+    wet = old_path.reverberate(dry, rir)
+    assert np.allclose(wet, [np.convolve(one, other)[:500] for one, other in zip(dry, rir, strict=True)], atol=1e-4)
+    assert np.allclose(wet[0], fftconvolve(dry[0], rir[0])[:500], atol=1e-4)
+
+
+def test_resamplers_err_by_less_than_an_ear_hears():
+    errors = {name: error for name, (_, error) in loading_choices.resamplers(0.5, 1).items()}
+    assert errors["soxr VHQ"] < errors["soxr HQ"] < -80 and errors["torchaudio, kept filter"] < -25
+
+
+# ---- what is measured
+
+
+def test_gains_are_ratios_of_the_same_round():
+    found = {name: {stage: [4.0 / k, 8.0 / k] for stage in (*loading.STAGES, "total")} for name, k in ((loading.OLD, 1), (loading.NEW, 4))}
+    assert all(each[loading.NEW].mean == pytest.approx(4) for each in loading.gains(found).values())
+
+
+def test_cores_needed():
+    assert loading.cores_needed(16, 2.0) == pytest.approx(2)
+    with pytest.raises(HifitseError, match="above 0"):
+        loading.cores_needed(0, 1)
+
+
+def test_a_simulated_corpus_is_listed_whole(tmp_path, monkeypatch):
+    source = load_corpus(listed(tmp_path / "c"))
+    manifest = large_corpus.simulate(source, tmp_path / "large", 200)
+    corpus = load_corpus(manifest)
+    assert len(corpus.speakers) == 10 and {len(said) for said in corpus.speakers.values()} == {20} and corpus.skipped == []
+    first = next(iter(corpus.speakers.values()))[3]
+    assert len(corpus.read(first)) == first.samples
+    for count, where in ((19, "x"), (20, "large")):
+        with pytest.raises(HifitseError, match="simulated"):
+            large_corpus.simulate(source, tmp_path / where, count)
+    assert os.path.samefile(tmp_path / "large" / "s000009" / "0007.flac", tmp_path / "large" / "pool" / "0000.flac")
