@@ -25,7 +25,10 @@ Data goes one way, and no module imports from one further right or below::
     losses/         loss terms by the name they are logged under
     run.py          the folder that a training leaves: parameters, history, weights
     muon.py         the optimiser that learns most in a given time
+    adversary.py    discriminators that learn beside the extractor, and when to stop
     hide.py         what training hides from the network: enrolments, parts of the spectrum
+    start.py        the weights that a fine-tuning starts from
+    stopping.py     a stop after a whole step
     validation.py   a quick look at unseen voices while training goes on
     train.py        the main path: parameters -> finished run
     evaluate.py     run + fixed evaluation lists -> one row a mixture

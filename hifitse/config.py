@@ -13,7 +13,7 @@ def allowed(field: Any) -> str:
     kind = field.annotation
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(repr, get_args(kind)))
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, not empty"}
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, not empty" if field.default else "text"}
     words |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers"}
     bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
     phrases = {"ge": "from", "gt": "above", "le": "up to", "lt": "up to but not"}

@@ -37,6 +37,8 @@ NOT_EVALUATION = frozenset(
     + ("warmup_steps", "adam_beta1", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
     + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min")
     + ("loss_multires", "loss_speaker", "speaker_temperature", "loss_weighting", "loss_absent_kind")
+    + ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
+    + ("loss_adversarial", "loss_feature")
 ) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
 """Parameters that change a row only through the weights, if at all."""
 NOT_APPLICABLE = dict.fromkeys(

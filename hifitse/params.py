@@ -100,6 +100,23 @@ class Params(ExtractorConfig):
         "relative", description="level where the target is absent: re the mixture, or in dBFS and flat below -30 dBFS"
     )
 
+    # ---- fine-tuning of a finished run, with or without discriminators
+    start_from: str = Field(
+        "", pattern=r"^([0-9a-f]{16})?$", description="run whose averaged weights to start from, 16 hexadecimal digits; empty: new weights"
+    )
+    freeze_norms: bool = Field(False, description="gains and offsets of the layer norms do not learn")
+    gan: Literal["none", "hifigan", "stft"] = Field(
+        "none", description="discriminators beside the losses: of the waveform's periods and scales, or of complex spectra"
+    )
+    disc_channels: int = Field(32, ge=4, le=256, description="width of the discriminators; 32 is that of their papers")
+    disc_lr: float = Field(1e-5, gt=0, le=1, description="learning rate of the discriminators")
+    gan_seconds: float = Field(1.0, ge=0.1, le=60, description="s: length of the part, drawn anew, of a segment that discriminators hear")
+    gan_warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps, the first, in which only the discriminators learn")
+    gan_ramp: float = Field(0.2, ge=0, le=1, description="share of the steps, after the warm-up, over which adversarial terms rise")
+    gan_patience: int = Field(50, ge=1, le=1_000_000, description="steps in a row that must show a collapse before the run is stopped")
+    loss_adversarial: float = Field(1.0, ge=0, le=1000, description="weight of the least-squares adversarial term; see gan")
+    loss_feature: float = Field(2.0, ge=0, le=1000, description="weight of the distance of the discriminators' feature maps; see gan")
+
     # ---- optimisation
     steps: int = Field(1_500_000, ge=1, le=100_000_000, description="optimiser steps")
     max_minutes: float = Field(0.0, ge=0, le=100_000, description="minutes after which training stops, to be resumed; 0: no limit")

@@ -37,6 +37,23 @@ class Run:
         """The run of these parameters, whether it exists yet or not."""
         return cls(runs_dir() / params.run_id, params)
 
+    @classmethod
+    def named(cls, run_id: str) -> "Run":
+        """The finished run of that name.
+
+        Raises:
+            HifitseError: there is none, or it is not finished.
+        """
+        folder = runs_dir() / run_id
+        try:
+            run = cls(folder, Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, allowed is a finished one: train it") from error
+        if not run.finished:
+            steps = f"{run.step} of {run.params.steps} steps"
+            raise HifitseError(f"run {run_id} to start from has {steps}, allowed is a finished one: train it to its end first")
+        return run
+
     @property
     def step(self) -> int:
         """Optimiser steps done, as of the last checkpoint."""
@@ -53,7 +70,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.step >= self.params.steps
+        return self.step >= self.params.steps or bool(self.collapsed)
+
+    @property
+    def collapsed(self) -> str:
+        """Why adversarial training was stopped, in one sentence; empty where it was not. Its weights are then those it started from."""
+        return self._header.get("collapsed", "")
 
     @property
     def device(self) -> str:

@@ -9,11 +9,9 @@ the step, and everything else is in the checkpoint.
 import json
 import math
 import platform
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -23,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hifitse import HifitseError
+from hifitse.adversary import Adversary, Collapse, held_steps
 from hifitse.checkpoint import flatten_optimizers, load_checkpoint, load_weights, restore_optimizers, save_checkpoint, write_text
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
@@ -32,6 +31,8 @@ from hifitse.model import Extractor
 from hifitse.muon import Muon
 from hifitse.params import Params
 from hifitse.run import Run, cut_rows, locked, refuse_another
+from hifitse.start import take_over
+from hifitse.stopping import graceful_stop
 from hifitse.validation import quick_validate, validation_mixtures
 
 
@@ -53,6 +54,7 @@ class State:
     seconds: float = 0.0
     window: list[dict[str, float]] = field(default_factory=list)
     """Rows of the steps since the last row of the history."""
+    adversary: Adversary | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a checkpoint holds."""
@@ -61,6 +63,7 @@ class State:
             | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
             | {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
             | flatten_optimizers(self.optimizers)
+            | (self.adversary.tensors() if self.adversary else {})
         )
 
 
@@ -82,23 +85,29 @@ def device_name(device: torch.device) -> str:
 
 
 def learning_rate(params: Params, step: int) -> float:
-    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` to ``lr_min`` at the last step."""
+    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` to ``lr_min`` at the last step; 0 while only discriminators learn."""
+    held = held_steps(params)
+    step, steps = step - held, params.steps - held
+    if step < 0:
+        return 0.0
     if step < params.warmup_steps:
         return params.lr * (step + 1) / params.warmup_steps
-    share = (step - params.warmup_steps) / max(1, params.steps - params.warmup_steps)
+    share = (step - params.warmup_steps) / max(1, steps - params.warmup_steps)
     return params.lr_min + (params.lr - params.lr_min) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
 
 def new_state(params: Params) -> State:
-    """Fresh weights from ``params.seed``."""
+    """Fresh weights from ``params.seed``, or those of the finished run ``params.start_from``."""
     device = pick_device(params.device)
     torch.manual_seed(params.seed)
     model = Extractor(params.extractor).to(device)
     model.checkpointing = params.checkpointing
     ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
+    take_over(model, params)
     ema.load_state_dict(model.state_dict())
     objective = Objective(params).to(device)
-    return State(params, model, ema, new_optimizers(model, params, objective), device, objective)
+    adversary = Adversary(params, device) if params.gan != "none" else None
+    return State(params, model, ema, new_optimizers(model, params, objective), device, objective, adversary=adversary)
 
 
 def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.Module | None = None) -> list[torch.optim.Optimizer]:
@@ -128,6 +137,8 @@ def resume(state: State, run: Run) -> None:
         for name, module in (("model.", state.model), ("ema.", state.ema), ("objective.", state.objective)):
             load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)
         restore_optimizers(state.optimizers, tensors)
+        if state.adversary is not None:
+            state.adversary.load(tensors, run.folder.name)
         state.step, state.seconds = header["step"], header["seconds"]
     for name in ("history.jsonl", "validation.jsonl"):
         cut_rows(run.folder / name, state.step)
@@ -149,6 +160,8 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
             est = state.model(mix, enroll, seen)
         loss = state.objective(est.float(), target, mix, present, batch, state.model)
+        if state.adversary is not None:
+            loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part)
         if not torch.isfinite(loss.total):
             raise NotFinite(state.step + 1, [meta["id"] for meta in batch["metadata"]])
         (loss.total / len(batches)).backward()
@@ -158,6 +171,8 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
     row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
     if not math.isfinite(row["grad_norm"]):  # a finite loss can have such a gradient, and one step would spoil all weights
         raise NotFinite(state.step + 1, [meta["id"] for batch in batches for meta in batch["metadata"]])
+    if state.adversary is not None:
+        state.adversary.update(state.step)
     for optimizer in state.optimizers:
         optimizer.step()
     # young averages forget faster, or the random start would linger through a short run
@@ -175,28 +190,6 @@ class NotFinite(TrainingError):
         self.step, self.ids = step, ids
         named = ", ".join(ids)
         super().__init__(f"the loss or its gradient is not finite at step {step}, allowed is a finite one; mixtures of that step: {named}")
-
-
-@contextmanager
-def graceful_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a stop ends after a whole step. A second signal stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: object) -> None:
-        stop.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def train(params: Params, progress: bool = True) -> Run:
@@ -228,6 +221,8 @@ def train(params: Params, progress: bool = True) -> Run:
             record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
             write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
             raise
+        except Collapse as error:
+            _fall_back(state, run, str(error))
         except OSError as error:  # the disk is full, say, while a row is added to the history
             onward = "the same call goes on from the last checkpoint"
             raise TrainingError(f"training stopped at step {state.step} ({error}), allowed is a disk with room; {onward}") from error
@@ -267,6 +262,16 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None
                 save_checkpoint(run.folder, state.step, state.tensors(), {"seconds": state.seconds, "device": device_name(state.device)})
             if last:
                 break
+
+
+def _fall_back(state: State, run: Run, reason: str) -> None:
+    """End a run with the weights that it started from, and say why: a report of several arms goes on."""
+    start = new_state(state.params).model.state_dict()
+    state.model.load_state_dict(start)
+    state.ema.load_state_dict(start)
+    header = {"seconds": state.seconds, "device": device_name(state.device), "collapsed": reason}
+    save_checkpoint(run.folder, state.step, state.tensors(), header)
+    warnings.warn(f"{reason}; the run ends with the weights that it started from", stacklevel=3)
 
 
 def _tensorboard(run: Run) -> Any:

@@ -94,7 +94,8 @@ def _phase_conditions(params: Params, phase: int, name: str, seconds: float, **c
 def training_conditions(params: Params, index: int) -> Conditions:
     """Conditions of training mixture ``index``, by the share of the run's mixtures that precede it.
 
-    ``noisy_enroll_prob`` of a phase is reached in a straight line over the phase, from that of the phase before (0 before the first).
+    ``noisy_enroll_prob`` of a phase is reached in a straight line over the phase, from that of the phase before (0 before the first; a
+    fine-tuning goes on with the value of its first phase).
     All else changes at once where a phase starts.
     """
     progress = min(1.0, index / (params.steps * params.batch_size * params.accumulation))
@@ -102,6 +103,7 @@ def training_conditions(params: Params, index: int) -> Conditions:
     start, stop = (*params.phase_starts, 1.0)[phase : phase + 2]
     before = params.at_phase("noisy_enroll_prob", phase - 1) if phase else 0.0
     goal = params.at_phase("noisy_enroll_prob", phase)
+    before = goal if params.start_from and not phase else before
     noisy = before + (goal - before) * (progress - start) / (stop - start)
     changes = {"noisy_enroll_prob": noisy, "enroll_augment_prob": params.enroll_augment_prob}
     return _phase_conditions(params, phase, "train", params.seconds, **changes)

@@ -214,7 +214,9 @@ def training_loader(params: Params, mixer: Mixer, first_index: int = 0, count: i
     last = total if count is None else first_index + count
     kind = BothTalkers if params.both_talkers else MixtureDataset
     wrong_enroll = params.both_talkers or params.loss_speaker > 0
-    dataset = kind(mixer, params.seed, TrainingConditions(params), wrong_enroll)
+    # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
+    seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
+    dataset = kind(mixer, seed, TrainingConditions(params), wrong_enroll)
     return Batches(dataset, first_index, last, params.batch_size, params.workers)
 
 

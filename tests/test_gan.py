@@ -1,0 +1,315 @@
+"""Fine-tuning against discriminators: the networks, the terms, what learns when, exact resume, collapse, the weights it starts from."""
+
+import math
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from processes import losses, same, weights
+
+import hifitse.train as train_module
+from hifitse import HifitseError, adversary
+from hifitse.adversary import Adversary, Collapse, Watch, held_steps, ramp, window
+from hifitse.cost import made_up_batch
+from hifitse.losses import Loss
+from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
+from hifitse.model.discriminators import HiFiGAN, Spectral
+from hifitse.params import Params, resolve
+from hifitse.run import Run
+from hifitse.train import learning_rate, new_state, train
+
+SMALL = {"disc_channels": 4, "gan_seconds": 0.1, "gan_warmup": 0.25, "gan_ramp": 0.25, "disc_lr": 1e-3, "freeze_norms": True}
+BASE = resolve("smoke", threads=1, eval_pesq=False, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The folder of one finished run, which all fine-tunings start from."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("trained")))
+        return train(BASE, progress=False).folder
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def start(trained, runs) -> str:
+    shutil.copytree(trained, runs / trained.name)
+    return trained.name
+
+
+def finetuned(start: str, **changes) -> Params:
+    return Params(**(BASE.model_dump() | {"start_from": start, "gan": "stft", "steps": 8} | SMALL | changes))
+
+
+# ---- networks
+
+
+def weighted(widths, kernels, groups=None) -> int:
+    """Weights of convolutions, each with a bias."""
+    groups = groups or [1] * len(kernels)
+    table = zip(widths[:-1], widths[1:], kernels, groups, strict=True)
+    return sum(a * b * k // g + b for a, b, k, g in table)
+
+
+def learned(module: torch.nn.Module) -> int:
+    """Weights without the gains of the weight norm, which add one number a channel and change no function."""
+    return sum(p.numel() for name, p in module.named_parameters() if not name.endswith("original0"))
+
+
+def by_hand(c: int) -> tuple[int, int, int]:
+    """Weights of one period, one scale and one resolution, from the tables of the papers' own code."""
+    period = weighted([1, c, 4 * c, 16 * c, 32 * c, 32 * c, 1], [5, 5, 5, 5, 5, 3])
+    widths = [1, 4 * c, 4 * c, 8 * c, 16 * c, 32 * c, 32 * c, 32 * c, 1]
+    scale = weighted(widths, [15, 41, 41, 41, 41, 41, 5, 3], [1, 4, 16, 16, 16, 16, 1, 1])
+    band = 2 * c * 27 + 3 * c * c * 27 + c * c * 9 + 5 * c
+    return period, scale, 5 * band + 9 * c + 1
+
+
+def test_the_networks_are_the_papers() -> None:
+    """41.1 M weights for the periods and 29.6 M for the scales at full width; here at a quarter of it, where the groups are the same."""
+    period, scale, _ = by_hand(32)
+    assert round(5 * period / 1e6, 1) == 41.1 and round(3 * scale / 1e6, 1) == 29.6
+    gan, spectral = HiFiGAN(8), Spectral(8)
+    period, scale, resolution = by_hand(8)
+    first, *others = gan.scales
+    assert learned(gan.periods) == 5 * period and learned(torch.nn.ModuleList(others)) == 2 * scale
+    assert sum(p.numel() for p in first.parameters()) == scale, "spectral norm adds no weights"
+    assert learned(spectral) == 3 * resolution
+
+
+@pytest.mark.parametrize(("kind", "parts"), [(HiFiGAN, 8), (Spectral, 3)])
+@pytest.mark.parametrize("samples", [4800, 12_001])
+def test_any_length_gives_scores_of_each_part_and_item(kind, parts, samples) -> None:
+    maps = kind(4)(torch.randn(2, samples))
+    assert len(maps) == parts and all(len(part) >= 6 for part in maps)
+    assert all(each.shape[0] == 2 and each.isfinite().all() for part in maps for each in part)
+    assert all(part[-1].shape[1] == 1 for part in maps)
+
+
+def test_a_period_sees_its_own_phase_only() -> None:
+    """Folded by p, a sample reaches only scores of its own column, that is of times that differ by multiples of p."""
+    stack, period = HiFiGAN(4).periods[2], 5
+    audio = torch.zeros(1, 4000, requires_grad=True)
+    score = stack(audio[:, None].unflatten(-1, (-1, period)))[-1]
+    score[0, 0, score.shape[2] // 2, 3].backward()
+    touched = audio.grad[0].nonzero().flatten() % period
+    assert len(touched) > 10 and set(touched.tolist()) == {3}
+
+
+def test_a_spectral_band_hears_its_frequencies_only() -> None:
+    seconds = torch.arange(24_000) / 48_000
+    resolution = Spectral(4).resolutions[0]
+    low, high = (resolution((torch.sin(2 * math.pi * f * seconds) * torch.hann_window(24_000))[None]) for f in (500.0, 20_000.0))
+    silent = resolution(torch.zeros(1, 24_000))
+    layers = 5  # of each of five bands
+    for tone, band in ((low, 0), (high, 4)):
+        moved = [float((tone[layers * b] - silent[layers * b]).abs().max().detach()) for b in range(5)]
+        assert int(np.argmax(moved)) == band and moved[band] > 100 * max(moved[:band] + moved[band + 1 :])
+
+
+# ---- terms
+
+
+def test_terms_are_the_formulas_written_out() -> None:
+    rng = np.random.default_rng(0)
+    fake, real = ([[rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 1, 5))] for _ in range(2)] for _ in range(2))
+    maps = [[[torch.from_numpy(each) for each in part] for part in side] for side in (fake, real)]
+    scores = [[part[-1] for part in side] for side in (fake, real)]
+    expected = np.mean([np.mean((r - 1) ** 2) + np.mean(f**2) for f, r in zip(*scores, strict=True)])
+    assert float(discriminator_loss(*maps)) == pytest.approx(expected)
+    assert float(adversarial_loss(maps[0])) == pytest.approx(np.mean([np.mean((f - 1) ** 2) for f in scores[0]]))
+    distance = np.mean([np.mean(np.abs(f[0] - r[0])) for f, r in zip(fake, real, strict=True)])
+    assert float(feature_loss(*maps)) == pytest.approx(distance)
+    judged = [f.mean((1, 2)) < 0.5 for f in scores[0]] + [r.mean((1, 2)) > 0.5 for r in scores[1]]
+    assert share_told(*maps) == pytest.approx(np.concatenate(judged).mean())
+
+
+def test_who_cannot_tell_pays_a_half_and_who_can_nothing() -> None:
+    half, one, zero = ([[torch.full((1, 1, 3), value)]] for value in (0.5, 1.0, 0.0))
+    assert float(discriminator_loss(half, half)) == 0.5 and float(discriminator_loss(zero, one)) == 0
+    assert share_told(zero, one) == 1 and share_told(one, zero) == 0
+    assert float(adversarial_loss(one)) == 0 and float(adversarial_loss(zero)) == 1
+
+
+# ---- who learns when
+
+
+def test_the_extractor_stands_still_in_the_warm_up_and_norms_always(start) -> None:
+    params = finetuned(start)
+    state, batch = new_state(params), made_up_batch(params)
+    before = {name: tensor.clone() for name, tensor in state.model.state_dict().items()}
+    scores = [tensor.clone() for tensor in state.adversary.model.parameters()]
+    rows = []
+    for step in range(4):
+        rows.append(train_module.train_step(state, [batch]))
+        moved = {name for name, tensor in state.model.state_dict().items() if not torch.equal(tensor, before[name])}
+        assert bool(moved) == (step >= 2)
+    layers = [name for name, module in state.model.named_modules() if isinstance(module, torch.nn.LayerNorm)]
+    norms = {f"{name}.{part}" for name in layers for part in ("weight", "bias")}
+    assert norms and not moved & norms and len(moved) > len(norms)
+    assert all(not torch.equal(a, b) for a, b in zip(scores, state.adversary.model.parameters(), strict=True) if b.dim() > 1)
+    assert ["adversarial" in row for row in rows] == [False, False, True, True] and all("disc" in row for row in rows)
+    assert [row["lr"] > 0 for row in rows] == [False, False, True, True]
+
+
+def test_the_weight_rises_after_the_warm_up_and_the_rate_has_its_whole_schedule_there() -> None:
+    params = resolve("smoke", gan="stft", steps=100, gan_warmup=0.1, gan_ramp=0.2, warmup_steps=5, lr=1e-3, lr_min=1e-5)
+    assert held_steps(params) == 10 and held_steps(resolve("smoke", steps=100)) == 0
+    assert [ramp(params, step) for step in (0, 9, 10, 19, 29, 30, 99)] == pytest.approx([0, 0, 0.05, 0.5, 1, 1, 1])
+    plain = resolve("smoke", steps=90, warmup_steps=5, lr=1e-3, lr_min=1e-5)
+    assert [learning_rate(params, step) for step in range(10)] == [0] * 10
+    assert [learning_rate(params, 10 + step) for step in range(90)] == [learning_rate(plain, step) for step in range(90)]
+
+
+def test_terms_reach_the_extractor_and_no_discriminator_and_absent_targets_neither() -> None:
+    params = resolve("smoke", gan="hifigan", steps=10, gan_warmup=0.0, gan_ramp=0.0, device="cpu", disc_channels=4)
+    params = params.model_copy(update={"gan_seconds": 0.1})
+    torch.manual_seed(0)
+    against = Adversary(params, torch.device("cpu"))
+    est = torch.randn(3, 12_000, requires_grad=True)
+    target, mix = torch.randn(2, 3, 12_000)
+    adversarial, feature = against.terms(est[:, :4800], target[:, :4800])
+    (adversarial + feature).backward()
+    assert est.grad.abs().sum() > 0 and all(p.grad is None and p.requires_grad for p in against.model.parameters())
+    est.grad = None
+    present = torch.tensor([True, False, True])
+    joined = against.join(Loss(est.new_zeros(()), {"si_sdr": 1.0}), (est, target, mix), present, 5, 0)
+    joined.total.backward()
+    assert 0 < int((est.grad[0] != 0).sum()) <= 4800, "only what was heard"
+    assert est.grad[1].abs().max() == 0 and est.grad[0].abs().max() > 0 and est.grad[2].abs().max() > 0
+    expected = 2 / 3 * (params.loss_adversarial * joined.terms["adversarial"] + params.loss_feature * joined.terms["feature"])
+    assert joined.total.item() == pytest.approx(expected, rel=1e-5) and joined.terms["si_sdr"] == 1
+    alone = Loss(est.new_ones(()), {})
+    assert against.join(alone, (est, target, mix), torch.zeros(3, dtype=torch.bool), 5, 1) is alone
+
+
+def test_the_level_of_both_sounds_does_not_matter_to_the_discriminators() -> None:
+    params = resolve("smoke", gan="stft", disc_channels=4, gan_warmup=0.0, gan_ramp=0.0, device="cpu")
+    torch.manual_seed(0)
+    against, sounds = Adversary(params, torch.device("cpu")), torch.randn(3, 2, 24_000)
+    loud, quiet = (
+        against.join(Loss(torch.zeros(()), {}), tuple(gain * sounds), torch.ones(2, dtype=torch.bool), 3, 0).terms for gain in (1, 0.01)
+    )
+    assert {name: pytest.approx(value, rel=1e-3) for name, value in loud.items()} == quiet
+
+
+def test_the_window_moves_with_step_and_part_and_stays_inside() -> None:
+    params, audio = resolve("smoke", gan="stft", gan_seconds=0.25), torch.zeros(2, 48_000)
+    found = [window(audio, params, step, part) for step in range(20) for part in range(2)]
+    assert all(0 <= each.start < each.stop <= 48_000 and each.stop - each.start == 12_000 for each in found)
+    assert len({each.start for each in found}) > 30 and found[0] == window(audio, params, 0, 0)
+    assert window(audio, params.model_copy(update={"gan_seconds": 9.0}), 3, 0) == slice(0, 48_000)
+
+
+# ---- a run
+
+
+@pytest.mark.parametrize("gan", ["hifigan", "stft"])
+def test_a_cut_fine_tuning_ends_bit_for_bit_as_a_whole_one(gan, start, runs, monkeypatch) -> None:
+    several = 2 if gan == "stft" else 1
+    params = finetuned(start, gan=gan, checkpoint_every=3, optimizer="muon", accumulation=several, gan_patience=2, steps=5, batch_size=1)
+    step = train_module.train_step
+
+    def interrupted(state, batches):
+        if state.step == 3:
+            raise ZeroDivisionError
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", interrupted)
+    with pytest.raises(ZeroDivisionError):
+        train(params, progress=False)
+    monkeypatch.setattr(train_module, "train_step", step)
+    assert Run.of(params).step == 3
+    resumed = train(params, progress=False)
+    (runs / params.run_id).rename(runs / "resumed")
+    resumed.folder = runs / "resumed"
+    whole = train(params, progress=False)
+    assert same(weights(resumed), weights(whole)) and losses(resumed) == losses(whole)
+    kept = weights(whole)
+    assert any(name.startswith("adversary.optimizer.") for name in kept) and any(name.startswith("optimizer.1") for name in kept)
+
+
+def test_it_starts_from_the_averaged_weights_and_hears_other_mixtures(start) -> None:
+    params = finetuned(start, gan="none")
+    state, given = new_state(params), Run.named(start).extractor().state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in state.ema.state_dict().items())
+    assert all(torch.equal(tensor, given[name]) for name, tensor in state.model.state_dict().items())
+    mixer = train_module.Mixer(params, "train")
+    first, own = (next(iter(train_module.training_loader(each, mixer, 0, 2)))["metadata"][0]["id"] for each in (BASE, params))
+    assert first != own
+
+
+def test_a_start_that_is_not_there_or_not_finished_is_one_sentence(start) -> None:
+    with pytest.raises(HifitseError, match=r"run 0123456789abcdef to start from is not in .*train it"):
+        new_state(finetuned("0123456789abcdef"))
+    longer = Params(**(BASE.model_dump() | {"steps": 10_000, "max_minutes": 0.005}))
+    cut = train(longer, progress=False)
+    with pytest.raises(HifitseError, match=rf"run {longer.run_id} to start from has {cut.step} of 10000 steps.*to its end"):
+        new_state(finetuned(longer.run_id))
+    with pytest.raises(HifitseError, match="do not fit the model"):
+        new_state(finetuned(start, features=24))
+    with pytest.raises(HifitseError, match="'start_from' is '../x', allowed is text "):
+        finetuned("../x")
+
+
+# ---- collapse
+
+
+def test_the_watch_says_who_has_won_and_who_got_worse() -> None:
+    params = resolve("smoke", gan="stft", steps=100, gan_warmup=0.1, gan_patience=5)
+    table = ((0.3, 0.9, 4.0), (0.01, 1.0, 4.0), (0.3, 0.9, 1.5))
+    fine, won, lost = (dict(zip(("disc", "disc_told", "si_sdri"), numbers, strict=True)) for numbers in table)
+
+    def ends(*parts) -> tuple[int | None, str]:
+        watch = Watch(params)
+        for step, each in enumerate(one for seen, count in parts for one in [seen] * count):
+            try:
+                watch.look(each, step)
+            except Collapse as error:
+                return step, str(error)
+        return None, ""
+
+    assert ends((fine, 100)) == (None, "") and ends((fine, 20), (won, 4), (fine, 76)) == (None, "")
+    at, said = ends((fine, 20), (won, 80))
+    assert at == 24 and "step 25" in said and "no estimate passed" in said
+    assert ends((won, 100))[0] == 15, "what is won in the warm-up may be made good in a full patience after it"
+    at, said = ends((fine, 20), (lost, 80))
+    assert 20 < at <= 24 and "4.00 dB of the warm-up" in said and "\n" not in said
+
+
+def test_a_collapsed_run_ends_with_the_weights_it_started_from_and_says_so(start, monkeypatch) -> None:
+    monkeypatch.setattr(adversary, "FALL_DB", -1000.0)  # whatever happens counts as a fall
+    params = finetuned(start, gan_patience=2)
+    with pytest.warns(UserWarning, match=r"collapsed at step 5: SI-SDRi .* the run ends with the weights that it started from"):
+        run = train(params, progress=False)
+    assert run.finished and run.step == 4 and "collapsed at step 5" in run.collapsed
+    given = Run.named(start).extractor().state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in run.extractor().state_dict().items())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert train(params, progress=False).collapsed == run.collapsed, "asked again, it is not trained again"
+
+
+def test_terms_that_are_not_finite_are_a_collapse_and_not_a_broken_mixture(start, monkeypatch) -> None:
+    monkeypatch.setattr(adversary, "adversarial_loss", lambda fake: fake[0][-1].sum() * math.inf)
+    with pytest.warns(UserWarning, match="collapsed at step 3: its terms are"):
+        assert train(finetuned(start), progress=False).collapsed
+
+
+# ---- neutral
+
+
+def test_without_discriminators_nothing_is_drawn_kept_or_logged() -> None:
+    plain, other = (new_state(Params(**(BASE.model_dump() | changes))) for changes in ({}, {"disc_channels": 64, "gan_warmup": 0.5}))
+    assert plain.adversary is None and other.adversary is None and same(plain.tensors(), other.tensors())
+    assert not any(name.startswith("adversary") for name in plain.tensors())
+    row = train_module.train_step(plain, [made_up_batch(BASE)])
+    assert not {"disc", "adversarial", "feature"} & row.keys() and row["lr"] == learning_rate(BASE, 0)
