@@ -33,6 +33,7 @@ Data goes one way, and no module imports from one further right or below::
     train.py        the main path: parameters -> finished run
     evaluate.py     run + fixed evaluation lists -> one row a mixture
     rows.py         rows -> means, paired differences, bins
+    gradient_shares.py     how much of the gradient each term of a loss has
     experiment.py   arms, shared cached runs
     comparison.py   a baseline and its variants, by declared changes
     diagnosis.py    the published baseline's faults as changes, and its way of testing
@@ -44,6 +45,7 @@ Data goes one way, and no module imports from one further right or below::
     figures.py      rows and audio -> figures
     labels.py       where the names of points and curves stand in a figure
     curriculum_figure.py   a curriculum over the steps -> a figure
+    loss_figures.py        shares of the gradient, learned weights -> figures
     comparison_figures.py  arms side by side -> figures
     players.py      audio -> players inside a page
     tables.py       rows -> tables
@@ -51,6 +53,7 @@ Data goes one way, and no module imports from one further right or below::
     report.py       folders, verdicts, metrics.json
     show.py         what a notebook displays
     show_arms.py    what a notebook displays of a comparison
+    show_losses.py  what a notebook displays of loss terms
     show_cost.py    what a notebook displays of its costs
     show_diagnosis.py      what a notebook displays of the faults
     large_corpus.py a corpus of millions of utterances, simulated

@@ -17,6 +17,7 @@ ARMS = {
     "03_long_segments": ["1.5 s", "2 s"],
     "04_augmentation": ["SpecAugment 15 %", "SpecAugment 5 %", "enrolment", "2-3 enrolments", "all three"],
     "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
+    "06_losses": ["multi-resolution", "speaker contrast", "all four, fixed", "all four, uncertainty", "all together"],
     "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
     "12_diagnosis": [  # the smoke preset compares band by band, and trains by AdamW
         "enrolment at its own speed", "absent loss flat below -30 dBFS", "crops not checked", "enrolment only band by band", "beta 0.8",
@@ -30,6 +31,7 @@ GROUPS = {
         "enrolments": ["1", "2", "3", "5"],
     },
     "05_curriculum": {"list": ["easy", "hard", "similar voices"]},
+    "06_losses": {"weights": ["the same terms"]},
     "12_diagnosis": {
         "test": [
             "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed", "crops not checked",
@@ -42,6 +44,7 @@ WORDS = {
     "03_long_segments": ["seconds of audio", "turns"],
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
+    "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "confusion rate"],
     "09_combined": ["sum of the separate gains", "together less the sum"],
     "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
 }

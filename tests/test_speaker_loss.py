@@ -1,0 +1,120 @@
+"""The contrast of voices: InfoNCE written out, who is a negative, swapped items, an encoder that learns from it."""
+
+import math
+
+import pytest
+import torch
+
+from hifitse import HifitseError
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
+from hifitse.losses.objective import Objective
+from hifitse.losses.speaker import speaker_contrast, voices
+from hifitse.params import ParameterError, resolve
+from hifitse.train import new_state, train_step
+
+
+def meta(target, *interferers, **more):
+    return {"target_speaker": target, "interferer_speakers": list(interferers)} | more
+
+
+def recording(*numbers):
+    """Embeddings that stand for recordings: (B, 1, E)."""
+    return torch.tensor(numbers, dtype=torch.float32)[:, None]
+
+
+def contrast(est, batch, temperature=0.5):
+    """With recordings that are embeddings already; those of enrolments are averaged over N."""
+    return speaker_contrast(lambda x: x.mean(1) if x.dim() == 3 else x, torch.tensor(est, dtype=torch.float32), batch, temperature)
+
+
+def infonce(own, *others, temperature=0.5):
+    return -math.log(math.exp(own / temperature) / sum(math.exp(c / temperature) for c in (own, *others)))
+
+
+def test_it_is_the_formula_with_interferers_and_the_batchs_other_voices_as_negatives():
+    metadata = [meta("a", "x"), meta("b", "y")]
+    batch = {"enroll": recording((1, 0, 0), (0, 1, 0)), "wrong_enroll": recording((0, 0, 1), (1, 0, 1)), "metadata": metadata}
+    found = contrast([(3, 4, 0), (0, 0, 2)], batch)
+    r = math.sqrt(0.5)
+    assert found.tolist() == pytest.approx([infonce(0.6, 0.8, 0, 0.6 * r), infonce(0, 0, 1, r)], abs=1e-5)
+
+
+def test_the_same_speaker_is_no_negative_at_any_speed():
+    """Items 0 and 1 ask for one speaker; item 2 has that speaker as its interferer, and 0 has the speaker of 2."""
+    metadata = [meta("a", "b", target_speed=1.0), meta("a", "c", target_speed=0.9), meta("b", "a", interferer_speeds=[1.1])]
+    batch = {"enroll": recording((1, 0), (0, 1), (1, 1)), "wrong_enroll": recording((5, 1), (1, -1), (7, 7)), "metadata": metadata}
+    found = contrast([(1, 0)] * 3, batch)
+    r = math.sqrt(0.5)
+    # negatives: of "a" the voices b (enrolment of item 2) and c; of "b" the two recordings of "a" and that of "c"
+    assert found.tolist() == pytest.approx([infonce(1, r, r), infonce(0, r, r), infonce(r, 1, 0, r)], abs=1e-5)
+
+
+def test_a_mixture_without_interferer_brings_no_negative_and_alone_has_no_loss():
+    silence = {"enroll": recording((1, 0)), "wrong_enroll": recording((0, 0)), "metadata": [meta("a")]}
+    assert contrast([(0, 1)], silence).tolist() == [0.0]
+
+
+def test_interferers_without_their_recordings_are_one_sentence():
+    with pytest.raises(HifitseError, match="no wrong_enroll, allowed is"):
+        contrast([(0, 1)], {"enroll": recording((1, 0)), "metadata": [meta("a", "b")]})
+
+
+def test_of_a_swapped_item_the_first_interferer_is_asked_for():
+    assert voices(meta("a", "b", "c")) == ("a", "b") and voices(meta("a", "b", "c", swapped=True)) == ("b", "a")
+    assert voices(meta("a")) == ("a", None)
+
+
+@pytest.fixture(scope="module")
+def smoke():
+    lengths = {"seconds": 0.5, "enroll_seconds": 0.5}
+    return resolve("smoke", both_talkers=True, batch_size=4, loss_speaker=1.0, noisy_enroll_prob=[0.0], threads=1, **lengths)
+
+
+@pytest.fixture(scope="module")
+def mixer(smoke):
+    return Mixer(smoke, "train")
+
+
+def test_recordings_of_one_voice_agree_in_batches_of_both_talkers(smoke, mixer):
+    """Item 2 k + 1 asks for the interferer of 2 k: the names say so, and the recordings are the same ones."""
+    for batch in training_loader(smoke, mixer, 0, 8):
+        named = [voices(each) for each in batch["metadata"]]
+        for first in range(0, len(named), 2):
+            assert named[first] == named[first + 1][::-1] and named[first][0] != named[first][1]
+            assert torch.equal(batch["enroll"][first], batch["wrong_enroll"][first + 1])
+            assert torch.equal(batch["wrong_enroll"][first], batch["enroll"][first + 1])
+
+
+def test_batches_hold_interferers_enrolments_where_the_contrast_needs_them_and_are_else_the_same(smoke, mixer):
+    one = smoke.model_copy(update={"both_talkers": False})
+    batches = [next(iter(training_loader(each, mixer, 0, 4))) for each in (one, one.model_copy(update={"loss_speaker": 0.0}))]
+    assert "wrong_enroll" in batches[0] and "wrong_enroll" not in batches[1]
+    assert all(torch.equal(batches[0][name], batches[1][name]) for name in ("mix", "target", "enroll"))
+
+
+def test_an_item_without_its_target_is_left_out(smoke, mixer):
+    batch = next(iter(training_loader(smoke, mixer, 0, 4)))
+    present, model = torch.tensor([True, False, True, True]), new_state(smoke).model
+    est = batch["mix"].clone().requires_grad_()
+    objective = Objective(smoke.model_copy(update={"loss_si_sdr": 0.0, "loss_phase": 0.0, "loss_amplitude": 0.0, "loss_absent": 0.0}))
+    loss = objective(est, batch["target"], batch["mix"], present, batch, model)
+    values, applies = objective.terms(est, batch["target"], batch["mix"], present, batch, model)["speaker"]
+    assert list(loss.terms) == ["speaker"]
+    assert float(loss.total.detach()) == pytest.approx(float(values[present].detach().sum()) / 4, rel=1e-5)
+    assert torch.equal(applies, present)
+    loss.total.backward()
+    assert [bool(gradient.any()) for gradient in est.grad] == present.tolist()
+
+
+def test_the_encoder_learns_to_tell_the_voices_of_a_batch(smoke, mixer):
+    params = smoke.model_copy(update={"lr": 1e-2, "warmup_steps": 0, "steps": 100, "loss_si_sdr": 0.01})
+    batch = next(iter(training_loader(params, mixer, 0, 4)))
+    state = new_state(params)
+    rows = [train_step(state, [batch])["speaker"] for _ in range(16)]
+    assert min(rows[-3:]) < 0.7 * rows[0]
+
+
+def test_without_an_embedding_the_parameter_is_refused():
+    with pytest.raises(ParameterError, match=r"^loss_speaker is 0.1, allowed is 0 where speaker_blocks is 0"):
+        resolve("full", loss_speaker=0.1)

@@ -1,0 +1,120 @@
+"""Learned weights: their optimum, terms in dB, terms that do not apply, exact resumption."""
+
+import math
+
+import pytest
+import torch
+from processes import losses, same, weights
+
+import hifitse.train as train_module
+from hifitse.losses.objective import Objective
+from hifitse.losses.weighting import LEAST, WELL_DB, Uncertainty, positive
+from hifitse.params import resolve
+from hifitse.run import Run
+from hifitse.train import new_state, train
+
+UNCERTAIN = {"loss_weighting": "uncertainty", "loss_snr": 0.25}
+
+
+def test_terms_in_decibels_become_positive_and_keep_their_slope_where_there_is_something_to_gain():
+    values = torch.tensor([40.0, 0.0, -20.0, -60.0, -100.0], requires_grad=True)
+    found = positive("si_sdr", values)
+    expected = [10 * math.log10(1 + 10 ** ((x + WELL_DB) / 10)) + LEAST for x in values.tolist()]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5) and (found >= LEAST).all()
+    (slope,) = torch.autograd.grad(found.sum(), values)
+    assert slope.tolist() == pytest.approx([1, 0.999, 10 / 11, 0.001, 0], abs=1e-3)
+    assert torch.equal(positive("phase", values), values + LEAST)
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0, 50.0])
+def test_the_best_factor_makes_a_term_count_one_whatever_its_weight(weight):
+    term = Uncertainty(("phase", "si_sdr"))
+    optimizer = torch.optim.LBFGS(term.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    values = {"phase": torch.tensor([0.3]), "si_sdr": torch.tensor([-12.0])}
+
+    def closure():
+        optimizer.zero_grad()
+        total = sum(term(name, weight, value).sum() for name, value in values.items())
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    for name, scale in term.scales().items():
+        assert scale * weight * float(positive(name, values[name])) == pytest.approx(1, rel=1e-2)
+
+
+def batch(present):
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.randn(len(present), 4800, generator=generator)
+    present = torch.tensor(present)
+    return 0.7 * mix + 0.1, torch.where(present[:, None], 0.5 * mix.roll(1, -1) + 0.5 * mix, 0.0), mix, present
+
+
+def test_learning_starts_at_the_fixed_weights():
+    """The same gradient as with fixed weights, but for the slope of the soft threshold."""
+    gradients = []
+    for weighting in ("fixed", "uncertainty"):
+        objective = Objective(resolve("smoke", loss_weighting=weighting))
+        est, target, mix, present = batch([True, False])
+        est.requires_grad_()
+        objective(est, target, mix, present).total.backward()
+        gradients.append(est.grad)
+    assert torch.allclose(gradients[1], gradients[0], rtol=0.05, atol=float(gradients[0].abs().max()) * 1e-3)
+
+
+def test_a_term_that_applies_to_no_item_learns_nothing():
+    """Or its log-variance would fall for ever in a phase without absent targets."""
+    objective = Objective(resolve("smoke", loss_weighting="uncertainty"))
+    logged = objective(*batch([True, True]))
+    logged.total.backward()
+    gradient = dict(zip(objective.uncertainty.names, objective.uncertainty.tenths.grad.tolist(), strict=True))
+    assert gradient["absent"] == 0 and all(gradient[name] != 0 for name in ("si_sdr", "phase", "amplitude"))
+    assert "absent" not in logged.terms and logged.terms["weight_absent"] == 1.0
+    half = objective(*batch([True, False])).total
+    assert half.isfinite()
+
+
+def test_gradients_are_finite_for_silence_and_absent_targets():
+    objective = Objective(resolve("smoke", loss_weighting="uncertainty", loss_multires=1.0))
+    for present in ([True, True], [False, False], [True, False]):
+        est, target, mix, there = batch(present)
+        for estimate in (est.requires_grad_(), torch.zeros_like(est).requires_grad_(), target.clone().requires_grad_()):
+            objective.zero_grad()
+            objective(estimate, target, mix, there).total.backward()
+            assert estimate.grad.isfinite().all() and objective.uncertainty.tenths.grad.isfinite().all()
+
+
+def test_fixed_weights_leave_nothing_in_the_checkpoint_and_learned_ones_are_not_decayed():
+    plain, learned = new_state(resolve("smoke", optimizer="muon")), new_state(resolve("smoke", optimizer="muon", **UNCERTAIN))
+    assert not list(plain.objective.state_dict()) and not [name for name in plain.tensors() if name.startswith("objective")]
+    assert [name for name in learned.tensors() if name.startswith("objective")] == ["objective.uncertainty.tenths"]
+    assert same(plain.model.state_dict(), learned.model.state_dict()), "the random state at the start stays the same"
+    group = learned.optimizers[-1].param_groups[1]
+    assert group["weight_decay"] == 0 and any(parameter is learned.objective.uncertainty.tenths for parameter in group["params"])
+    assert sum(p is learned.objective.uncertainty.tenths for o in learned.optimizers for g in o.param_groups for p in g["params"]) == 1
+
+
+def test_a_cut_run_resumes_exactly_and_logs_its_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "cut"))
+    values = dict(steps=5, checkpoint_every=1, threads=1, seconds=0.5, enroll_seconds=0.5, valid_mixtures=1, validate_every=5)
+    params = resolve("smoke", **values, **UNCERTAIN, loss_multires=0.5, loss_speaker=0.5, optimizer="muon", both_talkers=True)
+    step = train_module.train_step
+
+    def interrupted(state, batches):
+        if state.step == 3:
+            raise ZeroDivisionError
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", interrupted)
+    with pytest.raises(ZeroDivisionError):
+        train(params, progress=False)
+    monkeypatch.setattr(train_module, "train_step", step)
+    resumed = train(params, progress=False)
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "whole"))
+    whole = train(params, progress=False)
+    assert same(weights(resumed), weights(whole)) and losses(resumed) == losses(whole)
+    names = ("si_sdr", "snr", "phase", "amplitude", "absent", "multires", "speaker")
+    assert all({f"weight_{name}" for name in names} <= set(row) for row in whole.history)
+    assert whole.history[0]["weight_snr"] == 0.25 and whole.history[-1]["weight_snr"] != 0.25
+    learned = Run.of(params).objective().learned_weights()
+    assert learned["weight_snr"] == pytest.approx(whole.history[-1]["weight_snr"], rel=0.1) and learned["weight_snr"] != 0.25
