@@ -14,7 +14,7 @@ from hifitse.labels import legend
 
 TERMS = {
     "si_sdr": ("SI-SDR", BLUE), "snr": ("SNR", SKY), "phase": ("phase", VERMILLION), "amplitude": ("amplitude", ORANGE),
-    "multires": ("multi-resolution", GREEN), "speaker": ("speaker contrast", PURPLE), "absent": ("absent", GREY),
+    "multires": ("multi-resolution", GREEN), "speaker": ("speaker", PURPLE), "absent": ("absent", GREY),
 }  # fmt: skip
 """Term -> name in a figure and colour."""
 DARK = (BLUE, VERMILLION, GREEN, GREY)

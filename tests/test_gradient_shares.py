@@ -81,16 +81,19 @@ def texts(figure):
     figure.savefig(io.BytesIO(), dpi=figures.DPI)
     box, page = figure.get_tightbbox(), figure.get_size_inches()
     assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= page[0] + 0.01 and box.y1 <= page[1] + 0.01
+    assert figure.legends[0].get_window_extent().x1 <= figures.DPI * page[0]
     return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_every_term_of_the_loss_has_a_name_and_a_colour_of_its_own():
     assert set(TERMS) == set(LOSS_TERMS) and len({colour for _, colour in TERMS.values()}) == len(TERMS)
+    assert texts(shares({"all": dict.fromkeys(TERMS, 1 / len(TERMS))})) == [name for name, _ in TERMS.values()]
+    assert texts(learned_weights({"all": [{"step": 1} | {f"weight_{name}": 1.0 for name in TERMS}]}))
 
 
 def test_bars_are_the_shares_and_small_ones_have_no_number():
     figure = shares({"baseline": {"si_sdr": 0.7, "absent": 0.3}, "all": {"si_sdr": 0.14, "phase": 0.5, "speaker": 0.34, "snr": 0.02}})
-    assert texts(figure) == ["SI-SDR", "SNR", "phase", "speaker contrast", "absent"]
+    assert texts(figure) == ["SI-SDR", "SNR", "phase", "speaker", "absent"]
     widths = [bar.get_width() for bars in figure.axes[0].containers for bar in bars if bar.get_width()]
     assert sorted(widths) == pytest.approx(sorted([0.7, 0.3, 0.14, 0.5, 0.34, 0.02]))
     assert {text.get_text() for text in figure.axes[0].texts} == {"70 %", "30 %", "14 %", "50 %", "34 %"}
