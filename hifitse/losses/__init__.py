@@ -48,5 +48,5 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
     if params.loss_absent:
         terms["absent"] = (absent_level(est, mix) if params.loss_absent_kind == "relative" else absent_floor(est), ~present)
     if params.loss_multires:
-        terms["multires"] = (negative_multires_si_sdr(est, target), present)
+        terms["multires"] = (negative_multires_si_sdr(est, target), present & audible(target))
     return terms
