@@ -123,7 +123,8 @@ def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") ->
     """A metric of several arms under several conditions."""
     means = {group: {name: mean(rows, metric, only_list(rows)) for name, rows in arms.items()} for group, arms in values.items()}
     label, unit, _ = tables.LABELS[metric]
-    figure = comparison_figures.grouped(means, f"{label.removesuffix(', right enrolment')}, {unit}", xlabel)
+    short = label.partition(":")[0].removesuffix(", right enrolment")  # the whole would be longer than the axis
+    figure = comparison_figures.grouped(means, f"{short}, {unit}", xlabel)
     return picture(figure, f"{label} of {', '.join(next(iter(values.values()), {}))} under: {', '.join(values)}")
 
 

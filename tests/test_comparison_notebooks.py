@@ -44,7 +44,7 @@ WORDS = {
     "03_long_segments": ["seconds of audio", "turns"],
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
-    "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "confusion rate"],
+    "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "Whose voice"],
     "09_combined": ["sum of the separate gains", "together less the sum"],
     "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
 }

@@ -116,5 +116,5 @@ def test_weights_are_drawn_over_the_steps_on_a_logarithmic_axis():
 
 
 def test_curves_of_a_training_leave_the_learned_weights_out(run):
-    titles = [axis.get_title() for axis in figures.curves(run.history, run.validation).axes]
+    titles = [axis.get_title(loc="left") for axis in figures.curves(run.history, run.validation).axes]
     assert "term 'multires', dB" in titles and not any("weight" in title for title in titles)
