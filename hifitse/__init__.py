@@ -45,8 +45,8 @@ Data goes one way, and no module imports from one further right or below::
     figures.py      rows and audio -> figures
     labels.py       where the names of points and curves stand in a figure
     curriculum_figure.py   a curriculum over the steps -> a figure
-    loss_figures.py        shares of the gradient, learned weights -> figures
     comparison_figures.py  arms side by side -> figures
+    loss_figures.py        shares of the gradient, learned weights -> figures
     players.py      audio -> players inside a page
     tables.py       rows -> tables
     listening.py    which test mixtures to listen to, and their sound
