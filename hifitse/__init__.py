@@ -37,6 +37,7 @@ Data goes one way, and no module imports from one further right or below::
     experiment.py   arms, shared cached runs
     comparison.py   a baseline and its variants, by declared changes
     diagnosis.py    the published baseline's faults as changes, and its way of testing
+    voice_pairs.py  test mixtures by how alike their voices are
     counting.py     parameters, operations and activations of a model
     cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
@@ -61,6 +62,7 @@ Data goes one way, and no module imports from one further right or below::
     loading_choices.py     which resampler, which convolution
     loading_figures.py     these -> figures
     show_loading.py what a notebook displays of them
+    show_conditioning.py   what a notebook displays of the use that arms make of the enrolment
     collect.py      every report's metrics.json, read with suspicion
     summary.py      the plan's claims and what was measured
     ranking.py      the summary as tables, verdict and forest plot

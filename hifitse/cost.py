@@ -78,13 +78,13 @@ def _kept_by_network(params: Params) -> int:
 def _loss_bytes(params: Params) -> int:
     """Bytes of one item's sounds and of what its loss keeps; a batch has that many times as much.
 
-    Only the contrast of voices looks across items: of two, for those may be the two talkers of one mixture. What it keeps beside
+    Only the contrasts of voices look across items: of two, for those may be the two talkers of one mixture. What it keeps beside
     embeddings, which are small, is what the encoder keeps of each recording.
     """
-    items = 2 if params.loss_speaker else 1
+    items = 2 if params.loss_speaker or params.loss_identity else 1
     batch = made_up_batch(params, items)
     est = batch["mix"].clone().requires_grad_()
-    model = build(params).train() if params.loss_speaker else None
+    model = build(params).train() if items > 1 else None
     kept = Kept({parameter.untyped_storage()._cdata for parameter in (model.parameters() if model else ())})
     if model:
         model.checkpointing = params.checkpointing
@@ -108,7 +108,7 @@ def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
         shapes["wrong_enroll"] = shapes["enroll"]
     batch: dict[str, Any] = {name: 0.1 * torch.randn(items, *shape, generator=generator) for name, shape in shapes.items()}
     names = [(f"made-up-{i}", f"made-up-{i ^ 1 if params.both_talkers else items + i}") for i in range(items)]
-    metadata = [{"id": asked, "target_speaker": asked, "interferer_speakers": [other]} for asked, other in names]
+    metadata = [{"id": asked, "target_speaker": asked, "target_speed": 1.0, "interferer_speakers": [other]} for asked, other in names]
     return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 

@@ -40,6 +40,24 @@ def parameters(config: ExtractorConfig) -> int:
     return sum(parameter.numel() for parameter in build(config).parameters())
 
 
+SPEAKER_PATH = {
+    "encoder": ("speaker_blocks", "pooling"),
+    "cross-attention": ("usef", "reinject", "resolutions"),
+    "modulation": ("film",),
+}
+"""Parts of the extractor that exist for the enrolment alone -> names of their modules. The band split serves mixture and enrolment."""
+
+
+def speaker_path(config: ExtractorConfig) -> dict[str, int]:
+    """Number of trained weights of each part of :data:`SPEAKER_PATH`."""
+    found = dict.fromkeys(SPEAKER_PATH, 0)
+    for name, parameter in build(config).named_parameters():
+        part = next((part for part, modules in SPEAKER_PATH.items() if set(modules) & set(name.split("."))), None)
+        if part:
+            found[part] += parameter.numel()
+    return found
+
+
 def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
     """10^9 floating-point operations of one forward pass for each second of mixture, two for each multiply-add.
 

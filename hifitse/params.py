@@ -92,7 +92,8 @@ class Params(ExtractorConfig):
     loss_absent: float = Field(1.0, ge=0, le=1000, description="weight of the output level in dB re the mixture where the target is absent")
     loss_multires: float = Field(0.0, ge=0, le=1000, description="weight of the negative SI-SDR in dB of spectrograms at 3 resolutions")
     loss_speaker: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between the estimate's voice and others")
-    speaker_temperature: float = Field(0.1, gt=0, le=10, description="temperature of that contrast, in which voices are compared by cosine")
+    loss_identity: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between enrolments and clean targets by embedding")
+    speaker_temperature: float = Field(0.1, gt=0, le=10, description="temperature of these contrasts: voices are compared by cosine")
     loss_weighting: Literal["fixed", "uncertainty"] = Field(
         "fixed", description="uncertainty: from these weights on, a factor for each term is learned (Kendall et al. 2018)"
     )
@@ -164,8 +165,9 @@ class Params(ExtractorConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
         if self.enrollments_min > self.enrollments:
             raise ValueError(f"enrollments_min is {self.enrollments_min}, allowed is at most enrollments = {self.enrollments}")
-        if self.loss_speaker and not self.speaker_blocks:
-            raise ValueError(f"loss_speaker is {self.loss_speaker}, allowed is 0 where speaker_blocks is 0: no voice is embedded there")
+        for name in ("loss_speaker", "loss_identity"):
+            if getattr(self, name) and not self.speaker_blocks:
+                raise ValueError(f"{name} is {getattr(self, name)}, allowed is 0 where speaker_blocks is 0: no voice is embedded there")
         if self.valid_share + self.test_share > 0.8:
             raise ValueError(f"valid_share + test_share is {self.valid_share + self.test_share}, allowed is at most 0.8")
         return self

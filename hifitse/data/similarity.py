@@ -53,6 +53,7 @@ class Voices:
         if described.ndim != 2 or len(described) != len(names) or len(set(names)) != len(names):
             raise HifitseError(f"{len(names)} names have descriptions of shape {described.shape}, allowed is (S, D) with S different names")
         self.places = {name: place for place, name in enumerate(names)}
+        self._pitch = 2.0 ** described[:, -1]
         known = ~np.isnan(described).any(axis=1)
         unit = np.zeros(described.shape)
         if known.any():
@@ -75,6 +76,11 @@ class Voices:
     def similarity(self, one: str, other: str) -> float:
         """Cosine between two voices, -1 to 1; 0 where one is not known."""
         return float(self._similarities(one, [other])[0])
+
+    def pitch(self, name: str) -> float:
+        """Median pitch of a voice at its own speed, Hz; nan where it is not known."""
+        self._similarities(name, [])
+        return float(self._pitch[self.places[name]])
 
     def distance(self, one: str, other: str) -> float:
         """1 less the cosine, 0 to 2."""

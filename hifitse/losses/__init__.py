@@ -1,7 +1,7 @@
 """Loss terms by the name they are logged under. A weight of 0 leaves a term out: it is not even computed.
 
 sisdr.py waveforms; spectral.py compressed spectra; multires.py spectrograms at several resolutions; speaker.py voices;
-weighting.py learned weights; objective.py puts them together.
+identity.py the embedding of a voice; weighting.py learned weights; objective.py puts them together.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from hifitse.losses.sisdr import absent_floor, absent_level, audible, negative_s
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import Params
 
-TERMS = ("si_sdr", "snr", "phase", "amplitude", "absent", "multires", "speaker")
+TERMS = ("si_sdr", "snr", "phase", "amplitude", "absent", "multires", "speaker", "identity")
 """All terms; ``loss_<term>`` is the parameter of a term's weight."""
 Term = tuple[Tensor, Tensor]
 """(B,) value of each item, and (B,) bool: the items it applies to."""

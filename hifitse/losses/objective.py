@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hifitse.losses import TERMS, Loss, Term, item_terms
+from hifitse.losses.identity import identity_contrast, voice
 from hifitse.losses.speaker import speaker_contrast
 from hifitse.losses.weighting import Uncertainty
 from hifitse.params import Params
@@ -36,7 +37,7 @@ class Objective(nn.Module):
         Args:
             est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent.
             present: (B,) bool.
-            batch: as :data:`hifitse.data.dataset.Batch`; only ``loss_speaker`` needs it, and the model.
+            batch: as :data:`hifitse.data.dataset.Batch`; only ``loss_speaker`` and ``loss_identity`` need it, and the model.
             model: the :class:`hifitse.model.Extractor` whose encoder embeds voices.
 
         Returns:
@@ -53,14 +54,18 @@ class Objective(nn.Module):
 
     def terms(self, est: Tensor, target: Tensor, mix: Tensor, present: Tensor, batch: Any = None, model: Any = None) -> dict[str, Term]:
         """Every term with a weight, by name; arguments as :meth:`forward`."""
-        found = item_terms(est, target, mix, present, self.params)
+        found, temperature = item_terms(est, target, mix, present, self.params), self.params.speaker_temperature
+
+        def embed(audio: Tensor) -> Tensor:
+            with torch.autocast(audio.device.type, torch.bfloat16, enabled=self.params.precision == "bf16"):
+                return model.encode(audio).embedding
+
         if "speaker" in self.weights:
-
-            def embed(audio: Tensor) -> Tensor:
-                with torch.autocast(audio.device.type, torch.bfloat16, enabled=self.params.precision == "bf16"):
-                    return model.encode(audio).embedding
-
-            found["speaker"] = (speaker_contrast(embed, est, batch, self.params.speaker_temperature), present)
+            found["speaker"] = (speaker_contrast(embed, est, batch, temperature), present)
+        if "identity" in self.weights:
+            voices = [voice(each) for each in batch["metadata"]]
+            enrolled, spoken = embed(batch["enroll"].to(target.device)), embed(target)
+            found["identity"] = (identity_contrast(enrolled, spoken, voices, present, temperature), present)
         return found
 
     def weighted(self, name: str, values: Tensor, applies: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Test mixtures by how alike their voices are, and the share of weights that exist for the enrolment."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hifitse import voice_pairs
+from hifitse.counting import build, parameters, speaker_path
+from hifitse.data.similarity import Voices
+from hifitse.model import ExtractorConfig
+
+HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
+
+
+def voices() -> Voices:
+    rng = np.random.default_rng(0)
+    return Voices(list(HZ), np.column_stack([rng.standard_normal((4, 5)), np.log2(list(HZ.values()))]))
+
+
+def row(index: int, target: str, *others: str, speeds: tuple = (), **more) -> dict:
+    told = {"target_speaker": target, "target_speed": 1.0, "interferer_speakers": list(others), "n_interferers": len(others)}
+    told["interferer_speeds"] = list(speeds) or [1.0] * len(others)
+    return {"list": "test", "index": index, "present": True} | told | more
+
+
+def test_pitch_of_a_voice():
+    for name, hz in HZ.items():
+        assert voices().pitch(name) == pytest.approx(hz)
+
+
+def test_registers_follow_the_pitch_with_its_speed():
+    known = voices()
+    assert voice_pairs.registers(row(0, "low", "lower"), known) == "both low"
+    assert voice_pairs.registers(row(0, "low", "high"), known) == "different registers"
+    assert voice_pairs.registers(row(0, "high", "middle"), known) == "different registers"
+    assert voice_pairs.registers(row(0, "high", "middle", speeds=(1.1,)), known) == "both high", "176 Hz at this speed"
+    assert voice_pairs.registers(row(0, "low", "high", "lower"), known) == "both low", "one alike is enough"
+    unknown = Voices(["a", "b"], np.stack([np.full(3, np.nan), np.ones(3)]))
+    assert voice_pairs.registers(row(0, "b", "a"), unknown) == "pitch not known"
+
+
+def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_all_arms():
+    known, names = voices(), list(HZ)
+    pairs = [(a, b) for a in names for b in names if a != b]
+    rows = [row(i, *pair) for i, pair in enumerate(pairs)]
+    left_out = [row(90, "low"), row(91, "low", "high", present=False), row(92, "low", "high", list="long")]
+    arms = {name: SimpleNamespace(rows=[dict(each, arm=name) for each in rows + left_out]) for name in ("baseline", "other")}
+    found = voice_pairs.by_likeness(arms, known)
+    assert list(found) == list(voice_pairs.THIRDS)
+    sizes = [len(condition["baseline"]) for condition in found.values()]
+    assert sum(sizes) == len(rows) and min(sizes) >= 2
+    for condition in found.values():
+        assert [each["index"] for each in condition["baseline"]] == [each["index"] for each in condition["other"]]
+    highest = [max(known.similarity(*pairs[each["index"]]) for each in condition["baseline"]) for condition in found.values()]
+    lowest = [min(known.similarity(*pairs[each["index"]]) for each in condition["baseline"]) for condition in found.values()]
+    assert highest[0] < lowest[1] and highest[1] < lowest[2]
+
+
+def test_likeness_is_that_of_the_interferer_most_like_the_target():
+    known = voices()
+    assert voice_pairs.likeness(row(0, "low", "lower", "high"), known) == max(known.similarity("low", each) for each in ("lower", "high"))
+
+
+def test_the_speaker_path_is_what_a_model_without_enrolment_would_not_have():
+    small = dict(features=16, heads=2, lstm_hidden=8, blocks=2)
+    config = ExtractorConfig(**small, speaker_blocks=1, speaker_features=12, adaln=True, enroll_scales=2, usef="full", reinject="band")
+    counted = speaker_path(config)
+    model = build(config)
+    kept = [model.split, model.merge] + [part for block in model.blocks for part in (block.bands, block.frames, block.attention)]
+    rest = sum(p.numel() for module in kept for name, p in module.named_parameters() if "film" not in name)
+    assert sum(counted.values()) + rest == parameters(config)
+    assert all(counted.values())
+    plain = speaker_path(ExtractorConfig(**small | {"features": 16}, usef="none", reinject="none"))
+    assert plain == {"encoder": 0, "cross-attention": 0, "modulation": 2 * 16 * 17}
