@@ -205,12 +205,14 @@ def grouped(values: Mapping[str, Mapping[str, Interval]], ylabel: str, xlabel: s
         mean, bars = _bars([arms[name] for arms in values.values() if name in arms])
         shift = step * (number - (len(names) - 1) / 2)
         colour, marker = CURVES[number % len(CURVES)], MARKERS[number % len(MARKERS)]
-        axis.errorbar(np.array(places) + shift, mean, yerr=bars, fmt=marker, ms=5.5, capsize=3, color=colour, elinewidth=1.4, label=name)
+        filled = colour if number < len(CURVES) else "white"  # where the colours begin again, hollow
+        line = {"fmt": marker, "ms": 5.5, "capsize": 3, "color": colour, "elinewidth": 1.4, "label": name}
+        axis.errorbar(np.array(places) + shift, mean, yerr=bars, markerfacecolor=filled, **line)
     axis.set_xticks(range(len(values)), labels, fontsize=9, **turned)
     axis.set_xlim(-0.6, len(values) - 0.4)
     axis.grid(axis="x", visible=False)
     axis.set_xlabel(xlabel)
-    axis.set_ylabel(ylabel)
+    axis.set_ylabel(textwrap.fill(ylabel, 36))
     legend(figure, *axis.get_legend_handles_labels())
     return figure
 

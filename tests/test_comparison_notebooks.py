@@ -18,6 +18,10 @@ ARMS = {
     "04_augmentation": ["SpecAugment 15 %", "SpecAugment 5 %", "enrolment", "2-3 enrolments", "all three"],
     "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
     "06_losses": ["multi-resolution", "speaker contrast", "all four, fixed", "all four, uncertainty", "all together"],
+    "07_conditioning": [  # the demo's baseline is "all bands together"
+        "embedding only", "band by band", "all bands together", "in every block", "AdaLN", "several scales", "identity loss",
+        "last three together",
+    ],  # fmt: skip
     "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
     "12_diagnosis": [  # the smoke preset compares band by band, and trains by AdamW
         "enrolment at its own speed", "absent loss flat below -30 dBFS", "crops not checked", "enrolment only band by band", "beta 0.8",
@@ -32,6 +36,7 @@ GROUPS = {
     },
     "05_curriculum": {"list": ["easy", "hard", "similar voices"]},
     "06_losses": {"weights": ["the same terms"]},
+    "07_conditioning": {"likeness": ["least alike"]},  # two test voices: one pair
     "12_diagnosis": {
         "test": [
             "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed", "crops not checked",
@@ -45,6 +50,7 @@ WORDS = {
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
     "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "Whose voice"],
+    "07_conditioning": ["right less wrong", "in the speaker path", "165 Hz"],
     "09_combined": ["sum of the separate gains", "together less the sum"],
     "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
 }
@@ -88,7 +94,7 @@ def test_its_page_explains_itself(stem, elsewhere):
 
 
 def test_they_share_one_baseline(elsewhere):
-    """Six notebooks' arms, of which some are the same: the baseline once, and what 09 takes from the others."""
+    """The notebooks' arms, of which some are the same: the baseline once, and what 09 takes from the others."""
     base, runs = resolve("smoke", arms=True), list((elsewhere / "runs").iterdir())
     assert base.run_id in [run.name for run in runs]
     named = sum(len(arms) for arms in ARMS.values())
