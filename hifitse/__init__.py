@@ -8,6 +8,7 @@ Data goes one way, and no module imports from one further right or below::
     config.py       the parameters that decide the extractor's shape
     params.py       every parameter, typed, with unit and range
     audio.py        48 kHz mono audio in and out, resampling, levels
+    shared.py       which items of a batch have a mixture or an enrolment in common
     chunks.py       long signals in cross-faded chunks
     extraction.py   one voice out of a recording in memory
     checkpoint.py   atomic files, safetensors weights

@@ -54,6 +54,7 @@ class Params(ExtractorConfig):
     enroll_seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of an enrolment")
     enrollments: int = Field(1, ge=1, le=10, description="enrolment recordings of a mixture")
     both_talkers: bool = Field(False, description="use each training mixture twice, the second time for its loudest interferer")
+    remix: int = Field(1, ge=1, le=64, description="mixtures in which each voice of a batch is heard; above 1 needs both_talkers")
     sir_min_db: float = Field(-5.0, ge=-40, le=40, description="dB: lowest target-to-interferer ratio, drawn for each interferer")
     sir_max_db: float = Field(5.0, ge=-40, le=40, description="dB: highest target-to-interferer ratio")
     noise_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures with background noise")
@@ -165,6 +166,11 @@ class Params(ExtractorConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
         if self.enrollments_min > self.enrollments:
             raise ValueError(f"enrollments_min is {self.enrollments_min}, allowed is at most enrollments = {self.enrollments}")
+        if self.remix > 1 and not self.both_talkers:
+            raise ValueError(f"remix is {self.remix} with both_talkers = False, allowed is 1, or more with both_talkers = True")
+        if self.remix > 1 and (self.batch_size % (2 * self.remix) or self.batch_size < 2 * self.remix**2):
+            rule = "multiples of 2 * remix from 2 * remix * remix on, for each voice meets remix others"
+            raise ValueError(f"batch_size is {self.batch_size} with remix = {self.remix}, allowed are {rule}")
         for name in ("loss_speaker", "loss_identity"):
             if getattr(self, name) and not self.speaker_blocks:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed is 0 where speaker_blocks is 0: no voice is embedded there")

@@ -157,8 +157,10 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
         mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
         enroll = hide_enrollments(enroll, params, state.step, part)
         seen = spectrum_mask(mix, params, state.step, part)
+        # what is hidden differs from item to item: nothing is in common then
+        shared = batch.get("shared") if seen is None and not params.enroll_dropout else None
         with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
-            est = state.model(mix, enroll, seen)
+            est = state.model(mix, enroll, seen, shared)
         loss = state.objective(est.float(), target, mix, present, batch, state.model)
         if state.adversary is not None:
             loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part)

@@ -14,7 +14,8 @@ from sounds import folders, save, small
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.corpus import CorpusError
-from hifitse.data.dataset import MixtureDataset, list_loader, swapped, training_loader
+from hifitse.data.dataset import list_loader, training_loader
+from hifitse.data.items import MixtureDataset, swapped
 from hifitse.data.mixing import Mixer
 
 PLAIN = Conditions("valid", 0.5)

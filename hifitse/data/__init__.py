@@ -25,6 +25,7 @@ What is made of it:
     enrolment.py     the enrolments of a mixture's talkers
     mixing.py        one mixture, from parameters, split, seed, index and conditions
     specaug.py       masks for a mixture's spectrogram
+    items.py         indices to mixtures: each once, for both of its talkers, or mixed anew
     dataset.py       mixtures to batches
     old_path.py      the same mixtures in the ways that the plan replaces, to be compared with
 """

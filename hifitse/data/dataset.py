@@ -1,10 +1,10 @@
-"""Mixtures to batches: item i of a dataset is mixture i, whichever process makes it."""
+"""Mixtures to batches, in order, by any number of processes."""
 
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,72 +13,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from hifitse import HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
+from hifitse.data.items import BothTalkers, MixtureDataset, Remixed
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.params import Params
+from hifitse.shared import Shared
 
 Batch = dict[str, Any]
 """mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
 
-Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer.
+Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer. Where items share a mixture or an enrolment, ``shared``
+says which (:class:`hifitse.shared.Shared`).
 """
 
 
 GRACE_S = 3.0
 """s: how long a worker goes on after SIGTERM."""
-
-
-class MixtureDataset(Dataset):
-    """Map-style dataset; item i is the :class:`Mixture` of index i, a pure function of the arguments.
-
-    Args:
-        mixer: makes the mixtures.
-        seed: seed of all of them.
-        conditions: a list by index, or a function of the index.
-        wrong_enroll: also draw enrolments of an interferer.
-    """
-
-    def __init__(
-        self, mixer: Mixer, seed: int, conditions: Sequence[Conditions] | Callable[[int], Conditions], wrong_enroll: bool = False
-    ) -> None:
-        self.mixer, self.seed, self.wrong_enroll = mixer, seed, wrong_enroll
-        self.conditions = conditions
-
-    def __len__(self) -> int:
-        if callable(self.conditions):
-            raise TypeError("a dataset whose conditions are a function has no length")
-        return len(self.conditions)
-
-    def __getitem__(self, index: int) -> Mixture:
-        conditions = self.conditions(index) if callable(self.conditions) else self.conditions[index]
-        return self.mixer.mixture(self.seed, index, conditions, self.wrong_enroll)
-
-
-class BothTalkers(MixtureDataset):
-    """Each mixture twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, each with an enrolment of their own.
-
-    The same sound must then give two different voices, and the enrolment alone says which: a batch with both teaches its use
-    from the first step on. A mixture without interferer comes twice as it is.
-    """
-
-    _last: tuple[int, Mixture] | None = None
-
-    def __getitem__(self, index: int) -> Mixture:
-        number = index - index % 2
-        if self._last is None or self._last[0] != number:
-            self._last = (number, super().__getitem__(number))
-        return swapped(self._last[1]) if index % 2 else self._last[1]
-
-
-def swapped(mixture: Mixture) -> Mixture:
-    """The same mixture with its loudest interferer, always present, as the target; one without ``wrong_enroll`` comes back as it is.
-
-    The metadata stay those of the mixture as it was drawn, but for ``id``, ``present`` and the mark ``swapped``.
-    """
-    if mixture.wrong_enroll is None:
-        return mixture
-    metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True, "swapped": True}
-    interferers = np.concatenate([mixture.target[None], mixture.interferers[1:]])
-    return Mixture(mixture.mix, mixture.interferers[0], interferers, mixture.noise, mixture.wrong_enroll, mixture.enroll, metadata)
 
 
 class TrainingConditions:
@@ -103,10 +52,20 @@ def collate(mixtures: list[Mixture]) -> Batch:
     batch: Batch = {name: torch.from_numpy(np.stack([getattr(each, name) for each in mixtures])) for name in ("mix", "target", "enroll")}
     batch["present"] = torch.tensor([each.metadata["present"] for each in mixtures])
     batch["metadata"] = [each.metadata for each in mixtures]
+    shared = [_first_of([getattr(each, name) for each in mixtures]) for name in ("mix", "enroll")]
+    if any(len(rows) < len(mixtures) for rows, _ in shared):
+        batch["shared"] = Shared(*(indices for pair in shared for indices in pair))
     if any(each.wrong_enroll is not None for each in mixtures):
         wrong = [np.zeros_like(each.enroll) if each.wrong_enroll is None else each.wrong_enroll for each in mixtures]
         batch["wrong_enroll"] = torch.from_numpy(np.stack(wrong))
     return batch
+
+
+def _first_of(signals: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Items that bring a signal of their own, and for each item which of those it has; one array in memory is one signal."""
+    numbers: dict[int, int] = {}
+    which = [numbers.setdefault(id(signal), len(numbers)) for signal in signals]
+    return torch.tensor([which.index(number) for number in range(len(numbers))]), torch.tensor(which)
 
 
 class _Batched(Dataset):
@@ -212,11 +171,13 @@ def training_loader(params: Params, mixer: Mixer, first_index: int = 0, count: i
     """
     total = params.steps * params.batch_size * params.accumulation
     last = total if count is None else first_index + count
-    kind = BothTalkers if params.both_talkers else MixtureDataset
-    wrong_enroll = params.both_talkers or params.loss_speaker > 0
     # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
-    dataset = kind(mixer, seed, TrainingConditions(params), wrong_enroll)
+    arguments = (mixer, seed, TrainingConditions(params), params.both_talkers or params.loss_speaker > 0)
+    if params.remix > 1:
+        dataset = Remixed(*arguments, batch_size=params.batch_size, remix=params.remix)
+    else:
+        dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
     return Batches(dataset, first_index, last, params.batch_size, params.workers)
 
 

@@ -14,6 +14,7 @@ from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.usef import CROSS_ATTENTION
 from hifitse.pretrained import Pretrained
+from hifitse.shared import Shared
 
 
 class Speaker(NamedTuple):
@@ -56,15 +57,28 @@ class Extractor(nn.Module, Pretrained):
         size = config.speaker_features if config.speaker_blocks else 0
         self.speaker_blocks = nn.ModuleList(GridBlock(config, bands, i) for i in range(config.speaker_blocks))
         self.pooling = SpeakerPooling(bands, D, size) if size else None
-        self.blocks = nn.ModuleList(GridBlock(config, bands, i, size, config.reinject) for i in range(config.blocks))
+        told = [i >= config.mixture_blocks for i in range(config.blocks)]
+        self.blocks = nn.ModuleList(
+            GridBlock(config, bands, i, size, config.reinject) if knows else GridBlock(config, bands, i) for i, knows in enumerate(told)
+        )
         self.merge = BandMerge(config)
         several = config.enroll_scales > 1 or config.enroll_levels
         levels = 1 + config.speaker_blocks if config.enroll_levels else 1
         self.resolutions = Resolutions(D, levels, config.enroll_scales) if several else None
 
-    def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None) -> Tensor:
-        """``seen`` (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one."""
-        return self.extract_speaker(mix, self.encode(enroll), seen)
+    def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None, shared: Shared | None = None) -> Tensor:
+        """Extract from each mixture the voice of its enrolment.
+
+        Args:
+            mix, enroll: as above.
+            seen: (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one.
+            shared: which items have a mixture or an enrolment in common, to encode each once; not with ``seen``. The result is the same.
+        """
+        if shared is None:
+            return self.extract_speaker(mix, self.encode(enroll), seen)
+        speaker = self.encode(enroll[shared.enroll_rows])
+        speaker = Speaker(*(part if part is None else part[shared.enroll_of] for part in speaker))
+        return self.extract_speaker(mix[shared.mix_rows], speaker, mix_of=shared.mix_of)
 
     def encode(self, enroll: Tensor) -> Speaker:
         """Features of the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
@@ -88,16 +102,23 @@ class Extractor(nn.Module, Pretrained):
     def _speaker(self, frames: Tensor, context: Tensor) -> Speaker:
         return Speaker(frames, self.pooling(frames) if self.pooling is not None else None, context)
 
-    def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None) -> Tensor:
-        """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`."""
-        if mix.dim() != 2 or mix.shape[0] != speaker.frames.shape[0]:
+    def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None, mix_of: Tensor | None = None) -> Tensor:
+        """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`.
+
+        With ``mix_of`` (B,), the number of the mixture for each of B speakers, there are as many mixtures as it names.
+        """
+        if mix.dim() != 2 or len(mix if mix_of is None else mix_of) != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
             raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {items} as in the enrolment")
         spec, z = self._features(mix, seen)  # (B, F, L), (B, K, L, D)
+        for block in self.blocks[: self.config.mixture_blocks]:
+            z = self._run(block, z)
+        if mix_of is not None:
+            spec, z = spec[mix_of], z[mix_of]
         if self.usef is not None:
             z = self.usef(z, speaker.context)
         z = self.film(z, speaker.frames.mean(2, keepdim=True))
-        for block in self.blocks:
+        for block in self.blocks[self.config.mixture_blocks :]:
             z = self._run(block, z, speaker.context, speaker.embedding)
         mask = torch.view_as_complex(self.merge(z).float().contiguous())
         return self.spectrum.inverse(spec * mask, mix.shape[-1])
