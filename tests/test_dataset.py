@@ -29,7 +29,8 @@ def sources(tmp_path_factory):
 def assert_equal(one, other):
     assert one.keys() == other.keys()
     for name, value in one.items():
-        assert torch.equal(value, other[name]) if isinstance(value, torch.Tensor) else value == other[name]
+        pairs = zip(value, other[name], strict=True) if name == "shared" else [(value, other[name])]
+        assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
 
 
 def test_batch_shapes(sources):
