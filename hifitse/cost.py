@@ -6,8 +6,9 @@ run, and shown as a ratio.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,13 @@ import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.counting import CostError, Kept, build, gflops_per_second, kept_bytes, multiply_adds, parameters
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
 from hifitse.losses.objective import Objective
 from hifitse.metrics import RESAMPLES, Interval
 from hifitse.muon import Muon
 from hifitse.params import Params
+from hifitse.shared import Shared
 from hifitse.train import new_optimizers, new_state, train_step
 
 __all__ = [
@@ -98,7 +102,8 @@ def _loss_bytes(params: Params) -> int:
 def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
     """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture.
 
-    Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own.
+    Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own. With
+    ``remix`` items share enrolments as well, as many as in training.
     """
     items = params.batch_size if items is None else items
     generator = torch.Generator().manual_seed(params.seed)
@@ -109,10 +114,13 @@ def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
     batch: dict[str, Any] = {name: 0.1 * torch.randn(items, *shape, generator=generator) for name, shape in shapes.items()}
     names = [(f"made-up-{i}", f"made-up-{i ^ 1 if params.both_talkers else items + i}") for i in range(items)]
     metadata = [{"id": asked, "target_speaker": asked, "target_speed": 1.0, "interferer_speakers": [other]} for asked, other in names]
+    if params.both_talkers:
+        item, voices = torch.arange(items), max(1, items // params.remix)
+        batch["shared"] = Shared(item[::2], item // 2, item[:voices], item % voices)
     return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 
-def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5) -> dict[str, list[float]]:
+def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
     """Seconds of a training step of each, by :func:`hifitse.train.train_step` on made-up batches, one value a round.
 
     After one step of each to warm up, every round takes each in turn, every second round backwards: a machine that is busy for a
@@ -122,6 +130,7 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5) -> dict
     Args:
         params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``.
         repeats: rounds, 1 or more.
+        drawn: on batches of the training's own mixtures instead, made in this process, and the time of making them counts.
 
     Raises:
         CostError: no rounds.
@@ -134,13 +143,13 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5) -> dict
     try:
         with torch.random.fork_rng(devices=[]):
             states = {name: new_state(params.model_copy(update={"accumulation": 1})) for name, params in params_by_name.items()}
-            batches = {name: made_up_batch(params) for name, params in params_by_name.items()}
+            batches = {name: _drawn(params) if drawn else repeat(made_up_batch(params)) for name, params in params_by_name.items()}
             for turn in range(repeats + 1):
                 for name in list(states) if turn % 2 else reversed(states):
                     params, state = params_by_name[name], states[name]
                     torch.set_num_threads(params.threads or threads)
                     started = time.perf_counter()
-                    train_step(state, [batches[name]])
+                    train_step(state, [next(batches[name])])
                     if state.device.type != "cpu":
                         torch.accelerator.synchronize()
                     if turn:
@@ -148,6 +157,11 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5) -> dict
     finally:
         torch.set_num_threads(threads)
     return times
+
+
+def _drawn(params: Params) -> Iterator[dict[str, Any]]:
+    alone = params.model_copy(update={"workers": 0})
+    return iter(training_loader(alone, Mixer(alone, "train")))
 
 
 def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int = 0) -> dict[str, Interval]:
@@ -176,13 +190,13 @@ def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int =
     return found
 
 
-def costs(params_by_name: Mapping[str, Params], repeats: int = 5, to: str = BASELINE) -> dict[str, Cost]:
-    """The :class:`Cost` of each arm at its own batch and lengths; ``repeats`` 0 measures no time.
+def costs(params_by_name: Mapping[str, Params], repeats: int = 5, to: str = BASELINE, drawn: bool = False) -> dict[str, Cost]:
+    """The :class:`Cost` of each arm at its own batch and lengths; ``repeats`` 0 measures no time, ``drawn`` is as in :func:`step_seconds`.
 
     Raises:
         CostError: as :func:`step_seconds` and :func:`ratios`.
     """
-    times = step_seconds(params_by_name, repeats) if repeats else {}
+    times = step_seconds(params_by_name, repeats, drawn) if repeats else {}
     ratio = ratios(times, to) if times else {}
     found = {}
     for name, params in params_by_name.items():

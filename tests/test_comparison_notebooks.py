@@ -27,6 +27,7 @@ ARMS = {
         "enrolment at its own speed", "absent loss flat below -30 dBFS", "crops not checked", "enrolment only band by band", "beta 0.8",
         "all faults",
     ],
+    "13_best": ["magnitudes alone", "small, large batches", "best"],
 }  # fmt: skip
 GROUPS = {
     "03_long_segments": {"list": ["1 s", "5 to 8 s", "8 s, partly there", "8 to 12 s, turns"]},
@@ -53,6 +54,7 @@ WORDS = {
     "07_conditioning": ["right less wrong", "in the speaker path", "165 Hz"],
     "09_combined": ["sum of the separate gains", "together less the sum"],
     "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
+    "13_best": ["sum of the separate gains", "mixtures a step"],
 }
 
 
