@@ -68,7 +68,7 @@ class ExtractorConfig(BaseModel):
     reinject: Literal["none", "band", "full"] = Field("band", description="cross-attention to the enrolment again in every block")
     input_power: float = Field(1.0, gt=0, le=1, description="exponent on the magnitudes that the network sees; 1 leaves them as they are")
     magnitude_input: bool = Field(False, description="the network also sees the logarithm of each bin's magnitude")
-    phase_input: bool = Field(True, description="the network sees real and imaginary part of each bin; without, the logarithm alone")
+    phase_input: bool = Field(True, description="the network sees real and imaginary part of each bin; else its magnitude")
     mixture_blocks: int = Field(0, ge=0, le=31, description="the first blocks, which see the mixture before they know whom to extract")
     speaker_blocks: int = Field(
         0, ge=0, le=16, description="blocks over the enrolment that end in one embedding pooled over all bands; 0: per-band mean only"
@@ -98,8 +98,6 @@ class ExtractorConfig(BaseModel):
             raise ValueError(f"win_length is {self.win_length}, allowed is at most n_fft = {self.n_fft}")
         if self.hop_length * 2 > self.win_length:
             raise ValueError(f"hop_length is {self.hop_length}, allowed is at most half of win_length = {self.win_length}")
-        if not (self.phase_input or self.magnitude_input):
-            raise ValueError("phase_input is False with magnitude_input = False, allowed is False where magnitude_input is True")
         if self.mixture_blocks >= self.blocks:
             raise ValueError(f"mixture_blocks is {self.mixture_blocks}, allowed are fewer than blocks = {self.blocks}")
         if self.features % self.heads:

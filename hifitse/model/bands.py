@@ -128,8 +128,8 @@ class _SplitRegion(_Region):
 class BandSplit(nn.Module):
     """Spectrum -> features: each band normalised over its bins and frames, then its own linear layer (BSRNN, Luo & Yu 2023).
 
-    Inputs of a bin are with ``phase_input`` real and imaginary part, the magnitude raised to ``input_power``, and with
-    ``magnitude_input`` the magnitude's logarithm.
+    Inputs of a bin are with ``phase_input`` real and imaginary part, the magnitude raised to ``input_power``; without it that
+    magnitude alone; and with ``magnitude_input`` the magnitude's logarithm as well.
 
     Shape:
         complex (B, F, L) -> (B, K, L, D)
@@ -138,18 +138,17 @@ class BandSplit(nn.Module):
     def __init__(self, config: ExtractorConfig) -> None:
         super().__init__()
         self.power, self.magnitude, self.phase = config.input_power, config.magnitude_input, config.phase_input
-        self.regions = nn.ModuleList(_SplitRegion(bands, 2 * self.phase + self.magnitude, config.features) for bands in band_layout(config))
+        self.regions = nn.ModuleList(_SplitRegion(bands, 1 + self.phase + self.magnitude, config.features) for bands in band_layout(config))
         self.n_bands = sum(region.n_bands for region in self.regions)
 
     def forward(self, spec: Tensor) -> Tensor:
         with torch.autocast(spec.device.type, enabled=False):  # products of half precision lose quiet bins beside loud ones
             parts = torch.view_as_real(spec).permute(1, 3, 0, 2)  # (F, 2, B, L)
-            if not self.phase:
-                # half the logarithm of the power, with the floor of the magnitude's below; one pass less than by the root
-                parts = torch.log(torch.view_as_real(spec).square().sum(-1) + 1e-8).mul(0.5).permute(1, 0, 2)[:, None]  # (F, 1, B, L)
-            elif self.power != 1 or self.magnitude:
+            if not self.phase or self.power != 1 or self.magnitude:
                 magnitude = (parts.square().sum(1, keepdim=True) + 1e-12).sqrt()  # (F, 1, B, L)
-                if self.power != 1:
+                if not self.phase:
+                    parts = magnitude.pow(self.power)
+                elif self.power != 1:
                     parts = parts * magnitude.pow(self.power - 1)
                 if self.magnitude:
                     parts = torch.cat([parts, torch.log(magnitude + 1e-4)], 1)
