@@ -39,6 +39,8 @@ Data goes one way, and no module imports from one further right or below::
     comparison.py   a baseline and its variants, by declared changes
     diagnosis.py    the published baseline's faults as changes, and its way of testing
     voice_pairs.py  test mixtures by how alike their voices are
+    fidelity.py     spectra of estimates and targets, below and above 8 kHz
+    finetune.py     a finished baseline trained on, and which weights are kept
     counting.py     parameters, operations and activations of a model
     cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
@@ -49,6 +51,7 @@ Data goes one way, and no module imports from one further right or below::
     curriculum_figure.py   a curriculum over the steps -> a figure
     comparison_figures.py  arms side by side -> figures
     loss_figures.py        shares of the gradient, learned weights -> figures
+    gan_figure.py   discriminators' and extractor's losses -> a figure
     players.py      audio -> players inside a page
     tables.py       rows -> tables
     listening.py    which test mixtures to listen to, and their sound
@@ -64,6 +67,7 @@ Data goes one way, and no module imports from one further right or below::
     loading_figures.py     these -> figures
     show_loading.py what a notebook displays of them
     show_conditioning.py   what a notebook displays of the use that arms make of the enrolment
+    show_gan.py     what a notebook displays of a fine-tuning against discriminators
     collect.py      every report's metrics.json, read with suspicion
     summary.py      the plan's claims and what was measured
     ranking.py      the summary as tables, verdict and forest plot

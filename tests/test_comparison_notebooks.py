@@ -13,6 +13,7 @@ from hifitse.params import resolve
 from hifitse.rows import METRICS
 
 ARMS = {
+    "01_gan_finetune": ["longer", "HiFi-GAN", "STFT"],
     "02_capacity": ["A wider", "B deeper", "C both", "half the bands", "half the frames", "half the features"],
     "03_long_segments": ["1.5 s", "2 s"],
     "04_augmentation": ["SpecAugment 15 %", "SpecAugment 5 %", "enrolment", "2-3 enrolments", "all three"],
@@ -46,6 +47,7 @@ GROUPS = {
     },
 }  # fmt: skip
 WORDS = {
+    "01_gan_finetune": ["what the discriminators add", "weights kept", "log-spectral distance, 8 to 24 kHz", "estimate, longer"],
     "02_capacity": ["What a decibel costs", "18.00", "GFLOP"],
     "03_long_segments": ["seconds of audio", "turns"],
     "04_augmentation": ["late", "band-limited"],

@@ -1,0 +1,160 @@
+"""Which run a fine-tuning starts from, what it changes, which weights are kept, and what the report says of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from arms import made_up_arm, made_up_rows
+
+from hifitse import HifitseError, figures, finetune, gan_figure, show_gan
+from hifitse.comparison import Comparison, vary
+from hifitse.data.conditions import training_conditions
+from hifitse.experiment import Arm
+from hifitse.fidelity import BANDS_HZ, fidelity
+from hifitse.metrics import Interval
+from hifitse.params import Params, resolve
+
+FULL = Params()
+
+
+# ---- what changes
+
+
+def test_at_full_size_it_is_the_plans() -> None:
+    changed = vary(FULL, finetune.changes(FULL, "hifigan"))
+    assert changed.lr == changed.lr_min == pytest.approx(1e-5) and changed.disc_lr == pytest.approx(1e-5)
+    assert (changed.disc_channels, changed.gan_seconds, changed.freeze_norms, changed.steps) == (32, 0.5, True, 450_000)
+    assert changed.start_from == FULL.run_id and finetune.before(changed).gan == "none"
+
+
+def test_it_goes_on_with_the_last_phase_from_its_first_mixture_on() -> None:
+    changed = vary(FULL, finetune.changes(FULL))
+    last = training_conditions(FULL, FULL.steps * 64)
+    for index in (0, changed.steps * 32):
+        now = training_conditions(changed, index)
+        assert replace(now, phase=0) == replace(last, phase=0)
+
+
+def test_the_control_lets_the_extractor_learn_for_as_many_steps() -> None:
+    demo = resolve("demo", arms=True)
+    longer, gan = (vary(demo, finetune.changes(demo, kind)) for kind in ("none", "stft"))
+    learning = [step for step in range(gan.steps) if finetune.held_steps(gan) <= step]
+    assert longer.steps == len(learning) < gan.steps
+    same = set(longer.changed()) ^ set(gan.changed())
+    assert same == {"gan", "disc_lr", "disc_channels", "gan_seconds"}
+
+
+def test_the_run_to_start_from_is_found_by_its_parameters(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    smoke = resolve("smoke")
+    tuned = vary(smoke, {"gan": "stft", "disc_channels": 8, "freeze_norms": True})
+    assert finetune.before(tuned) == smoke
+    with pytest.raises(HifitseError, match=f"run {smoke.run_id} to start from is not in"):
+        finetune.start(tuned)
+
+
+def test_weights_of_discriminators_are_counted_where_there_are_any() -> None:
+    assert finetune.weights(resolve("smoke")) == 0
+    assert 10_000 < finetune.weights(resolve("smoke", gan="stft", disc_channels=4)) < 100_000
+
+
+# ---- which weights are kept
+
+
+def spectra(gain: float, distance: float, count: int = 40) -> list[dict]:
+    noise = np.random.default_rng(1).normal(size=count)
+    keys = {"list": "test", "seed": 0, "present": True, "si_sdr_mix_db": 0.0}
+    return [keys | {"index": i, "si_sdri_db": gain + noise[i], "lsd_high_db": distance + noise[i], "lsd_low_db": 9.0} for i in range(count)]
+
+
+def compared(**arms: Arm) -> Comparison:
+    return Comparison(made_up_arm(collapsed=""), {name: replace(arm, name=name) for name, arm in arms.items()})
+
+
+@pytest.mark.parametrize(
+    ("gain", "distance", "collapsed", "kept", "words"),
+    [
+        (0.0, -0.2, "", True, "not more than 0.1 dB lower"),
+        (-0.09, -0.2, "", True, "nearer"),
+        (-0.11, -2.0, "", False, "more than 0.1 dB lower"),
+        (1.0, 0.0, "", False, "no nearer"),
+        (1.0, -2.0, "the adversarial training collapsed at step 9", False, "collapsed at step 9"),
+    ],
+)
+def test_the_rule_that_keeps_or_drops_fine_tuned_weights(gain, distance, collapsed, kept, words) -> None:
+    comparison = compared(tuned=made_up_arm(collapsed=collapsed))
+    found = finetune.choose(comparison, {"baseline": spectra(4.0, 10.0), "tuned": spectra(4.0 + gain, 10.0 + distance)})["tuned"]
+    assert found.tuned is kept and words in found.reason
+    assert found.si_sdri.mean == pytest.approx(gain) and found.lsd_high.mean == pytest.approx(distance)
+
+
+# ---- spectra
+
+
+class Passes(torch.nn.Module):
+    """The mixture itself, or a part of its spectrum."""
+
+    def __init__(self, above: float = 1.0) -> None:
+        super().__init__()
+        self.above = above
+
+    def forward(self, mix: torch.Tensor, enroll: torch.Tensor) -> torch.Tensor:
+        spec = torch.fft.rfft(mix)
+        bins = torch.fft.rfftfreq(mix.shape[-1], 1 / 48_000)
+        return torch.fft.irfft(spec * torch.where(bins > 8000, self.above, 1.0), mix.shape[-1])
+
+
+def test_what_is_lost_above_8_khz_shows_above_and_not_below() -> None:
+    smoke = resolve("smoke", device="cpu", eval_absent_share=0.5)
+    arms = {name: made_up_arm(params=smoke) for name in ("whole", "halved")}
+    for arm, above in zip(arms.values(), (1.0, 0.5), strict=True):
+        arm.run.extractor = lambda above=above: Passes(above)
+    found = fidelity(arms, smoke, "valid", progress=False)
+    assert 0 < len(found["whole"]) < smoke.eval_mixtures and [r["index"] for r in found["whole"]] == [r["index"] for r in found["halved"]]
+    for whole, halved in zip(found["whole"], found["halved"], strict=True):
+        assert whole["si_sdri_db"] == pytest.approx(0, abs=1e-3)
+        assert halved["lsd_low_db"] == pytest.approx(whole["lsd_low_db"], abs=0.1)
+        assert abs(halved["lsd_high_db"] - whole["lsd_high_db"]) > 0.5
+    assert BANDS_HZ == {"lsd_low_db": (0, 8_000), "lsd_high_db": (8_000, 24_000)}
+
+
+# ---- what is shown
+
+
+GOOD, NONE, BAD = Interval(0.5, 0.3, 0.7, 60), Interval(0.1, -0.1, 0.3, 60), Interval(-0.5, -0.7, -0.3, 60)
+
+
+@pytest.mark.parametrize(
+    ("pair", "mark", "words"),
+    [
+        ((GOOD, GOOD), "good", "than the same further steps"),
+        ((GOOD, NONE), "weak", "do as well or better"),
+        ((GOOD, BAD), "bad", "do as well or better"),
+        ((NONE, NONE), "weak", "not to be told"),
+        ((BAD, NONE), "bad", "worse"),
+        ((replace(GOOD, n=5), GOOD), "weak", "Too few mixtures (5)"),
+    ],
+)
+def test_the_gain_of_more_steps_is_not_called_the_discriminators(pair, mark, words) -> None:
+    found = show_gan.headline({"STFT": pair})
+    assert found[0] == mark and words in found[1]
+
+
+def test_the_answer_names_the_arm_that_was_stopped() -> None:
+    longer, tuned = made_up_arm(made_up_rows(5.0), collapsed=""), made_up_arm(made_up_rows(4.0), collapsed="it collapsed at step 9")
+    shown = show_gan.answer(compared(longer=longer, STFT=tuned), "longer").data
+    assert "STFT was stopped: it collapsed at step 9." in shown and "STFT less longer" in shown and "−1.00 dB" in shown
+
+
+def test_curves_mark_the_warm_up_and_the_ramp() -> None:
+    params = resolve("smoke", gan="stft", steps=100)
+    rows = [{"step": step, "disc": 0.5, "disc_told": 0.6} for step in range(1, 101)]
+    rows[10:] = [row | {"adversarial": 0.3, "feature": 0.1} for row in rows[10:]]
+    figure = gan_figure.losses({"HiFi-GAN": (params, rows), "STFT": (params, [])})
+    spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[0].patches]
+    assert spans == [(0, 10), (10, 30)] and len(figure.axes) == 8 and figures.png(figure)
+    drawn = [len(line.get_xdata()) for line in figure.axes[4].lines]
+    assert drawn[-1] == 90
+    with pytest.raises(HifitseError, match="0 arms"):
+        gan_figure.losses({})
