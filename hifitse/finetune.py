@@ -35,7 +35,9 @@ def start(params: Params) -> Run:
     return Run.named(before(params).run_id)
 
 
-def changes(params: Params, gan: str = "none", share: float = 0.3, rate: float = 0.05, **values: Any) -> dict[str, Any]:
+def changes(
+    params: Params, gan: str = "none", share: float = 0.3, rate: float = 0.05, disc_rate: float = 0.4, **values: Any
+) -> dict[str, Any]:
     """What makes a fine-tuning of the run of ``params``: on with its last phase, at a small rate, its layer norms frozen.
 
     Without discriminators it has as many steps as the extractor learns in with them, that is without their warm-up. Discriminators hear
@@ -46,14 +48,16 @@ def changes(params: Params, gan: str = "none", share: float = 0.3, rate: float =
         params: of the baseline.
         gan: "none", "hifigan" or "stft".
         share: steps as a share of the baseline's.
-        rate: learning rate of extractor and discriminators as a share of the baseline's highest; 0.05 is the plan's, 1e-5 of 2e-4.
+        rate: learning rate as a share of the baseline's highest; 0.05 is the plan's, 1e-5 of 2e-4.
+        disc_rate: that of the discriminators, which start from nothing: at 0.05 the demo's could not tell anything after 50 steps.
         values: further parameters, which come before those.
     """
     lr, steps, last = rate * params.lr, max(2, round(share * params.steps)), len(params.phase_starts) - 1
     found = {"start_from": before(params).run_id, "freeze_norms": True, "lr": lr, "lr_min": min(params.lr_min, lr)}
     found |= {"steps": steps, "warmup_steps": min(params.warmup_steps, steps // 10), "phase_starts": [0.0]}
     found |= {name: [params.at_phase(name, last)] for name in PHASED if len(getattr(params, name)) > 1}
-    tuned = {"gan": gan, "disc_lr": lr, "disc_channels": 32 if params.features >= 128 else 4, "gan_seconds": max(0.1, params.seconds / 8)}
+    tuned = {"gan": gan, "disc_lr": min(1.0, disc_rate * params.lr), "disc_channels": 32 if params.features >= 128 else 4}
+    tuned["gan_seconds"] = max(0.1, params.seconds / 8)
     found |= (tuned if gan != "none" else {}) | values
     if gan == "none":
         found["steps"] -= held_steps(params.model_copy(update={"gan": "stft", "steps": found["steps"]}))

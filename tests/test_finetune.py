@@ -23,7 +23,7 @@ FULL = Params()
 
 def test_at_full_size_it_is_the_plans() -> None:
     changed = vary(FULL, finetune.changes(FULL, "hifigan"))
-    assert changed.lr == changed.lr_min == pytest.approx(1e-5) and changed.disc_lr == pytest.approx(1e-5)
+    assert changed.lr == changed.lr_min == pytest.approx(1e-5) and changed.disc_lr == pytest.approx(8e-5)
     assert (changed.disc_channels, changed.gan_seconds, changed.freeze_norms, changed.steps) == (32, 0.5, True, 450_000)
     assert changed.start_from == FULL.run_id and finetune.before(changed).gan == "none"
 
