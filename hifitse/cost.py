@@ -161,7 +161,9 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
 
 def _drawn(params: Params) -> Iterator[dict[str, Any]]:
     alone = params.model_copy(update={"workers": 0})
-    return iter(training_loader(alone, Mixer(alone, "train")))
+    mixer = Mixer(alone, "train")
+    while True:  # a training of few steps has few batches
+        yield from training_loader(alone, mixer)
 
 
 def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int = 0) -> dict[str, Interval]:
