@@ -35,7 +35,22 @@ def test_the_committed_demo_extracts():
     assert right["mean"] >= 3 and right["low"] > 0 and right["low"] - wrong["high"] >= 4
 
 
+def test_the_best_recipe_keeps_its_promise():
+    """At least 2 dB over the baseline on unseen voices, surely above 0, in at most the baseline's seconds a step."""
+    found = json.loads(committed("reports/demo/13_best/metrics.json"))
+    (gain,) = [each for each in found["comparisons"] if (each["arm"], each["metric"]) == ("best", "si_sdri_db")]
+    assert gain["difference"] >= 2 and gain["low"] > 0
+    assert found["arms"]["best"]["step_ratio"]["mean"] <= 1 and found["arms"]["best"]["steps"] == found["arms"]["baseline"]["steps"]
+
+
 LEVERS = {
+    "**the best recipe**": ("13_best", "best", None),
+    "compressed magnitudes alone": ("13_best", "magnitudes alone", None),
+    "a small network, large batches": ("13_best", "small, large batches", None),
+    "phase and amplitude terms": ("06_losses", "all four, fixed", None),
+    "the same, weights learned": ("06_losses", "all four, uncertainty", None),
+    "a contrast of voices": ("06_losses", "speaker contrast", None),
+    "all new losses together": ("06_losses", "all together", None),
     "C: wider and deeper": ("02_capacity", "C both", None),
     "half the features": ("02_capacity", "half the features", None),
     "segments twice as long": ("03_long_segments", "4 s", None),
