@@ -16,9 +16,10 @@ def checkout(root: Path) -> Path:
     return root / "notebooks"
 
 
-def typed(folder: Path, notebook: str, *arguments: str) -> subprocess.CompletedProcess:
-    """``papermill NOTEBOOK.ipynb ...`` with the command beside this interpreter, typed in ``folder``."""
+def typed(folder: Path, notebook: str, *arguments: str, threads: int | None = None) -> subprocess.CompletedProcess:
+    """``papermill NOTEBOOK.ipynb ...`` with the command beside this interpreter, typed in ``folder``; ``None`` leaves torch its threads."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
     environment |= {"HIFITSE_RUNS": str(folder / "runs"), "PYTHONPATH": str(ROOT)}
+    environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     command = [str(Path(sys.executable).parent / "papermill"), f"{notebook}.ipynb", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
