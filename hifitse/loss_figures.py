@@ -15,9 +15,10 @@ from hifitse.labels import legend
 TERMS = {
     "si_sdr": ("SI-SDR", BLUE), "snr": ("SNR", SKY), "phase": ("phase", VERMILLION), "amplitude": ("amplitude", ORANGE),
     "multires": ("multi-resolution", GREEN), "speaker": ("speaker", PURPLE), "absent": ("absent", GREY),
+    "identity": ("identity", "black"),
 }  # fmt: skip
 """Term -> name in a figure and colour."""
-DARK = (BLUE, VERMILLION, GREEN, GREY)
+DARK = (BLUE, VERMILLION, GREEN, GREY, "black")
 """Colours on which white letters can be read."""
 
 

@@ -186,7 +186,8 @@ class Params(ExtractorConfig):
         for name, (low, high) in PHASED.items():
             values = getattr(self, name)
             if len(values) not in (1, len(starts)):
-                raise ValueError(f"{name} has {len(values)} values, allowed are 1 or one for each of the {len(starts)} phases")
+                rule = f"1 or one for each of the {len(starts)} phases in phase_starts"
+                raise ValueError(f"{name} has {len(values)} values, allowed are {rule}")
             for value in values:
                 if not low <= value <= high:
                     raise ValueError(f"{name} holds {value}, allowed are values from {low} to {high}")

@@ -183,7 +183,7 @@ def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
         trained.append(params.seed)
         return FakeRun(params)
 
-    def evaluate(extractor, params, folder, progress, lists):
+    def evaluate(extractor, params, folder, progress, lists, split):
         evaluated.append((params.snr_min_db, folder))
         return [{"list": "test", "index": 0, "si_sdri_db": float(extractor.params.seed)}]
 
