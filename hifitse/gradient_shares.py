@@ -43,8 +43,11 @@ def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]
 
 
 def _gradient(value: Tensor, est: Tensor) -> Tensor:
-    """(B, T); the terms share parts of the graph, which is kept for the next one."""
-    return torch.autograd.grad(value, est, retain_graph=True)[0]
+    """(B, T), zeros for a term that does not hear the estimate; the terms share parts of the graph, which is kept for the next one."""
+    if not value.requires_grad:
+        return torch.zeros_like(est)
+    found = torch.autograd.grad(value, est, retain_graph=True, allow_unused=True)[0]
+    return torch.zeros_like(est) if found is None else found
 
 
 def gradient_shares(run: Run, batches: int = BATCHES) -> dict[str, float]:

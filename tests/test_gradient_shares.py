@@ -15,7 +15,7 @@ from hifitse.params import resolve
 from hifitse.run import Run
 from hifitse.train import train
 
-ALL = {"loss_snr": 0.25, "loss_multires": 0.5, "loss_speaker": 0.3, "loss_weighting": "uncertainty"}
+ALL = {"loss_snr": 0.25, "loss_multires": 0.5, "loss_speaker": 0.3, "loss_identity": 0.3, "loss_weighting": "uncertainty"}
 SHORT = {"seconds": 0.5, "enroll_seconds": 0.5, "valid_mixtures": 1, "threads": 1, "steps": 2}
 
 
