@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from hifitse.config import ExtractorConfig
-from hifitse.presets import PRESET_DIR, ParameterError, load_yaml
+from hifitse.presets import PRESET_DIR, ParameterError, load_yaml, preset_values
 
 __all__ = ["NOT_TRAINING", "PRESET_DIR", "ExtractorConfig", "ParameterError", "Params", "from_notebook", "load_yaml", "resolve"]
 
@@ -234,7 +234,7 @@ def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool
     """Parameters of a preset file, changed by an overlay file, changed by explicit values.
 
     A comparison trains many variants, and a preset made for one training may be too long for each: ``arms`` lays the file
-    ``<preset>-arms`` over the preset, where there is one.
+    ``<preset>-arms`` over the preset, where there is one. ``demo-best`` is ``demo`` with ``demo-best`` laid over it.
 
     Args:
         preset: name of a file in ``params/`` without ``.yaml``; ``None`` takes ``values["preset"]`` or ``"full"``.
@@ -247,9 +247,7 @@ def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool
     """
     if preset is None:
         preset = values.get("preset", "full")
-    known = {"preset": preset} | load_yaml(preset)
-    if arms and (PRESET_DIR / f"{preset}-arms.yaml").is_file():
-        known |= load_yaml(f"{preset}-arms")
+    known = preset_values(preset, arms)
     return Params(**(known | (load_yaml(overlay, "overlay") if overlay is not None else {}) | values))
 
 

@@ -56,6 +56,23 @@ def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
     return read_yaml(PRESET_DIR / f"{name}.yaml")
 
 
+def preset_values(name: str, arms: bool = False) -> dict[str, Any]:
+    """The parameters of a preset. One named after another, as ``demo-best`` after ``demo``, is laid over it, and is a preset of its own.
+
+    Args:
+        name: a file in ``params/`` without ``.yaml``.
+        arms: lay the file ``<preset>-arms`` over the preset too, and over those that it is laid over, where there is one.
+
+    Raises:
+        ParameterError: as :func:`load_yaml`.
+    """
+    own = load_yaml(name)
+    below = name.rpartition("-")[0]
+    found = preset_values(below, arms) if below and (PRESET_DIR / f"{below}.yaml").is_file() else {}
+    found |= {"preset": name} | own
+    return found | (load_yaml(f"{name}-arms") if arms and (PRESET_DIR / f"{name}-arms.yaml").is_file() else {})
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The flat mapping in a YAML file.
 

@@ -36,7 +36,7 @@ def test_every_file_in_params_resolves(name: str) -> None:
         assert written["preset"] == name
         assert resolve(name).preset == name
     else:
-        below = next((preset for preset in ("demo", "full") if name.startswith(f"{preset}-")), "smoke")  # what it is laid over
+        below = name.partition("-")[0] if "-" in name else "smoke"  # what it is laid over
         params = resolve(below, overlay=name)
         assert params.preset == below
         assert all(getattr(params, key) == value for key, value in written.items())
@@ -44,6 +44,15 @@ def test_every_file_in_params_resolves(name: str) -> None:
 
 def test_the_three_presets_and_the_overlay_exist() -> None:
     assert {"smoke", "demo", "full", "real"} <= set(PRESETS)
+
+
+def test_a_preset_named_after_another_is_laid_over_it() -> None:
+    for below in ("smoke", "demo", "full"):
+        for arms in (False, True):
+            best, laid = (resolve(*name, arms=arms) for name in ((f"{below}-best",), (below, f"{below}-best")))
+            assert best.preset == f"{below}-best" and best.run_id == laid.run_id != resolve(below, arms=arms).run_id
+            assert best.model_copy(update={"preset": below}) == laid
+    assert resolve("demo-arms").run_id == resolve("demo", arms=True).run_id
 
 
 def test_full_is_the_plan() -> None:
