@@ -152,7 +152,7 @@ class Params(ExtractorConfig):
     eval_enroll: Literal["drawn", "eq", "noisy", "reverberant", "band", "codec"] = Field(
         "drawn", description="enrolments of the evaluation: as the curriculum's last phase draws them, or all of them disturbed in one way"
     )
-    bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which 08_data_loading takes its times, each of 12 mixtures a path")
+    bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which times are measured in turns")
     bench_utterances: int = Field(1_000_000, ge=20, le=100_000_000, description="utterances of the corpus that 08_data_loading simulates")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
