@@ -6,6 +6,7 @@ Data goes one way, and no module imports from one further right or below::
 
     presets.py      the files in params/, and the words of a refused parameter
     config.py       the parameters that decide the extractor's shape
+    command_line.py parameters on a command line
     params.py       every parameter, typed, with unit and range
     audio.py        48 kHz mono audio in and out, resampling, levels
     shared.py       which items of a batch have a mixture or an enrolment in common
@@ -25,12 +26,16 @@ Data goes one way, and no module imports from one further right or below::
     metrics.py      SI-SDR, levels, suppression, bootstrap intervals
     losses/         loss terms by the name they are logged under
     run.py          the folder that a training leaves: parameters, history, weights
+    device.py       the device that a training or an evaluation uses
     muon.py         the optimiser that learns most in a given time
+    group.py        the processes that train together
     adversary.py    discriminators that learn beside the extractor, and when to stop
+    optimizers.py   the optimisers of a training, and their learning rate
     hide.py         what training hides from the network: enrolments, parts of the spectrum
     start.py        the weights that a fine-tuning starts from
-    stopping.py     a stop after a whole step
     validation.py   a quick look at unseen voices while training goes on
+    stopping.py     a stop that comes after a whole step
+    journal.py      what a training tells while it goes on
     train.py        the main path: parameters -> finished run
     evaluate.py     run + fixed evaluation lists -> one row a mixture
     rows.py         rows -> means, paired differences, bins

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.checkpoint import flatten_optimizers, load_weights, restore_optimizers
+from hifitse.group import Group
 from hifitse.losses import Loss
 from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.metrics import si_sdri
@@ -115,19 +116,22 @@ class Adversary:
         self.model.requires_grad_(True)
         return adversarial_loss(fake), feature_loss(fake, real)
 
-    def update(self, step: int) -> None:
-        """One step of the discriminators from the gradient that :meth:`join` left, where it left one.
+    def update(self, step: int, group: Group | None = None) -> None:
+        """One step of the discriminators from the gradients that :meth:`join` left in the processes, where it left any.
 
         Raises:
             Collapse: the discriminators have won, or the extractor is worse than it was; see :class:`Watch`.
         """
-        if self.parts:
+        group = group or Group()
+        parts = sum(group.gather(self.parts), [])
+        if parts:
+            group.add_gradients(self.model.parameters())
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
             if not torch.isfinite(norm):
                 raise Collapse(f"the adversarial training collapsed at step {step + 1}: the gradient of its discriminators is not finite")
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            seen = {name: sum(part[name] for part in self.parts) / len(self.parts) for name in ("disc", "disc_told", "si_sdri")}
+            seen = {name: sum(part[name] for part in parts) / len(parts) for name in ("disc", "disc_told", "si_sdri")}
             self.parts.clear()
             self.watch.look(seen, step)
 

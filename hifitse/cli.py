@@ -9,7 +9,6 @@ import ast
 import builtins
 import logging
 import os
-import re
 import shutil
 import signal
 import sys
@@ -19,37 +18,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hifitse import HifitseError, extract_command, prepare_command
+from hifitse.command_line import CommandError, Parser, add_parameters, values, words
 from hifitse.params import Params, resolve
-from hifitse.presets import read_yaml, short
 
 FILES = ("report.ipynb", "report.html", "metrics.json")
 STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
 
 
-class CommandError(HifitseError):
-    """The command line asks for something that does not exist."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise CommandError(f"{message}; see {self.prog} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = _Parser(prog="hifitse", description="48 kHz target speaker extraction: notebooks without a browser, and their reports.")
-    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    top = Parser(prog="hifitse", description="48 kHz target speaker extraction: notebooks without a browser, and their reports.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     run = commands.add_parser("run", help="run a notebook and write report.html, report.ipynb and metrics.json")
     run.add_argument("notebook", metavar="NN_name", help="a notebook in notebooks/, such as 00_baseline")
-    run.add_argument("--preset", default=None, metavar="P", help="a file in params/ without .yaml (default: what the notebook names)")
-    run.add_argument("--overlay", default=None, metavar="NAME", help="a second file in params/ over the preset, such as real")
-    run.add_argument("-f", "--file", action="append", default=[], metavar="YAML", help="a flat YAML file of parameters over both")
-    run.add_argument(
-        "-p", "--parameter", action="append", default=[], nargs=2, metavar=("KEY", "VALUE"), help="one parameter; VALUE is read as YAML"
-    )
+    add_parameters(run, "what the notebook names")
     extract_command.add_parsers(commands)
     prepare_command.add_parser(commands)
     compare = commands.add_parser("compare", help="set two runs or reports side by side on one page")
@@ -72,35 +55,6 @@ def notebook_path(name: str) -> Path:
     if name.removesuffix(".ipynb") not in known:
         raise CommandError(f"notebook {name!r} does not exist, allowed are: {', '.join(known) or 'none, for this is not a checkout'}")
     return CHECKOUT / "notebooks" / f"{name.removesuffix('.ipynb')}.ipynb"
-
-
-def values(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Parameters to inject: files, then single values; flat.
-
-    Raises:
-        ParameterError: a file is not readable.
-        CommandError: a value is not readable.
-    """
-    found: dict[str, Any] = {}
-    for file in arguments.file:
-        found |= read_yaml(Path(file))
-    for key, value in arguments.parameter:
-        try:
-            found[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError):
-            raise CommandError(f"-p {key} is {short(value)}, allowed is a YAML value such as 20, 3e-4, true or [0, 0.5]") from None
-        if found[key] is None:
-            found[key] = value.strip()
-    return found
-
-
-def as_values(argv: Sequence[str]) -> list[str]:
-    """The command line in which a negative number after ``-p KEY`` is a value: argparse takes ``-1e-3`` for an option of that name.
-
-    A space before it, which YAML does not count, makes the difference.
-    """
-    after = [index + 2 for index, word in enumerate(argv) if word in ("-p", "--parameter")]
-    return [f" {word}" if at in after and re.match(r"-\.?[\di]", word) else word for at, word in enumerate(argv)]
 
 
 @contextmanager
@@ -127,9 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hifitse import report
 
     source = notebook_path(arguments.notebook)
-    injected: dict[str, Any] = {"preset": arguments.preset} if arguments.preset else {}
-    injected |= {"overlay": arguments.overlay} if arguments.overlay else {}
-    injected |= values(arguments)
+    injected = values(arguments)
     params = resolve(**({"preset": _default_preset(source)} | injected))  # a wrong value stops here, before anything starts
     folder = report.folder(params, source.stem)
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +176,7 @@ def compare(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the command. Returns the exit code."""
     try:
-        arguments = parser().parse_args(as_values(sys.argv[1:] if argv is None else argv))
+        arguments = parser().parse_args(words(argv))
         if arguments.command in ("extract", "export"):
             return getattr(extract_command, arguments.command)(arguments)
         if arguments.command == "prepare":

@@ -7,8 +7,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def graceful_stop() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a stop ends after a whole step. A second signal stops at once."""
+def graceful_stop(patient: bool = False) -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a stop ends after a whole step.
+
+    A second signal stops at once, unless ``patient``: where several processes train together, a scheduler and a launcher each send theirs.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals
@@ -17,7 +20,8 @@ def graceful_stop() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: object) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        if not patient:
+            signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, handle)

@@ -56,7 +56,7 @@ def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
 def go(target: Callable, *arguments: object) -> multiprocessing.Process:
     """A process that calls ``target``. It is forked from one that has already imported the library and what a training imports late."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hifitse.train", "torch.utils.tensorboard", "torch._dynamo"])
+    context.set_forkserver_preload(["hifitse.train", "torch.utils.tensorboard", "torch._dynamo", "accelerate"])
     process = context.Process(target=target, args=arguments)
     process.start()
     return process

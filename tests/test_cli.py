@@ -13,6 +13,7 @@ import pytest
 from ipykernel.kernelspec import KernelSpecManager
 
 from hifitse import cli, report
+from hifitse.command_line import values, words
 
 PARAMETERS = "# Parameters: made up\npreset = 'smoke'"
 
@@ -81,7 +82,7 @@ def test_values_are_read_as_yaml_and_single_ones_win(tmp_path):
     (tmp_path / "a.yaml").write_text("steps: 5\nlr: 0.01\n")
     given = ["run", "x", "-f", str(tmp_path / "a.yaml"), "-p", "steps", "7", "-p", "phase_starts", "[0, 0.5]", "-p", "eval_pesq", "false"]
     given += ["--parameter", "snr_min_db", "-1.5e+1", "-p", "sir_min_db", "-5"]
-    found = cli.values(cli.parser().parse_args(cli.as_values(given)))
+    found = values(cli.parser().parse_args(words(given)))
     assert found == {"steps": 7, "lr": 0.01, "phase_starts": [0, 0.5], "eval_pesq": False, "snr_min_db": -15.0, "sir_min_db": -5}
 
 

@@ -16,7 +16,6 @@ from bad_case import files, full_disk, one_sentence
 from processes import go, hold, same, weights
 from safetensors.torch import save_file
 
-import hifitse.train as train_module
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
 from hifitse.data.mixing import Mixer
@@ -220,7 +219,7 @@ def test_a_disk_that_is_full_for_the_checkpoint_loses_nothing(folder, trained):
 
 def test_a_disk_that_is_full_for_a_row_loses_nothing(folder, trained):
     unfinished(folder)
-    full = mock.patch.object(train_module, "_append", side_effect=OSError(28, "No space left on device"))
+    full = mock.patch("hifitse.journal._append", side_effect=OSError(28, "No space left on device"))
     with full, pytest.raises(TrainingError) as caught:
         train(PARAMS, progress=False)
     one_sentence(str(caught.value), ("stopped at step 3", "No space left on device", "goes on from the last checkpoint"))

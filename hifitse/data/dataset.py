@@ -88,17 +88,20 @@ class Batches:
         dataset: where they come from.
         first, last: indices.
         batch_size: mixtures of a batch, the last one may have fewer.
+        share: this process's number and how many share the batches: of 4, number 1 has batches 1, 5, 9, ...
         workers: processes that make them; 0 makes them in this one. They leave SIGINT to this process, and go on for 3 s after SIGTERM.
 
     Raises:
         HifitseError: a mixture cannot be made, or a worker was killed.
     """
 
-    def __init__(self, dataset: MixtureDataset, first: int, last: int, batch_size: int, workers: int) -> None:
+    def __init__(
+        self, dataset: MixtureDataset, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1)
+    ) -> None:
         self._loader = DataLoader(
             _Batched(dataset),
             batch_size=None,
-            sampler=_Spans(first, last, batch_size),
+            sampler=_Spans(first, last, batch_size, share),
             num_workers=workers,
             collate_fn=_as_is,
             worker_init_fn=_start_worker,
@@ -136,14 +139,14 @@ class Batches:
 class _Spans:
     """Lists of consecutive indices, made when they are asked for: a run may have a hundred million."""
 
-    def __init__(self, first: int, last: int, size: int) -> None:
-        self.first, self.last, self.size = first, last, size
+    def __init__(self, first: int, last: int, size: int, share: tuple[int, int]) -> None:
+        self.starts, self.last, self.size = range(first + share[0] * size, last, share[1] * size), last, size
 
     def __len__(self) -> int:
-        return max(0, -(-(self.last - self.first) // self.size))
+        return len(self.starts)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for start in range(self.first, self.last, self.size):
+        for start in self.starts:
             yield list(range(start, min(start + self.size, self.last)))
 
 
@@ -164,10 +167,13 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def training_loader(params: Params, mixer: Mixer, first_index: int = 0, count: int | None = None) -> Batches:
+def training_loader(
+    params: Params, mixer: Mixer, first_index: int = 0, count: int | None = None, share: tuple[int, int] = (0, 1)
+) -> Batches:
     """Batches of the training from mixture ``first_index`` on, ``count`` mixtures or all that the run has left.
 
-    The batches of a resumed run are those of an uninterrupted one, whatever ``params.workers`` is.
+    The batches of a resumed run are those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that
+    ``share`` them are together those of one.
     """
     total = params.steps * params.batch_size * params.accumulation
     last = total if count is None else first_index + count
@@ -178,7 +184,7 @@ def training_loader(params: Params, mixer: Mixer, first_index: int = 0, count: i
         dataset = Remixed(*arguments, batch_size=params.batch_size, remix=params.remix)
     else:
         dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
-    return Batches(dataset, first_index, last, params.batch_size, params.workers)
+    return Batches(dataset, first_index, last, params.batch_size, params.workers, share)
 
 
 def list_loader(

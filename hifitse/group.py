@@ -1,0 +1,159 @@
+"""One training on several processes: each takes its share of a step's batches, and all make the same step.
+
+A step is made of ``accumulation`` batches of ``batch_size`` mixtures. Of P processes number r takes the batches r, r + P, ... whole. What
+is drawn for a batch is a function of its number in the step, and gradients and logged values are added up over the processes. So the
+mixtures of a step, what is hidden from the network and the loss curve are those of one process, but for the rounding of sums in another
+order; and what a device needs in memory depends on ``batch_size`` alone.
+
+Gradients are added once a step, in one message, instead of during the backward pass as ``DistributedDataParallel`` does: with
+accumulation the message is a small part of a step, and whatever else learns (weights of loss terms, discriminators) goes the same way.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from math import lcm
+from typing import TypeVar
+
+import torch
+
+from hifitse import HifitseError
+from hifitse.params import Params
+
+T = TypeVar("T")
+WAIT = timedelta(hours=1)
+"""How long the others wait for one process: it may be making the synthetic voices, or validating."""
+
+
+class GroupError(HifitseError):
+    """The processes cannot train together."""
+
+
+class Group:
+    """The processes of one training; by default this one alone, for which all here costs nothing.
+
+    Attributes:
+        rank: number of this process.
+        size: how many there are.
+        device: where this one computes; ``None`` where the parameters alone decide.
+    """
+
+    def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
+        self.rank, self.size, self.device = rank, size, device
+
+    @classmethod
+    def join(cls, params: Params) -> "Group":
+        """The group that ``accelerate launch``, ``torchrun`` or a script has started: ``WORLD_SIZE`` processes.
+
+        Raises:
+            GroupError: ``accumulation`` cannot be shared equally, or this process has no GPU of its own.
+        """
+        size = int(os.environ.get("WORLD_SIZE") or 1)
+        if size == 1:
+            return cls()
+        refuse_unequal(params, size)
+        cpu = params.device in ("cpu", "mps") or (params.device == "auto" and not torch.cuda.is_available())
+        local, gpus = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
+        if not cpu and local >= gpus:
+            raise GroupError(f"process {local} of this machine has no GPU of its own, allowed are as many processes as GPUs, here {gpus}")
+        from accelerate import PartialState  # slow to import, and needed by several processes only
+
+        state = PartialState(cpu=cpu, timeout=WAIT)
+        return cls(state.process_index, state.num_processes, state.device)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes, logs and validates."""
+        return self.rank == 0
+
+    def gather(self, value: T) -> list[T]:
+        """Every process's value, by rank."""
+        if self.size == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        with _others():
+            return gather_object([value])
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What fails in one process fails in all, with the same sentence, so that none waits for one that has stopped."""
+        if self.size == 1:
+            yield
+            return
+        error = None
+        try:
+            yield
+        except HifitseError as caught:
+            error = caught
+        for each in self.gather(error):
+            if each is not None:
+                raise each
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """What the main process makes, in all of them; only it may look at the disk, which others may see late."""
+        with self.together():
+            made = make() if self.main else None
+        if self.size == 1:
+            return made
+        from accelerate.utils import broadcast_object_list
+
+        with _others():
+            return broadcast_object_list([made])[0]
+
+    def add_up(self, row: dict[str, float]) -> dict[str, float]:
+        """Sums over the processes' rows, by name."""
+        rows = self.gather(row)
+        if len(rows) == 1:
+            return row
+        names = dict.fromkeys(name for each in rows for name in each)
+        return {name: sum(each[name] for each in rows if name in each) for name in names}
+
+    def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes; one that no process has stays away."""
+        if self.size == 1:
+            return
+        from accelerate.utils import reduce
+
+        parameters = list(parameters)
+        there = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
+        parts = [there, *(torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters)]
+        with _others():
+            counts, *sums = reduce(torch.cat(parts), "sum").split([len(part) for part in parts])
+        for parameter, count, total in zip(parameters, counts.tolist(), sums, strict=True):
+            parameter.grad = total.view_as(parameter) if count else None
+
+
+def refuse_unequal(params: Params, size: int) -> None:
+    """Stop where the batches of a step cannot be dealt equally to ``size`` processes.
+
+    Raises:
+        GroupError: they cannot.
+    """
+    if params.accumulation % size:
+        items, parts = params.batch_size * params.accumulation, lcm(params.accumulation, size)
+        same = f", such as {parts} with batch_size {items // parts} for the same {items} mixtures a step" if items % parts == 0 else ""
+        raise GroupError(f"parameter 'accumulation' is {params.accumulation}, allowed on {size} processes are multiples of {size}{same}")
+
+
+@contextmanager
+def _others() -> Iterator[None]:
+    """The end of another process, which torch tells in many ways, in one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0][:200]
+        onward = "start them again, they go on from the last checkpoint"
+        raise GroupError(f"another process of this training has ended ({reason}), allowed is that all run: {onward}") from error
+
+
+def leave() -> None:
+    """Take leave of the other processes; nothing where there are none."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def launched_rank() -> int:
+    """Number of this process among those that were started together, 0 for one alone; known before they join."""
+    return int(os.environ.get("RANK") or 0)

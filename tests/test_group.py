@@ -1,0 +1,174 @@
+"""One training on several processes: the same loss curve as on one, checkpoints that move between them, stops and failures of one."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+from processes import go, losses, wait_for_step, weights
+
+from hifitse.checkpoint import checkpoints, load_checkpoint
+from hifitse.data.dataset import training_loader
+from hifitse.group import Group, GroupError, refuse_unequal
+from hifitse.params import resolve
+from hifitse.run import Run
+from hifitse.train import main, train
+
+VALUES = dict(steps=4, batch_size=2, accumulation=2, threads=1, workers=0, checkpoint_every=2, valid_mixtures=2, device="cpu")
+VALUES |= dict(both_talkers=True, enroll_dropout=0.4, specaug=0.2, enrollments=2, enrollments_min=1, optimizer="muon", lr=1e-3)
+"""All that is drawn for a batch is drawn here."""
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def environment(rank: int, port: int, folder: Path, size: int = 2) -> dict[str, str]:
+    """What a launcher says to one of the processes."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1", "HIFITSE_RUNS": str(folder)}
+
+
+def trains(values: dict, variables: dict[str, str], until: int, said: str) -> None:
+    """One process of a group; it asks for a stop after the step ``until``, and writes down how it ended."""
+    os.environ.update(variables)
+    import hifitse.train as module
+
+    step = module.train_step
+
+    def watched(state, batches):
+        row = step(state, batches)
+        if state.step == until:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # the launcher's, after the scheduler's
+        if state.step == -until:
+            state.params = state.params.model_copy(update={"loss_si_sdr": float("inf")})
+            state.objective.weights = {name: float("nan") for name in state.objective.weights}
+        return row
+
+    module.train_step = watched
+    try:
+        module.train(resolve("smoke", **values), progress=False)
+        ended = "finished"
+    except BaseException as error:
+        ended = f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else traceback.format_exc()
+    Path(said).write_text(ended)
+    module.leave()
+
+
+def together(values: dict, folder: Path, until: tuple[int, int] = (0, 0)) -> list[str]:
+    """Train on two processes; how each ended."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"said-{rank}" for rank in range(2)]
+    both = [go(trains, values, environment(rank, port, folder), until[rank], str(files[rank])) for rank in range(2)]
+    for process in both:
+        process.join(240)
+        assert process.exitcode == 0
+    return [file.read_text() for file in files]
+
+
+def near(a: list[dict], b: list[dict]) -> None:
+    assert [row.keys() for row in a] == [row.keys() for row in b]
+    for one, other in zip(a, b, strict=True):
+        assert one == pytest.approx(other, rel=1e-5, abs=1e-5)
+
+
+def test_two_processes_have_the_loss_curve_of_one_and_checkpoints_move_between_them(runs, monkeypatch, tmp_path):
+    params = resolve("smoke", **VALUES)
+    one = train(params, progress=False)
+    assert together(VALUES, tmp_path / "two") == ["finished", "finished"]
+    two = Run(tmp_path / "two" / params.run_id, params)
+    near(losses(one), losses(two))
+    assert one.validation[-1] == pytest.approx(two.validation[-1], abs=1e-3)
+    ours, theirs = weights(one), weights(two)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, atol=1e-5, rtol=1e-3)
+
+    # from one to two, which a signal to the process that does not write stops; and on with one
+    shutil.copytree(one.folder, tmp_path / "moved" / params.run_id)
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "moved"))
+    checkpoints(Run.of(params).folder)[0].unlink()
+    assert Run.of(params).step == 2
+    said = together(VALUES, tmp_path / "moved", (0, 3))
+    assert all(each.startswith("KeyboardInterrupt: training stopped at step 3 of 4") for each in said)
+    assert Run.of(params).step == 3 and [row["step"] for row in Run.of(params).history] == [1, 2, 3]
+    near(losses(train(params, progress=False)), losses(one))
+
+
+def test_a_failure_of_one_process_is_told_by_all_and_the_main_one_writes_it_down(tmp_path):
+    said = together(VALUES, tmp_path / "bad", (0, -1))
+    assert said[0] == said[1] and said[0].startswith("NotFinite: the loss or its gradient is not finite at step 2")
+    folder = tmp_path / "bad" / resolve("smoke", **VALUES).run_id
+    assert (folder / "not_finite.json").is_file() and load_checkpoint(folder) is None
+
+
+def test_a_share_that_is_not_equal_is_refused_in_one_sentence(monkeypatch):
+    refuse_unequal(resolve("smoke", accumulation=8), 4)
+    with pytest.raises(GroupError, match="'accumulation' is 3, allowed on 2 processes are multiples of 2, such as 6 with batch_size 2 for"):
+        refuse_unequal(resolve("smoke", batch_size=4, accumulation=3), 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(GroupError, match="multiples of 2$"):
+        train(resolve("smoke", batch_size=1, accumulation=1), progress=False)
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    for name, value in environment(1, 1, Path()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(GroupError, match="process 1 of this machine has no GPU of its own, .* here 1"):
+        Group.join(resolve("smoke", accumulation=2, device="cuda"))
+
+
+def test_the_shares_of_a_step_are_together_its_batches_in_order():
+    class Named:
+        def mixture(self, seed, index, *_):
+            return index
+
+    params = resolve("smoke", batch_size=3, accumulation=4, steps=2)
+    for size in (1, 2, 4):
+        loaders = [training_loader(params, Named(), 12, 12, (rank, size))._loader.sampler for rank in range(size)]
+        assert [len(loader) for loader in loaders] == [4 // size] * size
+        dealt = [indices for turn in zip(*loaders, strict=True) for indices in turn]
+        assert dealt == [[12, 13, 14], [15, 16, 17], [18, 19, 20], [21, 22, 23]]
+
+
+def test_alone_a_group_costs_nothing():
+    group, error = Group(), ValueError()
+    assert group.main and group.gather(error)[0] is error and group.add_up(row := {"loss": 1.0}) is row
+    weight = torch.nn.Parameter(torch.zeros(1))
+    group.add_gradients([weight])
+    assert weight.grad is None and group.from_main(lambda: error) is error
+
+
+def test_the_command_refuses_and_finishes_as_others_do(capsys, runs):
+    assert main(["--preset", "smoke", "-p", "lr", "-1e-3"]) == 2
+    assert main(["--preset", "smoke", "-p", "steps", "1", "-p", "valid_mixtures", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "'lr'" in printed.err and Run.of(resolve("smoke", steps=1)).finished and str(runs) in printed.out
+
+
+def test_accelerate_launch_trains_and_a_stop_of_the_launcher_leaves_a_checkpoint(tmp_path):
+    values = VALUES | {"steps": 5000, "checkpoint_every": 5000, "validate_every": 5000}
+    params = resolve("smoke", **values)
+    options = [word for name, value in values.items() for word in ("-p", name, str(value))]
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+    variables = os.environ | {"HIFITSE_RUNS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [*launch, "-m", "hifitse.train", "--preset", "smoke", *options]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        wait_for_step(process, tmp_path / params.run_id, 2)
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=120)[1]
+    run = Run(tmp_path / params.run_id, params)
+    assert run.step >= 2 and run.step == run.history[-1]["step"], said[-2000:]
