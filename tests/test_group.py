@@ -107,6 +107,18 @@ def test_two_processes_have_the_loss_curve_of_one_and_checkpoints_move_between_t
     near(losses(train(params, progress=False)), losses(one))
 
 
+def test_discriminators_of_two_processes_learn_as_those_of_one(runs, tmp_path):
+    start = train(resolve("smoke", steps=1, batch_size=1, threads=1, device="cpu", valid_mixtures=2), progress=False)
+    values = VALUES | dict(start_from=start.folder.name, steps=3, optimizer="adamw", freeze_norms=True)
+    values |= dict(gan="stft", disc_channels=4, gan_seconds=0.1, gan_warmup=0.34, gan_ramp=0.0)
+    one = train(resolve("smoke", **values), progress=False)
+    shutil.copytree(start.folder, tmp_path / "two" / start.folder.name)
+    assert together(values, tmp_path / "two") == ["finished", "finished"]
+    two = Run(tmp_path / "two" / one.folder.name, one.params)
+    near(losses(one), losses(two))
+    assert {"disc", "adversarial"} <= two.history[-1].keys()
+
+
 def test_a_failure_of_one_process_is_told_by_all_and_the_main_one_writes_it_down(tmp_path):
     said = together(VALUES, tmp_path / "bad", (0, -1))
     assert said[0] == said[1] and said[0].startswith("NotFinite: the loss or its gradient is not finite at step 2")
