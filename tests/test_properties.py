@@ -143,7 +143,8 @@ def test_legal_values_go_through_json_yaml_and_the_command_line_and_others_are_o
     try:
         params = Params(**values)
     except ParameterError as error:  # legal alone, but not together
-        assert "\n" not in str(error) and any(name in str(error) for name in values)
+        named = {"phases" if name == "phase_starts" else name for name in values}  # lists of other lengths may be those of the defaults
+        assert "\n" not in str(error) and any(name in str(error) for name in named | set(values))
         return
     options = [typed(name, yaml.safe_dump(value)) for name, value in values.items()]
     spelled = {
