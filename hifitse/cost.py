@@ -21,9 +21,10 @@ from hifitse.data.mixing import Mixer
 from hifitse.losses.objective import Objective
 from hifitse.metrics import RESAMPLES, Interval
 from hifitse.muon import Muon
+from hifitse.optimizers import new_optimizers
 from hifitse.params import Params
 from hifitse.shared import Shared
-from hifitse.train import new_optimizers, new_state, train_step
+from hifitse.train import new_state, train_step
 
 __all__ = [
     "Cost", "CostError", "costs", "gflops_per_second", "kept_bytes", "made_up_batch", "multiply_adds", "parameters", "ratios",

@@ -6,11 +6,12 @@ from typing import Any, Literal
 
 from torch import nn
 
+from hifitse.device import pick_device
 from hifitse.evaluate import LISTS, evaluate
 from hifitse.params import Params
 from hifitse.rows import BASELINE, METRICS, compare, mean, of_list, summarise
 from hifitse.run import Run
-from hifitse.train import pick_device, train
+from hifitse.train import train
 
 __all__ = ["BASELINE", "METRICS", "PUBLISHED", "PUBLISHED_SOURCE", "Arm", "compare", "declared_diff", "mean", "measure", "of_list"]
 __all__ += ["run_arm", "summarise"]

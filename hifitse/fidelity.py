@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.device import pick_device
 from hifitse.evaluate import listed_mixture
 from hifitse.experiment import Arm
 from hifitse.metrics import log_spectral_distance, si_sdr
 from hifitse.params import Params
-from hifitse.train import pick_device
 from hifitse.validation import batched, estimate, valid_seed
 
 BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}

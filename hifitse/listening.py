@@ -9,11 +9,11 @@ import numpy as np
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.device import pick_device
 from hifitse.evaluate import listed_mixture
 from hifitse.experiment import Arm
 from hifitse.params import Params
 from hifitse.tables import number
-from hifitse.train import pick_device
 from hifitse.validation import estimate
 
 FRAME_SECONDS = 0.1

@@ -36,5 +36,5 @@ def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.M
             weights.append(parameter)
     others += objective.parameters() if objective is not None else []
     groups = [{"params": weights, "weight_decay": params.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    adamw = torch.optim.AdamW(groups, lr=params.lr, betas=(0.9, params.adam_beta2))
+    adamw = torch.optim.AdamW(groups, lr=params.lr, betas=(params.adam_beta1, params.adam_beta2))
     return [Muon(matrices, params.lr, weight_decay=params.weight_decay), adamw] if matrices else [adamw]

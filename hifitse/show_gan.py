@@ -8,12 +8,12 @@ from IPython.display import HTML, Image
 from hifitse import finetune, gan_figure, listening, tables
 from hifitse.adversary import FALL_DB, LOSS_FLOOR
 from hifitse.comparison import Comparison
+from hifitse.device import pick_device
 from hifitse.fidelity import Fidelity
 from hifitse.metrics import Interval
 from hifitse.rows import Row, difference, mean, verdict
 from hifitse.show import LEAST_MIXTURES, box, card, picture, scale, voices
 from hifitse.show_arms import expectation
-from hifitse.train import pick_device
 from hifitse.validation import estimate
 
 MEASURES = (
