@@ -1,4 +1,7 @@
-"""What all tests share: no windows, the same examples in each run, one cache of synthetic sound, the recordings where they are present."""
+"""What all tests share: no windows, the same examples in each run, one cache of synthetic sound, the recordings where they are present.
+
+Where two processes run the suite together (tests/in_two.py), HIFITSE_TESTS_SHARED names the folder in which each takes its files of tests.
+"""
 
 import os
 import signal
@@ -18,10 +21,27 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.load_profile("repeatable")
 
 
+SHARED = os.environ.pop("HIFITSE_TESTS_SHARED", None)
+TAKEN: dict[Path, bool] = {}
+"""File of tests -> whether this process, and not the other, has taken it."""
+
+
+def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+    """Leave a test out whose file the other process has taken."""
+    if SHARED and item.path not in TAKEN:
+        try:
+            (Path(SHARED) / item.path.name).touch(exist_ok=False)
+            TAKEN[item.path] = True
+        except FileExistsError:
+            TAKEN[item.path] = False
+    return None if TAKEN.get(item.path, True) else True
+
+
 @pytest.fixture(scope="session", autouse=True)
 def synthetic_sound(tmp_path_factory) -> Path:
     """Folder of the embedded corpus, noise and rooms: made anew, but once for all tests and the processes that they start."""
-    folder = tmp_path_factory.mktemp("cache")
+    folder = Path(SHARED) / "cache" if SHARED else tmp_path_factory.mktemp("cache")
+    folder.mkdir(exist_ok=True)
     os.environ["HIFITSE_CACHE"] = str(folder)
     return folder
 

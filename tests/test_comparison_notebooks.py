@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -70,22 +69,10 @@ def elsewhere(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def done(elsewhere, request) -> dict[str, subprocess.CompletedProcess]:
-    """The notebooks that this session asks for, two at a time with a thread each, which takes half as long as one by one.
-
-    The first trains the baseline for all, and 09 what is left of the others' arms: two processes cannot train one run at once, so
-    these two run alone.
-    """
+    """The notebooks that this session asks for, one after another, for they share their runs."""
     items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     asked = {item.callspec.params["stem"] for item in items} or set(ARMS)
-    first, *others = (stem for stem in ARMS if stem in asked)
-    last = [stem for stem in others if stem == "09_combined"]
-
-    def run(stem: str) -> subprocess.CompletedProcess:
-        return typed(elsewhere, stem, f"{stem}_out.ipynb", "-p", "preset", "smoke", threads=1)
-
-    with ThreadPoolExecutor(2) as pool:
-        together = [stem for stem in others if stem not in last]
-        return {first: run(first)} | dict(zip(together, pool.map(run, together), strict=True)) | {stem: run(stem) for stem in last}
+    return {stem: typed(elsewhere, stem, f"{stem}_out.ipynb", "-p", "preset", "smoke", threads=1) for stem in ARMS if stem in asked}
 
 
 @pytest.mark.parametrize("stem", ARMS)
