@@ -29,7 +29,7 @@ from hifitse.params import Params
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
 STAGES = ("decode", "speed", "room", "level", "rest")
-KEPT_MB = 256
+KEPT_MB = 512
 JOINED_S = 15.0
 """s: the shortest file of :func:`long_files`."""
 JOINED_SPEAKERS = 40
@@ -91,6 +91,17 @@ class Timed:
 
         return run
 
+    def warm(self, params: Params) -> None:
+        """Look at every recording once, and have every response in memory that may be kept: as after a first round through all."""
+        talkers, around = self.mixer.talkers, self.mixer.surroundings
+        for said in self.mixer.corpus.speakers.values():
+            for utterance in said:
+                talkers.look(utterance)
+        if params.cache_mb:
+            silence = np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
+            for clip in around.rooms.clips:
+                around.reverberate(silence, [clip])
+
     def make(self, params: Params, first: int, count: int) -> dict[str, float]:
         """CPU seconds a mixture by stage and in all, over ``count`` mixtures from number ``first`` on."""
         self.spent = dict.fromkeys(STAGES, 0.0)
@@ -103,10 +114,10 @@ class Timed:
         return {stage: spent / count for stage, spent in self.spent.items()} | {"total": total / count}
 
 
-def paths(params: Params, rounds: int, mixtures: int = 12) -> dict[str, dict[str, list[float]]]:
+def paths(params: Params, rounds: int, mixtures: int = 8) -> dict[str, dict[str, list[float]]]:
     """CPU seconds a mixture: path -> stage or "total" -> one value a round; all paths make the same mixtures, in turns.
 
-    A first round, which is not counted, lets each path see the utterances once.
+    Before the first round, and a round that is not counted, each path has looked at every recording.
 
     Args:
         params: of the mixtures.
@@ -119,10 +130,11 @@ def paths(params: Params, rounds: int, mixtures: int = 12) -> dict[str, dict[str
     mixers = {OLD: Timed(OldMixer(params, "train")), NEW: Timed(Mixer(params, "train")), KEPT: Timed(Mixer(kept, "train"))}
     found: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, "total")} for name in mixers}
     try:
+        for name, mixer in mixers.items():
+            mixer.warm(kept if name == KEPT else params)
         for turn in range(rounds + 1):
             for name in list(mixers) if turn % 2 else reversed(mixers):
-                # The first round is longer, for what is kept must have been read once.
-                values = mixers[name].make(params, turn * mixtures + (2 * mixtures if turn else 0), mixtures if turn else 3 * mixtures)
+                values = mixers[name].make(params, turn * mixtures, mixtures)
                 if turn:
                     for stage, value in values.items():
                         found[name][stage].append(value)
@@ -162,7 +174,7 @@ def loaders(params: Params, workers: Sequence[int] = (0, 1, 2), mixtures: int = 
     found = {}
     shapes = [(count, 4) for count in workers] + [(workers[-1], 2)]
     for count, size in shapes:
-        p = params.model_copy(update={"workers": count, "batch_size": size, "cache_mb": KEPT_MB})
+        p = params.model_copy(update={"workers": count, "batch_size": size})
         batches = iter(training_loader(p, Mixer(p, "train"), 0, 2 * size + mixtures))
         next(batches), next(batches)
         started = time.perf_counter()

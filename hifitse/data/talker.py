@@ -125,6 +125,11 @@ class Talkers:
         stretch = audio.crop_or_pad(self._faster(crop, speed), samples)
         return Stretch(stretch, tuple(names), start * FRAME / SAMPLE_RATE, activity)
 
+    def look(self, utterance: Utterance) -> None:
+        """See where an utterance has speech, as the first mixture that uses it does."""
+        self._survey(np.random.default_rng(0), utterance, 1)
+        self._whole.clear()
+
     def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
         """A stretch of an utterance, (T,); from memory where the whole of it may be kept."""
         # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
