@@ -41,8 +41,8 @@ def resamplers(found: Mapping[str, tuple[float, float]]) -> Figure:
     axis = figure.subplots()
     for colour, (name, (ms, error)) in zip(CURVES, found.items(), strict=False):
         axis.plot(ms, error, "o", color=colour, ms=8, label=name)
-    axis.set_xscale("log")
     axis.margins(0.15)
+    axis.set_xlim(0)
     axis.set_xlabel("CPU time, ms")
     axis.set_ylabel("error re signal, dB")
     figure.legend(loc="outside upper center", ncols=2)
