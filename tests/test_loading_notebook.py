@@ -11,7 +11,7 @@ from hifitse import loading, page
 
 def test_data_loading_runs_as_typed_and_explains_itself(tmp_path):
     elsewhere = checkout(tmp_path)
-    small = ["-p", "preset", "smoke", "-p", "bench_rounds", "1", "-p", "bench_utterances", "2000"]
+    small = ["-p", "preset", "smoke"]
     done = typed(elsewhere, "08_data_loading", "out.ipynb", *small)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((elsewhere / "08_data_loading.metrics.json").read_text())
