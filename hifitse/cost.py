@@ -6,8 +6,9 @@ run, and shown as a ratio.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -28,7 +29,7 @@ from hifitse.train import new_state, train_step
 
 __all__ = [
     "Cost", "CostError", "costs", "gflops_per_second", "kept_bytes", "made_up_batch", "multiply_adds", "parameters", "ratios",
-    "step_seconds", "training_bytes",
+    "step_seconds", "training_bytes", "turns",
 ]  # fmt: skip
 
 BASELINE = "baseline"
@@ -117,16 +118,44 @@ def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
     metadata = [{"id": asked, "target_speaker": asked, "target_speed": 1.0, "interferer_speakers": [other]} for asked, other in names]
     if params.both_talkers:
         item, voices = torch.arange(items), max(1, items // params.remix)
-        batch["shared"] = Shared(item[::2], item // 2, item[:voices], item % voices)
+        shared = batch["shared"] = Shared(item[::2], item // 2, item[:voices], item % voices)
+        batch["mix"] = batch["mix"][shared.mix_rows][shared.mix_of]
+        batch["enroll"] = batch["enroll"][shared.enroll_rows][shared.enroll_of]
     return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 
-def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
-    """Seconds of a training step of each, by :func:`hifitse.train.train_step` on made-up batches, one value a round.
+def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call by the clock, one value a round, after one call of each to warm up.
 
-    After one step of each to warm up, every round takes each in turn, every second round backwards: a machine that is busy for a
-    while slows them all, and the ratios within a round hold. All models are in memory together. Of several accumulated batches one is
-    run and the time multiplied by their number, so that the optimiser's own update, a small part, counts for each of them.
+    Every round takes each in turn, every second round backwards: a machine that is busy for a while slows them all, and the ratios
+    within a round hold.
+
+    Args:
+        calls: by name; what they leave to an accelerator counts until it is done.
+        rounds: 1 or more.
+
+    Raises:
+        CostError: no rounds.
+    """
+    if rounds < 1:
+        raise CostError(f"rounds are {rounds}, allowed is at least 1")
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name in list(calls) if turn % 2 else reversed(calls):
+            started = time.perf_counter()
+            calls[name]()
+            if torch.accelerator.is_available():
+                torch.accelerator.synchronize()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
+    """Seconds of a training step of each, by :func:`hifitse.train.train_step` on made-up batches, in :func:`turns`.
+
+    All models are in memory together. Of several accumulated batches one is run and the time multiplied by their number, so that the
+    optimiser's own update, a small part, counts for each of them.
 
     Args:
         params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``.
@@ -137,27 +166,22 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
         CostError: no rounds.
         TrainingError: no such device.
     """
-    if repeats < 1:
-        raise CostError(f"repeats is {repeats}, allowed is at least 1")
     threads = torch.get_num_threads()
-    times: dict[str, list[float]] = {name: [] for name in params_by_name}
+
+    def step(params: Params, state: Any, batches: Iterator[dict[str, Any]]) -> None:
+        torch.set_num_threads(params.threads or threads)
+        train_step(state, [next(batches)])
+
     try:
         with torch.random.fork_rng(devices=[]):
-            states = {name: new_state(params.model_copy(update={"accumulation": 1})) for name, params in params_by_name.items()}
-            batches = {name: _drawn(params) if drawn else repeat(made_up_batch(params)) for name, params in params_by_name.items()}
-            for turn in range(repeats + 1):
-                for name in list(states) if turn % 2 else reversed(states):
-                    params, state = params_by_name[name], states[name]
-                    torch.set_num_threads(params.threads or threads)
-                    started = time.perf_counter()
-                    train_step(state, [next(batches[name])])
-                    if state.device.type != "cpu":
-                        torch.accelerator.synchronize()
-                    if turn:
-                        times[name].append((time.perf_counter() - started) * params.accumulation)
+            calls = {}
+            for name, params in params_by_name.items():
+                state = new_state(params.model_copy(update={"accumulation": 1}))
+                calls[name] = partial(step, params, state, _drawn(params) if drawn else repeat(made_up_batch(params)))
+            times = turns(calls, repeats)
     finally:
         torch.set_num_threads(threads)
-    return times
+    return {name: [seconds * params_by_name[name].accumulation for seconds in each] for name, each in times.items()}
 
 
 def _drawn(params: Params) -> Iterator[dict[str, Any]]:

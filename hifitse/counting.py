@@ -84,6 +84,16 @@ def multiply_adds(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds:
     return counter.get_total_flops() / 2 / seconds + sum(lstm.multiply_adds for lstm in model.lstms) / seconds
 
 
+def encoding_multiply_adds(config: ExtractorConfig, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
+    """Multiply-adds of encoding the enrolments of one mixture, which :func:`multiply_adds` contains; arguments and rules as there."""
+    _check(1, 1.0, enroll_seconds, enrollments)
+    model = _Shapes(build(config))
+    model.extractor.forward = lambda mix, enroll: model.extractor.encode(enroll)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
+        model(1, 1.0, enroll_seconds, enrollments)
+    return counter.get_total_flops() / 2 + sum(lstm.multiply_adds for lstm in model.lstms)
+
+
 def kept_bytes(
     config: ExtractorConfig,
     batch: int,

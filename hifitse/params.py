@@ -24,6 +24,8 @@ PHASED = {
     "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
 }  # fmt: skip
 """Parameters of the curriculum that have a value a phase, and the lowest and highest of each."""
+BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600), "bench_long_seconds": (1, 36_000)}
+"""Lengths that are measured, s, and the shortest and longest of each."""
 
 
 class Params(ExtractorConfig):
@@ -154,6 +156,9 @@ class Params(ExtractorConfig):
     )
     bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which times are measured in turns")
     bench_utterances: int = Field(1_000_000, ge=20, le=100_000_000, description="utterances of the corpus that 08_data_loading simulates")
+    bench_seconds: list[float] = Field([1.0, 4.0, 16.0, 60.0], description="s, 0.1 to 600: lengths of 11_performance's forward passes")
+    bench_full_seconds: list[float] = Field([4.0], description="s, 0.1 to 600: the same for the model of preset full; none: not measured")
+    bench_long_seconds: list[float] = Field([30.0, 300.0, 1800.0], description="s, 1 to 36000: recordings of 11_performance, rising")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
     @model_validator(mode="after")
@@ -164,6 +169,9 @@ class Params(ExtractorConfig):
         for name in ("speed_min", "speed_max"):
             if abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
+        for name, (low, high) in BENCHED.items():
+            if wrong := [value for value in getattr(self, name) if not low <= value <= high]:
+                raise ValueError(f"{name} holds {wrong[0]}, allowed are lengths from {low} to {high} s")
         if self.enrollments_min > self.enrollments:
             raise ValueError(f"enrollments_min is {self.enrollments_min}, allowed is at most enrollments = {self.enrollments}")
         if self.remix > 1 and not self.both_talkers:
@@ -225,7 +233,7 @@ class Params(ExtractorConfig):
 NOT_TRAINING = frozenset(
     ("preset", "device", "threads", "workers", "cache_mb", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
     + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_turns", "eval_enroll")
-    + ("eval_pesq", "arm_seeds", "bench_rounds", "bench_utterances")
+    + ("eval_pesq", "arm_seeds", "bench_rounds", "bench_utterances", *BENCHED)
 )
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
 

@@ -107,12 +107,11 @@ class _SplitRegion(_Region):
         self.weight = nn.Parameter((torch.rand(self.places, channels, features) * 2 - 1) * bound)
         self.bias = nn.Parameter(torch.zeros(self.n_bands, features))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(F, C, B, L) -> (K, B, L, D)."""
+    def forward(self, x: Tensor, sums: Tensor) -> Tensor:
+        """(F, C, B, L), and the sums of its values and of their squares over C and L (2, F, B) -> (K, B, L, D)."""
         _, C, B, L = x.shape
         # statistics of a band over its places, channels and frames, for each item
         n = self.valid.sum(1)[:, None] * (C * L)
-        sums = torch.stack([x.sum((1, 3)), x.square().sum((1, 3))])  # (2, F, B)
         mean, power = (sums[:, self.bins] * self.valid[:, :, None]).sum(2) / n  # (K, B) each
         scale = ((power - mean.square()).clamp_min(0) + 1e-5).rsqrt()[:, :, None, None]
         # W (g (x - m) s + o) + b = s (W g) x - s m sum(W g) + W o + b: the large input is touched once, by the product
@@ -145,14 +144,20 @@ class BandSplit(nn.Module):
         with torch.autocast(spec.device.type, enabled=False):  # products of half precision lose quiet bins beside loud ones
             parts = torch.view_as_real(spec).permute(1, 3, 0, 2)  # (F, 2, B, L)
             if not self.phase or self.power != 1 or self.magnitude:
-                magnitude = (parts.square().sum(1, keepdim=True) + 1e-12).sqrt()  # (F, 1, B, L)
+                # not a sum over the axis of two, which is short and slow
+                magnitude = (parts[:, :1].square() + parts[:, 1:].square() + 1e-12).sqrt()  # (F, 1, B, L)
                 if not self.phase:
                     parts = magnitude.pow(self.power)
                 elif self.power != 1:
                     parts = parts * magnitude.pow(self.power - 1)
                 if self.magnitude:
                     parts = torch.cat([parts, torch.log(magnitude + 1e-4)], 1)
-            return torch.cat([region(parts.contiguous()) for region in self.regions]).transpose(0, 1)  # (B, K, L, D)
+            return self.layers(parts.contiguous())
+
+    def layers(self, x: Tensor) -> Tensor:
+        """Inputs of all bins -> features: (F, C, B, L) -> (B, K, L, D)."""
+        sums = torch.stack([x.sum((1, 3)), x.square().sum((1, 3))])  # (2, F, B), of which every region takes its bins
+        return torch.cat([region(x, sums) for region in self.regions]).transpose(0, 1)
 
 
 class _MergeRegion(_Region):
@@ -197,5 +202,5 @@ class BandMerge(nn.Module):
         """Average the values that bands give for the same bin: for each region (K * W, 2, B * L) -> (F, 2, B * L)."""
         total = places[0].new_zeros(self.n_bins, *places[0].shape[1:])
         for region, values in zip(self.regions, places, strict=True):
-            total = total.index_add(0, region.bins.flatten(), values)
+            total.index_add_(0, region.bins.flatten(), values)
         return total / self.cover[:, None, None]
