@@ -71,6 +71,13 @@ Data goes one way, and no module imports from one further right or below::
     loading_choices.py     which resampler, which convolution
     loading_figures.py     these -> figures
     show_loading.py what a notebook displays of them
+    plain.py        the extractor written the obvious way, with the same weights
+    performance.py  forward passes against the machine's peak, length, batch and threads
+    versions.py     one training step in several ways, and its memory
+    step_parts.py   where the time of a training step goes
+    long_recordings.py     memory and time of extraction from long recordings
+    performance_figures.py these -> figures
+    show_performance.py    what a notebook displays of them
     show_conditioning.py   what a notebook displays of the use that arms make of the enrolment
     show_gan.py     what a notebook displays of a fine-tuning against discriminators
     collect.py      every report's metrics.json, read with suspicion

@@ -159,6 +159,7 @@ class Params(ExtractorConfig):
     bench_seconds: list[float] = Field([1.0, 4.0, 16.0, 60.0], description="s, 0.1 to 600: lengths of 11_performance's forward passes")
     bench_full_seconds: list[float] = Field([4.0], description="s, 0.1 to 600: the same for the model of preset full; none: not measured")
     bench_long_seconds: list[float] = Field([30.0, 300.0, 1800.0], description="s, 1 to 36000: recordings of 11_performance, rising")
+    bench_compile: bool = Field(True, description="11_performance also measures torch.compile, which takes minutes")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
     @model_validator(mode="after")
@@ -233,7 +234,7 @@ class Params(ExtractorConfig):
 NOT_TRAINING = frozenset(
     ("preset", "device", "threads", "workers", "cache_mb", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
     + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_turns", "eval_enroll")
-    + ("eval_pesq", "arm_seeds", "bench_rounds", "bench_utterances", *BENCHED)
+    + ("eval_pesq", "arm_seeds", "bench_rounds", "bench_utterances", "bench_compile", *BENCHED)
 )
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
 

@@ -3,7 +3,7 @@
 Times are medians of rounds in turns (:func:`hifitse.cost.turns`), operations are counted (:mod:`hifitse.counting`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,8 @@ from hifitse import SAMPLE_RATE
 from hifitse.config import ExtractorConfig
 from hifitse.cost import CostError, turns
 from hifitse.counting import build, encoding_multiply_adds, multiply_adds
+from hifitse.device import pick_device
 from hifitse.params import Params
-from hifitse.train import pick_device
 
 
 @contextmanager
@@ -112,6 +112,27 @@ def passes(params: Params, shapes: Sequence[tuple[float, int, int]], rounds: int
     gflop = {s: 2e-9 * (s * multiply_adds(config, s, params.enroll_seconds) - encoding) for s in {shape[0] for shape in shapes}}
     times = turns(calls, rounds)
     return [Pass(*shape, float(np.median(times[shape])), shape[1] * gflop[shape[0]]) for shape in shapes]
+
+
+def curves(models: Mapping[str, Params], lengths: Sequence[float], batches: Sequence[int], rounds: int) -> dict[str, list[Pass]]:
+    """Forward passes of each model with each number of threads, of every length with every batch.
+
+    Args:
+        models: name -> parameters.
+        lengths: s, above 0.
+        batches: 1 or more each.
+        rounds: 1 or more.
+
+    Returns:
+        name and threads -> passes.
+    """
+    found = {}
+    for name, params in models.items():
+        measured = passes(params, [(s, batch, count) for s in lengths for batch in batches for count in thread_counts()], rounds)
+        for count in thread_counts():
+            named = f"{name}, {count} thread{'s' if count > 1 else ''}"
+            found[named] = [one for one in measured if one.threads == count]
+    return found
 
 
 def exponent(measured: Sequence[Pass]) -> float:

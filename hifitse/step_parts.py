@@ -42,7 +42,7 @@ def step_parts(params: Params, rounds: int) -> Parts:
         train_step(state, batch)
         with _marked(state):
             for _ in range(rounds):
-                with profile(activities=[ProfilerActivity.CPU]) as record:
+                with profile(activities=[ProfilerActivity.CPU], acc_events=True) as record:
                     train_step(state, batch)
                 found.append(_added_up(record.events()))
     middle = np.median(found, axis=0)  # (parts, 2)
@@ -68,15 +68,25 @@ def _marked(state: State) -> Iterator[None]:
 
     try:
         for module, part in part_of.items():
-            open_ranges = ExitStack()
-            hooks.append(module.register_forward_pre_hook(lambda *_, part=part, o=open_ranges: o.enter_context(record_function(MARK + part)) and None))
-            hooks.append(module.register_forward_hook(lambda *_, o=open_ranges: o.close()))
+            hooks += _hooks(module, part)
         model.spectrum.inverse = marked_inverse
         yield
     finally:
         del model.spectrum.inverse
         for hook in hooks:
             hook.remove()
+
+
+def _hooks(module: nn.Module, part: str) -> list[Any]:
+    ranges = ExitStack()
+
+    def enter(*_: Any) -> None:
+        ranges.enter_context(record_function(MARK + part))
+
+    def leave(*_: Any) -> None:
+        ranges.close()
+
+    return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
 
 def _added_up(events: Any) -> np.ndarray:

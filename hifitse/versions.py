@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from hifitse.cost import made_up_batch, step_seconds, turns
 from hifitse.counting import kept_bytes
-from hifitse.params import Params
+from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.performance import thread_counts, threads
 from hifitse.plain import plain
 from hifitse.train import State, new_state, train_step
@@ -24,6 +24,23 @@ BATCHED, ALONE, PLAIN = "batched", "batched, nothing shared", "plain"
 AS_IS, EAGER, COMPILED = "as the preset", "eager", "compiled"
 Times = dict[str, list[float]]
 """Name -> seconds, one a round."""
+
+
+def models(params: Params) -> dict[str, Params]:
+    """The parameters themselves by the name of their preset, and with the preset's best recipe laid over, where there is one."""
+    best, found = f"{params.preset}-best", {params.preset: params}
+    if (PRESET_DIR / f"{best}.yaml").is_file():
+        found[best] = Params(**(params.model_dump() | load_yaml(best)))
+    return found
+
+
+def plans(params: Params) -> dict[str, Params]:
+    """The model of preset full and its best recipe, as forward passes of one mixture take them; none where no length is asked for."""
+    if params.preset == "full" or not params.bench_full_seconds:
+        return {}
+    alone = {"batch_size": 1, "remix": 1, "both_talkers": False, "threads": params.threads, "device": params.device}
+    alone |= {"seconds": min(max(params.bench_full_seconds), 4.0)}
+    return {name: resolve("full", overlay, **alone) for name, overlay in (("full", None), ("full-best", "full-best"))}
 
 
 def _states(params: Params) -> dict[str, tuple[State, dict[str, Any]]]:
@@ -95,9 +112,8 @@ def steps(params_by_name: Mapping[str, Params], rounds: int) -> tuple[Times, dic
     """Seconds of a training step of each, in turns, and its memory: MB kept for the backward pass as counted, and peak as measured."""
     memory = {}
     for name, params in params_by_name.items():
-        counted = kept_bytes(
-            params.extractor, params.batch_size, params.seconds, params.enroll_seconds, params.checkpointing, params.precision, params.enrollments
-        )  # fmt: skip
+        lengths = params.batch_size, params.seconds, params.enroll_seconds
+        counted = kept_bytes(params.extractor, *lengths, params.checkpointing, params.precision, params.enrollments)
         with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
             state, batch = new_state(params), [made_up_batch(params)]
             train_step(state, batch)  # the optimiser's state is there from now on
@@ -110,7 +126,7 @@ def peak_mb(call: Callable[[], Any]) -> float:
 
     What libraries take for themselves, such as oneDNN for the inside of an LSTM, is not in it.
     """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         call()
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
     events = [event for event in events if event.device_type() == torch.profiler.DeviceType.CPU]
