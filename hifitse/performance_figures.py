@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hifitse.figures import BLUE, CURVES, DPI, GREY, STYLE, VERMILLION, WIDTH
@@ -12,6 +13,17 @@ from hifitse.metrics import Interval
 from hifitse.performance import Attention, Pass
 
 MARKERS = "osD^vP"
+
+
+def _draw(axis: Axes, curves: Mapping[str, Sequence[Pass]], x: str, y: str) -> None:
+    """A colour for each model, whose name stands before the comma, and a line for each number of threads."""
+    models = list(dict.fromkeys(name.partition(",")[0] for name in curves))
+    for name, passes in curves.items():
+        number = models.index(name.partition(",")[0]) % len(CURVES)
+        line = "-" if passes[0].threads > 1 else ":"
+        places, values = ([getattr(each, attribute) for each in passes] for attribute in (x, y))
+        face = None if passes[0].threads > 1 else "white"
+        axis.plot(places, values, line, color=CURVES[number], marker=MARKERS[number], ms=5, mfc=face, label=name)
 
 
 @matplotlib.rc_context(STYLE)
@@ -28,8 +40,7 @@ def growth(curves: Mapping[str, Sequence[Pass]]) -> Figure:
     log_axis(axis, *ends)
     axis.set_yscale("log")
     axis.plot(ends, ends, color=GREY, lw=1, ls="--", label="as long as it plays")
-    for colour, marker, (name, passes) in zip(CURVES, MARKERS, curves.items(), strict=False):
-        axis.plot([each.seconds for each in passes], [each.took_s for each in passes], color=colour, marker=marker, ms=5, label=name)
+    _draw(axis, curves, "seconds", "took_s")
     axis.set_xlabel("length of the mixture, s")
     axis.set_ylabel("forward pass, s")
     figure.legend(loc="outside upper left", ncols=2)
@@ -54,8 +65,7 @@ def rates(curves: Mapping[str, Sequence[Pass]], over: str, xlabel: str, peaks: M
         axis.axhline(peak, color=GREY, lw=1, ls="--")
         text = f"peak, {count} thread{'s' if count != 1 else ''}"
         axis.annotate(text, (1, peak), xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points", ha="right", va="top")
-    for colour, marker, (name, passes) in zip(CURVES, MARKERS, curves.items(), strict=False):
-        axis.plot([getattr(each, over) for each in passes], [each.rate for each in passes], color=colour, marker=marker, ms=5, label=name)
+    _draw(axis, curves, over, "rate")
     axis.set_ylim(0)
     axis.set_xlabel(xlabel)
     axis.set_ylabel("10⁹ operations a second")
@@ -149,7 +159,7 @@ def long_recordings(found: Mapping[str, Mapping[float, Mapping[str, float]]]) ->
             panels[1].plot(list(each), [value["took_s"] / seconds for seconds, value in each.items()], color=colour, marker=marker)
     for axis, label in zip(panels, ("peak memory of the process, MB", "seconds for a second of audio"), strict=True):
         log_axis(axis, min(lengths) / 1.3, max(lengths) * 1.3)
-        axis.set_ylim(0)
+        axis.set_ylim(0, 1.1 * max(axis.get_ylim()))
         axis.set_xlabel("length of the recording, s")
         axis.set_ylabel(label)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)

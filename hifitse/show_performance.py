@@ -75,7 +75,7 @@ def answer(models: Mapping[str, Version], long: Mapping[str, Mapping], passes: M
             f" The 11.79 M model takes {tables.number(full.per_second)} s a second of audio at 4 s, {full.gflop / 4:.0f} · 10⁹ operations: "
             f"the plan asked for {FULL_S}, and at this machine's peak it would be {tables.number(most)}."
         )
-    return box(mark, line, cards, f"Share of the machine's own peak in float32: {shares}.{said} Measured on the CPU.")
+    return box(mark, line, cards, f"Share of the machine's own peak in float32: {shares}.{said}")
 
 
 def _card(label: str, value: Interval, note: str) -> str:

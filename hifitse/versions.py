@@ -22,6 +22,7 @@ from hifitse.train import State, new_state, train_step
 
 BATCHED, ALONE, PLAIN = "batched", "batched, nothing shared", "plain"
 AS_IS, EAGER, COMPILED = "as the preset", "eager", "compiled"
+CPU = torch.device("cpu")
 Times = dict[str, list[float]]
 """Name -> seconds, one a round."""
 
@@ -117,15 +118,20 @@ def steps(params_by_name: Mapping[str, Params], rounds: int) -> tuple[Times, dic
         with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
             state, batch = new_state(params), [made_up_batch(params)]
             train_step(state, batch)  # the optimiser's state is there from now on
-            memory[name] = counted / 1e6, peak_mb(partial(train_step, state, batch))
+            memory[name] = counted / 1e6, peak_mb(partial(train_step, state, batch), state.device)
     return step_seconds(params_by_name, rounds), memory
 
 
-def peak_mb(call: Callable[[], Any]) -> float:
-    """Most memory that tensors of a call held at a time beyond what was there before, 10^6 bytes, as torch's CPU allocator gave it out.
+def peak_mb(call: Callable[[], Any], device: torch.device = CPU) -> float:
+    """Most memory that tensors of a call held at a time beyond what was there before, 10^6 bytes, as torch's allocator gave it out.
 
     What libraries take for themselves, such as oneDNN for the inside of an LSTM, is not in it.
     """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        call()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         call()
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]

@@ -72,7 +72,8 @@ def test_operations_of_a_pass_are_those_of_the_mixture_alone():
     assert one.gflop == pytest.approx(2 * 2e-9 * counted, rel=1e-12)
     assert one.rate == one.gflop / one.took_s and one.per_second == one.took_s / 2 > 0
     assert 0 < encoding_multiply_adds(config, 1.0) < encoding_multiply_adds(config, 2.0) < multiply_adds(config, 1.0, 2.0)
-    assert encoding_multiply_adds(config, 1.0, 2) == pytest.approx(2 * encoding_multiply_adds(config, 1.0))
+    twice = encoding_multiply_adds(config, 1.0, 2)  # but one embedding of both
+    assert twice == pytest.approx(2 * encoding_multiply_adds(config, 1.0), rel=1e-3)
 
 
 @pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
