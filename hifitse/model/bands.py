@@ -142,7 +142,7 @@ class BandSplit(nn.Module):
 
     def forward(self, spec: Tensor) -> Tensor:
         with torch.autocast(spec.device.type, enabled=False):  # products of half precision lose quiet bins beside loud ones
-            parts = torch.view_as_real(spec).permute(1, 3, 0, 2)  # (F, 2, B, L)
+            parts = torch.view_as_real(spec).permute(1, 3, 0, 2).contiguous()  # (F, 2, B, L), so that all that follows is
             if not self.phase or self.power != 1 or self.magnitude:
                 # not a sum over the axis of two, which is short and slow
                 magnitude = (parts[:, :1].square() + parts[:, 1:].square() + 1e-12).sqrt()  # (F, 1, B, L)
@@ -152,7 +152,7 @@ class BandSplit(nn.Module):
                     parts = parts * magnitude.pow(self.power - 1)
                 if self.magnitude:
                     parts = torch.cat([parts, torch.log(magnitude + 1e-4)], 1)
-            return self.layers(parts.contiguous())
+            return self.layers(parts)
 
     def layers(self, x: Tensor) -> Tensor:
         """Inputs of all bins -> features: (F, C, B, L) -> (B, K, L, D)."""
