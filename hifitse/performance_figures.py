@@ -15,6 +15,16 @@ from hifitse.performance import Attention, Pass
 MARKERS = "osD^vP"
 
 
+def _measured(axis: Axes, places: Sequence[float]) -> tuple[float, float]:
+    """A logarithmic x axis with a tick at each place that was measured; its ends are returned."""
+    ends = min(places) / 1.2, max(places) * 1.2
+    axis.set_xscale("log")
+    axis.set_xlim(*ends)
+    axis.set_xticks(sorted(set(places)), [f"{place:g}" for place in sorted(set(places))])
+    axis.minorticks_off()
+    return ends
+
+
 def _draw(axis: Axes, curves: Mapping[str, Sequence[Pass]], x: str, y: str) -> None:
     """A colour for each model, whose name stands before the comma, and a line for each number of threads."""
     models = list(dict.fromkeys(name.partition(",")[0] for name in curves))
@@ -36,8 +46,7 @@ def growth(curves: Mapping[str, Sequence[Pass]]) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.8), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     lengths = [each.seconds for passes in curves.values() for each in passes]
-    ends = min(lengths) / 1.2, max(lengths) * 1.2
-    log_axis(axis, *ends)
+    ends = _measured(axis, lengths)
     axis.set_yscale("log")
     axis.plot(ends, ends, color=GREY, lw=1, ls="--", label="as long as it plays")
     _draw(axis, curves, "seconds", "took_s")
@@ -59,8 +68,7 @@ def rates(curves: Mapping[str, Sequence[Pass]], over: str, xlabel: str, peaks: M
     """
     figure = Figure(figsize=(WIDTH, 3.4), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    places = [getattr(each, over) for passes in curves.values() for each in passes]
-    log_axis(axis, min(places) / 1.2, max(places) * 1.2)
+    _measured(axis, [getattr(each, over) for passes in curves.values() for each in passes])
     for count, peak in peaks.items():
         axis.axhline(peak, color=GREY, lw=1, ls="--")
         text = f"peak, {count} thread{'s' if count != 1 else ''}"
@@ -158,7 +166,7 @@ def long_recordings(found: Mapping[str, Mapping[float, Mapping[str, float]]]) ->
             panels[0].plot(list(each), [value["peak_mb"] for value in each.values()], color=colour, marker=marker, label=kind)
             panels[1].plot(list(each), [value["took_s"] / seconds for seconds, value in each.items()], color=colour, marker=marker)
     for axis, label in zip(panels, ("peak memory of the process, MB", "seconds for a second of audio"), strict=True):
-        log_axis(axis, min(lengths) / 1.3, max(lengths) * 1.3)
+        _measured(axis, lengths)
         axis.set_ylim(0, 1.1 * max(axis.get_ylim()))
         axis.set_xlabel("length of the recording, s")
         axis.set_ylabel(label)
