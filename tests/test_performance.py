@@ -1,7 +1,10 @@
 """Performance: the plain version as an independent reference, identities of what is measured, two ratios that must not be lost."""
 
+import inspect
 import json
 import re
+import subprocess
+import sys
 import time
 
 import nbformat
@@ -147,6 +150,14 @@ def test_a_conversation_has_its_length_and_goes_on(synthetic_sound):
     assert mix.shape == (456_000,) and enroll.shape == (48_000,)
     levels = [np.sqrt(np.mean(part**2)) for part in np.split(mix[:384_000], 8)]
     assert min(levels) > 0.1 * max(levels)
+
+
+def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it():
+    big = np.ones(2**28, np.uint8)  # 268 MB, resident
+    lines = inspect.getsource(long_recordings._peak_mb)
+    code = "import resource, sys\nfrom pathlib import Path\n" + lines + "\nprint(_peak_mb())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 100 < long_recordings._peak_mb() and len(big)
 
 
 # ---- ratios that must not be lost
