@@ -155,9 +155,9 @@ def test_a_second_call_does_not_install_again(tree: Path, target: str) -> None:
         os.utime(tree / name, (1, 1))
 
 
-def test_make_demo_runs_the_baseline_and_says_where_to_look(tree: Path) -> None:
+def test_make_demo_runs_the_best_recipe_and_says_where_to_look(tree: Path) -> None:
     said = make(tree, "--dry-run", "demo").stdout
-    assert "hifitse run 00_baseline --preset demo" in said and "reports/demo/00_baseline/report.html" in said
+    assert "hifitse run 00_baseline --preset demo-best" in said and "reports/demo-best/00_baseline/report.html" in said
 
 
 def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: Path) -> None:
@@ -168,7 +168,8 @@ def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: P
     command = tree / ".venv/bin/hifitse"
     command.write_text('#!/bin/sh\necho "called: $*"\n', encoding="utf-8")
     command.chmod(0o755)
-    synthetic = [f"called: run {name} --preset demo" for name in ("00_first", "01_second", "12_last", "10_summary")]
+    synthetic = ["called: run 00_baseline --preset demo-best"]
+    synthetic += [f"called: run {name} --preset demo" for name in ("00_first", "01_second", "12_last", "10_summary")]
     calls = [line for line in make(tree, "reports", HIFITSE_DATA="").stdout.splitlines() if line.startswith("called")]
     assert calls == [*synthetic, "called: gallery"]
     for real, names in (({}, ["00_baseline"]), ({"REAL": "01_second 00_first"}, ["01_second", "00_first"])):
