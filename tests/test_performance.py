@@ -285,8 +285,7 @@ def test_lengths_out_of_range_are_refused(name, value):
 
 def test_the_notebook_runs_as_typed_and_explains_itself(tmp_path):
     elsewhere = checkout(tmp_path)
-    small = "{bench_rounds: 1, bench_seconds: [0.5, 1.0], bench_full_seconds: [], bench_long_seconds: [2.0], bench_compile: false}"
-    done = typed(elsewhere, "11_performance", "out.ipynb", "-p", "preset", "smoke", "-y", small, threads=1)
+    done = typed(elsewhere, "11_performance", "out.ipynb", "-p", "preset", "smoke", threads=1)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((elsewhere / "11_performance.metrics.json").read_text())
     assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", "11_performance", "smoke")
