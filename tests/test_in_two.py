@@ -15,8 +15,9 @@ def suite(tmp_path, monkeypatch):
     """A folder with three files of tests, each of which writes down its name."""
     (tmp_path / "conftest.py").write_text(CONFTEST, encoding="utf-8")
     for name in "abc":
-        test = f"import time\ndef test_{name}():\n    time.sleep(0.3)\n    with open({str(tmp_path / 'ran')!r}, 'a') as file: file.write('{name}')\n"
-        (tmp_path / f"test_{name}.py").write_text(test + f"def test_{name}_again(synthetic_sound): assert synthetic_sound.is_dir()\n")
+        lines = ["import time", f"def test_{name}():", "    time.sleep(0.3)", f"    open({str(tmp_path / 'ran')!r}, 'a').write('{name}')"]
+        lines += [f"def test_{name}_again(synthetic_sound): assert synthetic_sound.is_dir()", ""]
+        (tmp_path / f"test_{name}.py").write_text("\n".join(lines), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
