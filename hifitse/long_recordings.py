@@ -123,17 +123,17 @@ def _answer() -> None:
     torch.set_num_threads(int(threads))
     extractor = Extractor.from_pretrained()
     speaker = encode_files(extractor, ["voice.wav"])
-    before, started = _peak_mb(), time.perf_counter()
+    before, started = peak_mb(), time.perf_counter()
     if kind == "in chunks":
         extract_file(extractor, speaker, Path("mix.wav"), Path("est.wav"), progress=False)
     else:
         mix = torch.from_numpy(soundfile.read("mix.wav", dtype="float32")[0])
         with torch.inference_mode():
             soundfile.write("est.wav", extractor.extract_speaker(mix[None], speaker)[0].numpy(), SAMPLE_RATE, subtype="FLOAT")
-    print(json.dumps({"took_s": time.perf_counter() - started, "peak_mb": _peak_mb(), "before_mb": before}))
+    print(json.dumps({"took_s": time.perf_counter() - started, "peak_mb": peak_mb(), "before_mb": before}))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Most resident memory of this process so far, 10^6 bytes.
 
     Not what ``getrusage`` says where Linux knows better: that begins with the memory of the process that started this one.
