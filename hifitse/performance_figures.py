@@ -72,9 +72,11 @@ def rates(curves: Mapping[str, Sequence[Pass]], over: str, xlabel: str, peaks: M
     for count, peak in peaks.items():
         axis.axhline(peak, color=GREY, lw=1, ls="--")
         text = f"peak, {count} thread{'s' if count != 1 else ''}"
-        axis.annotate(text, (1, peak), xycoords=("axes fraction", "data"), xytext=(0, -3), textcoords="offset points", ha="right", va="top")
+        # Two peaks may lie close together: the highest is named above its line, the others below.
+        up = {"xytext": (0, 3), "va": "bottom"} if peak == max(peaks.values()) else {"xytext": (0, -3), "va": "top"}
+        axis.annotate(text, (1, peak), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", **up)
     _draw(axis, curves, over, "rate")
-    axis.set_ylim(0)
+    axis.set_ylim(0, 1.12 * max([axis.get_ylim()[1] / 1.05, *peaks.values()]))
     axis.set_xlabel(xlabel)
     axis.set_ylabel("10⁹ operations a second")
     figure.legend(loc="outside upper left", ncols=2)
