@@ -11,6 +11,7 @@ from scipy.signal import fftconvolve, oaconvolve
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data import old_path
+from hifitse.data.convolver import Convolver, transform_length
 
 FACTORS = (0.9, 0.97, 1.03, 1.1)
 LENGTHS_S = (0.1, 0.25, 0.5, 1.0, 2.0)
@@ -73,16 +74,18 @@ def convolutions(seconds: float, rounds: int, rows: int = 3, batch: int = 4) -> 
     rng = np.random.default_rng(0)
     dry = rng.standard_normal((rows, samples)).astype(np.float32)
     many = torch.from_numpy(np.stack([dry] * batch))
+    convolver = Convolver()
     found: dict[str, dict[float, float]] = {}
     for length in LENGTHS_S:
         rir = rng.standard_normal((rows, round(length * SAMPLE_RATE))).astype(np.float32)
-        size = fft.next_fast_len(samples + min(rir.shape[-1], samples), real=True)
+        size = transform_length(samples + min(rir.shape[-1], samples))
         spectra = fft.rfft(rir[:, :samples], size)
         kept = torch.from_numpy(spectra)
         ways = {
             "fftconvolve": lambda rir=rir: [fftconvolve(one, other)[:samples] for one, other in zip(dry, rir, strict=True)],
             "oaconvolve": lambda rir=rir: [oaconvolve(one, other)[:samples] for one, other in zip(dry, rir, strict=True)],
-            "kept spectra (present)": lambda size=size, spectra=spectra: fft.irfft(fft.rfft(dry, size) * spectra, size),
+            "kept spectra, scipy": lambda size=size, spectra=spectra: fft.irfft(fft.rfft(dry, size) * spectra, size),
+            "kept spectra, torch (present)": lambda spectra=spectra: convolver.convolve(dry, spectra),
             "batch, torch": lambda size=size, kept=kept: torch.fft.irfft(torch.fft.rfft(many, size) * kept, size),
         }
         for name, run in ways.items():

@@ -20,6 +20,7 @@ What is made of it:
     presence.py      who is there when
     talker.py        one speaker's stretch of speech
     similarity.py    which voices are alike
+    convolver.py     talkers with room responses whose transforms are kept
     surroundings.py  a piece of noise, a room
     augment.py       changes of an enrolment: equaliser, band limit, codec, device
     enrolment.py     the enrolments of a mixture's talkers

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from hifitse import SAMPLE_RATE
 from hifitse.data.recent import Recent
 
+KEPT_S = 60.0
+"""s: of a longer recording only the piece that is asked for is read, whatever memory there is."""
 PCM_16 = 2**15
 """Steps from 0 to full scale of a 16 bit recording."""
 
@@ -16,7 +19,7 @@ class Segments:
     A recording whose samples are all 16 bit numbers is kept as these, in half the memory, and comes back bit for bit.
 
     Args:
-        limit: bytes; 0 keeps nothing. One that is longer than the limit is never kept.
+        limit: bytes; 0 keeps nothing. One that is longer than the limit, or than 60 s, is never kept.
     """
 
     def __init__(self, limit: int = 0) -> None:
@@ -34,7 +37,7 @@ class Segments:
 
     def holds(self, samples: int) -> bool:
         """Whether a recording of this length, (T,) float32, could be kept."""
-        return 0 < 4 * samples <= self.limit
+        return 0 < 4 * samples <= self.limit and samples <= KEPT_S * SAMPLE_RATE
 
     def read(self, key: str, start: int, samples: int, whole: Callable[[], np.ndarray]) -> np.ndarray:
         """Samples ``start`` to ``start + samples``, (T',) float32, of the recording ``whole()``, which is decoded where it is not kept."""

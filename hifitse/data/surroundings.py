@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy.fft import rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import rooms, synthetic
 from hifitse.data.clips import Clip, Clips, load_clips
+from hifitse.data.convolver import Convolver, transform_length
 from hifitse.data.corpus import CorpusError
 from hifitse.data.recent import Recent
 from hifitse.data.segments import Segments
@@ -18,8 +19,6 @@ FADE_S = 0.01
 """s: crossfade where a looped noise meets itself."""
 
 NOISE_TRIES = 8
-KEPT_S = 60.0
-"""s: of a longer noise only the piece that is asked for is read, whatever memory there is."""
 SILENT_POWER = 1e-12
 """-120 dBFS: mean square below which a piece of noise is silent, and drawn anew."""
 
@@ -45,6 +44,7 @@ class Surroundings:
         self._rates: dict[str, bool] = {}
         self._groups = list(self.rooms.groups.items()) if self.rooms else []
         self._recent = Recent(max(Recent().limit, self.segments.limit))
+        self._convolver = Convolver()
 
     def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[Clip]]:
         """A room and a response for each talker: other positions as far as the room has some.
@@ -66,10 +66,8 @@ class Surroundings:
     def reverberate(self, dry: np.ndarray, responses: list[Clip]) -> np.ndarray:
         """Each row convolved with its aligned response, (S, T) -> (S, T); what rings on beyond the end is cut."""
         samples = dry.shape[-1]
-        longest = max(response.samples for response in responses)
-        size = next_fast_len(samples + min(longest, samples), real=True)
-        spectra = np.stack([self._spectrum(response, samples, size) for response in responses])
-        return irfft(rfft(dry, size) * spectra, size)[:, :samples].astype(np.float32, copy=False)
+        size = transform_length(samples + min(max(response.samples for response in responses), samples))
+        return self._convolver.convolve(dry, [self._spectrum(response, samples, size) for response in responses])
 
     def _spectrum(self, clip: Clip, samples: int, size: int) -> np.ndarray:
         """Fourier transform of an aligned response's first ``samples`` samples."""
@@ -82,7 +80,7 @@ class Surroundings:
     def _read(self, clip: Clip, start: int, samples: int) -> np.ndarray:
         """A stretch of a noise, (T,); from memory where the whole of it may be kept."""
         # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
-        if clip.samples <= KEPT_S * SAMPLE_RATE and self.segments.holds(clip.samples) and self._at_48k(clip):
+        if self.segments.holds(clip.samples) and self._at_48k(clip):
             return self.segments.read(clip.path, start, samples, lambda: self.noises.read(clip))
         return self.noises.read(clip, start, samples)
 

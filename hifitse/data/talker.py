@@ -24,7 +24,10 @@ SILENT_RMS = 1e-4
 """-80 dBFS: an utterance whose loud frames stay below is silent, and not used."""
 
 WHOLE_S = 20.0
-"""s: of a longer utterance only a part of about this length is read."""
+"""s: of a longer utterance only a part is looked at, each time another one."""
+
+PART_S = 10.0
+"""s: length of such a part, or twice what is asked for where that is more."""
 
 GAP_S = (0.1, 0.3)
 """s: silence between joined utterances."""
@@ -66,15 +69,17 @@ class Stretch:
 class Talkers:
     """Draws stretches of speech from a corpus.
 
-    An utterance is decoded whole once, to see where it has speech; that is remembered (64 MB at most), its audio as far as ``segments``
-    allows, and what is read from then on is the crop. ``unusable`` has the reason by path of each file found silent or broken on the way.
+    An utterance of up to 20 s is decoded whole once, to see where it has speech; that is remembered (64 MB at most), its audio as far as
+    ``segments`` allows, and what is read from then on is the crop. Of a longer one 10 s or more are read each time. ``unusable`` has the
+    reason by path of each file found silent or broken on the way.
     """
 
     corpus: Corpus
     segments: Segments = field(default_factory=Segments)
     surveys: Recent = field(default_factory=Recent)
     unusable: dict[str, str] = field(default_factory=dict)
-    _whole: dict[str, np.ndarray] = field(default_factory=dict)
+    _fresh: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
+    """By path what was just read to be looked at, with the sample of the file at which it begins; for the same draw only."""
 
     def draw(
         self,
@@ -109,7 +114,7 @@ class Talkers:
         for at, _, survey in line:
             mask[at : at + len(survey.active)] = survey.active
         start, activity = _place(rng, mask, frames, least)
-        whole, self._whole = self._whole, {}
+        fresh, self._fresh = self._fresh, {}
         crop = np.zeros(frames * FRAME, np.float32)
         names = []
         for at, utterance, survey in line:
@@ -117,8 +122,11 @@ class Talkers:
             if low >= high:
                 continue
             begin, length = survey.start + (low - at) * FRAME, (high - low) * FRAME
-            known = whole.get(utterance.path)
-            read = self._read(utterance, begin, length) if known is None else known[begin : begin + length]
+            if utterance.path in fresh:
+                origin, known = fresh[utterance.path]
+                read = known[begin - origin : begin - origin + length]
+            else:
+                read = self._read(utterance, begin, length)
             put = (low - start) * FRAME
             crop[put : put + len(read)] = read * np.float32(survey.gain)
             names.append(utterance.utterance)
@@ -128,12 +136,12 @@ class Talkers:
     def look(self, utterance: Utterance) -> None:
         """See where an utterance has speech, as the first mixture that uses it does."""
         self._survey(np.random.default_rng(0), utterance, 1)
-        self._whole.clear()
+        self._fresh.clear()
 
     def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
         """A stretch of an utterance, (T,); from memory where the whole of it may be kept."""
         # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
-        if utterance.sample_rate == SAMPLE_RATE and utterance.samples <= WHOLE_S * SAMPLE_RATE and self.segments.holds(utterance.samples):
+        if utterance.sample_rate == SAMPLE_RATE and self.segments.holds(utterance.samples):
             return self.segments.read(utterance.path, start, samples, lambda: self.corpus.read(utterance))
         return self.corpus.read(utterance, start, samples)
 
@@ -171,11 +179,12 @@ class Talkers:
         """Where an utterance, or a random part of a long one, has speech; ``None`` where it has none."""
         if utterance.path in self.unusable:
             return None
-        longest = max(round(WHOLE_S * SAMPLE_RATE), 2 * frames * FRAME)
         try:
-            if utterance.samples > longest:
-                start = int(rng.integers(utterance.samples - longest + 1))
-                return survey(self.corpus.read(utterance, start, longest), start)
+            if utterance.samples > max(WHOLE_S * SAMPLE_RATE, 2 * frames * FRAME):
+                part = max(round(PART_S * SAMPLE_RATE), 2 * frames * FRAME)
+                start = int(rng.integers(utterance.samples - part + 1))
+                self._fresh[utterance.path] = start, self._read(utterance, start, part)
+                return survey(self._fresh[utterance.path][1], start)
             found = self.surveys.get(utterance.path, lambda: self._first_look(utterance))
         except HifitseError as error:
             self.unusable[utterance.path] = str(error)
@@ -189,7 +198,7 @@ class Talkers:
         speech = self._read(utterance, 0, utterance.samples)
         # Of a resampled file a part read alone may differ in the last bit: then it is always read alone, seen before or not.
         if utterance.sample_rate == SAMPLE_RATE:
-            self._whole[utterance.path] = speech
+            self._fresh[utterance.path] = 0, speech
         found = survey(speech)
         return found, 400 + (len(found.active) if found else 0)
 
