@@ -13,7 +13,7 @@ from hifitse.checkpoint import CheckpointError
 from hifitse.evaluate import evaluate
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
-from hifitse.model_card import card, license_note
+from hifitse.model_card import Licence, card
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.rows import difference, mean, of_list, summarise
 from hifitse.run import Run
@@ -53,13 +53,14 @@ def rounded(run: Run) -> Extractor:
     return model
 
 
-def export(run: Run, folder: Path, also: Sequence[str] = (), progress: bool = True) -> Path:
+def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | None = None, progress: bool = True) -> Path:
     """Measure a run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
 
     Args:
         run: finished.
         folder: made where it does not exist; see :mod:`hifitse.pretrained` for its files.
         also: overlays in ``params/`` on whose data the model is measured too, beside those it was trained on.
+        licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
         progress: show progress bars.
 
     Raises:
@@ -81,7 +82,9 @@ def export(run: Run, folder: Path, also: Sequence[str] = (), progress: bool = Tr
         "rounding": _rounding(run, model, progress),
     }
     params = run.params.model_dump(mode="json")
-    model.save_pretrained(folder, params, metrics, card(run.params, metrics), license_note(run.params), dtype=DTYPE)
+    before = Run.named(run.params.start_from).params if run.params.start_from else None
+    licence = licence or Licence.of(run.params, *([before] if before else []))
+    model.save_pretrained(folder, params, metrics, card(run.params, metrics, licence, before), licence.text, dtype=DTYPE)
     return folder
 
 

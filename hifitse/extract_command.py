@@ -22,6 +22,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     export.add_argument("run", metavar="RUN_OR_PRESET", help="a folder in runs/, or the preset whose training is finished")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the model goes")
     export.add_argument("--also", action="append", default=[], metavar="OVERLAY", help="measure it on these data too, such as real")
+    export.add_argument(
+        "--licence", metavar="FILE", help="the model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0"
+    )
 
 
 def extract(arguments: argparse.Namespace) -> int:
@@ -55,9 +58,11 @@ def extract(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """``hifitse export``. Returns 0."""
     from hifitse import exporting
+    from hifitse.model_card import Licence
 
+    licence = Licence.read(Path(arguments.licence)) if arguments.licence else None
     known = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     run = exporting.find_run(arguments.run, known)
-    folder = exporting.export(run, Path(arguments.output), arguments.also)
+    folder = exporting.export(run, Path(arguments.output), arguments.also, licence)
     print(f"hifitse: {folder} holds the model of run {run.folder.name}; its README.md says how good it is")
     return 0

@@ -1,7 +1,11 @@
 """The README.md of a model's folder: what made it, on what, how good it is, and what it is not good for; from numbers, not by hand."""
 
+import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hifitse import HifitseError
 from hifitse.params import Params
 from hifitse.tables import interval, number
 
@@ -15,22 +19,62 @@ ROWS = {
     "confusion_rate": "estimates nearer to an interferer",
     "absent_suppression_db": "suppression where the target is absent, dB",
 }
-USE = '''from hifitse.model import Extractor
+USE = """from hifitse.model import Extractor
 
 extractor = Extractor.from_pretrained("FOLDER or owner/model")
-est = extractor.extract(mix, enroll, sample_rate)  # arrays or tensors, any rate'''
+est = extractor.extract(mix, enroll, sample_rate)  # arrays or tensors, any rate"""
 
 
-def card(params: Params, metrics: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class Licence:
+    """Under which terms a model is given away.
+
+    Attributes:
+        name: as the Hugging Face Hub writes it, such as ``mit`` or ``cc-by-nc-sa-4.0``; ``other`` where none is stated.
+        text: of the file LICENSE.
+    """
+
+    name: str
+    text: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Licence":
+        """From a text file whose first line is the name.
+
+        Raises:
+            HifitseError: it cannot be read, or its first line is no such name.
+        """
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise HifitseError(f"licence {path} cannot be read ({error}), allowed is a text file") from None
+        name = text.partition("\n")[0].strip()
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,40}", name):
+            raise HifitseError(f"licence {path} begins with {name[:60]!r}, allowed is a first line such as mit or cc-by-nc-sa-4.0")
+        return cls(name, text.rstrip() + "\n")
+
+    @classmethod
+    def of(cls, *trainings: Params) -> "Licence":
+        """MIT where the library made the sound of these trainings itself, else no statement."""
+        if all(params.corpus == params.noise == params.rooms == "synthetic" for params in trainings):
+            return cls(
+                "mit",
+                "MIT licence, as the library hifitse that made these files: see its LICENSE. They contain no recordings. The voices of the "
+                "training were made by espeak-ng, a program under GPL-3.0-or-later, of which nothing is contained here.\n",
+            )
+        return cls("other", "No licence is stated: it depends on the recordings the model was trained on, which params.json names.\n")
+
+
+def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Params | None = None) -> str:
     """The text of the card, Markdown with the header that the Hugging Face Hub reads.
 
     Args:
         params: of the training.
+        before: of the training whose weights this one began with.
         metrics: as :func:`hifitse.exporting.export` writes them.
+        licence: of the model.
     """
-    synthetic = params.corpus == "synthetic"
-    licence = "mit" if synthetic else "other"
-    head = f"---\nlibrary_name: hifitse\nlicense: {licence}\ntags:\n- target-speaker-extraction\n- speech\n- 48kHz\n---\n"
+    head = f"---\nlibrary_name: hifitse\nlicense: {licence.name}\ntags:\n- target-speaker-extraction\n- speech\n- 48kHz\n---\n"
     minutes = round(metrics["seconds_of_training"] / 60)
     made = (
         f"{metrics['parameters'] / 1e6:.2f} M parameters, stored as {metrics['weights']}; run `{metrics['run']}` of the preset "
@@ -45,13 +89,14 @@ def card(params: Params, metrics: dict[str, Any]) -> str:
         made,
         "## What it was trained on",
         _data(params),
+        *([f"It began with the weights of run `{before.run_id}` ({before.steps} steps). {_data(before)}"] if before else []),
         "## How good it is",
         *(_quality(name, found) for name, found in metrics["evaluations"].items()),
         _rounding(metrics["rounding"]["si_sdri_db"], metrics["weights"]),
         "## Limits",
         "\n".join(f"- {limit}" for limit in _limits(params, metrics)),
         "## Licence",
-        license_note(params),
+        licence.text,
     ]
     return "\n\n".join(parts).rstrip() + "\n"
 
@@ -116,13 +161,3 @@ def _limits(params: Params, metrics: dict[str, Any]) -> list[str]:
     found.append("It was not measured on telephone speech, music, singing or whispering, nor by language, age or sex of the speakers.")
     found.append("Extract people's voices only where you may.")
     return found
-
-
-def license_note(params: Params) -> str:
-    """The text of LICENSE: MIT where the library made the sound of the training itself, else no statement."""
-    if params.corpus == "synthetic" and params.noise == "synthetic" and params.rooms == "synthetic":
-        return (
-            "MIT licence, as the library hifitse that made these files: see its LICENSE. They contain no recordings. The voices of the "
-            "training were made by espeak-ng, a program under GPL-3.0-or-later, of which nothing is contained here.\n"
-        )
-    return "No licence is stated: it depends on the recordings the model was trained on, which params.json names.\n"

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from hifitse import cli, exporting, pretrained
 from hifitse.checkpoint import CheckpointError
 from hifitse.model import Extractor, ExtractorConfig
+from hifitse.model_card import Licence, card
 from hifitse.params import Params, resolve
 from hifitse.run import Run
 
@@ -234,6 +235,32 @@ def test_export_measures_what_it_stores(finished, tmp_path, capsys):
     rounding = model.origin.metrics["rounding"]["si_sdri_db"]
     assert rounding["n"] > 0 and abs(rounding["mean"]) < 0.1
     assert "made up" in model.origin.card and "synthetic voices" in model.origin.card
+
+
+def test_a_licence_of_the_model_goes_into_its_card_and_file(finished, tmp_path):
+    (tmp_path / "terms.txt").write_text("cc-by-nc-sa-4.0\n\nNot for sale.\n", encoding="utf-8")
+    assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--licence", str(tmp_path / "terms.txt")]) == 0
+    origin = Extractor.from_pretrained(tmp_path / "out").origin
+    assert origin.license == "cc-by-nc-sa-4.0\n\nNot for sale.\n"
+    assert "\nlicense: cc-by-nc-sa-4.0\n" in origin.card and "Not for sale." in origin.card
+
+
+@pytest.mark.parametrize("content", [None, b"", b"All rights reserved\n", b"\xff\xfe"])
+def test_a_licence_without_a_name_is_refused_before_anything_is_measured(finished, tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "terms.txt").write_bytes(content)
+    assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--licence", str(tmp_path / "terms.txt")]) != 0
+    assert "terms.txt" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_model_that_began_with_another_says_what_that_one_heard():
+    """Weights that once heard recordings are not under the MIT licence because they heard synthetic voices last."""
+    first = resolve("smoke", corpus="voices/of/people")
+    second = resolve("smoke", start_from=first.run_id)
+    assert Licence.of(second).name == "mit" and Licence.of(second, first).name == "other"
+    metrics = json.loads((pretrained.DEFAULT / "metrics.json").read_text(encoding="utf-8"))
+    text = card(second, metrics, Licence.of(second, first), first)
+    assert f"began with the weights of run `{first.run_id}`" in text and "`voices/of/people`" in text and "license: other" in text
 
 
 @pytest.mark.parametrize(
