@@ -65,8 +65,9 @@ def answer(models: Mapping[str, Version], long: Mapping[str, Mapping], passes: M
     memory, speed = growth(long)
     ends = list(long["in chunks"])
     said = "" if len(ends) < 2 else (
-        f" Extraction in chunks from {ends[0]:g} to {ends[-1]:g} s: peak memory {tables.number(memory)} times, seconds a second "
-        f"{tables.number(speed)} times as much at most; {'flat' if memory <= FLAT else 'NOT flat'} by the plan's 20 %."
+        f" Extraction in chunks from {ends[0]:g} to {ends[-1]:g} s: the peak of memory grows {tables.number(memory)} times, which is "
+        f"{'flat' if memory <= FLAT else 'NOT flat'} by the plan's 20 %; the slowest length took {tables.number(speed)} times as long a "
+        "second of audio as the fastest."
     )  # fmt: skip
     full = next((one for name, each in passes.items() for one in each if name.startswith("full,") and one.seconds == 4), None)
     if full is not None:
