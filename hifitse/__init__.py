@@ -47,6 +47,7 @@ Data goes one way, and no module imports from one further right or below::
     fidelity.py     spectra of estimates and targets, below and above 8 kHz
     finetune.py     a finished baseline trained on, and which weights are kept
     counting.py     parameters, operations and activations of a model
+    memory.py       resident memory of this process
     cost.py         what a model costs: these, and time
     style.py        colours and sizes that all figures and pages share
     document.py     the frame of every HTML page

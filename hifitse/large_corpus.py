@@ -19,6 +19,7 @@ from hifitse import HifitseError
 from hifitse.data import corpus as corpora
 from hifitse.data.cache import cache_dir
 from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.memory import peak_mb, resident_mb
 from hifitse.params import Params
 
 PER_SPEAKER = 1000
@@ -78,7 +79,8 @@ def fresh(manifest: Path, params: Params, in_memory: bool = False, mixtures: int
         mixtures: to make, 1 or more.
 
     Returns:
-        ``start_s``: until train, valid and test are there; ``corpus_mb``: resident memory that this added;
+        ``start_s``: until train, valid and test are there; ``corpus_mb``: resident memory that this added, and ``peak_mb``: the most on
+        the way;
         ``lookups_per_s``: a speaker and two utterances in random order; ``used_mb``: resident memory added after these;
         ``first_mixtures_ms``: mean CPU time of the first mixtures, in which nothing is warm.
 
@@ -103,15 +105,6 @@ def _cache(folder: Path) -> Path:
     return folder
 
 
-def resident_mb() -> float:
-    """Resident memory of this process, 10^6 bytes; nan where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        return float("nan")
-
-
 def _answer() -> None:
     """What :func:`fresh` asks of its process: a request on the input, one line of JSON on the output."""
     from hifitse.data.mixing import Mixer, validation_conditions
@@ -127,6 +120,7 @@ def _answer() -> None:
     corpus = load_corpus(request["manifest"])
     sides = corpus.split(params.valid_share, params.test_share, params.corpus_seed)
     answer: dict[str, Any] = {"start_s": time.perf_counter() - started, "corpus_mb": resident_mb() - before}
+    answer["peak_mb"] = peak_mb() - before
     answer |= _lookups(sides["train"]) | {"used_mb": resident_mb() - before}
     del corpus, sides
     mixer = Mixer(params.model_copy(update={"corpus": request["manifest"]}), "train")

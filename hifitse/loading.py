@@ -23,7 +23,7 @@ from hifitse.data.dataset import training_loader
 from hifitse.data.manifest import CorpusError
 from hifitse.data.mixing import Mixer, validation_conditions
 from hifitse.data.old_path import OldMixer
-from hifitse.large_corpus import resident_mb
+from hifitse.memory import resident_mb
 from hifitse.metrics import Interval
 from hifitse.params import Params
 

@@ -6,7 +6,6 @@ the one that comes with the library.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.extract_files import encode_files, extract_file
 from hifitse.extraction import encode, stream
+from hifitse.memory import peak_mb
 from hifitse.params import Params
 
 PIECE_S = 4.0
@@ -131,16 +131,3 @@ def _answer() -> None:
         with torch.inference_mode():
             soundfile.write("est.wav", extractor.extract_speaker(mix[None], speaker)[0].numpy(), SAMPLE_RATE, subtype="FLOAT")
     print(json.dumps({"took_s": time.perf_counter() - started, "peak_mb": peak_mb(), "before_mb": before}))
-
-
-def peak_mb() -> float:
-    """Most resident memory of this process so far, 10^6 bytes.
-
-    Not what ``getrusage`` says where Linux knows better: that begins with the memory of the process that started this one.
-    """
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError):
-        value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-        return value / 1e6 if sys.platform == "darwin" else value * 1024 / 1e6

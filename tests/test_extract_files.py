@@ -66,13 +66,13 @@ def test_a_file_gives_what_memory_gives(extractor, tmp_path):
 MEMORY = """
 import sys, torch
 from pathlib import Path
-from hifitse import extract_files, long_recordings
+from hifitse import extract_files, memory
 from hifitse.model import Extractor
 torch.set_num_threads(1)
 extractor = Extractor.from_pretrained()
 speaker = extract_files.encode_files(extractor, ["voice.wav"])
 extract_files.extract_file(extractor, speaker, Path(sys.argv[1]), Path("est.wav"))
-print(long_recordings.peak_mb())
+print(memory.peak_mb())
 """
 
 

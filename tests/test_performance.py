@@ -19,6 +19,7 @@ from hifitse import (
     figures,
     loading,
     long_recordings,
+    memory,
     page,
     performance,
     performance_figures,
@@ -154,10 +155,10 @@ def test_a_conversation_has_its_length_and_goes_on(synthetic_sound):
 
 def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it():
     big = np.ones(2**28, np.uint8)  # 268 MB, resident
-    lines = inspect.getsource(long_recordings.peak_mb)
+    lines = inspect.getsource(memory.peak_mb)
     code = "import resource, sys\nfrom pathlib import Path\n" + lines + "\nprint(peak_mb())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 100 < long_recordings.peak_mb() and len(big)
+    assert float(done.stdout) < 100 < memory.peak_mb() and len(big)
 
 
 # ---- ratios that must not be lost

@@ -160,12 +160,18 @@ def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
     rank[[numbers[name] for name in names]] = np.arange(len(names))
     order = firsts[np.argsort(rank[np.array(who, np.int64)[firsts]], kind="stable")]
     owners = rank[np.array(who, np.int64)[order]]
-    people = _sorted(folder, names, zip(owners.tolist(), np.array(starts)[order].tolist(), strict=True), reasons)
+    people = _sorted(folder, names, _pairs(owners, np.array(starts)[order]), reasons)
     (folder / "unsorted").unlink()
     sizes = [(folder / name).stat().st_size for name in ("offsets", "records")]
     text = json.dumps({"speakers": people, "skipped": reasons.all(), "sizes": sizes}).encode()
     (folder / "speakers.json").write_bytes(text)
     (folder / "sum").write_text(hashlib.sha256(text).hexdigest())
+
+
+def _pairs(owners: np.ndarray, starts: np.ndarray, block: int = 2**16) -> Iterator[tuple[int, int]]:
+    """Both side by side as Python's numbers, few at a time: all at once they would take ten times the memory of the arrays."""
+    for first in range(0, len(owners), block):
+        yield from zip(owners[first : first + block].tolist(), starts[first : first + block].tolist(), strict=True)
 
 
 def _sorted(folder: Path, names: list[str], places: Iterator[tuple[int, int]], reasons: "_Reasons") -> list[list]:
