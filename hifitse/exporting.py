@@ -15,6 +15,7 @@ from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.model_card import Licence, card
 from hifitse.params import ParameterError, Params, resolve
+from hifitse.presets import load_yaml
 from hifitse.rows import difference, mean, of_list, summarise
 from hifitse.run import Run
 
@@ -90,8 +91,8 @@ def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | 
 
 def _changed(params: Params, overlay: str) -> dict[str, Any]:
     """What the run changed beside its preset, and the overlay does not name."""
-    plain, laid = resolve(params.preset).model_dump(), resolve(params.preset, overlay).model_dump()
-    return {name: value for name, value in params.model_dump().items() if value != plain[name] and plain[name] == laid[name]}
+    plain, laid = resolve(params.preset).model_dump(), load_yaml(overlay, "overlay")
+    return {name: value for name, value in params.model_dump().items() if value != plain[name] and name not in laid}
 
 
 def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
