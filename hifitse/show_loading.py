@@ -89,11 +89,24 @@ def memory(curve: Sequence[tuple[float, float]]) -> Image:
     return picture(loading_figures.memory(curve), f"Memory added while making {minutes:.0f} minutes of mixtures: {added:.0f} MB at the end")
 
 
+NAMES = {
+    "mixtures_per_s": "mixtures a second", "audio_s_per_s": "s of audio a second", "start_s": "start, s",
+    "corpus_mb": "memory added, MB", "peak_mb": "most on the way, MB", "lookups_per_s": "look-ups a second",
+    "used_mb": "added after these, MB", "first_mixtures_ms": "a first mixture, ms",
+}  # fmt: skip
+"""What a table calls a number that was measured."""
+
+
 def numbers(found: Mapping[str, Mapping[str, float]], head: str, caption: str = "") -> HTML:
     """A table of named numbers, one row a case."""
-    header = [head, *next(iter(found.values()))]
-    shown = [[name, *(tables.number(value, 0 if abs(value) >= 100 else 2) for value in each.values())] for name, each in found.items()]
+    header = [head, *(NAMES.get(name, name) for name in next(iter(found.values())))]
+    shown = [[name, *(_shown(value) for value in each.values())] for name, each in found.items()]
     return HTML(tables.table(header, shown, caption))
+
+
+def _shown(value: float) -> str:
+    """Two decimals below 100, none and a gap between thousands above."""
+    return tables.number(value, 2) if abs(value) < 100 else f"{value:,.0f}".replace(",", "\u202f")
 
 
 def starvation(found: Paths, step_seconds: Mapping[str, float]) -> HTML:

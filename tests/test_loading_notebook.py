@@ -6,7 +6,7 @@ import re
 import nbformat
 from headless import checkout, typed
 
-from hifitse import loading, page
+from hifitse import loading, page, show_loading
 
 
 def test_data_loading_runs_as_typed_and_explains_itself(tmp_path):
@@ -27,3 +27,9 @@ def test_data_loading_runs_as_typed_and_explains_itself(tmp_path):
     alts = re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)
     assert len(alts) == len(re.findall("<img", text)) == 5
     assert "Traceback (most recent" not in text and not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text)
+
+
+def test_tables_name_what_was_measured_with_its_unit():
+    shown = show_loading.numbers({"first": {"start_s": 467.2, "peak_mb": 1234567.0, "mixtures_per_s": 22.517}}, "start").data
+    for words in ("start, s", "467", "most on the way, MB", "1\u202f234\u202f567", "mixtures a second", "22.52"):
+        assert words in shown, words
