@@ -114,7 +114,7 @@ class Timed:
         return {stage: spent / count for stage, spent in self.spent.items()} | {"total": total / count}
 
 
-def paths(params: Params, rounds: int, mixtures: int = 8) -> dict[str, dict[str, list[float]]]:
+def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str, list[float]]]:
     """CPU seconds a mixture: path -> stage or "total" -> one value a round; all paths make the same mixtures, in turns.
 
     Before the first round, and a round that is not counted, each path has looked at every recording.
