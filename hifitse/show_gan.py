@@ -18,8 +18,8 @@ from hifitse.validation import estimate
 
 MEASURES = (
     ("si_sdri_db", "SI-SDRi, dB", 2), ("si_sdr_db", "SI-SDR, dB", 2), ("pesq", "PESQ, 16 kHz", 3), ("stoi", "STOI", 3),
-    ("lsd_low_db", "log-spectral distance, 0 to 8 kHz, dB (less is better)", 2),
-    ("lsd_high_db", "log-spectral distance, 8 to 24 kHz, dB (less is better)", 2),
+    ("lsd_low_db", "LSD, 0 to 8 kHz, dB", 2),
+    ("lsd_high_db", "LSD, 8 to 24 kHz, dB", 2),
 )  # fmt: skip
 """Column of a row, label, digits."""
 
@@ -79,7 +79,8 @@ def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:
             changes = [_change(rows, sides[other], column, digits) for other in (comparison.baseline.name, control)]
             lines.append([label, name, tables.measured(value, digits), *changes, str(value.n)])
     header = ["measure", "arm", "mean", "less before", f"less {control}", "n"]
-    return HTML(tables.table(header, lines, "means and paired differences with 95 % intervals, test mixtures with the target present"))
+    caption = "means and paired differences with 95 % intervals, test mixtures with the target present; LSD is the log-spectral distance: "
+    return HTML(tables.table(header, lines, caption + "less is better"))
 
 
 def _change(rows: list[Row], other: list[Row], column: str, digits: int) -> str:
@@ -94,8 +95,10 @@ def choices(comparison: Comparison, chosen: Mapping[str, finetune.Choice]) -> HT
         count = finetune.weights(comparison.arms[name].params)
         kept = "fine-tuned" if choice.tuned else "those from before"
         lines.append([name, kept, choice.reason, *numbers, f"{count / 1e6:.2f}" if count else "–"])
-    header = ["arm", "weights kept", "why", "SI-SDRi less before, dB", "distance above 8 kHz less before, dB", "discriminators, M weights"]
-    return HTML(tables.table(header, lines, f"validation mixtures: {next(iter(chosen.values())).si_sdri.n if chosen else 0}"))
+    header = ["arm", "weights kept", "why", "SI-SDRi less before, dB", "LSD less before, dB", "added, M"]
+    count = next(iter(chosen.values())).si_sdri.n if chosen else 0
+    caption = f"validation mixtures: {count}; LSD: log-spectral distance above 8 kHz; added: millions of the discriminators' weights"
+    return HTML(tables.table(header, lines, caption))
 
 
 def rules() -> HTML:

@@ -48,7 +48,7 @@ GROUPS = {
     },
 }  # fmt: skip
 WORDS = {
-    "01_gan_finetune": ["what the discriminators add", "weights kept", "log-spectral distance, 8 to 24 kHz", "estimate, longer"],
+    "01_gan_finetune": ["what the discriminators add", "weights kept", "LSD, 8 to 24 kHz", "estimate, longer"],
     "02_capacity": ["What a decibel costs", "18.00", "GFLOP"],
     "03_long_segments": ["seconds of audio", "turns"],
     "04_augmentation": ["late", "band-limited"],
