@@ -17,7 +17,9 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     extract.add_argument(
         "-o", "--output", required=True, metavar="OUT", help="of one MIX a .wav or .flac file or a folder that exists; of several a folder"
     )
-    extract.add_argument("--model", metavar="PATH", help="a model's folder, or its name on the Hugging Face Hub (default: a small one)")
+    extract.add_argument(
+        "--model", metavar="PATH", help="a model's folder, or its name on the Hugging Face Hub (default: a small one under CC BY-NC-SA 4.0)"
+    )
     export = commands.add_parser("export", help="make a model's folder of a training")
     export.add_argument("run", metavar="RUN_OR_PRESET", help="a folder in runs/, or the preset whose training is finished")
     export.add_argument("-o", "--output", required=True, metavar="FOLDER", help="where the model goes")

@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from hifitse.params import resolve
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hifitse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -296,6 +298,10 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_files_that_the_readme_links_exist() -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
     assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_run_that_the_readme_begins_with_is_that_of_the_demo() -> None:
+    assert set(re.findall(r"start_from ([0-9a-f]{16})", README)) == {resolve("demo-best").run_id}
 
 
 def test_make_targets_that_the_readme_names_exist() -> None:
