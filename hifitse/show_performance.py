@@ -69,14 +69,22 @@ def answer(models: Mapping[str, Version], long: Mapping[str, Mapping], passes: M
         f"{'flat' if memory <= FLAT else 'NOT flat'} by the plan's 20 %; the slowest length took {tables.number(speed)} times as long a "
         "second of audio as the fastest."
     )  # fmt: skip
-    full = next((one for name, each in passes.items() for one in each if name.startswith("full,") and one.seconds == 4), None)
-    if full is not None:
+    if full := _fastest(passes, "full"):
         most = full.per_second * full.rate / max(peaks.values())
         said += (
-            f" The 11.79 M model takes {tables.number(full.per_second)} s a second of audio at 4 s, {full.gflop / 4:.0f} · 10⁹ operations: "
-            f"the plan asked for {FULL_S}, and at this machine's peak it would be {tables.number(most)}."
+            f" The 11.79 M model takes {tables.number(full.per_second)} s a second of audio at 4 s with {full.threads} "
+            f"thread{'s' * (full.threads > 1)}, {full.gflop / 4:.0f} · 10⁹ operations: the plan asked for {FULL_S}, and at this machine's "
+            f"peak it would be {tables.number(most)}."
         )
+    if other := _fastest(passes, "full-best"):
+        said += f" The best recipe at full scale (<code>full-best</code>) takes {tables.number(other.per_second)}."
     return box(mark, line, cards, f"Share of the machine's own peak in float32: {shares}.{said}")
+
+
+def _fastest(passes: Mapping[str, Sequence[Pass]], model: str) -> Pass | None:
+    """Of the passes of 4 s of a model the one that takes the least time."""
+    found = [one for name, each in passes.items() if name.startswith(f"{model},") for one in each if one.seconds == 4]
+    return min(found, key=lambda one: one.per_second, default=None)
 
 
 def _card(label: str, value: Interval, note: str) -> str:

@@ -197,7 +197,9 @@ def test_mixtures_stay_faster_to_make_than_on_the_old_path(synthetic_sound):
 
 PASSES = {
     "small, 1 thread": [Pass(s, 1, 1, 0.02 * s, 0.5 * s) for s in (1.0, 4.0, 60.0)],
+    "full, 1 thread": [Pass(4.0, 1, 1, 9.0, 528.0)],
     "full, 2 threads": [Pass(4.0, 1, 2, 6.0, 528.0)],
+    "full-best, 2 threads": [Pass(4.0, 1, 2, 0.28, 22.0)],
 }
 VERSIONS = {
     "small": {
@@ -216,7 +218,8 @@ def test_the_verdict_says_gain_share_of_the_peak_the_full_model_and_long_recordi
     text = show_performance.answer(VERSIONS, LONG, PASSES, PEAKS).data
     for words in (
         "1.60 times as fast as computed plainly: the goal of 1.5 is reached", "2.00 ×", "full, 2 threads 68 %", "small, 1 thread 33 %",
-        "1.50 s a second of audio at 4 s", "the plan asked for 0.35", "peak it would be 1.02", "1.04 times", "flat by",
+        "1.50 s a second of audio at 4 s", "4 s with 2 threads", "the plan asked for 0.35", "peak it would be 1.02",
+        "takes 0.07.", "1.04 times", "flat by",
     ):  # fmt: skip
         assert words in text, words
     slow = {"small": VERSIONS["small"] | {"training step": {versions.BATCHED: [1.0] * 3, versions.PLAIN: [1.2] * 3}}}
@@ -229,7 +232,7 @@ def test_the_verdict_says_gain_share_of_the_peak_the_full_model_and_long_recordi
 
 def test_figures_show_what_was_measured():
     figure = performance_figures.growth(PASSES)
-    assert [line.get_xydata()[-1].tolist() for line in figure.axes[0].lines[1:]] == [[60, 1.2], [4, 6]]
+    assert [line.get_xydata()[-1].tolist() for line in figure.axes[0].lines[1:]] == [[60, 1.2], [4, 9], [4, 6], [4, 0.28]]
     figure = performance_figures.rates(PASSES, "seconds", "length, s", PEAKS)
     assert figure.axes[0].lines[2].get_ydata().tolist() == pytest.approx([25] * 3)
     parts = {"a": {"split": (0.01, 0.02), "loss": (0.0, 0.003)}, "b": {"split": (0.1, 0.2), "loss": (0.05, 0.0)}}
