@@ -154,6 +154,8 @@ def _limits(params: Params, metrics: dict[str, Any]) -> list[str]:
         others = [each["metrics"]["si_sdri_db"] for each in metrics["evaluations"].values() if each["data"]["corpus"] != "synthetic"]
         told = f"measured: {number(others[0]['mean'])} dB SI-SDRi" if others else "not measured"
         found.append(f"Its voices of training came from a synthesiser. For recordings of people ({told}) train a model on recordings.")
+    else:
+        found.append("It knows voices, microphones and languages like those of its training; expect less of it on others.")
     if params.reverb_prob == 0:
         found.append("It has heard no reverberation.")
     if max(params.interferers_max) == 1:
