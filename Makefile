@@ -41,6 +41,10 @@ reports: $(STAMP)
 		$(BIN)/hifitse run $$name --preset demo --overlay real; \
 	done; fi
 	$(BIN)/hifitse run 00_baseline --preset demo-best
+	@# The model that comes with the library: from the weights of the line before, on recordings.
+	if [ -n "$$HIFITSE_DATA" ]; then \
+		$(BIN)/hifitse run 00_baseline --preset demo-best --overlay real -p start_from e76dc95d0e582924 -p steps 1500 -p max_minutes 0; \
+	fi
 	set -e; for name in $(NOTEBOOKS); do \
 		$(BIN)/hifitse run $$name --preset demo; \
 	done

@@ -17,7 +17,7 @@ def committed(path: str) -> str:
     return shown.stdout
 
 
-@pytest.mark.parametrize("folder", ["demo-best", "demo", "demo-real"])
+@pytest.mark.parametrize("folder", ["demo-best", "demo-best-real", "demo", "demo-real"])
 def test_readme_gives_the_numbers_of_the_committed_report(folder):
     found = json.loads(committed(f"reports/{folder}/00_baseline/metrics.json"))
     assert found["status"] == "complete"

@@ -301,7 +301,8 @@ def test_files_that_the_readme_links_exist() -> None:
 
 
 def test_the_run_that_the_readme_begins_with_is_that_of_the_demo() -> None:
-    assert set(re.findall(r"start_from ([0-9a-f]{16})", README)) == {resolve("demo-best").run_id}
+    for text in (README, (ROOT / "Makefile").read_text(encoding="utf-8")):
+        assert set(re.findall(r"start_from ([0-9a-f]{16})", text)) == {resolve("demo-best").run_id}
 
 
 def test_make_targets_that_the_readme_names_exist() -> None:
