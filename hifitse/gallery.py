@@ -17,6 +17,7 @@ INTRO = (
     "missing. Reports of the preset smoke, whose numbers mean nothing, are left out. Made by hifitse gallery from the metrics.json files."
 )
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
+BEYOND = "Beyond the plan: the best recipe, and the faults of the published baseline"
 TWO = ("Two reports, or two runs, are set side by side by", "hifitse compare A B -o page.html", "(A and B: folders, or names of runs)")
 WIDE = "main { max-width: 1120px; }"
 
@@ -29,7 +30,8 @@ def report_rows(reports: Sequence[Report]) -> list[ranking.Row]:
         known = {key: collect.number(value.get(key)) for key in ("mean", "low", "high")}
         shown = f"{tables.number(known['mean'], 2, True)} ({tables.interval(known, 2, True)})" if known["mean"] is not None else "–"
         cells = [one.folder, one.status, shown, one.data, one.preset, f"{one.steps:,.0f}" if one.steps else "–"]
-        rows.append((ranking.link(one), [*cells, one.said("device"), one.said("created")[:10], _commit(one.said("commit"))]))
+        device = one.said("device").replace("auto", "–")  # of reports that train nothing
+        rows.append((ranking.link(one), [*cells, device, one.said("created")[:10], _commit(one.said("commit"))]))
     return rows
 
 
@@ -54,7 +56,11 @@ def page(root: Path) -> str:
     broken = _broken(reports)
     if broken:
         parts += ["<h3>Not complete</h3>", ranking.table(("report", "state", "reason"), broken)]
-    parts.append("<h2>By measured gain</h2>")
+    others = summary.beyond(reports)
+    if others:
+        parts.append(f"<h2>{BEYOND}</h2>")
+        parts += [ranking.ranking(others, data, linked=True) for data in (SYNTHETIC, RECORDINGS) if ranking.measured(others, data)]
+    parts.append("<h2>The plan's levers by measured gain</h2>")
     for data in (SYNTHETIC, RECORDINGS):
         parts.append(f"<h3>On {data}</h3>")
         drawn = ranking.forest(entries, data)
@@ -92,7 +98,12 @@ def markdown(root: Path) -> str:
     broken = _broken(reports)
     if broken:
         parts += ["### Not complete", _table(("report", "state", "reason"), broken)]
-    parts.append("## By measured gain")
+    others = summary.beyond(reports)
+    if others:
+        parts.append(f"## {BEYOND}")
+        found = [ranking.ranking_rows(others, data) for data in (SYNTHETIC, RECORDINGS)]
+        parts += [_table(ranking.RANKING, rows) for rows in found if rows]
+    parts.append("## The plan's levers by measured gain")
     for data in (SYNTHETIC, RECORDINGS):
         rows = ranking.ranking_rows(entries, data)
         parts += [f"### On {data}", _table(ranking.RANKING, rows) if rows else f"Nothing was measured on {data} yet."]

@@ -34,9 +34,10 @@ def scale(arm: Arm) -> str:
     heard = run.step * params.batch_size * params.accumulation * params.seconds / (2 if params.both_talkers else 1)
     use = ", each used once for each of two talkers," if params.both_talkers else ""
     stopped = "" if run.finished else f" of the {params.steps:,} asked for"
+    begun = f", beginning with the weights of run {params.start_from}" if params.start_from else ""
     return (
         f"The model has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
-        f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}."
+        f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}{begun}."
     )
 
 

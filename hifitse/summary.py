@@ -171,13 +171,24 @@ def entries(reports: Sequence[Report]) -> list[Entry]:
                 if one.status != "complete":
                     mine.append(Entry(stage, data, one.status, one.reason, one))
                     continue
-                rows = [row for row in map(mapping, one.content["comparisons"]) if row.get("metric") == METRIC]
-                lines = [_measured(stage, one, row) for row in rows]
+                lines = _compared(stage, one)
                 mine += lines or [Entry(stage, data, "reported", "its report compares no SI-SDRi", one)]
             absent = Entry(stage, data, "missing")
             absent = replace(absent, reason="not run yet" if absent.runnable else "there is no such notebook yet")
             found += ranked(mine) or [absent]
     return found
+
+
+def beyond(reports: Sequence[Report]) -> list[Entry]:
+    """The measured arms of complete reports that answer no claim of the plan, such as the best recipe, by gain."""
+    others = [one for one in reports if one.status == "complete" and one.notebook[:2] not in {stage.number for stage in PLAN}]
+    found = [_compared(Stage(one.notebook, one.notebook[3:], None, "", "", ""), one) for one in others]
+    return ranked([entry for each in found for entry in each])
+
+
+def _compared(stage: Stage, one: Report) -> list[Entry]:
+    """The comparisons of SI-SDRi of a complete report."""
+    return [_measured(stage, one, row) for row in map(mapping, one.content["comparisons"]) if row.get("metric") == METRIC]
 
 
 def ranked(lines: Sequence[Entry]) -> list[Entry]:

@@ -18,7 +18,7 @@ import pytest
 from made_up import content, reports, row, write
 from test_page import assert_offline
 
-from hifitse import gallery, page
+from hifitse import collect, gallery, page, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n\ud800 & \"'"
@@ -88,6 +88,18 @@ def test_the_same_reports_give_the_same_bytes_wherever_they_lie(index, tmp_path)
     assert sorted(path.name for path in other.iterdir() if path.is_file()) == ["index.html", "index.md"]
 
 
+def test_what_answers_no_claim_of_the_plan_is_ranked_too(tmp_path):
+    """The best recipe, the largest gain of all, was in no table of the index."""
+    root = reports(tmp_path)
+    write(root, "demo/13_best", content("demo/13_best", row("best", 2.07, expected=None), row("<i>half</i>", 1.5, expected=None)))
+    write(root, "demo/12_diagnosis", content("demo/12_diagnosis", status="failed", error="it rained"))
+    for path in gallery.write(root):
+        found = path.read_text(encoding="utf-8")
+        assert gallery.BEYOND in found and found.index("13 best") < found.index("02 wider")
+        assert "+2.07" in found and "<i>" not in found and "demo/13_best/report.html" in links(found)
+    assert len([entry for entry in summary.beyond(collect.read(root)) if entry.state == "measured"]) == 2
+
+
 def test_text_from_reports_is_text_and_nothing_else(tmp_path):
     folder = "<b> & ()`|{}/02_capacity"
     made = content(folder, row(NASTY, 0.9), row("other", 0.5, verdict=NASTY), device=NASTY, commit=NASTY, created=NASTY)
@@ -134,7 +146,7 @@ def chromium(tmp_path_factory):
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
 def test_the_index_opens_without_a_complaint_and_fits(width, scheme, index, chromium):
     state = chromium.inspect(index / "index.html", width, scheme)
-    assert "By measured gain" in state["text"] and state["complaints"] == state["fetched"] == []
+    assert "by measured gain" in state["text"] and state["complaints"] == state["fetched"] == []
     assert len(state["images"]) == 2 and all(state["images"]) and not state["wide"] and state["contrast"][0] >= 4.5
 
 
