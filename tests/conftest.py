@@ -37,6 +37,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return None if TAKEN.get(item.path, True) else True
 
 
+LONGEST = ("comparison_notebooks", "notebooks", "train", "group", "gan", "explore", "soak")
+"""Files that take longest: where two processes share the files these come first, so that both end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, each file whole and all others in their order."""
+    if SHARED:
+        names = [f"test_{name}.py" for name in LONGEST]
+        items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def synthetic_sound(tmp_path_factory) -> Path:
     """Folder of the embedded corpus, noise and rooms: made anew, but once for all tests and the processes that they start."""
