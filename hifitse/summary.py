@@ -187,8 +187,9 @@ def beyond(reports: Sequence[Report]) -> list[Entry]:
 
 
 def _compared(stage: Stage, one: Report) -> list[Entry]:
-    """The comparisons of SI-SDRi of a complete report."""
-    return [_measured(stage, one, row) for row in map(mapping, one.content["comparisons"]) if row.get("metric") == METRIC]
+    """The comparisons of SI-SDRi of a complete report; not those that a summary repeats from others, which name their ``report``."""
+    rows = map(mapping, one.content["comparisons"])
+    return [_measured(stage, one, row) for row in rows if row.get("metric") == METRIC and "report" not in row]
 
 
 def ranked(lines: Sequence[Entry]) -> list[Entry]:

@@ -93,8 +93,11 @@ def test_what_answers_no_claim_of_the_plan_is_ranked_too(tmp_path):
     root = reports(tmp_path)
     write(root, "demo/13_best", content("demo/13_best", row("best", 2.07, expected=None), row("<i>half</i>", 1.5, expected=None)))
     write(root, "demo/12_diagnosis", content("demo/12_diagnosis", status="failed", error="it rained"))
+    repeated = [dict(one) | {"report": "demo/13_best"} for one in [row("best", 2.07, expected=None)]]
+    write(root, "demo/10_summary", content("demo/10_summary", *repeated))  # a summary repeats what others found
     for path in gallery.write(root):
         found = path.read_text(encoding="utf-8")
+        assert "10 best" not in found
         assert gallery.BEYOND in found and found.index("13 best") < found.index("02 wider")
         assert "+2.07" in found and "<i>" not in found and "demo/13_best/report.html" in links(found)
     assert len([entry for entry in summary.beyond(collect.read(root)) if entry.state == "measured"]) == 2
