@@ -37,7 +37,7 @@ class Convolver:
         rows, samples = dry.shape
         bins = len(spectra[0])
         size = 2 * (bins - 1)
-        padded, spectrum = self._rooms(rows, size, bins)
+        padded, spectrum = self._buffers(rows, size, bins)
         padded[:, :samples] = torch.from_numpy(dry)
         padded[:, samples:] = 0
         threads = torch.get_num_threads()
@@ -51,7 +51,7 @@ class Convolver:
             torch.set_num_threads(threads)
         return padded[:, :samples].numpy().copy()
 
-    def _rooms(self, rows: int, size: int, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _buffers(self, rows: int, size: int, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(rows, size) real and (rows, bins) complex numbers to compute in, of any values."""
         if len(self._real) < rows * size:
             self._real = torch.empty(rows * size)
