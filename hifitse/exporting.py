@@ -67,6 +67,7 @@ def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | 
     Raises:
         HifitseError: as evaluation and writing do.
     """
+    before = _before(run)  # first of all: what is missing is said before minutes are spent
     model, evaluations = rounded(run), {}
     for overlay in (None, *also):
         params = run.params if overlay is None else resolve(run.params.preset, overlay, **_changed(run.params, overlay))
@@ -83,10 +84,18 @@ def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | 
         "rounding": _rounding(run, model, progress),
     }
     params = run.params.model_dump(mode="json")
-    before = Run.named(run.params.start_from).params if run.params.start_from else None
-    licence = licence or Licence.of(run.params, *([before] if before else []))
+    licence = licence or Licence.of(run.params, *before)
     model.save_pretrained(folder, params, metrics, card(run.params, metrics, licence, before), licence.text, dtype=DTYPE)
     return folder
+
+
+def _before(run: Run) -> list[Params]:
+    """Of the trainings whose weights this one began with, directly or by way of others, the nearest first."""
+    found, name = [], run.params.start_from
+    while name:
+        found.append(Run.named(name).params)
+        name = found[-1].start_from
+    return found
 
 
 def _changed(params: Params, overlay: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The README.md of a model's folder: what made it, on what, how good it is, and what it is not good for; from numbers, not by hand."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,12 @@ class Licence:
         return cls("other", "No licence is stated: it depends on the recordings the model was trained on, which params.json names.\n")
 
 
-def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Params | None = None) -> str:
+def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequence[Params] = ()) -> str:
     """The text of the card, Markdown with the header that the Hugging Face Hub reads.
 
     Args:
         params: of the training.
-        before: of the training whose weights this one began with.
+        before: of the trainings whose weights this one began with, directly or by way of others, the nearest first.
         metrics: as :func:`hifitse.exporting.export` writes them.
         licence: of the model.
     """
@@ -89,7 +90,8 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Para
         made,
         "## What it was trained on",
         _data(params),
-        *([f"It began with the weights of run `{before.run_id}` ({before.steps} steps). {_data(before)}"] if before else []),
+        *(f"It began with the weights of run `{each.run_id}` ({each.steps} steps). {_data(each)}" for each in before[:1]),
+        *(f"That one began with those of run `{each.run_id}` ({each.steps} steps). {_data(each)}" for each in before[1:]),
         "## How good it is",
         *(_quality(name, found) for name, found in metrics["evaluations"].items()),
         _rounding(metrics["rounding"]["si_sdri_db"], metrics["weights"]),

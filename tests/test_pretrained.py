@@ -1,6 +1,7 @@
 """Models as folders: what goes in comes out, nothing doubtful is loaded, the network stays unused; and the one that is committed."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hifitse import cli, exporting, pretrained
+from hifitse import HifitseError, cli, exporting, pretrained
 from hifitse.checkpoint import CheckpointError
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.model_card import Licence, card
@@ -237,6 +238,22 @@ def test_export_measures_what_it_stores(finished, tmp_path, capsys):
     assert "made up" in model.origin.card and "synthetic voices" in model.origin.card
 
 
+def test_all_that_a_run_began_with_counts_however_far_back(finished):
+    made = {}
+    for name, start, corpus in (("a" * 16, "", "voices/of/people"), ("b" * 16, "a" * 16, "synthetic"), ("c" * 16, "b" * 16, "synthetic")):
+        made[name] = finished.folder.with_name(name)
+        shutil.copytree(finished.folder, made[name])
+        values = finished.params.model_dump(mode="json") | {"start_from": start, "corpus": corpus}
+        (made[name] / "params.json").write_text(json.dumps(values), encoding="utf-8")
+    trainings = exporting._before(Run.named("c" * 16))
+    assert [each.corpus for each in trainings] == ["synthetic", "voices/of/people"]
+    assert Licence.of(Run.named("c" * 16).params, *trainings).name == "other"
+    shutil.rmtree(made["a" * 16])
+    with pytest.raises(HifitseError, match=f"run {'a' * 16} to start from is not in"):
+        exporting.export(Run.named("c" * 16), finished.folder.with_name("out"), progress=False)
+    assert not finished.folder.with_name("out").exists()
+
+
 def test_an_overlay_measures_on_its_data_whatever_the_run_heard():
     """A run on recordings laid over by ``synthetic`` was measured on its recordings again."""
     params = resolve("smoke", "real", reverb_prob=0.3, sir_min_db=-1.0)
@@ -267,7 +284,7 @@ def test_a_model_that_began_with_another_says_what_that_one_heard():
     second = resolve("smoke", start_from=first.run_id)
     assert Licence.of(second).name == "mit" and Licence.of(second, first).name == "other"
     metrics = json.loads((pretrained.DEFAULT / "metrics.json").read_text(encoding="utf-8"))
-    text = card(second, metrics, Licence.of(second, first), first)
+    text = card(second, metrics, Licence.of(second, first), [first])
     assert f"began with the weights of run `{first.run_id}`" in text and "`voices/of/people`" in text and "license: other" in text
 
 
