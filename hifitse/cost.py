@@ -25,6 +25,7 @@ from hifitse.muon import Muon
 from hifitse.optimizers import new_optimizers
 from hifitse.params import Params
 from hifitse.shared import Shared
+from hifitse.threads import threads
 from hifitse.train import new_state, train_step
 
 __all__ = [
@@ -166,21 +167,16 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
         CostError: no rounds.
         TrainingError: no such device.
     """
-    threads = torch.get_num_threads()
-
     def step(params: Params, state: Any, batches: Iterator[dict[str, Any]]) -> None:
-        torch.set_num_threads(params.threads or threads)
-        train_step(state, [next(batches)])
+        with threads(params.threads or torch.get_num_threads()):
+            train_step(state, [next(batches)])
 
-    try:
-        with torch.random.fork_rng(devices=[]):
-            calls = {}
-            for name, params in params_by_name.items():
-                state = new_state(params.model_copy(update={"accumulation": 1}))
-                calls[name] = partial(step, params, state, _drawn(params) if drawn else repeat(made_up_batch(params)))
-            times = turns(calls, repeats)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        calls = {}
+        for name, params in params_by_name.items():
+            state = new_state(params.model_copy(update={"accumulation": 1}))
+            calls[name] = partial(step, params, state, _drawn(params) if drawn else repeat(made_up_batch(params)))
+        times = turns(calls, repeats)
     return {name: [seconds * params_by_name[name].accumulation for seconds in each] for name, each in times.items()}
 
 

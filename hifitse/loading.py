@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.cost import ratios
@@ -26,6 +25,7 @@ from hifitse.data.old_path import OldMixer
 from hifitse.memory import resident_mb
 from hifitse.metrics import Interval
 from hifitse.params import Params
+from hifitse.threads import threads
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
 STAGES = ("decode", "speed", "room", "level", "rest")
@@ -124,12 +124,10 @@ def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str
         rounds: 1 or more.
         mixtures: of a round.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     kept = params.model_copy(update={"cache_mb": KEPT_MB})
-    mixers = {OLD: Timed(OldMixer(params, "train")), NEW: Timed(Mixer(params, "train")), KEPT: Timed(Mixer(kept, "train"))}
-    found: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, "total")} for name in mixers}
-    try:
+    with threads(1):
+        mixers = {OLD: Timed(OldMixer(params, "train")), NEW: Timed(Mixer(params, "train")), KEPT: Timed(Mixer(kept, "train"))}
+        found: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, "total")} for name in mixers}
         for name, mixer in mixers.items():
             mixer.warm(kept if name == KEPT else params)
         for turn in range(rounds + 1):
@@ -138,8 +136,6 @@ def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str
                 if turn:
                     for stage, value in values.items():
                         found[name][stage].append(value)
-    finally:
-        torch.set_num_threads(threads)
     return found
 
 

@@ -3,8 +3,7 @@
 Times are medians of rounds in turns (:func:`hifitse.cost.turns`), operations are counted (:mod:`hifitse.counting`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,19 +17,7 @@ from hifitse.cost import CostError, turns
 from hifitse.counting import build, encoding_multiply_adds, multiply_adds
 from hifitse.device import pick_device
 from hifitse.params import Params
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch computes with ``count`` CPU threads, 1 or more, until the end of the context."""
-    if count < 1:
-        raise CostError(f"threads are {count}, allowed is at least 1")
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+from hifitse.threads import threads
 
 
 def thread_counts() -> list[int]:

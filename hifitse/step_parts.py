@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from hifitse.cost import CostError, made_up_batch
 from hifitse.params import Params
-from hifitse.performance import threads
+from hifitse.threads import threads
 from hifitse.train import State, new_state, train_step
 
 PARTS = ("STFT and inverse", "band encoder", "band layer", "frame layer", "attention", "speaker", "decoder", "loss", "optimiser", "other")

@@ -16,8 +16,9 @@ from torch.profiler import ProfilerActivity, profile
 from hifitse.cost import made_up_batch, step_seconds, turns
 from hifitse.counting import kept_bytes
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
-from hifitse.performance import thread_counts, threads
+from hifitse.performance import thread_counts
 from hifitse.plain import plain
+from hifitse.threads import threads
 from hifitse.train import State, new_state, train_step
 
 BATCHED, ALONE, PLAIN = "batched", "batched, nothing shared", "plain"

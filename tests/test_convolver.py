@@ -51,7 +51,7 @@ def test_the_number_of_threads_changes_no_bit_and_stays_what_it_was():
 
 
 def test_transforms_are_long_enough_even_and_few():
-    lengths = [transform_length(samples) for samples in range(1, 400_000, 997)]
-    assert all(length >= samples and length % 2 == 0 for samples, length in zip(range(1, 400_000, 997), lengths, strict=True))
-    assert all(length <= 1.5 * samples + 2 for samples, length in zip(range(1, 400_000, 997), lengths, strict=True))
-    assert len({length for length in lengths if length > 2**16}) <= 12
+    lengths = {samples: transform_length(samples) for samples in range(1, 400_000, 997)}
+    assert all(length >= samples and length % 2 == 0 for samples, length in lengths.items())
+    assert all(length <= 1.5 * samples + 2 for samples, length in lengths.items())
+    assert len({length for length in lengths.values() if length > 2**16}) <= 12

@@ -93,8 +93,8 @@ def test_what_answers_no_claim_of_the_plan_is_ranked_too(tmp_path):
     root = reports(tmp_path)
     write(root, "demo/13_best", content("demo/13_best", row("best", 2.07, expected=None), row("<i>half</i>", 1.5, expected=None)))
     write(root, "demo/12_diagnosis", content("demo/12_diagnosis", status="failed", error="it rained"))
-    repeated = [dict(one) | {"report": "demo/13_best"} for one in [row("best", 2.07, expected=None)]]
-    write(root, "demo/10_summary", content("demo/10_summary", *repeated))  # a summary repeats what others found
+    repeated = row("best", 2.07, expected=None, report="demo/13_best")
+    write(root, "demo/10_summary", content("demo/10_summary", repeated))  # a summary repeats what others found
     for path in gallery.write(root):
         found = path.read_text(encoding="utf-8")
         assert "10 best" not in found

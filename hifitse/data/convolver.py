@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
+from hifitse.threads import threads
+
 STEP = 32_768
 """Samples: long transforms are multiples of this, so that responses of like length share one and powers of 2, the fastest, are near."""
 
@@ -40,15 +42,11 @@ class Convolver:
         padded, spectrum = self._buffers(rows, size, bins)
         padded[:, :samples] = torch.from_numpy(dry)
         padded[:, samples:] = 0
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
-        try:
+        with threads(1):  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
             torch.fft.rfft(padded, out=spectrum)
             for row, response in zip(spectrum, spectra, strict=True):
                 row.mul_(torch.from_numpy(response))
             torch.fft.irfft(spectrum, size, out=padded)
-        finally:
-            torch.set_num_threads(threads)
         return padded[:, :samples].numpy().copy()
 
     def _buffers(self, rows: int, size: int, bins: int) -> tuple[torch.Tensor, torch.Tensor]:
