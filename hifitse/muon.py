@@ -16,14 +16,36 @@ STEPS = 5
 
 def orthogonal(matrix: Tensor) -> Tensor:
     """Nearly the nearest orthogonal matrix: singular values all between about 0.7 and 1.2, (M, N) -> (M, N)."""
-    a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
+    x = (_on_small_side if x.shape[1] >= 3 * x.shape[0] else _step_by_step)(x)
+    return x.T if tall else x
+
+
+def _step_by_step(x: Tensor) -> Tensor:
+    a, b, c = COEFFICIENTS
     for _ in range(STEPS):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+    return x
+
+
+def _on_small_side(x: Tensor) -> Tensor:
+    """The same of a wide matrix by products of its smaller side alone: a third less work where it is three times as wide as high.
+
+    A step is X <- p X with a polynomial p of the Gram matrix G = X X^T, so G <- p G p, in which all commute; the factors p are gathered,
+    and meet X once. That needs float32: G has the squares of the singular values.
+    """
+    a, b, c = COEFFICIENTS
+    gram, gathered = x @ x.T, None
+    for step in range(STEPS):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal().add_(a)
+        gathered = factor if gathered is None else factor @ gathered
+        if step < STEPS - 1:
+            gram = factor @ gram @ factor
+    return gathered @ x
 
 
 class Muon(torch.optim.Optimizer):

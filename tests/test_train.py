@@ -16,7 +16,6 @@ from hifitse.checkpoint import CheckpointError, checkpoints
 from hifitse.comparison import vary, with_phase
 from hifitse.hide import hide_enrollments, spectrum_mask
 from hifitse.losses.objective import Objective
-from hifitse.muon import Muon, orthogonal
 from hifitse.params import Params, resolve
 from hifitse.run import Run, locked
 from hifitse.train import TrainingError, learning_rate, new_state, train
@@ -192,23 +191,6 @@ def test_muon_takes_the_matrices_and_adamw_the_rest():
     assert all(p.dim() == 2 for g in muon.param_groups for p in g["params"])
     taken = [id(p) for o in (muon, adamw) for g in o.param_groups for p in g["params"]]
     assert len(taken) == len(set(taken)) == len(list(new_state(resolve("smoke")).model.parameters()))
-
-
-@pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5)])
-def test_orthogonal_has_singular_values_near_one_and_keeps_directions(shape):
-    torch.manual_seed(0)
-    u, s, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
-    values = torch.linalg.svdvals(orthogonal(u @ torch.diag(s.clamp_min(0.05 * s.max())) @ v))
-    assert values.min() > 0.5 and values.max() < 1.3
-    assert torch.trace(u.T @ orthogonal(u @ v) @ v.T) > 0.6 * min(shape), "along the input's own directions"
-
-
-def test_muon_step_has_the_size_of_its_rate_whatever_the_gradients():
-    for scale in (1e-6, 1.0, 1e6):
-        weight = torch.nn.Parameter(torch.zeros(32, 64))
-        weight.grad = torch.randn(32, 64) * scale
-        Muon([weight], lr=0.01).step()
-        assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.002, rel=0.3)
 
 
 def test_enrolment_dropout_has_its_share_and_depends_on_seed_and_step_only():
