@@ -10,6 +10,7 @@ Data goes one way, and no module imports from one further right or below::
     params.py       every parameter, typed, with unit and range
     audio.py        48 kHz mono audio in and out, resampling, levels
     threads.py      how many CPU threads torch computes with
+    heap.py         memory that was freed stays with the process
     shared.py       which items of a batch have a mixture or an enrolment in common
     chunks.py       long signals in cross-faded chunks
     extraction.py   one voice out of a recording in memory

@@ -6,12 +6,16 @@ machine weighs on them little; ratios are of the same mixtures made in the same 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.cost import ratios
@@ -25,7 +29,6 @@ from hifitse.data.old_path import OldMixer
 from hifitse.memory import resident_mb
 from hifitse.metrics import Interval
 from hifitse.params import Params
-from hifitse.threads import threads
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
 STAGES = ("decode", "speed", "room", "level", "rest")
@@ -117,7 +120,8 @@ class Timed:
 def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str, list[float]]]:
     """CPU seconds a mixture: path -> stage or "total" -> one value a round; all paths make the same mixtures, in turns.
 
-    Before the first round, and a round that is not counted, each path has looked at every recording.
+    Each path has a process of its own, for what one does to memory (:mod:`hifitse.heap`) another would feel. Before the first round, and
+    a round that is not counted, each has looked at every recording.
 
     Args:
         params: of the mixtures.
@@ -125,18 +129,33 @@ def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str
         mixtures: of a round.
     """
     kept = params.model_copy(update={"cache_mb": KEPT_MB})
-    with threads(1):
-        mixers = {OLD: Timed(OldMixer(params, "train")), NEW: Timed(Mixer(params, "train")), KEPT: Timed(Mixer(kept, "train"))}
-        found: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, "total")} for name in mixers}
-        for name, mixer in mixers.items():
-            mixer.warm(kept if name == KEPT else params)
+    arranged = {OLD: (OldMixer, params), NEW: (Mixer, params), KEPT: (Mixer, kept)}
+    found: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, "total")} for name in arranged}
+    with ExitStack() as held:
+        pools = {
+            name: held.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, each)) for name, each in arranged.items()
+        }
         for turn in range(rounds + 1):
-            for name in list(mixers) if turn % 2 else reversed(mixers):
-                values = mixers[name].make(params, turn * mixtures, mixtures)
+            for name in list(pools) if turn % 2 else reversed(pools):
+                values = pools[name].submit(_make, turn * mixtures, mixtures).result()
                 if turn:
                     for stage, value in values.items():
                         found[name][stage].append(value)
     return found
+
+
+_here: dict[str, Any] = {}
+"""In a process of :func:`paths`: its mixer and parameters."""
+
+
+def _begin(mixer: type[Mixer], params: Params) -> None:
+    torch.set_num_threads(1)
+    _here.update(mixer=Timed(mixer(params, "train")), params=params)
+    _here["mixer"].warm(params)
+
+
+def _make(first: int, count: int) -> dict[str, float]:
+    return _here["mixer"].make(_here["params"], first, count)
 
 
 def gains(found: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, dict[str, Interval]]:

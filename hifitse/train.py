@@ -33,7 +33,6 @@ from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.device import TrainingError, device_name, pick_device
 from hifitse.group import Group, GroupError, launched_rank, leave
-from hifitse.heap import keep_freed_memory
 from hifitse.hide import hide_enrollments, spectrum_mask
 from hifitse.journal import Journal
 from hifitse.losses.objective import Objective
@@ -79,8 +78,6 @@ def new_state(params: Params, group: Group | None = None) -> State:
     """Fresh weights from ``params.seed``, or those of the finished run ``params.start_from``; the same in every process of the group."""
     group = group or Group()
     device = group.device or pick_device(params.device)
-    if device.type == "cpu":
-        keep_freed_memory()
     torch.manual_seed(params.seed)
     model = Extractor(params.extractor).to(device)
     model.checkpointing = params.checkpointing

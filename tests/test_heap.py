@@ -1,4 +1,4 @@
-"""Freed memory stays with a process that trains."""
+"""Freed memory stays with a process that mixes or trains."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ import pytest
 USES = """
 import resource, torch
 from hifitse.params import resolve
-from hifitse.train import new_state
+from hifitse.data.mixing import Mixer
 if {kept}:
-    new_state(resolve("smoke"))
+    Mixer(resolve("smoke"), "train")
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
@@ -22,7 +22,7 @@ print(faults())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told")
-def test_a_training_process_takes_memory_anew_without_page_faults():
+def test_a_process_that_mixes_takes_memory_anew_without_page_faults():
     freed, kept = (
         int(subprocess.run([sys.executable, "-c", USES.format(kept=k)], capture_output=True, text=True, check=True).stdout)
         for k in (False, True)

@@ -15,6 +15,7 @@ from hifitse import HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.items import BothTalkers, MixtureDataset, Remixed
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.heap import keep_freed_memory
 from hifitse.params import Params
 from hifitse.shared import Shared
 
@@ -165,6 +166,7 @@ def _start_worker(_: int) -> None:
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, GRACE_S))
     torch.set_num_threads(1)
+    keep_freed_memory()  # which a worker that was not forked does not know from the mixer
 
 
 def training_loader(

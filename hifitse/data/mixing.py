@@ -27,6 +27,7 @@ from hifitse.data.segments import Segments
 from hifitse.data.similarity import Voices
 from hifitse.data.surroundings import Surroundings, power
 from hifitse.data.talker import Stretch, Talkers
+from hifitse.heap import keep_freed_memory
 from hifitse.params import Params
 
 __all__ = ["Conditions", "Mixer", "Mixture", "evaluation_conditions", "training_conditions", "validation_conditions"]
@@ -101,9 +102,13 @@ class Mixer:
         HifitseError: a source is missing, unusable or too small to be split.
     """
 
+    keeps_memory = True
+
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
         if split not in SPLITS:
             raise HifitseError(f"split is {split!r}, allowed are {', '.join(SPLITS)}")
+        if self.keeps_memory:
+            keep_freed_memory()
         self.params, self.split = params, split
         self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed)[split]
         self.surroundings = Surroundings(params, split, Segments(params.cache_mb * 2**20))
