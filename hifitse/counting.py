@@ -29,7 +29,7 @@ class CostError(HifitseError):
 def build(config: ExtractorConfig) -> Extractor:
     """A model with random weights that leaves torch's random numbers as they were.
 
-    The weights are real: the band tables are made by indexing with a mask, whose size the device "meta" cannot know.
+    The weights are real: their range depends on the sizes of bands, which the device "meta" cannot know.
     """
     with torch.random.fork_rng(devices=[]):
         return Extractor(ExtractorConfig(**{name: getattr(config, name) for name in ExtractorConfig.model_fields}))
@@ -146,8 +146,6 @@ class _Shapes:
                 if isinstance(child, nn.LSTM):
                     self.lstms.append(_LSTM(child, dtype))
                     setattr(parent, name, self.lstms[-1])
-        # torch.istft looks at the values of its window; the sum stands for it, which keeps nothing of note either
-        extractor.spectrum.inverse = lambda spec, samples: spec.real.sum((1, 2))[:, None].expand(-1, samples)
         self.mode = FakeTensorMode()
         with self.mode:
             self.state = {name: torch.empty(p.shape).requires_grad_() for name, p in extractor.named_parameters()}

@@ -53,18 +53,18 @@ def _alone(model: Extractor, mix: Tensor, enroll: Tensor, seen: Tensor | None = 
 
 def _bands(region: torch.nn.Module) -> Bands:
     found, row = [], 0
-    for number, (bin_, size) in enumerate(zip(region.bins[:, 0].tolist(), region.valid.sum(1).tolist(), strict=True)):
-        found.append((number, slice(bin_, bin_ + size), slice(row, row + size)))
-        row += size
+    for number, (first, last) in enumerate(region.bands):
+        found.append((number, slice(first, last), slice(row, row + last - first)))
+        row += last - first
     return found
 
 
 def _split(regions: list[tuple[torch.nn.Module, Bands]], x: Tensor) -> Tensor:
-    """(F, C, B, L) -> (B, K, L, D)."""
+    """(B, L, F, C) -> (B, K, L, D)."""
     layers = []
     for region, bands in regions:
         for number, bins, rows in bands:
-            band = x[bins].permute(2, 3, 0, 1).flatten(2)  # (W, C, B, L) -> (B, L, W * C)
+            band = x[:, :, bins].flatten(2)  # (B, L, W, C) -> (B, L, W * C)
             gain, offset, weight = (value[rows].flatten(0, 1) for value in (region.gain, region.offset, region.weight))
             band = F.layer_norm(band, band.shape[1:]) * gain + offset
             layers.append(F.linear(band, weight.T, region.bias[number]))

@@ -33,7 +33,7 @@ def by_hand(config: ExtractorConfig, seconds: int, enroll_seconds: int, enrollme
     S = enrollments * one
     padded = [len(region) * max(last - first for first, last in region) for region in band_layout(config)]  # rows of equal length
     K = sum(len(region) for region in band_layout(config))
-    split, merge = sum(padded) * 2 * D * (L + S), sum(padded) * 2 * D * L
+    split, merge = sum(padded) * 2 * D * (L + S), sum(padded) * 2 * (D + 1) * L  # the decoder's biases are weights of a feature that is 1
     lstm = K * L * (2 * 4 * H * (D + H) + 2 * H * D)
     own = K * (4 * D * D * L + 2 * L * L * D)  # query, key, value, out; comparisons and their use
     cross = K * (2 * D * D * (L + S) + 2 * L * S * D)
@@ -41,9 +41,8 @@ def by_hand(config: ExtractorConfig, seconds: int, enroll_seconds: int, enrollme
 
 
 def real_kept(model: Extractor, batch: int, checkpointing: bool = False) -> int:
-    """Bytes that a real forward pass of 1 s keeps, without what the inverse Fourier transform does: a signal's length."""
+    """Bytes that a real forward pass of 1 s keeps."""
     model.train().checkpointing = checkpointing
-    model.spectrum.inverse = lambda spec, samples: spec.real.sum((1, 2))
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept = {}
 

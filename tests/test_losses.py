@@ -7,6 +7,7 @@ from hifitse.losses import item_terms
 from hifitse.losses.objective import Objective
 from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
+from hifitse.metrics import si_sdr
 from hifitse.params import resolve
 
 T = 9_600
@@ -37,6 +38,22 @@ def test_every_term_is_least_at_the_truth(batch):
     assert (negative_si_sdr(target[:2] + 1e-4 * est[:2], target[:2]) < negative_si_sdr(est[:2], target[:2]) - 20).all()
     for value, best in zip(spectral_distances(est, target), spectral_distances(target, target), strict=True):
         assert (best[:2] < 0.01 * value[:2]).all()
+
+
+@pytest.mark.parametrize(("error", "digits"), [(1.0, 1e-3), (1e-2, 1e-3), (1e-4, 3e-2)])
+def test_waveform_terms_and_their_gradients_are_those_of_the_definitions(error, digits):
+    """From 0 to 80 dB, with a silent estimate and a silent target among the items."""
+    target = torch.randn(4, T) * 0.1
+    est = 0.7 * target + error * torch.randn(4, T) * 0.1
+    est[2], target[3] = 0, 0
+    est.requires_grad_()
+    snr = 10 * torch.log10((est - target).square().mean(-1) / (target.square().mean(-1) + 1e-10) + 1e-6)
+    for found, expected in ((negative_si_sdr(est, target), -si_sdr(est, target)), (negative_snr(est, target), snr)):
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5, equal_nan=True)
+        there = found.isfinite()  # SI-SDR of a silent target is not defined
+        one, other = (torch.autograd.grad(torch.where(there, each, 0.0).sum(), est)[0] for each in (found, expected))
+        for mine, reference in zip(one, other, strict=True):
+            assert (mine - reference).norm() <= digits * reference.norm()
 
 
 def test_snr_term_knows_the_level_and_si_sdr_does_not(batch):

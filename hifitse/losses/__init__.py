@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from hifitse.losses.multires import negative_multires_si_sdr
-from hifitse.losses.sisdr import absent_floor, absent_level, audible, negative_si_sdr, negative_snr
+from hifitse.losses.sisdr import Sums, absent_floor, absent_level, audible, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import Params
 
@@ -35,10 +35,11 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
         present: (B,) bool.
     """
     terms: dict[str, Term] = {}
+    sums = Sums.of(est, target) if params.loss_si_sdr or params.loss_snr else None
     if params.loss_si_sdr:
-        terms["si_sdr"] = (negative_si_sdr(est, target), present & audible(target))
+        terms["si_sdr"] = (negative_si_sdr(est, target, sums), present & audible(target))
     if params.loss_snr:
-        terms["snr"] = (negative_snr(est, target), present)
+        terms["snr"] = (negative_snr(est, target, sums), present)
     if params.loss_phase or params.loss_amplitude:
         phase, amplitude = spectral_distances(est, target)
         if params.loss_phase:

@@ -1,27 +1,95 @@
-"""Waveform terms: SI-SDR and SNR where the target speaks, output level where it does not."""
+"""Waveform terms: SI-SDR and SNR where the target speaks, output level where it does not.
+
+SI-SDR and SNR are functions of four sums over time, which are taken together: by themselves, with their gradients, the two went through
+the signals of a batch two dozen times, as long as a small model's forward pass through a block.
+"""
+
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from hifitse.metrics import SILENCE_MEAN_SQUARE, si_sdr
+from hifitse.metrics import SI_SDR_LIMIT_DB, SILENCE_MEAN_SQUARE
 
 ABSENT_FLOOR_DBFS = -30.0
 """Level below which :func:`absent_floor` asks for nothing more."""
 
 
-def negative_si_sdr(est: Tensor, target: Tensor) -> Tensor:
-    """Negative SI-SDR in dB (Le Roux et al. 2019), (B, T), (B, T) -> (B,). Lower is better."""
-    return -si_sdr(est, target)
+class Sums(NamedTuple):
+    """What SI-SDR and SNR need of an estimate and its target, (B,) each; ``mean`` of the squares of ``samples`` values."""
+
+    est: Tensor
+    """Energy of the estimate."""
+    target: Tensor
+    """Energy of the target; no gradient."""
+    product: Tensor
+    """Inner product of both."""
+    residual: Tensor
+    """Energy of what is left of the estimate without its projection on the target."""
+    samples: int
+
+    @classmethod
+    def of(cls, est: Tensor, target: Tensor) -> "Sums":
+        """(B, T), (B, T) float32; gradients flow to ``est`` alone."""
+        est_energy, product, residual, target_energy = _Sums.apply(est, target)
+        return cls(est_energy, target_energy, product, residual, est.shape[-1])
+
+    @property
+    def error(self) -> Tensor:
+        """Energy of the difference: that across the target, and that along it."""
+        present = self.target.clamp_min(SILENCE_MEAN_SQUARE * self.samples)
+        along = torch.where(self.target > 0, (self.product - self.target).square() / present, 0.0)
+        return self.residual + along
 
 
-def negative_snr(est: Tensor, target: Tensor) -> Tensor:
+class _Sums(torch.autograd.Function):
+    """The sums of :class:`Sums`; the gradients of all are multiples of the estimate and of the target.
+
+    In float32 the gradient of the residual is right to 0.1 % up to an SI-SDR of 60 dB, which is more than any extraction reaches.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, est: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+        target_energy, product = torch.linalg.vecdot(target, target), torch.linalg.vecdot(est, target)
+        scale = product / target_energy.clamp_min(SILENCE_MEAN_SQUARE * est.shape[-1])
+        rest = torch.addcmul(est, target, scale[:, None], value=-1)  # not E - A^2 / T, which loses all digits where the two are alike
+        ctx.save_for_backward(est, target, scale)
+        ctx.mark_non_differentiable(target_energy)
+        return torch.linalg.vecdot(est, est), product, torch.linalg.vecdot(rest, rest), target_energy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_est: Tensor, to_product: Tensor, to_residual: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        est, target, scale = ctx.saved_tensors
+        # the residual is least at this scale, so that it has no gradient by way of it
+        gradient = target * (to_product - 2 * scale * to_residual)[:, None]
+        return gradient.addcmul_(est, 2 * (to_est + to_residual)[:, None]), None
+
+
+def negative_si_sdr(est: Tensor, target: Tensor, sums: Sums | None = None) -> Tensor:
+    """Negative SI-SDR in dB (Le Roux et al. 2019), (B, T), (B, T) -> (B,). Lower is better.
+
+    It is that of :func:`hifitse.metrics.si_sdr`, ``nan`` for silent targets and limits included. ``sums`` of both are taken where they
+    are at hand.
+    """
+    sums = sums or Sums.of(est, target)
+    silence, limit = SILENCE_MEAN_SQUARE * sums.samples, 10 ** (-SI_SDR_LIMIT_DB / 10)
+    floor = limit * sums.est.clamp_min(silence)
+    along = sums.product.square() / sums.target.clamp_min(silence)
+    value = 10 * torch.log10((along + floor) / (sums.residual + floor + (silence - sums.est).clamp_min(0)))
+    return torch.where(sums.target <= silence, torch.nan, -value)
+
+
+def negative_snr(est: Tensor, target: Tensor, sums: Sums | None = None) -> Tensor:
     """Negative signal-to-noise ratio in dB, (B, T), (B, T) -> (B,), above -60 dB. Lower is better.
 
     SI-SDR does not care how loud the estimate is, and trained alone the output drifts tens of dB away from the target. This
-    term, which costs next to nothing, holds it there.
+    term, which costs next to nothing, holds it there. ``sums`` as above.
     """
-    energy = target.square().mean(-1) + 1e-10
-    return 10 * torch.log10((est - target).square().mean(-1) / energy + 1e-6)
+    sums = sums or Sums.of(est, target)
+    energy = sums.target / sums.samples + 1e-10
+    return 10 * torch.log10(sums.error / sums.samples / energy + 1e-6)
 
 
 def absent_level(est: Tensor, mix: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """From a waveform to features of overlapping bands, and from features back to a mask over bins."""
 
 import math
+from collections.abc import Sequence
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.config import ExtractorConfig
@@ -12,34 +15,8 @@ from hifitse.config import ExtractorConfig
 REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)
 """Borders of the fine, medium and coarse bands."""
 
-
-class Spectrum(nn.Module):
-    """STFT and its inverse with a Hann window, exact for any length of at least one sample.
-
-    The signal is padded with ``n_fft`` zeros on both sides, not reflected, so that a signal shorter than the window works
-    and every sample lies under full windows.
-
-    Shape:
-        forward: (..., T) -> complex (..., F, L) with F = n_fft // 2 + 1; ``inverse``: the way back, with the length T given.
-    """
-
-    def __init__(self, n_fft: int, win_length: int, hop_length: int) -> None:
-        super().__init__()
-        self.n_fft, self.win_length, self.hop_length = n_fft, win_length, hop_length
-        self.register_buffer("window", torch.hann_window(win_length), persistent=False)
-
-    def forward(self, audio: Tensor) -> Tensor:
-        batch = audio.shape[:-1]
-        padded = F.pad(audio.reshape(-1, audio.shape[-1]), (self.n_fft // 2, self.n_fft // 2 + self.hop_length))
-        spec = torch.stft(padded, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True)
-        return spec.reshape(*batch, *spec.shape[-2:])
-
-    def inverse(self, spec: Tensor, samples: int) -> Tensor:
-        batch = spec.shape[:-2]
-        flat = spec.reshape(-1, *spec.shape[-2:])
-        # center=True of torch.istft drops the first n_fft // 2 samples: those that forward() padded
-        audio = torch.istft(flat, self.n_fft, self.hop_length, self.win_length, self.window, center=True, length=samples)
-        return audio.reshape(*batch, samples)
+Spans = Sequence[tuple[int, int]]
+"""First and one past the last column of each piece."""
 
 
 def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
@@ -65,29 +42,84 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
     return layout
 
 
-class _Region(nn.Module):
-    """Index tables of neighbouring bands of about one width, as rows of equal length W, short ones padded.
+def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
+    """Columns of rows in overlapping pieces, short ones filled with zeros: (M, P) -> (K, M, width)."""
+    pieces = rows.new_empty(len(spans), len(rows), width)
+    for piece, (first, last) in zip(pieces, spans, strict=True):
+        piece[:, : last - first] = rows[:, first:last]
+        piece[:, last - first :] = 0
+    return pieces
 
-    ``bins`` (K, W) is the bin at each place of each band; ``rows`` (K, W) its place in the flat list of all band places,
-    where the place past the end stands for padding. One gather and one batched product then do the work of K small
-    layers. Padding points at bin 0 with a weight of zero.
+
+def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> Tensor:
+    """Pieces added up where they overlap, zero where none is: each (K, M, W) -> (M, columns). The adjoint of :func:`cut`.
+
+    Pieces must begin in rising order.
+    """
+    rows, done = pieces[0].new_empty(pieces[0].shape[1], columns), 0
+    for piece, (first, last) in zip(chain(*pieces), chain(*spans), strict=True):
+        if first > done:
+            rows[:, done:first] = 0
+        again = min(max(done - first, 0), last - first)  # columns that a piece before has been put into
+        rows[:, first : first + again] += piece[:, :again]
+        rows[:, first + again : last] = piece[:, again : last - first]
+        done = max(done, last)
+    rows[:, done:] = 0
+    return rows
+
+
+class Cut(torch.autograd.Function):
+    """:func:`cut`, differentiable: slices copied in long runs, where indexing would go number by number."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, spans: Spans, width: int) -> Tensor:
+        ctx.spans, ctx.columns = spans, rows.shape[1]
+        return cut(rows, spans, width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return overlap([gradient], [ctx.spans], ctx.columns), None, None
+
+
+class Overlap(torch.autograd.Function):
+    """:func:`overlap`, differentiable."""
+
+    @staticmethod
+    def forward(ctx, spans: Sequence[Spans], columns: int, *pieces: Tensor) -> Tensor:
+        ctx.spans, ctx.widths = spans, [each.shape[-1] for each in pieces]
+        return overlap(pieces, spans, columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(cut(gradient, spans, width) for spans, width in zip(ctx.spans, ctx.widths, strict=True))
+
+
+class _Region(nn.Module):
+    """Neighbouring bands of about one width W, so that one batched product does the work of K small layers; short bands are padded.
+
+    Weights are one flat list of all band places; ``rows`` (K, W) is the place in it of each bin of each band, where the place past the end
+    stands for padding, with a weight of zero.
+
+    Args:
+        bands: first bin and one past the last of each.
+        channels: numbers that a bin has, next to each other in memory.
     """
 
-    def __init__(self, bands: list[tuple[int, int]]) -> None:
+    def __init__(self, bands: list[tuple[int, int]], channels: int) -> None:
         super().__init__()
+        self.bands, self.channels = bands, channels
+        self.spans = [(first * channels, last * channels) for first, last in bands]
         self.n_bands, self.places = len(bands), sum(last - first for first, last in bands)
         self.width = max(last - first for first, last in bands)
-        bins = torch.zeros(self.n_bands, self.width, dtype=torch.long)
         rows = torch.full((self.n_bands, self.width), self.places)
         place = 0
         for band, (first, last) in enumerate(bands):
-            size = last - first
-            bins[band, :size] = torch.arange(first, last)
-            rows[band, :size] = torch.arange(place, place + size)
-            place += size
-        self.register_buffer("bins", bins, persistent=False)
+            rows[band, : last - first] = torch.arange(place, place + last - first)
+            place += last - first
         self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("valid", rows < self.places, persistent=False)
+        self.register_buffer("sizes", torch.tensor([last - first for first, last in bands]), persistent=False)
 
     def padded(self, flat: Tensor) -> Tensor:
         """(places, C, ...) -> (K, W * C, ...), zero where a band has no bin."""
@@ -98,27 +130,26 @@ class _SplitRegion(_Region):
     """Normalisation and linear layer of each band of a region."""
 
     def __init__(self, bands: list[tuple[int, int]], channels: int, features: int) -> None:
-        super().__init__(bands)
-        self.channels = channels
+        super().__init__(bands, channels)
         self.gain = nn.Parameter(torch.ones(self.places, channels))
         self.offset = nn.Parameter(torch.zeros(self.places, channels))
-        fan_in = (self.valid.sum(1, keepdim=True) * channels).expand_as(self.bins)[self.valid]
+        fan_in = (self.sizes * channels).repeat_interleave(self.sizes)  # (places,)
         bound = fan_in.float().rsqrt()[:, None, None]
         self.weight = nn.Parameter((torch.rand(self.places, channels, features) * 2 - 1) * bound)
         self.bias = nn.Parameter(torch.zeros(self.n_bands, features))
 
     def forward(self, x: Tensor, sums: Tensor) -> Tensor:
-        """(F, C, B, L), and the sums of its values and of their squares over C and L (2, F, B) -> (K, B, L, D)."""
-        _, C, B, L = x.shape
+        """(B, L, F * C), and the sums of its values and of their squares over C and L (2, B, F) -> (K, B, L, D)."""
+        B, L, _ = x.shape
         # statistics of a band over its places, channels and frames, for each item
-        n = self.valid.sum(1)[:, None] * (C * L)
-        mean, power = (sums[:, self.bins] * self.valid[:, :, None]).sum(2) / n  # (K, B) each
+        n = self.sizes[:, None] * (self.channels * L)
+        mean, power = torch.stack([sums[..., first:last].sum(-1) for first, last in self.bands], 1) / n  # (K, B) each
         scale = ((power - mean.square()).clamp_min(0) + 1e-5).rsqrt()[:, :, None, None]
         # W (g (x - m) s + o) + b = s (W g) x - s m sum(W g) + W o + b: the large input is touched once, by the product
         weight = self.padded(self.weight)  # (K, W * C, D)
         gained = weight * self.padded(self.gain)[..., None]
-        rows = x[self.bins].view(self.n_bands, self.width * C, B * L)  # (K, W, C, B, L) -> (K, W * C, B * L)
-        z = torch.bmm(rows.transpose(1, 2), gained).view(self.n_bands, B, L, -1)  # (K, B, L, D)
+        rows = Cut.apply(x.flatten(0, 1), self.spans, self.width * self.channels)  # (K, B * L, W * C)
+        z = torch.bmm(rows, gained).view(self.n_bands, B, L, -1)  # (K, B, L, D)
         constant = (weight * self.padded(self.offset)[..., None]).sum(1) + self.bias  # (K, D)
         shift = constant[:, None, None] - scale * mean[:, :, None, None] * gained.sum(1)[:, None, None]  # (K, B, 1, D)
         return torch.addcmul(shift, z, scale)
@@ -131,7 +162,7 @@ class BandSplit(nn.Module):
     magnitude alone; and with ``magnitude_input`` the magnitude's logarithm as well.
 
     Shape:
-        complex (B, F, L) -> (B, K, L, D)
+        complex (B, F, L), scale (B,) that the spectrum is multiplied with, ``None``: 1 -> (B, K, L, D)
     """
 
     def __init__(self, config: ExtractorConfig) -> None:
@@ -140,46 +171,55 @@ class BandSplit(nn.Module):
         self.regions = nn.ModuleList(_SplitRegion(bands, 1 + self.phase + self.magnitude, config.features) for bands in band_layout(config))
         self.n_bands = sum(region.n_bands for region in self.regions)
 
-    def forward(self, spec: Tensor) -> Tensor:
+    def forward(self, spec: Tensor, scale: Tensor | None = None) -> Tensor:
         with torch.autocast(spec.device.type, enabled=False):  # products of half precision lose quiet bins beside loud ones
-            parts = torch.view_as_real(spec).permute(1, 3, 0, 2).contiguous()  # (F, 2, B, L), so that all that follows is
-            if not self.phase or self.power != 1 or self.magnitude:
-                # not a sum over the axis of two, which is short and slow
-                magnitude = (parts[:, :1].square() + parts[:, 1:].square() + 1e-12).sqrt()  # (F, 1, B, L)
-                if not self.phase:
-                    parts = magnitude.pow(self.power)
-                elif self.power != 1:
-                    parts = parts * magnitude.pow(self.power - 1)
-                if self.magnitude:
-                    parts = torch.cat([parts, torch.log(magnitude + 1e-4)], 1)
-            return self.layers(parts)
+            scale = spec.real.new_ones(len(spec)) if scale is None else scale
+            return self.layers(self._inputs(torch.view_as_real(spec.transpose(1, 2).contiguous()), scale[:, None, None, None]))
+
+    def _inputs(self, parts: Tensor, scale: Tensor) -> Tensor:
+        """What the network is told of each bin: (B, L, F, 2), (B, 1, 1, 1) -> (B, L, F, C)."""
+        if self.phase and self.power == 1 and not self.magnitude:
+            return parts * scale
+        # not a sum over the axis of two, which is short and slow
+        energy = torch.addcmul(parts[..., :1].square(), parts[..., 1:], parts[..., 1:]) * scale.square() + 1e-12  # (B, L, F, 1)
+        if not self.phase:
+            told = _power(energy, self.power / 2)
+        else:
+            told = parts * (scale if self.power == 1 else _power(energy, (self.power - 1) / 2) * scale)
+        return torch.cat([told, torch.log(energy.sqrt() + 1e-4)], -1) if self.magnitude else told
 
     def layers(self, x: Tensor) -> Tensor:
-        """Inputs of all bins -> features: (F, C, B, L) -> (B, K, L, D)."""
-        sums = torch.stack([x.sum((1, 3)), x.square().sum((1, 3))])  # (2, F, B), of which every region takes its bins
-        return torch.cat([region(x, sums) for region in self.regions]).transpose(0, 1)
+        """Inputs of all bins -> features: (B, L, F, C) -> (B, K, L, D)."""
+        sums = torch.stack([x.sum(1), x.square().sum(1)]).sum(-1)  # (2, B, F), of which every region takes its bins
+        return torch.cat([region(x.flatten(2), sums) for region in self.regions]).transpose(0, 1)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """``x.pow(exponent)`` of positive numbers, in half the time on a CPU."""
+    return x.log2().mul_(exponent).exp2_()
 
 
 class _MergeRegion(_Region):
     """Linear layer of each band of a region, to real and imaginary part of the mask at its places."""
 
     def __init__(self, bands: list[tuple[int, int]], features: int) -> None:
-        super().__init__(bands)
+        super().__init__(bands, 2)
         self.weight = nn.Parameter((torch.rand(self.places, 2, features) * 2 - 1) * 0.1 * features**-0.5)
         # mask 1 + 0j at the start: the mixture itself, whose SI-SDR improvement is 0, not noise
         self.bias = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(self.places, 1))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(K, D, B * L) -> (K * W, 2, B * L)."""
-        places = torch.baddbmm(self.padded(self.bias)[..., None], self.padded(self.weight), z)  # (K, W * 2, B * L)
-        return places.view(self.n_bands * self.width, 2, -1)
+    def forward(self, z: Tensor, cover: Tensor) -> Tensor:
+        """(K, B * L, D + 1), whose last feature is 1, and how many bands each bin has (F,) -> (K, B * L, W * 2), divided by these."""
+        weight = torch.cat([self.weight, self.bias[..., None]], -1)  # (places, 2, D + 1)
+        share = 1 / torch.cat([cover[first:last] for first, last in self.bands])  # (places,)
+        return torch.bmm(z, self.padded(weight * share[:, None, None]).transpose(1, 2))  # cheaper so than to divide and add to the mask
 
 
 class BandMerge(nn.Module):
     """Features -> complex ratio mask: a linear layer a band, overlapping bands averaged, identity at the start.
 
     Shape:
-        (B, K, L, D) -> (B, F, L, 2), real and imaginary part
+        (B, K, L, D) -> (B, F, L, 2), real and imaginary part; in memory as the frames of :class:`hifitse.model.spectrum.Spectrum`
     """
 
     def __init__(self, config: ExtractorConfig) -> None:
@@ -187,20 +227,14 @@ class BandMerge(nn.Module):
         self.n_bins = config.n_fft // 2 + 1
         self.regions = nn.ModuleList(_MergeRegion(bands, config.features) for bands in band_layout(config))
         cover = torch.zeros(self.n_bins)
-        for region in self.regions:
-            cover.index_add_(0, region.bins[region.valid], torch.ones(region.places))
+        for first, last in chain(*(region.bands for region in self.regions)):
+            cover[first:last] += 1
         self.register_buffer("cover", cover, persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         B, K, L, D = z.shape
-        rows = z.permute(1, 3, 0, 2).reshape(K, D, B * L)
+        rows = F.pad(z.transpose(0, 1).reshape(K, B * L, D), (0, 1), value=1.0)
         counts = [region.n_bands for region in self.regions]
-        places = [region(part) for region, part in zip(self.regions, rows.split(counts), strict=True)]
-        return self.overlap(places).view(self.n_bins, 2, B, L).permute(2, 0, 3, 1)  # (B, F, L, 2)
-
-    def overlap(self, places: list[Tensor]) -> Tensor:
-        """Average the values that bands give for the same bin: for each region (K * W, 2, B * L) -> (F, 2, B * L)."""
-        total = places[0].new_zeros(self.n_bins, *places[0].shape[1:])
-        for region, values in zip(self.regions, places, strict=True):
-            total.index_add_(0, region.bins.flatten(), values)
-        return total / self.cover[:, None, None]
+        pieces = [region(part, self.cover) for region, part in zip(self.regions, rows.split(counts), strict=True)]
+        mask = Overlap.apply([region.spans for region in self.regions], 2 * self.n_bins, *pieces)  # (B * L, F * 2)
+        return mask.view(B, L, self.n_bins, 2).transpose(1, 2)

@@ -9,9 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 from hifitse import HifitseError, extraction
 from hifitse.config import ExtractorConfig
-from hifitse.model.bands import BandMerge, BandSplit, Spectrum
+from hifitse.model.bands import BandMerge, BandSplit
 from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling
 from hifitse.model.gridnet import GridBlock
+from hifitse.model.spectrum import Spectrum
 from hifitse.model.usef import CROSS_ATTENTION
 from hifitse.pretrained import Pretrained
 from hifitse.shared import Shared
@@ -114,14 +115,14 @@ class Extractor(nn.Module, Pretrained):
         for block in self.blocks[: self.config.mixture_blocks]:
             z = self._run(block, z)
         if mix_of is not None:
-            spec, z = spec[mix_of], z[mix_of]
+            z = z[mix_of]
         if self.usef is not None:
             z = self.usef(z, speaker.context)
         z = self.film(z, speaker.frames.mean(2, keepdim=True))
         for block in self.blocks[self.config.mixture_blocks :]:
             z = self._run(block, z, speaker.context, speaker.embedding)
-        mask = torch.view_as_complex(self.merge(z).float().contiguous())
-        return self.spectrum.inverse(spec * mask, mix.shape[-1])
+        mask = torch.view_as_complex(self.merge(z).float())
+        return self.spectrum.inverse(spec, mix.shape[-1], mask, mix_of)
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():
@@ -132,8 +133,7 @@ class Extractor(nn.Module, Pretrained):
         """Spectrum (B, F, L) of (B, T), and features (B, K, L, D) of it at an RMS level of 1; silence stays silence."""
         spec = self.spectrum(audio)
         scale = (audio.square().mean(-1) + 1e-10).rsqrt()
-        shown = spec * scale[:, None, None]
-        return spec, self.split(shown if seen is None else shown * seen)
+        return spec, self.split(spec if seen is None else spec * seen, scale)
 
 
 def _in_a_row(frames: Tensor, items: int) -> Tensor:
