@@ -14,6 +14,7 @@ from torch import Tensor
 from hifitse.model import Extractor
 from hifitse.model.bands import BandMerge, BandSplit
 from hifitse.model.gridnet import GatedConv
+from hifitse.model.spectrum import Spectrum
 from hifitse.model.usef import BandAttention, FullBandAttention
 from hifitse.shared import Shared
 
@@ -43,6 +44,7 @@ def plain(model: Extractor) -> Extractor:
             module.forward = partial(_attend, module, True)
         elif isinstance(module, GatedConv):
             module.forward = partial(_convolve, module)
+    model.spectrum.inverse = partial(_inverse, model.spectrum)
     model.forward = partial(_alone, model)
     return model
 
@@ -80,6 +82,13 @@ def _merge(merge: BandMerge, regions: list[tuple[torch.nn.Module, Bands]], z: Te
             total[:, bins] += places.unflatten(-1, (-1, 2)).transpose(1, 2)  # (B, W, L, 2)
         done += len(bands)
     return total / merge.cover[:, None, None]
+
+
+def _inverse(spectrum: Spectrum, spec: Tensor, samples: int, mask: Tensor | None = None, mix_of: Tensor | None = None) -> Tensor:
+    """(M, F, L), (B, F, L), (B,) -> (B, T)."""
+    spec = spec if mix_of is None else spec[mix_of]
+    spec = spec if mask is None else spec * mask
+    return torch.istft(spec, spectrum.n_fft, spectrum.hop_length, spectrum.win_length, spectrum.window, center=True, length=samples)
 
 
 def _attend(

@@ -9,7 +9,7 @@ POWER = 0.3
 
 def _compressed(audio: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
     """Compressed magnitude and compressed complex spectrum of ``audio / level``: (B, T) -> (B, F, L) each."""
-    window = torch.hann_window(N_FFT, device=audio.device)
+    window = torch.hann_window(N_FFT, dtype=audio.dtype, device=audio.device)
     spec = torch.stft(audio / level, N_FFT, HOP, window=window, pad_mode="constant", return_complex=True)
     # the floor keeps the slope of the root finite where a bin is empty
     magnitude = (spec.real.square() + spec.imag.square() + 1e-4).sqrt()

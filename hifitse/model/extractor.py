@@ -121,7 +121,7 @@ class Extractor(nn.Module, Pretrained):
         z = self.film(z, speaker.frames.mean(2, keepdim=True))
         for block in self.blocks[self.config.mixture_blocks :]:
             z = self._run(block, z, speaker.context, speaker.embedding)
-        mask = torch.view_as_complex(self.merge(z).float())
+        mask = torch.view_as_complex(self.merge(z).to(spec.real.dtype))
         return self.spectrum.inverse(spec, mix.shape[-1], mask, mix_of)
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:

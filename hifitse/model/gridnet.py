@@ -29,7 +29,7 @@ class BiLSTM(nn.Module):
         y = self.norm(x, spk_emb)
         if x.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
-                y = self.lstm(y.float())[0]
+                y = self.lstm(y.to(self.out.weight.dtype))[0]
         else:
             y = self.lstm(y)[0]
         return x + self.out(y)
