@@ -87,8 +87,8 @@ def _forward(state: State, batch: Mapping[str, Any]) -> torch.Tensor:
 def equal(params: Params) -> dict[str, float]:
     """Largest differences of the plain version from the batched one, re the largest value: of the estimates, and of the gradients.
 
-    Both in float64: in float32 a unit of a perceptron that is 0 but for rounding may be on in one and off in the other, and one in a million
-    is, which changes gradients by some thousandths though nothing is wrong.
+    Both in float64: in float32 a unit of a perceptron that is 0 but for rounding may be on in one and off in the other, and one in a
+    million is, which changes gradients by some thousandths though nothing is wrong.
 
     Returns:
         ``outputs`` and ``gradients``, both without unit.

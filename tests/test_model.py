@@ -5,7 +5,7 @@ import torch
 
 from hifitse import HifitseError
 from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig
-from hifitse.model.bands import BandMerge, BandSplit, band_layout
+from hifitse.model.bands import BandMerge, BandSplit, Cut, Overlap, band_layout, cut, overlap
 from hifitse.model.conditioning import FiLM, SpeakerPooling
 from hifitse.model.gridnet import GatedConv
 from hifitse.model.spectrum import Spectrum
@@ -121,6 +121,21 @@ def test_split_equals_one_plain_layer_a_band():
             assert torch.allclose(z[:, band], expected, atol=1e-4), f"band {band}"
             place += last - first
             band += 1
+
+
+def test_cutting_into_bands_and_adding_them_up_are_adjoint_and_differentiable():
+    """<cut(x), y> = <x, overlap(y)>, for two regions with bands of different widths that overlap, and columns that none covers."""
+    spans, widths = [[(1, 4), (3, 8)], [(7, 9), (8, 13)]], (5, 6)
+    x = torch.randn(3, 15, dtype=torch.float64)
+    pieces = [cut(x, each, width) for each, width in zip(spans, widths, strict=True)]
+    others = [torch.randn_like(piece) for piece in pieces]
+    for (first, last), piece in zip(spans[0], pieces[0], strict=True):
+        assert torch.equal(piece[:, : last - first], x[:, first:last]) and not piece[:, last - first :].any()
+    added = overlap(others, spans, 15)
+    assert not added[:, 0].any() and not added[:, 13:].any()
+    torch.testing.assert_close(sum((a * b).sum() for a, b in zip(pieces, others, strict=True)), (x * added).sum())
+    assert torch.autograd.gradcheck(lambda x: Cut.apply(x, spans[0], widths[0]), x.requires_grad_())
+    assert torch.autograd.gradcheck(lambda *pieces: Overlap.apply(spans, 15, *pieces), [other.requires_grad_() for other in others])
 
 
 @BOTH
