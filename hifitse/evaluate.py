@@ -35,7 +35,7 @@ ROWS_VERSION = 2
 NOT_EVALUATION = frozenset(
     ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
     + ("warmup_steps", "adam_beta1", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
-    + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min")
+    + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min", "band_limit_prob")
     + ("loss_multires", "loss_speaker", "loss_identity", "speaker_temperature", "loss_weighting", "loss_absent_kind")
     + ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
     + ("loss_adversarial", "loss_feature")

@@ -84,6 +84,7 @@ class Params(ExtractorConfig):
     # ---- augmentation of the training
     specaug: float = Field(0.0, ge=0, le=0.5, description="largest share of the frequencies, or frames, that a mask hides from the network")
     specaug_masks: int = Field(2, ge=1, le=10, description="masks along frequency, and as many along time, on a mixture; see specaug")
+    band_limit_prob: float = Field(0.0, ge=0, le=1, description="share of mixtures, and of enrolments, as if recorded at a lower rate")
     enroll_augment_prob: float = Field(0.0, ge=0, le=1, description="share of enrolments through an equaliser, a band limit or a codec")
     enrollments_min: int = Field(0, ge=0, le=10, description="fewest enrolments of a training step, drawn up to enrollments; 0: always all")
 

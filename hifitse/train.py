@@ -33,7 +33,7 @@ from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.device import TrainingError, device_name, pick_device
 from hifitse.group import Group, GroupError, launched_rank, leave
-from hifitse.hide import hide_enrollments, spectrum_mask
+from hifitse.hide import hide_bands, hide_enrollments, spectrum_mask
 from hifitse.journal import Journal
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
@@ -144,6 +144,7 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
     params, device = state.params, state.device
     mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
     enroll = hide_enrollments(enroll, params, state.step, part)
+    mix, target, enroll = hide_bands((mix, target, enroll), batch.get("shared"), params, state.step, part)
     seen = spectrum_mask(mix, params, state.step, part)
     # what is hidden differs from item to item: nothing is in common then
     shared = batch.get("shared") if seen is None and not params.enroll_dropout else None
