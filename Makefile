@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 REAL ?= 00_baseline
 ALL := $(sort $(basename $(notdir $(wildcard notebooks/[0-9]*.ipynb))))
 SUMMARY := 10_summary
+# Notebooks whose arms are trained three times: the recipe's aim is nearer than the luck of one training.
+THRICE ?= 13_best
 NOTEBOOKS := $(filter-out $(SUMMARY),$(ALL)) $(filter $(SUMMARY),$(ALL))
 
 .PHONY: demo test lint reports clean
@@ -46,7 +48,8 @@ reports: $(STAMP)
 		$(BIN)/hifitse run 00_baseline --preset demo-best --overlay real -p start_from e76dc95d0e582924 -p steps 1500 -p max_minutes 0; \
 	fi
 	set -e; for name in $(NOTEBOOKS); do \
-		$(BIN)/hifitse run $$name --preset demo; \
+		case " $(THRICE) " in *" $$name "*) seeds="-p arm_seeds 3";; *) seeds="";; esac; \
+		$(BIN)/hifitse run $$name --preset demo $$seeds; \
 	done
 	$(BIN)/hifitse gallery
 

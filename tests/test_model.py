@@ -55,9 +55,12 @@ def test_stft_pair_reconstructs_any_length(samples, window):
     assert torch.allclose(spectrum.inverse(spectrum(audio), samples), audio, atol=1e-12)
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("window", [(64, 48, 24), (64, 64, 16), (63, 41, 13)])
-def test_masked_inverse_and_its_gradients_are_those_of_torchs_istft(window):
-    """Two spectra for three masks; gradients with respect to both."""
+def test_masked_inverse_and_its_gradients_are_those_of_torchs_istft(window, together, monkeypatch):
+    """Two spectra for three masks; gradients with respect to both; item by item, and all at once as on a GPU."""
+    if together:
+        monkeypatch.setattr("hifitse.model.spectrum._together", lambda rows: [slice(0, len(rows))])
     n_fft, win_length, hop = window
     spectrum, mix_of = Spectrum(*window).double(), torch.tensor([1, 0, 1])
     spec = spectrum(torch.randn(2, 200, dtype=torch.float64)).requires_grad_()
