@@ -45,7 +45,8 @@ reports: $(STAMP)
 	$(BIN)/hifitse run 00_baseline --preset demo-best
 	@# The model that comes with the library: from the weights of the line before, on recordings.
 	if [ -n "$$HIFITSE_DATA" ]; then \
-		$(BIN)/hifitse run 00_baseline --preset demo-best --overlay real -p start_from e76dc95d0e582924 -p steps 1500 -p max_minutes 0; \
+		$(BIN)/hifitse run 00_baseline --preset demo-best --overlay real -p start_from f7f8d59d0e9aa1ad \
+			-p steps 1500 -p max_minutes 0 -p band_limit_prob 0.3; \
 	fi
 	set -e; for name in $(NOTEBOOKS); do \
 		case " $(THRICE) " in *" $$name "*) seeds="-p arm_seeds 3";; *) seeds="";; esac; \
