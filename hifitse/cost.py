@@ -161,7 +161,8 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
     Args:
         params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``.
         repeats: rounds, 1 or more.
-        drawn: on batches of the training's own mixtures instead, made in this process, and the time of making them counts.
+        drawn: on batches of the training's own mixtures instead, made in this process, and the time of making them counts; it is that
+            after a first pass through the recordings, or through 5000 of them.
 
     Raises:
         CostError: no rounds.
@@ -183,6 +184,7 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
 def _drawn(params: Params) -> Iterator[dict[str, Any]]:
     alone = params.model_copy(update={"workers": 0})
     mixer = Mixer(alone, "train")
+    mixer.look()  # a training sees its recordings many times, and looks at each once
     while True:  # a training of few steps has few batches
         yield from training_loader(alone, mixer)
 

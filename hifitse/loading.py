@@ -96,10 +96,8 @@ class Timed:
 
     def warm(self, params: Params) -> None:
         """Look at every recording once, and have every response in memory that may be kept: as after a first round through all."""
-        talkers, around = self.mixer.talkers, self.mixer.surroundings
-        for said in self.mixer.corpus.speakers.values():
-            for utterance in said:
-                talkers.look(utterance)
+        around = self.mixer.surroundings
+        self.mixer.look()
         if params.cache_mb:
             silence = np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
             for clip in around.rooms.clips:

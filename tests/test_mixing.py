@@ -81,6 +81,19 @@ def test_same_arguments_same_mixture_in_any_order(sources, mixer):
     assert Mixer(mixer.params, "train").mixture(1, 0, HARD).metadata["target_speaker"] not in mixer.speakers
 
 
+def test_a_look_beforehand_at_all_or_some_utterances_changes_no_mixture(sources, monkeypatch):
+    fresh, looked = (Mixer(small(sources, test_share=0.34), "test") for _ in range(2))
+    listed = [utterance for said in looked.corpus.speakers.values() for utterance in said]
+    seen = []
+    monkeypatch.setattr(looked.talkers, "look", lambda utterance, look=looked.talkers.look: (seen.append(utterance), look(utterance)))
+    looked.look(most=2)
+    assert seen == listed[:2]
+    looked.look()
+    assert seen[2:] == listed
+    one, other = (each.mixture(0, 3, HARD) for each in (fresh, looked))
+    assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
+
+
 def test_splits_share_no_speaker_room_or_noise(sources):
     params = small(sources, test_share=0.34)
     seen = [set(), set(), set()]

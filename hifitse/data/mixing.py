@@ -12,6 +12,7 @@ everything else is as if it were there, its level too.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from itertools import chain, islice
 from math import ceil
 from typing import Any, Literal
 
@@ -151,6 +152,11 @@ class Mixer:
         metadata |= {f"wrong_enroll_{key}": mistaken.get(key) for key in enrolled}
         metadata["mix_level_db"] = round(audio.level_db(mix), 4)
         return Mixture(mix, speech[0], speech[1:], noise, enroll, wrong, metadata)
+
+    def look(self, most: int = 5000) -> None:
+        """See where up to ``most`` utterances have speech, for which each is decoded whole once: as after a first pass through them."""
+        for utterance in islice(chain.from_iterable(self.corpus.speakers.values()), most):
+            self.talkers.look(utterance)
 
     def _rng(self, seed: int, index: int, *stream: int) -> np.random.Generator:
         return np.random.default_rng([seed, index, SPLITS.index(self.split), *stream])
