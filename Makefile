@@ -1,4 +1,4 @@
-# Two commands: `make demo` (8 to 12 minutes on 2 cores after set-up) and `make test`.
+# Two commands: `make demo` (5 to 12 minutes on 2 cores after set-up) and `make test`.
 # The first call makes .venv with the exact versions of constraints.txt; later calls use it as it is.
 # Another interpreter: make PYTHON=python3.12 test
 
