@@ -109,9 +109,11 @@ def _data(params: Params) -> str:
     fewest, most = min(params.interferers_min), max(params.interferers_max)
     others = f"{fewest} to {most} interferers" if most > fewest else f"{most} interferer{'s' * (most != 1)}"
     rooms = "no rooms" if params.reverb_prob == 0 else f"rooms ({params.rooms}) in {params.reverb_prob:.0%} of the mixtures"
+    share = f"{params.band_limit_prob:.0%} of the mixtures, and of the enrolments,"
+    lower = f" {share} were as if recorded at 16 to 44.1 kHz." if params.band_limit_prob else ""
     return (
         f"Voices: {voices}. Mixtures: {others} at {params.sir_min_db:g} to {params.sir_max_db:g} dB, noise ({params.noise}) at "
-        f"{min(params.snr_min_db):g} to {max(params.snr_max_db):g} dB, {rooms}. Enrolments of {params.enroll_seconds:g} s."
+        f"{min(params.snr_min_db):g} to {max(params.snr_max_db):g} dB, {rooms}. Enrolments of {params.enroll_seconds:g} s.{lower}"
     )
 
 

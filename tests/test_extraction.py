@@ -83,9 +83,9 @@ def test_other_rates_give_the_same_voice_in_the_same_length(rate, extractor, mix
     mix, enroll = (audio.resample(x, SAMPLE_RATE, rate) for x in (mixtures[1].mix, mixtures[1].enroll[0]))
     est = extractor.extract(mix[:-7], enroll, rate)
     assert est.shape == mix[:-7].shape
-    if rate >= 44_100:  # the model hears that the highest kHz are missing
+    if rate >= 44_100:
         known = audio.resample(extractor.extract(mixtures[1].mix, mixtures[1].enroll[0]), SAMPLE_RATE, rate)
-        assert difference_db(est, known[:-7]) < -8
+        assert difference_db(est, known[:-7]) < -20  # it was -8 before training mixtures ended at lower frequencies, too
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 22_050, 96_000])
