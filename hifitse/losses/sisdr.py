@@ -17,7 +17,7 @@ ABSENT_FLOOR_DBFS = -30.0
 
 
 class Sums(NamedTuple):
-    """What SI-SDR and SNR need of an estimate and its target, (B,) each; ``mean`` of the squares of ``samples`` values."""
+    """What SI-SDR and SNR need of an estimate and its target: sums over ``samples`` values, (B,) each."""
 
     est: Tensor
     """Energy of the estimate."""
