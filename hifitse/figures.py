@@ -72,7 +72,7 @@ def spectrogram(audio: np.ndarray, n_fft: int = 2048, hop_length: int = 768, row
     for row, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
         inside = (bins >= low) & (bins < high)
         mapped[row] = power[inside].max(0) if inside.any() else power[min(round((low + high) / 2), len(power) - 1)]
-    return 10 * np.log10(mapped + 1e-12)
+    return np.maximum(10 * np.log10(mapped + 1e-12), -120)  # the logarithm of some processors is a digit below
 
 
 @matplotlib.rc_context(STYLE)
