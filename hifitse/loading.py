@@ -40,10 +40,10 @@ JOINED_SPEAKERS = 40
 
 def plan_mixing(params: Params) -> Params:
     """The parameters with mixtures as hard as the plan's own: 1 to 3 interferers, noise, always a room; lengths as they are, or the
-    plan's 4 s where they are longer than 1 s."""
+    plan's 4 s where they are longer than 1 s; nothing is kept in memory, which one of the paths is there to measure."""
     plan = Params()
     names = ("interferers_min", "interferers_max", "snr_min_db", "snr_max_db", "noise_prob", "reverb_prob", "speed_min", "speed_max")
-    update = {name: getattr(plan, name) for name in names} | {"both_talkers": False, "accumulation": 1}
+    update = {name: getattr(plan, name) for name in names} | {"both_talkers": False, "accumulation": 1, "cache_mb": 0}
     if params.seconds > 1:
         update |= {"seconds": plan.seconds, "enroll_seconds": plan.enroll_seconds}
     return params.model_copy(update=update)
