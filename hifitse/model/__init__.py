@@ -1,7 +1,7 @@
 """The extractor: ``Extractor(ExtractorConfig())`` is the plan's 11.79 M baseline.
 
-bands.py STFT pair, band split and merge; usef.py cross-attention to the enrolment; conditioning.py speaker embedding and
-FiLM; gridnet.py the blocks; extractor.py puts them together; fusion.py averages over enrolments.
+spectrum.py STFT and masked inverse; bands.py band split and merge; usef.py cross-attention to the enrolment; conditioning.py speaker
+embedding and FiLM; gridnet.py the blocks; extractor.py puts them together; fusion.py averages over enrolments.
 """
 
 from hifitse.config import ExtractorConfig
