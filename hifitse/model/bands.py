@@ -208,11 +208,14 @@ class _MergeRegion(_Region):
         # mask 1 + 0j at the start: the mixture itself, whose SI-SDR improvement is 0, not noise
         self.bias = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(self.places, 1))
 
-    def forward(self, z: Tensor, cover: Tensor) -> Tensor:
-        """(K, B * L, D + 1), whose last feature is 1, and how many bands each bin has (F,) -> (K, B * L, W * 2), divided by these."""
+    def cover(self, cover: Tensor) -> None:
+        """Keep each place's share of its bin, of which ``cover`` (F,) has the number of bands."""
+        self.register_buffer("share", 1 / torch.cat([cover[first:last] for first, last in self.bands]), persistent=False)  # (places,)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(K, B * L, D + 1), whose last feature is 1 -> (K, B * L, W * 2), divided by the number of bands that each bin has."""
         weight = torch.cat([self.weight, self.bias[..., None]], -1)  # (places, 2, D + 1)
-        share = 1 / torch.cat([cover[first:last] for first, last in self.bands])  # (places,)
-        return torch.bmm(z, self.padded(weight * share[:, None, None]).transpose(1, 2))  # cheaper so than to divide and add to the mask
+        return torch.bmm(z, self.padded(weight * self.share[:, None, None]).transpose(1, 2))  # cheaper than to divide and add to the mask
 
 
 class BandMerge(nn.Module):
@@ -230,11 +233,13 @@ class BandMerge(nn.Module):
         for first, last in chain(*(region.bands for region in self.regions)):
             cover[first:last] += 1
         self.register_buffer("cover", cover, persistent=False)
+        for region in self.regions:
+            region.cover(cover)
 
     def forward(self, z: Tensor) -> Tensor:
         B, K, L, D = z.shape
         rows = F.pad(z.transpose(0, 1).reshape(K, B * L, D), (0, 1), value=1.0)
         counts = [region.n_bands for region in self.regions]
-        pieces = [region(part, self.cover) for region, part in zip(self.regions, rows.split(counts), strict=True)]
+        pieces = [region(part) for region, part in zip(self.regions, rows.split(counts), strict=True)]
         mask = Overlap.apply([region.spans for region in self.regions], 2 * self.n_bins, *pieces)  # (B * L, F * 2)
         return mask.view(B, L, self.n_bins, 2).transpose(1, 2)

@@ -67,8 +67,8 @@ class Inverse(torch.autograd.Function):
     def forward(ctx: Any, spec: Tensor, mask: Tensor | None, rows: Tensor, window: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
         L, places = spec.shape[1], -(-len(window) // hop)
         audio, weight = window.new_empty(len(rows), samples), window.new_zeros(L - 1 + places, hop)
-        # the first window begins so many samples before the middle of its frame
-        ctx.part = slice(n_fft // 2 - (n_fft - len(window)) // 2, n_fft // 2 - (n_fft - len(window)) // 2 + samples)
+        first = n_fft // 2 - (n_fft - len(window)) // 2  # the first window begins so many samples before the middle of its frame
+        ctx.part = slice(first, first + samples)
         for number, _, part in _pieces(window, n_fft, hop):
             weight[number : number + L, : len(part)] += part.square()
         weight.clamp_min_(LEAST_WEIGHT)
@@ -89,7 +89,7 @@ class Inverse(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         spec, mask, rows, window, weight = ctx.saved_tensors
         to_spec, to_mask = ctx.needs_input_grad[:2]
-        L = spec.shape[1]
+        L, scaled = spec.shape[1], window * (2 / ctx.n_fft)
         spec_gradient = torch.zeros_like(spec) if to_spec else None
         mask_gradient = spec.new_empty(len(rows), *spec.shape[1:]) if to_mask else None
         for items in _together(rows):
@@ -97,7 +97,7 @@ class Inverse(torch.autograd.Function):
             waves.flatten(1)[:, ctx.part] = gradient[items]
             waves /= weight
             frames = waves.new_zeros(len(waves), L, ctx.n_fft)
-            for number, place, part in _pieces(window * (2 / ctx.n_fft), ctx.n_fft, ctx.hop):
+            for number, place, part in _pieces(scaled, ctx.n_fft, ctx.hop):
                 frames[..., place] = waves[:, number : number + L, : len(part)] * part
             bins = torch.fft.rfft(frames)  # (b, L, F)
             bins[..., 0] *= 0.5  # the two bins that the inverse takes once, and all others twice
