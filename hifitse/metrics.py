@@ -2,7 +2,7 @@
 
 The order of arguments is ``(est, target)`` everywhere, also where the library beneath has it the other way round.
 SI-SDR, SI-SDRi, levels and suppression are for torch tensors of any leading shape and can be differentiated;
-PESQ, STOI (from :mod:`hifitse.perceptual`) and the log-spectral distance are for one numpy signal at 48 kHz.
+PESQ, STOI (from :mod:`hifitse.evaluation.perceptual`) and the log-spectral distance are for one numpy signal at 48 kHz.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.perceptual import pesq_wb, stoi
+from hifitse.evaluation.perceptual import pesq_wb, stoi
 
 __all__ = [
     "Interval", "MetricError", "bootstrap", "level_db", "log_spectral_distance", "paired", "pesq_wb", "si_sdr", "si_sdri", "stoi",

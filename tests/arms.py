@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from hifitse.experiment import Arm
+from hifitse.evaluation.experiment import Arm
 from hifitse.model import Extractor
 from hifitse.params import Params, resolve
 

@@ -11,12 +11,14 @@ from bad_case import Case, on_full_disk, raw
 from made_up import content, write
 from sounds import hum, speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError, audio, cli, collect, gallery
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.checkpoint import CheckpointError
+from hifitse.commands import cli
 from hifitse.data.cache import made_once
 from hifitse.data.corpus import Corpus, CorpusError, load_corpus
 from hifitse.params import ParameterError, resolve
 from hifitse.presets import read_yaml
+from hifitse.report import collect, gallery
 
 NASTY = ["two words", "Łódź 東京 مرحبا", 'it\'s "quoted"', "<img src=x onerror=alert(1)>", "line\nbreak", "-p", "caf\udce9", "a" * 200]
 """Names that a file or a speaker can have; the one before the last is not UTF-8."""

@@ -14,13 +14,13 @@ import torch
 
 from hifitse.checkpoint import checkpoints, load_tensors
 from hifitse.params import resolve
-from hifitse.run import Run, locked
-from hifitse.train import train
+from hifitse.training.run import Run, locked
+from hifitse.training.train import train
 
 SCRIPT = """
 import json, sys
 from hifitse.params import resolve
-from hifitse.train import train
+from hifitse.training.train import train
 train(resolve("smoke", **json.loads(sys.argv[1])), progress=False)
 """
 
@@ -56,7 +56,7 @@ def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
 def go(target: Callable, *arguments: object) -> multiprocessing.Process:
     """A process that calls ``target``. It is forked from one that has already imported the library and what a training imports late."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hifitse.train", "torch.utils.tensorboard", "torch._dynamo", "accelerate"])
+    context.set_forkserver_preload(["hifitse.training.train", "torch.utils.tensorboard", "torch._dynamo", "accelerate"])
     process = context.Process(target=target, args=arguments)
     process.start()
     return process

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sounds import save
 
-from hifitse import HifitseError, audio, audit
-from hifitse.prepare import prepare
+from hifitse import HifitseError, audio
+from hifitse.prepare import audit
+from hifitse.prepare.prepare import prepare
 
 EVIL = "x<script>alert(1)<&x>"
 

@@ -7,7 +7,7 @@ import browser
 import pytest
 from test_committed_reports import ROOT, committed
 
-from hifitse.document import document
+from hifitse.report.document import document
 
 
 def tracked() -> list[str]:

@@ -12,8 +12,9 @@ import nbformat
 import pytest
 from ipykernel.kernelspec import KernelSpecManager
 
-from hifitse import cli, report
-from hifitse.command_line import values, words
+from hifitse.commands import cli
+from hifitse.commands.command_line import values, words
+from hifitse.report import report
 
 PARAMETERS = "# Parameters: made up\npreset = 'smoke'"
 
@@ -33,7 +34,7 @@ def checkout(tmp_path, monkeypatch) -> Path:
     """A folder that the command takes for the checkout, with a notebook ``98_made_up``; reports go to ``out``."""
     monkeypatch.setattr(report, "CHECKOUT", tmp_path)
     monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path / "out"))
-    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parent.parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[2]))
     write_notebook(tmp_path, "98_made_up", PARAMETERS, "print(preset)")
     return tmp_path
 
@@ -134,7 +135,8 @@ def test_a_notebook_without_metrics_is_a_failure(checkout, capsys):
 def test_a_stop_from_outside_leaves_a_failed_report_and_no_litter(number, checkout):
     waits = "import pathlib, time\nprint('until here')\npathlib.Path(corpus).write_text('started')\ntime.sleep(600)"
     write_notebook(checkout, "95_slow", PARAMETERS, waits)
-    call = f"import sys, pathlib; from hifitse import cli, report; report.CHECKOUT = pathlib.Path({str(checkout)!r}); sys.exit(cli.main())"
+    call = "import sys, pathlib; from hifitse.commands import cli; from hifitse.report import report; "
+    call += f"report.CHECKOUT = pathlib.Path({str(checkout)!r}); sys.exit(cli.main())"
     sign = checkout / "sign"
     command = [sys.executable, "-c", call, "run", "95_slow", "-p", "corpus", str(sign)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

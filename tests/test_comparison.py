@@ -7,10 +7,11 @@ import nbformat
 import pytest
 from arms import SMOKE, made_up_rows
 
-from hifitse import HifitseError, comparison
-from hifitse.comparison import Comparison, equal_seconds, run_all, vary, with_phase
+from hifitse import HifitseError
 from hifitse.data.conditions import evaluation_conditions, training_conditions
-from hifitse.experiment import Arm
+from hifitse.evaluation import comparison
+from hifitse.evaluation.comparison import Comparison, equal_seconds, run_all, vary, with_phase
+from hifitse.evaluation.experiment import Arm
 from hifitse.params import ParameterError, resolve
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"

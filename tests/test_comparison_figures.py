@@ -6,11 +6,12 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from hifitse import HifitseError, figures, labels
-from hifitse.comparison_figures import forest, gain_scatter, grouped, learning, pareto, schedule
+from hifitse import HifitseError
 from hifitse.data.conditions import training_conditions
 from hifitse.metrics import Interval
 from hifitse.params import resolve
+from hifitse.report import figures, labels
+from hifitse.report.comparison_figures import forest, gain_scatter, grouped, learning, pareto, schedule
 
 LONG = "a description that goes on and on until nobody can read it in one line any more"
 

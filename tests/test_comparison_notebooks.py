@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from headless import checkout, typed
 
-from hifitse import page
+from hifitse.evaluation.rows import METRICS
 from hifitse.params import resolve
-from hifitse.rows import METRICS
+from hifitse.report import page
 
 ARMS = {
     "01_gan_finetune": ["longer", "HiFi-GAN", "STFT"],

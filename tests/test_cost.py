@@ -8,8 +8,18 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hifitse import cost, counting
-from hifitse.cost import CostError, costs, gflops_per_second, kept_bytes, multiply_adds, parameters, ratios, step_seconds, training_bytes
+from hifitse.evaluation import cost, counting
+from hifitse.evaluation.cost import (
+    CostError,
+    costs,
+    gflops_per_second,
+    kept_bytes,
+    multiply_adds,
+    parameters,
+    ratios,
+    step_seconds,
+    training_bytes,
+)
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.model.bands import band_layout

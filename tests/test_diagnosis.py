@@ -8,12 +8,13 @@ import pytest
 from arms import made_up_arm, made_up_rows
 from made_up import content, row, write
 
-from hifitse import collect, diagnosis, gallery, show_diagnosis, summary
-from hifitse.comparison import Comparison
-from hifitse.diagnosis import CONTROL, FAULTS, RIGHT_TEST, TOGETHER
+from hifitse.evaluation.comparison import Comparison
+from hifitse.evaluation.rows import compare, difference, selectivity, shift
 from hifitse.metrics import unpaired
 from hifitse.params import NOT_TRAINING, Params, resolve
-from hifitse.rows import compare, difference, selectivity, shift
+from hifitse.report import collect, gallery, summary
+from hifitse.studies import diagnosis, show_diagnosis
+from hifitse.studies.diagnosis import CONTROL, FAULTS, RIGHT_TEST, TOGETHER
 
 DEMO = resolve("demo", arms=True)
 

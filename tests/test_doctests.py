@@ -20,5 +20,5 @@ def test_there_are_examples():
 def test_examples_of_a_module(name):
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert found.failed == 0
-    if name != "hifitse.perceptual":  # its example starts processes, and is skipped
+    if name != "hifitse.evaluation.perceptual":  # its example starts processes, and is skipped
         assert found.attempted > 0

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from hifitse import SAMPLE_RATE, evaluate, listening, validation
+from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixture
-from hifitse.evaluate import NOT_EVALUATION, weights_fingerprint
-from hifitse.listening import rebuild
+from hifitse.evaluation import evaluate
+from hifitse.evaluation.evaluate import NOT_EVALUATION, weights_fingerprint
 from hifitse.params import Params
-from hifitse.validation import EvaluationError, quick_validate, validation_mixtures
+from hifitse.report import listening
+from hifitse.report.listening import rebuild
+from hifitse.training import validation
+from hifitse.training.validation import EvaluationError, quick_validate, validation_mixtures
 
 SMALL = Params(
     eval_mixtures=8, eval_absent_share=0.25, eval_partial=2, eval_long=2, eval_seconds=1.0, seconds=1.0, valid_mixtures=5,
@@ -223,7 +226,7 @@ def test_rows_whose_scores_could_not_be_measured_at_all_are_not_kept(tmp_path, m
         __exit__ = lambda self, *_: None  # noqa: E731
         submit = lambda self, row, *_: row.update(pesq_error="its process died")  # noqa: E731
 
-    monkeypatch.setattr("hifitse.evaluate.PerceptualPool", Broken)
+    monkeypatch.setattr("hifitse.evaluation.evaluate.PerceptualPool", Broken)
     rows = run(Known(follows_enrolment), SMALL.model_copy(update={"eval_pesq": True}), folder=tmp_path)
     assert [row for row in rows if row["pesq_error"]] and not list(tmp_path.iterdir())
 

@@ -6,11 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from hifitse import experiment
-from hifitse.experiment import PUBLISHED, declared_diff, run_arm
-from hifitse.metrics import Interval
-from hifitse.params import Params
-from hifitse.rows import (
+from hifitse.evaluation import experiment
+from hifitse.evaluation.experiment import PUBLISHED, declared_diff, run_arm
+from hifitse.evaluation.rows import (
     DIRECTIONS,
     METRICS,
     ExperimentError,
@@ -23,6 +21,8 @@ from hifitse.rows import (
     summarise,
     verdict,
 )
+from hifitse.metrics import Interval
+from hifitse.params import Params
 
 
 def make_rows(gain: float = 0.0, noise: float = 0.3, seed: int = 0, mixtures: int = 100, **extra) -> list[dict]:

@@ -16,10 +16,11 @@ import soundfile
 from arms import SMOKE, made_up_arm
 from test_listening import decoded, made_up_mixture
 
-from hifitse import HifitseError, drop_in, explore, trial
-from hifitse.listening import rebuild
+from hifitse import HifitseError
+from hifitse.commands import drop_in, explore, trial
+from hifitse.commands.scene import Scene, Scenes
 from hifitse.metrics import si_sdr
-from hifitse.scene import Scene, Scenes
+from hifitse.report.listening import rebuild
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -201,7 +202,7 @@ def test_what_goes_wrong_is_said_and_nothing_is_lost(panel, tmp_path):
 
 # ---- the panel in JupyterLab
 
-CELLS = ("from arms import made_up_arm\nfrom hifitse import explore", "explore.panel(made_up_arm())")
+CELLS = ("from arms import made_up_arm\nfrom hifitse.commands import explore", "explore.panel(made_up_arm())")
 """A panel of weights that nobody trained: what it shows is not the question."""
 BUTTON = "[...document.querySelectorAll('button.jupyter-button')].find(b => b.innerText.trim() === '{}')"
 PICTURE = "document.querySelector('.jp-OutputArea img[alt*=\"{}\"]')"

@@ -14,7 +14,8 @@ import pytest
 import soundfile
 from sounds import hum
 
-from hifitse import SAMPLE_RATE, audio, cli, extract_files
+from hifitse import SAMPLE_RATE, audio
+from hifitse.commands import cli, extract_files
 from hifitse.model import Extractor
 
 MIX, VOICE = "gemischt 混合.wav", ["--enroll", "мой голос.flac"]
@@ -66,7 +67,8 @@ def test_a_file_gives_what_memory_gives(extractor, tmp_path):
 MEMORY = """
 import sys, torch
 from pathlib import Path
-from hifitse import extract_files, memory
+from hifitse import memory
+from hifitse.commands import extract_files
 from hifitse.model import Extractor
 torch.set_num_threads(1)
 extractor = Extractor.from_pretrained()
@@ -83,7 +85,7 @@ def test_memory_does_not_grow_from_half_a_minute_to_five(tmp_path):
     with soundfile.SoundFile(tmp_path / "long.wav", "w", SAMPLE_RATE, 1) as file:
         for _ in range(10):
             file.write(half)
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     peaks = []
     for name in ("short.wav", "long.wav"):
         done = subprocess.run([sys.executable, "-c", MEMORY, name], cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -207,8 +209,8 @@ def test_a_place_below_a_file_is_one_sentence(files, capsys):
 
 
 def command(*arguments: str, **options: object) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parent.parent), "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-m", "hifitse.cli", "extract", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    call = [sys.executable, "-m", "hifitse.commands.cli", "extract", *arguments]
     return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 

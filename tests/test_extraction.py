@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from hifitse import SAMPLE_RATE, audio, extraction
-from hifitse.chunks import Chunks
+from hifitse import SAMPLE_RATE, audio
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.metrics import si_sdri
-from hifitse.model import Extractor
+from hifitse.model import Extractor, extraction
+from hifitse.model.chunks import Chunks
 from hifitse.params import resolve
 
 

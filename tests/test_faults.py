@@ -8,13 +8,13 @@ from sounds import folders, pitch, save, small
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
-from hifitse.evaluate import NOT_EVALUATION
+from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.losses import item_terms
 from hifitse.losses.objective import Objective
 from hifitse.losses.sisdr import absent_floor, audible
 from hifitse.params import resolve
-from hifitse.train import new_state, train
-from hifitse.validation import RIGHT, validation_mixtures
+from hifitse.training.train import new_state, train
+from hifitse.training.validation import RIGHT, validation_mixtures
 
 ONE = Conditions("test", 1.0, 0.0, 1, 1, -5.0, 15.0, 0.0)
 

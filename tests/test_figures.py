@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hifitse import figures
 from hifitse.metrics import Interval, bootstrap
+from hifitse.report import figures
 
 SECOND = np.arange(48_000) / 48_000
 

@@ -7,13 +7,15 @@ import pytest
 import torch
 from arms import made_up_arm, made_up_rows
 
-from hifitse import HifitseError, figures, finetune, gan_figure, show_gan
-from hifitse.comparison import Comparison, vary
+from hifitse import HifitseError
 from hifitse.data.conditions import training_conditions
-from hifitse.experiment import Arm
-from hifitse.fidelity import BANDS_HZ, fidelity
+from hifitse.evaluation.comparison import Comparison, vary
+from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.fidelity import BANDS_HZ, fidelity
 from hifitse.metrics import Interval
 from hifitse.params import Params, resolve
+from hifitse.report import figures
+from hifitse.studies import finetune, gan_figure, show_gan
 
 FULL = Params()
 

@@ -18,7 +18,7 @@ import pytest
 from made_up import content, reports, row, write
 from test_page import assert_offline
 
-from hifitse import collect, gallery, page, summary
+from hifitse.report import collect, gallery, page, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n\ud800 & \"'"
@@ -176,7 +176,7 @@ def test_the_notebook_shows_everything_as_missing_and_leaves_the_index_alone(tmp
 
 def test_the_command_runs_the_notebook_and_writes_report_and_index(tmp_path):
     root = reports(tmp_path / "reports")
-    done = run(tmp_path, root, "hifitse.cli", "run", "10_summary", "--preset", "smoke")
+    done = run(tmp_path, root, "hifitse.commands.cli", "run", "10_summary", "--preset", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
     made = json.loads((root / "smoke/10_summary/metrics.json").read_text(encoding="utf-8"))
     assert (made["status"], made["arms"]) == ("complete", {})

@@ -10,16 +10,17 @@ import pytest
 import torch
 from processes import losses, same, weights
 
-import hifitse.train as train_module
-from hifitse import HifitseError, adversary
-from hifitse.adversary import Adversary, Collapse, Watch, held_steps, ramp, window
-from hifitse.cost import made_up_batch
+import hifitse.training.train as train_module
+from hifitse import HifitseError
+from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import Loss
 from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.model.discriminators import HiFiGAN, Spectral
 from hifitse.params import Params, resolve
-from hifitse.run import Run
-from hifitse.train import learning_rate, new_state, train
+from hifitse.training import adversary
+from hifitse.training.adversary import Adversary, Collapse, Watch, held_steps, ramp, window
+from hifitse.training.run import Run
+from hifitse.training.train import learning_rate, new_state, train
 
 SMALL = {"disc_channels": 4, "gan_seconds": 0.1, "gan_warmup": 0.25, "gan_ramp": 0.25, "disc_lr": 1e-3, "freeze_norms": True}
 BASE = resolve("smoke", threads=1, eval_pesq=False, device="cpu")

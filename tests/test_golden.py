@@ -74,7 +74,7 @@ class Cut(Exception):
 
 def resumed_training() -> dict[str, float]:
     """The last row of the history of a training that was cut in its fourth step and went on from its checkpoint."""
-    from hifitse.train import train
+    from hifitse.training.train import train
 
     params = resolve("smoke", device="cpu", threads=1, steps=6, checkpoint_every=2)
     forward, calls = Objective.forward, iter(range(4))

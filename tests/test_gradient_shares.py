@@ -5,15 +5,16 @@ import io
 import pytest
 import torch
 
-from hifitse import HifitseError, figures
-from hifitse.cost import made_up_batch
-from hifitse.gradient_shares import gradient_norms, gradient_shares
-from hifitse.loss_figures import TERMS, learned_weights, shares
+from hifitse import HifitseError
+from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
-from hifitse.run import Run
-from hifitse.train import train
+from hifitse.report import figures
+from hifitse.studies.gradient_shares import gradient_norms, gradient_shares
+from hifitse.studies.loss_figures import TERMS, learned_weights, shares
+from hifitse.training.run import Run
+from hifitse.training.train import train
 
 ALL = {"loss_snr": 0.25, "loss_multires": 0.5, "loss_speaker": 0.3, "loss_identity": 0.3, "loss_weighting": "uncertainty"}
 SHORT = {"seconds": 0.5, "enroll_seconds": 0.5, "valid_mixtures": 1, "threads": 1, "steps": 2}
@@ -69,7 +70,7 @@ def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
 
 
 def test_a_run_without_loss_has_no_shares(run, monkeypatch):
-    monkeypatch.setattr("hifitse.gradient_shares.gradient_norms", lambda *_: {})
+    monkeypatch.setattr("hifitse.studies.gradient_shares.gradient_norms", lambda *_: {})
     with pytest.raises(HifitseError, match="no term with a gradient"):
         gradient_shares(Run(run.folder, run.params), batches=1)
 

@@ -15,10 +15,10 @@ from processes import go, losses, wait_for_step, weights
 
 from hifitse.checkpoint import checkpoints, load_checkpoint
 from hifitse.data.dataset import training_loader
-from hifitse.group import Group, GroupError, refuse_unequal
 from hifitse.params import resolve
-from hifitse.run import Run
-from hifitse.train import main, train
+from hifitse.training.group import Group, GroupError, refuse_unequal
+from hifitse.training.run import Run
+from hifitse.training.train import main, train
 
 VALUES = dict(steps=4, batch_size=2, accumulation=2, threads=1, workers=0, checkpoint_every=2, valid_mixtures=2, device="cpu")
 VALUES |= dict(both_talkers=True, enroll_dropout=0.4, specaug=0.2, enrollments=2, enrollments_min=1, optimizer="muon", lr=1e-3)
@@ -40,7 +40,7 @@ def environment(rank: int, port: int, folder: Path, size: int = 2) -> dict[str, 
 def trains(values: dict, variables: dict[str, str], until: int, said: str) -> None:
     """One process of a group; it asks for a stop after the step ``until``, and writes down how it ended."""
     os.environ.update(variables)
-    import hifitse.train as module
+    import hifitse.training.train as module
 
     step = module.train_step
 
@@ -177,7 +177,7 @@ def test_accelerate_launch_trains_and_a_stop_of_the_launcher_leaves_a_checkpoint
     options = [word for name, value in values.items() for word in ("-p", name, str(value))]
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
     variables = os.environ | {"HIFITSE_RUNS": str(tmp_path), "PYTHONPATH": str(Path(__file__).parent.parent)}
-    command = [*launch, "-m", "hifitse.train", "--preset", "smoke", *options]
+    command = [*launch, "-m", "hifitse.training.train", "--preset", "smoke", *options]
     with subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         wait_for_step(process, tmp_path / params.run_id, 2)
         process.send_signal(signal.SIGTERM)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from hifitse.hide import RATES, hide_bands, low_pass
+from hifitse.data.shared import Shared
 from hifitse.params import ParameterError, resolve
-from hifitse.shared import Shared
+from hifitse.training.hide import RATES, hide_bands, low_pass
 
 T = 24_000
 LIMITED = resolve("smoke", band_limit_prob=0.5)

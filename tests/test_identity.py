@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from hifitse import HifitseError
-from hifitse.cost import made_up_batch
+from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses.identity import identity_contrast, voice
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
-from hifitse.train import new_state, train_step
+from hifitse.training.train import new_state, train_step
 
 PARAMS = resolve("smoke", device="cpu", threads=1, seconds=0.5, enroll_seconds=0.5, batch_size=3, loss_identity=1.0)
 

@@ -10,15 +10,15 @@ import soundfile
 from scipy.signal import fftconvolve
 from sounds import speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError, audio, large_corpus, loading, loading_choices
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
 from hifitse.data import index as on_disk
-from hifitse.data import old_path
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.enrolment import Order, Others
 from hifitse.data.mixing import Mixer, validation_conditions
 from hifitse.data.segments import Segments
 from hifitse.params import resolve
+from hifitse.studies import large_corpus, loading, loading_choices, old_path
 
 
 def listed(folder, extra=()):

@@ -8,8 +8,8 @@ import pytest
 from sounds import save
 
 from hifitse.data.corpus import load_corpus
-from hifitse.layouts import LAYOUTS, LayoutError, listing
-from hifitse.prepare import prepare
+from hifitse.prepare.layouts import LAYOUTS, LayoutError, listing
+from hifitse.prepare.prepare import prepare
 
 
 def touch(root, *names):

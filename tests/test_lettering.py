@@ -5,9 +5,9 @@ import logging
 import pytest
 from matplotlib.figure import Figure
 
-from hifitse import lettering
-from hifitse.figures import png
-from hifitse.lettering import legible, make_legible
+from hifitse.report import lettering
+from hifitse.report.figures import png
+from hifitse.report.lettering import legible, make_legible
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 import soundfile
 from arms import SMOKE, made_up_arm, made_up_rows
 
-from hifitse import listening, players
 from hifitse.data.mixing import Mixture
 from hifitse.params import Params
+from hifitse.report import listening, players
 
 # ---- players
 

@@ -6,7 +6,8 @@ import re
 import nbformat
 from headless import checkout, typed
 
-from hifitse import loading, page, show_loading
+from hifitse.report import page
+from hifitse.studies import loading, show_loading
 
 
 def test_data_loading_runs_as_typed_and_explains_itself(tmp_path):

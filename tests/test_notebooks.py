@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from headless import ROOT, checkout, typed
 
-from hifitse import page
 from hifitse.params import Params
+from hifitse.report import page
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MEGABYTE = 2**20

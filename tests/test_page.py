@@ -6,7 +6,7 @@ import re
 import nbformat
 import numpy as np
 
-from hifitse import listening, page, show
+from hifitse.report import listening, page, show
 
 ROW = {"present": True, "n_interferers": 1, "si_sdri_db": 3.0, "si_sdri_wrong_enroll_db": -1.0, "sir_db": 0.0}
 

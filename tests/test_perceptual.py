@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from hifitse.perceptual import PerceptualPool, measure, unmeasured
+from hifitse.evaluation.perceptual import PerceptualPool, measure, unmeasured
 
 
 def speech_or_trouble(est, mix, target):

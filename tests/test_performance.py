@@ -14,25 +14,15 @@ import torch
 from headless import checkout, typed
 from torch import nn
 
-from hifitse import (
-    HifitseError,
-    figures,
-    loading,
-    long_recordings,
-    memory,
-    page,
-    performance,
-    performance_figures,
-    show_performance,
-    step_parts,
-    versions,
-)
-from hifitse.counting import encoding_multiply_adds, multiply_adds
+from hifitse import HifitseError, memory
+from hifitse.evaluation.counting import encoding_multiply_adds, multiply_adds
 from hifitse.metrics import Interval
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.params import ParameterError, resolve
-from hifitse.performance import Pass
-from hifitse.plain import plain
+from hifitse.report import figures, page
+from hifitse.studies import loading, long_recordings, performance, performance_figures, show_performance, step_parts, versions
+from hifitse.studies.performance import Pass
+from hifitse.studies.plain import plain
 
 SMOKE = resolve("smoke", device="cpu", threads=1)
 ALL = dict(  # every layer that there is, in a small model

@@ -13,16 +13,18 @@ import pytest
 import soundfile
 from sounds import noise_folder, room_folder, save, small, speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError, audio, cli, readers
-from hifitse.bandwidth import Spectrum, rounding_db
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.commands import cli
 from hifitse.data.clips import load_clips
 from hifitse.data.conditions import training_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer
-from hifitse.partial import Partial
-from hifitse.prepare import prepare, summary_path
-from hifitse.readers import Readers
-from hifitse.recording import measure
+from hifitse.prepare import readers
+from hifitse.prepare.bandwidth import Spectrum, rounding_db
+from hifitse.prepare.partial import Partial
+from hifitse.prepare.prepare import prepare, summary_path
+from hifitse.prepare.readers import Readers
+from hifitse.prepare.recording import measure
 
 
 def rows(path):
@@ -291,9 +293,9 @@ def test_a_cut_scan_goes_on_and_gives_the_same_file(tmp_path, corpus, monkeypatc
 
 def test_a_killed_scan_goes_on(tmp_path):
     folder = speech_folder(tmp_path / "speech", speakers=10, utterances=6, seconds=2)
-    command = [sys.executable, "-m", "hifitse.cli", "prepare", str(folder), "-o", str(tmp_path / "m.jsonl"), "--workers", "0"]
+    command = [sys.executable, "-m", "hifitse.commands.cli", "prepare", str(folder), "-o", str(tmp_path / "m.jsonl"), "--workers", "0"]
     partial = tmp_path / ".m.jsonl.partial"
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parent.parent)}) as process:
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parents[2])}) as process:
         while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 3):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
@@ -305,9 +307,9 @@ def test_a_killed_scan_goes_on(tmp_path):
 
 def test_two_scans_into_one_file_are_refused(tmp_path, corpus):
     # A POSIX lock does not hold against its own process, so another one holds it.
-    holds = "import pathlib, sys; from hifitse.partial import Partial; p = Partial(pathlib.Path(sys.argv[1]), {})"
+    holds = "import pathlib, sys; from hifitse.prepare.partial import Partial; p = Partial(pathlib.Path(sys.argv[1]), {})"
     command = [sys.executable, "-c", f"{holds}; print(1, flush=True); input()", str(tmp_path / ".m.jsonl.partial")]
-    environment = os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parents[2])}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         with pytest.raises(HifitseError, match=r"m\.jsonl is being made by another process, allowed is one at a time"):
@@ -358,7 +360,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, corpus, monke
     def refused(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("hifitse.partial.open", refused, raising=False)  # root may write anywhere
+    monkeypatch.setattr("hifitse.prepare.partial.open", refused, raising=False)  # root may write anywhere
     with pytest.raises(HifitseError, match=r"cannot write in .* \(Permission denied\), allowed is a folder that can be written"):
         prepare(corpus, tmp_path / "m.jsonl", workers=0)
 

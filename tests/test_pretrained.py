@@ -10,12 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hifitse import HifitseError, cli, exporting, pretrained
+from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError
-from hifitse.model import Extractor, ExtractorConfig
-from hifitse.model_card import Licence, card
+from hifitse.commands import cli, exporting
+from hifitse.commands.model_card import Licence, card
+from hifitse.model import Extractor, ExtractorConfig, pretrained
 from hifitse.params import Params, resolve
-from hifitse.run import Run
+from hifitse.training.run import Run
 
 SMALL = ExtractorConfig(
     n_fft=512, win_length=480, hop_length=240, bands_fine=3, bands_medium=3, bands_coarse=2, features=8, blocks=1, lstm_hidden=8, heads=2
@@ -193,7 +194,7 @@ def test_the_default_is_small_known_and_says_how_good_it_is():
 
 def test_the_default_agrees_with_the_committed_report():
     """The same weights but for their rounding, on the same mixtures."""
-    report = Path(pretrained.__file__).parent.parent / "reports" / "demo-best-real" / "00_baseline" / "metrics.json"
+    report = Path(pretrained.__file__).parents[2] / "reports" / "demo-best-real" / "00_baseline" / "metrics.json"
     if not report.is_file():
         pytest.skip("the report of demo-best on recordings is not in this checkout")
     known = json.loads(report.read_text(encoding="utf-8"))

@@ -6,7 +6,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hifitse.params import resolve
-from hifitse.train import train
+from hifitse.training.train import train
 
 
 def test_progress_bar_and_tensorboard_show_what_the_history_holds(tmp_path, monkeypatch, capsys):

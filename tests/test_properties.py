@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sounds import folders, small
 
-from hifitse import SAMPLE_RATE, audio, cli, command_line
+from hifitse import SAMPLE_RATE, audio
+from hifitse.commands import cli, command_line
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.data.specaug import masks

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 
-from hifitse import report, show, tables
-from hifitse.experiment import METRICS, PUBLISHED, summarise
+from hifitse.evaluation.experiment import METRICS, PUBLISHED, summarise
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.params import Params
+from hifitse.report import report, show, tables
 
 
 def interval(mean: float, half: float = 0.5, n: int = 50) -> Interval:

@@ -8,9 +8,9 @@ from bad_case import meets
 from bad_inputs import MANIFESTS, NASTY, PARAMETERS, REPORTS, save_speech
 from made_up import content, row, write
 
-from hifitse import gallery, tables
 from hifitse.data.corpus import load_corpus
-from hifitse.players import players
+from hifitse.report import gallery, tables
+from hifitse.report.players import players
 
 TABLES = {"audio": AUDIO, "manifest": MANIFESTS, "parameter": PARAMETERS, "report": REPORTS}
 CASES = [pytest.param(case, id=f"{kind}: {case.name}") for kind, cases in TABLES.items() for case in cases]

@@ -20,8 +20,8 @@ from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
 from hifitse.data.mixing import Mixer
 from hifitse.params import resolve
-from hifitse.run import Run
-from hifitse.train import TrainingError, train
+from hifitse.training.run import Run
+from hifitse.training.train import TrainingError, train
 
 PARAMS = resolve("smoke", threads=1)
 Damage = Callable[[Path], object]
@@ -219,7 +219,7 @@ def test_a_disk_that_is_full_for_the_checkpoint_loses_nothing(folder, trained):
 
 def test_a_disk_that_is_full_for_a_row_loses_nothing(folder, trained):
     unfinished(folder)
-    full = mock.patch("hifitse.journal._append", side_effect=OSError(28, "No space left on device"))
+    full = mock.patch("hifitse.training.journal._append", side_effect=OSError(28, "No space left on device"))
     with full, pytest.raises(TrainingError) as caught:
         train(PARAMS, progress=False)
     one_sentence(str(caught.value), ("stopped at step 3", "No space left on device", "goes on from the last checkpoint"))

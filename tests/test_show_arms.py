@@ -5,12 +5,12 @@ import re
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 
-from hifitse import show_arms, show_cost
-from hifitse.comparison import Comparison, vary
-from hifitse.cost import Cost
-from hifitse.experiment import Arm
+from hifitse.evaluation.comparison import Comparison, vary
+from hifitse.evaluation.cost import Cost
+from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.rows import ExperimentError
 from hifitse.metrics import Interval
-from hifitse.rows import ExperimentError
+from hifitse.report import show_arms, show_cost
 
 
 def variant(name: str, gain: float, changes: dict, seed: int = 0, **run) -> Arm:

@@ -11,10 +11,12 @@ from arms import made_up_rows
 from made_up import content, write
 from test_page import assert_offline
 
-from hifitse import HifitseError, cli, side_by_side
-from hifitse.experiment import run_arm
+from hifitse import HifitseError
+from hifitse.commands import cli
+from hifitse.evaluation.experiment import run_arm
 from hifitse.params import resolve
-from hifitse.side import read
+from hifitse.report import side_by_side
+from hifitse.report.side import read
 
 SMOKE = resolve("smoke", device="cpu", eval_pesq=False)
 NASTY = "<script>alert(1)</script>&\"'"

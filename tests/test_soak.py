@@ -12,8 +12,8 @@ from processes import go, losses, same, train_there, weights
 
 from hifitse.checkpoint import load_checkpoint
 from hifitse.params import resolve
-from hifitse.run import Run
-from hifitse.train import train
+from hifitse.training.run import Run
+from hifitse.training.train import train
 
 STEPS = int(os.environ.get("HIFITSE_SOAK", "24"))
 MOST_KILLS = 10 * STEPS

@@ -11,7 +11,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.losses.objective import Objective
 from hifitse.losses.speaker import speaker_contrast, voices
 from hifitse.params import ParameterError, resolve
-from hifitse.train import new_state, train_step
+from hifitse.training.train import new_state, train_step
 
 
 def meta(target, *interferers, **more):

@@ -7,8 +7,8 @@ import math
 import pytest
 from made_up import content, reports, row, write
 
-from hifitse import collect, gallery, ranking, report, summary
-from hifitse.collect import RECORDINGS, SYNTHETIC
+from hifitse.report import collect, gallery, ranking, report, summary
+from hifitse.report.collect import RECORDINGS, SYNTHETIC
 
 EXPECTED = {
     "01": (0.3, 0.8), "02": (0.5, 1.5), "03": (0.3, 0.8), "04": (0.2, 0.5), "05": None, "06": (0.3, 0.8), "07": (0.3, 0.7),

@@ -10,15 +10,15 @@ import pytest
 import torch
 from processes import losses, same, start, wait_for_step, weights
 
-import hifitse.train as train_module
+import hifitse.training.train as train_module
 from hifitse import HifitseError
 from hifitse.checkpoint import CheckpointError, checkpoints
-from hifitse.comparison import vary, with_phase
-from hifitse.hide import hide_enrollments, spectrum_mask
+from hifitse.evaluation.comparison import vary, with_phase
 from hifitse.losses.objective import Objective
 from hifitse.params import Params, resolve
-from hifitse.run import Run, locked
-from hifitse.train import TrainingError, learning_rate, new_state, train
+from hifitse.training.hide import hide_enrollments, spectrum_mask
+from hifitse.training.run import Run, locked
+from hifitse.training.train import TrainingError, learning_rate, new_state, train
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +152,7 @@ def test_two_processes_cannot_train_one_run():
     params = resolve("smoke")
     holder = """if True:
         import pathlib, sys
-        from hifitse.run import locked
+        from hifitse.training.run import locked
         with locked(pathlib.Path(sys.argv[1])):
             print("held", flush=True)
             input()

@@ -12,7 +12,7 @@ from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions, evaluation_conditions
 from hifitse.data.mixing import Mixer
 from hifitse.data.presence import FADE_S, gate, turns
-from hifitse.evaluate import evaluate
+from hifitse.evaluation.evaluate import evaluate
 
 TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)
 

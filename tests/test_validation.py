@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hifitse.validation import batched, device_of
+from hifitse.training.validation import batched, device_of
 
 
 def test_batches_hold_equal_keys_and_lose_nothing():

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from hifitse import voice_pairs
-from hifitse.counting import build, parameters, speaker_path
 from hifitse.data.similarity import Voices
+from hifitse.evaluation.counting import build, parameters, speaker_path
 from hifitse.model import ExtractorConfig
+from hifitse.studies import voice_pairs
 
 HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
 

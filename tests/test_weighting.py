@@ -6,12 +6,12 @@ import pytest
 import torch
 from processes import losses, same, weights
 
-import hifitse.train as train_module
+import hifitse.training.train as train_module
 from hifitse.losses.objective import Objective
 from hifitse.losses.weighting import LEAST, WELL_DB, Uncertainty, positive
 from hifitse.params import resolve
-from hifitse.run import Run
-from hifitse.train import new_state, train
+from hifitse.training.run import Run
+from hifitse.training.train import new_state, train
 
 UNCERTAIN = {"loss_weighting": "uncertainty", "loss_snr": 0.25}
 

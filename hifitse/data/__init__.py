@@ -28,5 +28,5 @@ What is made of it:
     specaug.py       masks for a mixture's spectrogram
     items.py         indices to mixtures: each once, for both of its talkers, or mixed anew
     dataset.py       mixtures to batches
-    old_path.py      the same mixtures in the ways that the plan replaces, to be compared with
+    shared.py        which items of a batch have a mixture or an enrolment in common
 """

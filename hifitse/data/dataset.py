@@ -15,15 +15,15 @@ from hifitse import HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.items import BothTalkers, MixtureDataset, Remixed
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.shared import Shared
 from hifitse.heap import keep_freed_memory
 from hifitse.params import Params
-from hifitse.shared import Shared
 
 Batch = dict[str, Any]
 """mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
 
 Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer. Where items share a mixture or an enrolment, ``shared``
-says which (:class:`hifitse.shared.Shared`).
+says which (:class:`hifitse.data.shared.Shared`).
 """
 
 

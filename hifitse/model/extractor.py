@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hifitse import HifitseError, extraction
+from hifitse import HifitseError
 from hifitse.config import ExtractorConfig
+from hifitse.data.shared import Shared
+from hifitse.model import extraction
 from hifitse.model.bands import BandMerge, BandSplit
 from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling
 from hifitse.model.gridnet import GridBlock
+from hifitse.model.pretrained import Pretrained
 from hifitse.model.spectrum import Spectrum
 from hifitse.model.usef import CROSS_ATTENTION
-from hifitse.pretrained import Pretrained
-from hifitse.shared import Shared
 
 
 class Speaker(NamedTuple):

@@ -1,0 +1,125 @@
+"""A finished run -> a model's folder: weights in 16 bits, what was measured with exactly these weights, and the card that says so."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hifitse import HifitseError
+from hifitse.checkpoint import CheckpointError
+from hifitse.commands.model_card import Licence, card
+from hifitse.evaluation.evaluate import evaluate
+from hifitse.evaluation.rows import difference, mean, of_list, summarise
+from hifitse.metrics import Interval
+from hifitse.model import Extractor
+from hifitse.params import ParameterError, Params, resolve
+from hifitse.presets import load_yaml
+from hifitse.training.run import Run
+
+DTYPE = torch.float16
+"""Half the size of float32, and finer than bfloat16; trained weights are far from its limits."""
+ROUNDING_MIXTURES = 24
+"""Mixtures on which the rounded weights are compared with those of the training."""
+
+
+def find_run(name: str, presets: Sequence[str]) -> Run:
+    """The run of a preset, or the one in a folder.
+
+    Raises:
+        HifitseError: neither, or the training is not finished.
+    """
+    if name in presets:
+        run = Run.of(resolve(name))
+    else:
+        try:
+            values = json.loads((Path(name) / "params.json").read_text(encoding="utf-8"))
+            run = Run(Path(name), Params(**values))
+        except (OSError, ValueError, TypeError) as error:
+            if isinstance(error, ParameterError):
+                raise
+            raise HifitseError(f"run is {name!r}, allowed are a folder in runs/ and the presets {', '.join(presets)}") from None
+    if not run.finished:
+        done = f"{run.step} of its {run.params.steps} steps"
+        raise CheckpointError(f"run {run.folder.name} of {name!r} has done {done}, allowed is a finished one; hifitse run trains it")
+    return run
+
+
+def rounded(run: Run) -> Extractor:
+    """The run's averaged weights as they will be stored: rounded to 16 bits, in float32 again."""
+    model = run.extractor()
+    model.load_state_dict({name: tensor.to(DTYPE).float() for name, tensor in model.state_dict().items()})
+    return model
+
+
+def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | None = None, progress: bool = True) -> Path:
+    """Measure a run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
+
+    Args:
+        run: finished.
+        folder: made where it does not exist; see :mod:`hifitse.model.pretrained` for its files.
+        also: overlays in ``params/`` on whose data the model is measured too, beside those it was trained on.
+        licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
+        progress: show progress bars.
+
+    Raises:
+        HifitseError: as evaluation and writing do.
+    """
+    before = _before(run)  # first of all: what is missing is said before minutes are spent
+    model, evaluations = rounded(run), {}
+    for overlay in (None, *also):
+        params = run.params if overlay is None else resolve(run.params.preset, overlay, **_changed(run.params, overlay))
+        rows = of_list(evaluate(model, params, run.folder, progress, lists=("test",)), "test")
+        evaluations[overlay or "training"] = _measured(rows, params)
+    metrics = {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "weights": str(DTYPE).removeprefix("torch."),
+        "run": run.folder.name,
+        "steps": run.step,
+        "seconds_of_training": round(run.seconds),
+        "device": run.device,
+        "evaluations": evaluations,
+        "rounding": _rounding(run, model, progress),
+    }
+    params = run.params.model_dump(mode="json")
+    licence = licence or Licence.of(run.params, *before)
+    model.save_pretrained(folder, params, metrics, card(run.params, metrics, licence, before), licence.text, dtype=DTYPE)
+    return folder
+
+
+def _before(run: Run) -> list[Params]:
+    """Of the trainings whose weights this one began with, directly or by way of others, the nearest first."""
+    found, name = [], run.params.start_from
+    while name:
+        found.append(Run.named(name).params)
+        name = found[-1].start_from
+    return found
+
+
+def _changed(params: Params, overlay: str) -> dict[str, Any]:
+    """What the run changed beside its preset, and the overlay does not name."""
+    plain, laid = resolve(params.preset).model_dump(), load_yaml(overlay, "overlay")
+    return {name: value for name, value in params.model_dump().items() if value != plain[name] and name not in laid}
+
+
+def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
+    """Metrics of the test list, and SI-SDRi apart for mixtures in a room and without one, where there are both."""
+    places = {"in a room": [row for row in rows if row["room"]], "without a room": [row for row in rows if not row["room"]]}
+    split = {name: _interval(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
+    sources = {name: getattr(params, name) for name in ("corpus", "noise", "rooms", "reverb_prob", "eval_mixtures", "eval_seed")}
+    return {"data": sources, "metrics": summarise(rows), "si_sdri_db_by_room": split if len(split) > 1 else {}}
+
+
+def _rounding(run: Run, model: Extractor, progress: bool) -> dict[str, Any]:
+    """What rounding the weights costs: paired difference of SI-SDRi on validation mixtures."""
+    params = run.params.model_copy(update={"eval_mixtures": ROUNDING_MIXTURES})
+    options = {"split": "valid", "lists": ("test",), "measure_perceptual": False}
+    after, before = (evaluate(which, params, run.folder, progress, **options) for which in (model, run.extractor()))
+    return {"si_sdri_db": _interval(difference(after, before))}
+
+
+def _interval(found: Interval) -> dict[str, float | int | None]:
+    numbers = {name: getattr(found, name) for name in ("mean", "low", "high")}
+    return {name: value if math.isfinite(value) else None for name, value in numbers.items()} | {"n": found.n}

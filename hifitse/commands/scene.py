@@ -1,0 +1,99 @@
+"""A mixture of the test list, changed by hand: other speakers, other ratios, with or without a room; all else stays as it was drawn."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hifitse import HifitseError
+from hifitse.data.conditions import evaluation_conditions
+from hifitse.data.mixing import Mixer, Mixture
+from hifitse.evaluation.evaluate import listed_mixture
+from hifitse.params import Params
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What to take from the test list and what to change; ``None`` is: as drawn.
+
+    Attributes:
+        index: of the test list.
+        target: name of a test speaker.
+        interferers: names of other test speakers, 0 to 8.
+        sir_db: dB, target to each interferer, -40 to 40.
+        snr_db: dB, target to noise, -40 to 60; infinity: without noise.
+        room: with or without one.
+    """
+
+    index: int = 0
+    target: str | None = None
+    interferers: tuple[str, ...] | None = None
+    sir_db: float | None = None
+    snr_db: float | None = None
+    room: bool | None = None
+
+
+class Scenes(Mixer):
+    """Makes scenes of the test speakers, rooms and noises; a scene without changes is the evaluation's own mixture.
+
+    Args:
+        params: of the evaluation.
+
+    Raises:
+        HifitseError: as :class:`hifitse.data.mixing.Mixer`.
+    """
+
+    def __init__(self, params: Params) -> None:
+        super().__init__(params, "test")
+        self.conditions = evaluation_conditions(params)["test"]
+        self.chosen: list[str] = []
+
+    def scene(self, scene: Scene) -> Mixture:
+        """The mixture of a scene.
+
+        Raises:
+            HifitseError: an index, a speaker or a ratio that is not allowed; noise or a room where the parameters have none.
+        """
+        self._check(scene)
+        conditions = self.conditions[scene.index]
+        made = copy.copy(self)  # rooms of enrolments stay those of self.surroundings, so that only the mixture changes
+        values: dict[str, float] = {}
+        if scene.target is not None or scene.interferers is not None:
+            drawn = listed_mixture(self, self.params.eval_seed, scene.index, conditions).metadata
+            target = scene.target or drawn["target_speaker"]
+            others = drawn["interferer_speakers"] if scene.interferers is None else scene.interferers
+            made.chosen = [target, *(name for name in others if name != target)]
+            count = len(made.chosen) - 1
+            conditions = replace(conditions, interferers_min=count, interferers_max=count)
+        if scene.sir_db is not None:
+            values |= {"sir_min_db": scene.sir_db, "sir_max_db": scene.sir_db}
+        if scene.snr_db is not None:
+            values["noise_prob"] = float(math.isfinite(scene.snr_db))
+            if math.isfinite(scene.snr_db):
+                conditions = replace(conditions, snr_min_db=scene.snr_db, snr_max_db=scene.snr_db)
+        if scene.room is not None:
+            made.surroundings = copy.copy(self.surroundings)
+            made.surroundings.reverb_prob = float(scene.room)
+        made.params = self.params.model_copy(update=values)
+        return listed_mixture(made, self.params.eval_seed, scene.index, conditions)
+
+    def _check(self, scene: Scene) -> None:
+        if not 0 <= scene.index < len(self.conditions):
+            raise HifitseError(f"mixture is {scene.index}, allowed are 0 to {len(self.conditions) - 1}")
+        for name in (scene.target, *(scene.interferers or ())):
+            if name is not None and name not in self.corpus.speakers:
+                raise HifitseError(f"speaker is {name!r}, allowed are those of the test: {', '.join(self.speakers[:5])} ...")
+        if len(scene.interferers or ()) > 8:
+            raise HifitseError(f"{len(scene.interferers)} interferers are asked for, allowed are 0 to 8")
+        for name, value, high in (("SIR", scene.sir_db, 40), ("SNR", scene.snr_db, 60)):
+            if value is not None and not -40 <= value <= high and not (name == "SNR" and value == math.inf):
+                raise HifitseError(f"{name} is {value} dB, allowed are -40 to {high}")
+        if scene.snr_db is not None and math.isfinite(scene.snr_db) and self.surroundings.noises is None:
+            raise HifitseError(f"SNR is {scene.snr_db} dB and these parameters have no noise, allowed is that with noise_prob above 0")
+
+    def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
+        # A mixture without target and noise has an interferer even where none was chosen.
+        if not self.chosen:
+            return super()._alike(order, count, similarity)
+        rest: Sequence[str] = [name for name in order if name not in self.chosen]
+        return [*self.chosen, *rest][: count + 1]

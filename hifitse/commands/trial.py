@@ -1,0 +1,88 @@
+"""One extraction by hand: from a test mixture or an own file, with the enrolment that is asked for; measured, seen and heard."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from IPython.display import HTML
+
+from hifitse import HifitseError
+from hifitse.data.mixing import Mixture
+from hifitse.metrics import si_sdr
+from hifitse.report import figures, players, tables
+from hifitse.report.document import image
+from hifitse.report.style import FRAGMENTS
+from hifitse.training.validation import Extract, estimate
+
+ENROLMENTS = {"of the target": "right", "of an interferer": "wrong", "silence": "zero", "own file": "own"}
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One extraction; audio ``(T,)`` at 48 kHz.
+
+    Attributes:
+        clips: by label, in the order to show it; the last is the enrolment.
+        said: what was measured, in one sentence.
+        about: what the clips belong to, for those who do not see the panel.
+    """
+
+    clips: dict[str, np.ndarray]
+    said: str
+    about: str
+
+
+def own_mixture(mix: np.ndarray) -> Mixture:
+    """A recording ``(T,)`` of which nothing else is known as a mixture: no target, nobody enrolled."""
+    nothing, about = np.zeros((0, len(mix)), np.float32), {"id": "own mixture", "index": None}
+    return Mixture(mix, np.zeros_like(mix), nothing, np.zeros_like(mix), np.zeros((1, len(mix)), np.float32), None, about)
+
+
+def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | None = None) -> Heard:
+    """Extract once from a mixture, on the CPU.
+
+    Args:
+        extractor: on the CPU, in evaluation mode.
+        mixture: of the test list, or :func:`own_mixture`.
+        kind: whose enrolment, one of the values of ``ENROLMENTS``.
+        own: ``(T',)``, the enrolment of the kind "own".
+
+    Raises:
+        HifitseError: there is no enrolment of that kind.
+    """
+    is_own = mixture.metadata["index"] is None
+    if kind == "own":
+        if own is None:
+            raise HifitseError("no enrolment was dropped in, allowed is 'own file' with one; wav, flac, ogg and mp3 can be read")
+        mixture = replace(mixture, enroll=own[None])
+    elif kind != "zero" and is_own:
+        raise HifitseError("of whom an own mixture is, nobody knows here; allowed enrolments are 'own file' and 'silence'")
+    elif kind == "wrong" and mixture.wrong_enroll is None:
+        raise HifitseError("this mixture has no enrolment of an interferer, for the target is absent or alone; allowed are the others")
+    est = estimate(extractor, [mixture], "right" if kind == "own" else kind, "cpu")[0].numpy()
+    clips = {"mixture": mixture.mix}
+    clips |= {"target": mixture.target} if mixture.target.any() else {}
+    enroll = {"wrong": mixture.wrong_enroll, "zero": np.zeros_like(mixture.enroll)}.get(kind, mixture.enroll)
+    label = next(name for name, value in ENROLMENTS.items() if value == kind)
+    about = f"{'own mixture' if is_own else 'test mixture ' + str(mixture.metadata['index'])}, enrolment: {label}"
+    return Heard(clips | {"estimate": est, "enrolment": enroll[0]}, measured(mixture, est, is_own), about)
+
+
+def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:
+    """SI-SDR before and after, and by how much it rose, in one sentence."""
+    target = torch.from_numpy(mixture.target)
+    if is_own:
+        return "The target of an own mixture is not known: nothing is measured."
+    if not target.any():
+        return "The target is silent in this mixture: silence is right."
+    before, after = (float(si_sdr(torch.from_numpy(signal), target)) for signal in (mixture.mix, est))
+    shown = [tables.number(value, 1, True) for value in (after - before, before, after)]
+    return f"SI-SDRi {shown[0]} dB: SI-SDR {shown[1]} dB before, {shown[2]} dB after."
+
+
+def shown(heard: Heard) -> HTML:
+    """The sentence, spectrograms on one colour scale and players with one gain."""
+    clips = {name: clip for name, clip in heard.clips.items() if name != "enrolment"}
+    # As HTML, for JupyterLab leaves out the text that goes with a picture.
+    picture = image(figures.png(figures.spectrograms(clips)), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
+    return HTML(f"<style>{FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}{players.players(heard.clips, heard.about)}")

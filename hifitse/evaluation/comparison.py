@@ -1,0 +1,134 @@
+"""A baseline and its variants: the same parameters with a few declared changes, evaluated on the same mixtures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hifitse import HifitseError
+from hifitse.evaluation.experiment import Arm, declared_diff, run_arm
+from hifitse.evaluation.rows import BASELINE, Row, compare, only_list
+from hifitse.params import PHASED, Params
+
+Changes = Mapping[str, Any]
+"""Parameter -> value: all in which a variant differs from the baseline."""
+Expected = tuple[float, float]
+"""dB of SI-SDRi: lowest and highest gain that the plan expects."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Arms that were trained and evaluated alike.
+
+    Attributes:
+        baseline: the arm that all others are compared with.
+        arms: the variants by name.
+        expected: what the plan expects of a variant, where it does.
+    """
+
+    baseline: Arm
+    arms: dict[str, Arm]
+    expected: dict[str, Expected] = field(default_factory=dict)
+
+    @property
+    def all(self) -> dict[str, Arm]:
+        """The baseline first, then the variants."""
+        return {self.baseline.name: self.baseline} | self.arms
+
+    def changes(self, name: str) -> dict[str, tuple[Any, Any]]:
+        """Parameter -> (the baseline's value, the variant's)."""
+        return declared_diff(self.arms[name].params, self.baseline.params)
+
+    def results(self, metrics: Sequence[str] = ("si_sdri_db",)) -> list[dict[str, Any]]:
+        """Each variant against the baseline by each metric, as :func:`hifitse.evaluation.experiment.compare` says it."""
+        return [
+            compare(name, arm.rows, self.baseline.rows, metric, self.expected.get(name) if metric == "si_sdri_db" else None)
+            for metric in metrics
+            for name, arm in self.arms.items()
+        ]
+
+
+def by_condition(conditions: Mapping[str, Mapping[str, Sequence[Row]]], baseline: str = BASELINE) -> list[dict[str, Any]]:
+    """Each arm's SI-SDRi against the baseline's under each condition, as :func:`~hifitse.evaluation.rows.compare`.
+
+    The condition stands in the column ``list``.
+
+    Args:
+        conditions: condition -> arm -> rows of one list.
+        baseline: the arm that the others are compared with.
+    """
+    return [
+        compare(name, rows, arms[baseline], list_name=only_list(rows)) | {"list": condition}
+        for condition, arms in conditions.items()
+        for name, rows in arms.items()
+        if name != baseline
+    ]
+
+
+def vary(params: Params, changes: Changes) -> Params:
+    """The same parameters but for the changes.
+
+    Raises:
+        ParameterError: a change is not allowed.
+        HifitseError: a change changes nothing, so that there would be nothing to compare.
+    """
+    changed = Params(**(params.model_dump() | dict(changes)))
+    if changed.run_id == params.run_id:
+        raise HifitseError(f"changes are {dict(changes)}, which is the baseline itself: allowed are changes of the training")
+    return changed
+
+
+def run_all(
+    params: Params, changes: Mapping[str, Changes], expected: Mapping[str, Expected] | None = None, *, progress: bool = True
+) -> Comparison:
+    """Train and evaluate the baseline and its variants, or take what is there.
+
+    Args:
+        params: of the baseline, which also decide everyone's test mixtures.
+        changes: name of the variant -> its changes.
+        expected: name of the variant -> what the plan expects.
+        progress: show progress bars.
+
+    Raises:
+        HifitseError: as training and evaluation do; before anything starts, where a change is not allowed.
+    """
+    variants = {name: vary(params, each) for name, each in changes.items()}
+    if BASELINE in variants:
+        raise HifitseError(f"a variant is called {BASELINE!r}, allowed is any other name")
+    unknown = set(expected or {}) - set(variants)
+    if unknown:
+        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, allowed are the variants: {', '.join(variants)}")
+    seeds = range(params.seed, params.seed + params.arm_seeds)
+    wanted = {BASELINE: params} | variants
+    arms = {name: run_arm(name, each, evaluation=params, seeds=seeds, progress=progress) for name, each in wanted.items()}
+    return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
+
+
+def equal_seconds(params: Params, seconds: float) -> dict[str, Any]:
+    """Changes to mixtures of another length with as many seconds of audio in a step, as near as whole mixtures allow.
+
+    The batch gives where there is no accumulation, else the accumulation: one forward pass then has its full length in memory.
+    """
+    items = params.batch_size * params.accumulation * params.seconds / seconds
+    if params.accumulation == 1:
+        return {"seconds": seconds, "batch_size": max(1, round(items))}
+    return {"seconds": seconds, "accumulation": max(1, round(items / params.batch_size))}
+
+
+def with_phase(params: Params, start: float, **values: Any) -> dict[str, Any]:
+    """Changes to a curriculum with one more phase: from a share ``start`` of the steps on, ``values`` hold by parameter.
+
+    What is not named stays as in the last phase.
+
+    Raises:
+        HifitseError: a name is no parameter of the curriculum.
+    """
+    for name in values:
+        if name not in PHASED:
+            raise HifitseError(f"{name} is no parameter of a phase, allowed are {', '.join(PHASED)}")
+    phases = len(params.phase_starts)
+    changes: dict[str, Any] = {"phase_starts": [*params.phase_starts, start]}
+    for name in PHASED:
+        before = [params.at_phase(name, phase) for phase in range(phases)]
+        if name in values or len(getattr(params, name)) > 1:
+            changes[name] = [*before, values.get(name, before[-1])]
+    return changes

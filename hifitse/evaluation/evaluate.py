@@ -1,0 +1,238 @@
+"""The fixed evaluation: an extractor and four lists of mixtures -> one row of numbers and metadata a mixture.
+
+Each mixture with the target present is extracted three times: with the target's enrolment, with that of an interferer in
+the same mixture, and with silence. An extractor that does not care which it gets extracts nothing, whatever its SI-SDRi.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hifitse import SAMPLE_RATE
+from hifitse.checkpoint import write_text
+from hifitse.data.conditions import Conditions, evaluation_conditions
+from hifitse.data.mixing import Mixer, Mixture
+from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
+from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
+from hifitse.params import NOT_TRAINING, Params
+from hifitse.training.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
+
+LISTS = ("test", "partial", "long", "turns")
+"""The plan's protocol: 4 s mixtures with and without the target; the target from 2.0 to 5.5 s of 8 s; 5 to 8 s. Beside it: target and
+interferers take turns in 8 to 12 s."""
+PERCEPTUAL_LISTS = ("test", "long")
+"""Lists with PESQ and STOI; a target that is absent for half of the mixture is no reference for them."""
+ROWS_VERSION = 2
+"""Raise it when the meaning of a row changes: cached rows are then made again."""
+NOT_EVALUATION = frozenset(
+    ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
+    + ("warmup_steps", "adam_beta1", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
+    + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min", "band_limit_prob")
+    + ("loss_multires", "loss_speaker", "loss_identity", "speaker_temperature", "loss_weighting", "loss_absent_kind")
+    + ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
+    + ("loss_adversarial", "loss_feature")
+) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
+"""Parameters that change a row only through the weights, if at all."""
+NOT_APPLICABLE = dict.fromkeys(
+    ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "swap_si_sdri_db", "confused")
+    + ("absent_level_db", "absent_suppression_db", "inside_db", "outside_db", "inside_si_sdr_db", "inside_si_sdri_db")
+)
+
+
+class Item(NamedTuple):
+    """One mixture of a list."""
+
+    list: str
+    index: int
+    conditions: Conditions
+    mixture: Mixture
+
+    @property
+    def present(self) -> bool:
+        return bool(self.mixture.metadata["present"])
+
+    @property
+    def swappable(self) -> bool:
+        return self.mixture.wrong_enroll is not None
+
+    @property
+    def shape(self) -> tuple:
+        """Items of one shape can be extracted in one batch."""
+        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, self.present, self.swappable
+
+
+def evaluate(
+    extractor: Extract,
+    params: Params,
+    folder: Path | None = None,
+    progress: bool = True,
+    *,
+    split: Literal["test", "valid", "train"] = "test",
+    lists: Sequence[str] = LISTS,
+    measure_perceptual: bool | None = None,
+) -> list[dict[str, Any]]:
+    """Measure an extractor on the fixed lists.
+
+    Args:
+        extractor: any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``; runs where its weights are, in evaluation mode.
+        params: of the run; the data and ``eval_*`` parameters decide the mixtures.
+        folder: keep the rows here, and read them from here if the weights and all that matters are the same. A callable
+            without weights is never kept.
+        progress: show a progress bar.
+        split: "test", or "valid" for the same lists from the validation speakers, to choose between variants; or "train" for new
+            mixtures of the training's own speakers, rooms and noises, to see how much of a gain is learnt by heart.
+        lists: some of ``LISTS``.
+        measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
+
+    Returns:
+        One row a mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
+        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (with the first interferer's enrolment, and that
+        interferer as the target); ``confused`` (the estimate is nearer to an interferer than to the target); ``sir_db`` (the lowest,
+        ``None`` without interferer) and ``sirs_db`` (all, rising); ``pesq, pesq_mix, stoi, stoi_mix`` with ``pesq_error, stoi_error``
+        where they failed; ``absent_level_db`` (dBFS) and ``absent_suppression_db``; for partial presence ``inside_db, outside_db``
+        (level of the estimate relative to the mixture's while the target is there and while it is not) and ``inside_si_sdr_db,
+        inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
+
+    Raises:
+        EvaluationError: an estimate is not finite, or an unknown list.
+    """
+    perceptual = params.eval_pesq if measure_perceptual is None else measure_perceptual
+    conditions = _conditions(params, lists)
+    filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
+    path = _cache_path(extractor, params, folder, {"split": split, "lists": filled, "perceptual": perceptual})
+    expected = [(name, index) for name, entries in conditions.items() for index in range(len(entries))]
+    kept = _read_rows(path, expected) if path else None
+    if kept is not None:
+        return kept
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    bar = tqdm(total=len(expected), desc="evaluation", unit="mixture", disable=not progress, dynamic_ncols=True)
+    with bar, evaluation_mode(extractor), PerceptualPool() as pool:
+        for batch in batched(_items(params, split, conditions), lambda item: item.shape):
+            for item, est, row in _measure(extractor, batch):
+                rows[item.list, item.index] = row
+                if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
+                    pool.submit(row, est, item.mixture.mix, item.mixture.target)
+            bar.update(len(batch))
+    ordered = [_plain(rows[place]) for place in expected]
+    if path and not pool.gave_up:  # asked again where the processes can start, PESQ and STOI are measured
+        write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered))
+    return ordered
+
+
+def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
+    for name in lists:
+        if name not in LISTS:
+            raise EvaluationError(f"list is {name!r}, allowed are {', '.join(LISTS)}")
+    known = evaluation_conditions(params)
+    return {name: known[name] for name in lists}
+
+
+def _items(params: Params, split: str, conditions: dict[str, list[Conditions]]) -> Iterator[Item]:
+    mixer = Mixer(params, split)
+    seed = params.eval_seed if split == "test" else valid_seed(params)
+    for name, entries in conditions.items():
+        for index, entry in enumerate(entries):
+            yield Item(name, index, entry, listed_mixture(mixer, seed, index, entry))
+
+
+def listed_mixture(mixer: Mixer, seed: int, index: int, conditions: Conditions) -> Mixture:
+    """A mixture of a list as the evaluation takes it: with a wrong enrolment where the target is present."""
+    return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
+
+
+def _measure(extractor: Extract, batch: list[Item]) -> Iterator[tuple[Item, np.ndarray, dict[str, Any]]]:
+    """Each item of a batch of one shape with its estimate ``(T,)`` and its row, PESQ and STOI still missing."""
+    mixtures, device = [item.mixture for item in batch], device_of(extractor)
+    ests = {"right": estimate(extractor, mixtures, "right", device)}
+    if batch[0].present:
+        ests["zero"] = estimate(extractor, mixtures, "zero", device)
+        if batch[0].swappable:
+            ests["wrong"] = estimate(extractor, mixtures, "wrong", device)
+    for place, item in enumerate(batch):
+        mine = {name: values[place].double() for name, values in ests.items()}
+        row = _described(item) | NOT_APPLICABLE | unmeasured()
+        mix = torch.from_numpy(item.mixture.mix).double()
+        row |= _present(item, mine, mix) if item.present else _absent(mine["right"], mix)
+        yield item, ests["right"][place].numpy(), row
+
+
+def _described(item: Item) -> dict[str, Any]:
+    """Where the mixture stands and what it is. Its seed is in its id; a row's "seed" would be taken for that of a training."""
+    ratios = item.mixture.metadata["sir_db"]
+    known = {key: value for key, value in item.mixture.metadata.items() if key != "seed"}
+    return {"list": item.list, "index": item.index} | known | {"sir_db": min(ratios, default=None), "sirs_db": ratios}
+
+
+def _present(item: Item, ests: dict[str, Tensor], mix: Tensor) -> dict[str, Any]:
+    target = torch.from_numpy(item.mixture.target).double()
+    baseline = si_sdr(mix, target).item()
+    ratios = {name: si_sdr(est, target).item() for name, est in ests.items()}
+    interferers = [torch.from_numpy(signal).double() for signal in item.mixture.interferers]
+    row = {
+        "si_sdr_db": ratios["right"],
+        "si_sdr_mix_db": baseline,
+        "si_sdri_db": ratios["right"] - baseline,
+        "si_sdri_zero_enroll_db": ratios["zero"] - baseline,
+        "si_sdri_wrong_enroll_db": ratios["wrong"] - baseline if "wrong" in ratios else None,
+        "swap_si_sdri_db": si_sdri(ests["wrong"], mix, interferers[0]).item() if "wrong" in ratios else None,
+        "confused": any(si_sdr(ests["right"], interferer).item() > ratios["right"] for interferer in interferers),
+    }
+    return row | (_partial(item.conditions, ests["right"], mix, target) if item.list == "partial" else {})
+
+
+def _partial(conditions: Conditions, est: Tensor, mix: Tensor, target: Tensor) -> dict[str, float]:
+    """Levels relative to the mixture's inside and outside the target's time, and SI-SDR inside."""
+    start, stop = (round(seconds * SAMPLE_RATE) for seconds in (conditions.active_from_s, conditions.active_to_s))
+    inside = torch.zeros(len(mix), dtype=torch.bool)
+    inside[start:stop] = True
+    ratio = si_sdr(est[inside], target[inside]).item()
+    return {
+        "inside_db": -suppression_db(est[inside], mix[inside]).item(),
+        "outside_db": -suppression_db(est[~inside], mix[~inside]).item(),
+        "inside_si_sdr_db": ratio,
+        "inside_si_sdri_db": ratio - si_sdr(mix[inside], target[inside]).item(),
+    }
+
+
+def _absent(est: Tensor, mix: Tensor) -> dict[str, float]:
+    return {"absent_level_db": level_db(est).item(), "absent_suppression_db": suppression_db(est, mix).item()}
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """The row as strict JSON has it: Python's own numbers, None for what is not finite."""
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()}
+
+
+def weights_fingerprint(extractor: nn.Module) -> str:
+    """SHA-256 of all weights with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(extractor.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
+    if folder is None or not isinstance(extractor, nn.Module):
+        return None
+    values = {name: value for name, value in params.changed().items() if name not in NOT_EVALUATION}
+    key = json.dumps([ROWS_VERSION, values, options, weights_fingerprint(extractor)], sort_keys=True)
+    return Path(folder) / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
+
+
+def _read_rows(path: Path, expected: list[tuple[str, int]]) -> list[dict[str, Any]] | None:
+    """The rows of a whole cache, or None if it is missing or damaged."""
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return rows if [(row["list"], row["index"]) for row in rows] == expected else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,185 @@
+"""A trained model as a folder to keep and to share: weights, configuration, and what is known of them. No pickle, no code.
+
+``model.safetensors`` (weights), ``config.json`` (:class:`hifitse.config.ExtractorConfig`), ``params.json`` (all parameters of the
+training), ``metrics.json`` (what was measured), ``README.md`` (the model card) and ``LICENSE``. Only the first two are needed.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from huggingface_hub import ModelHubMixin, snapshot_download
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hifitse.checkpoint import CheckpointError, load_weights, write_atomic, write_text
+from hifitse.config import ExtractorConfig
+from hifitse.presets import ParameterError
+
+DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"
+"""The checkpoint that comes with the library; its README.md says what it is good for."""
+WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE = "model.safetensors", "config.json", "params.json", "metrics.json", "README.md", "LICENSE"
+FILES = (WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FORMATS = (torch.float32, torch.float16, torch.bfloat16)
+MAX_JSON = 10_000_000
+"""Bytes of the largest JSON file that is read."""
+
+
+class Origin(NamedTuple):
+    """What is known of weights beside their shape; empty where nothing is."""
+
+    params: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    card: str = ""
+    license: str = ""
+
+
+class Pretrained(ModelHubMixin, library_name="hifitse", tags=["target-speaker-extraction", "speech", "48kHz"]):
+    """What makes a module with a ``config`` (its only argument) one that can be saved, loaded, and shared on the Hugging Face Hub.
+
+    ``push_to_hub(repo_id)`` is huggingface_hub's and uploads the files that :meth:`save_pretrained` writes.
+    """
+
+    origin: Origin = Origin()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """A trained model, in evaluation mode, float32, on the CPU.
+
+        Args:
+            path_or_hub_id: a folder that :meth:`save_pretrained` wrote, or the name ``owner/model`` of one on the Hugging Face Hub;
+                ``None`` takes the small checkpoint that comes with the library. A folder that exists goes before a name, and only a
+                name uses the network.
+            revision: branch, tag or commit on the hub.
+            cache_dir: where downloads are kept; ``None`` takes huggingface_hub's place.
+            token: for private models on the hub.
+            local_files_only: take what was downloaded before, without the network.
+
+        Raises:
+            CheckpointError: no such folder or model, files missing or damaged, weights that do not fit or are not finite, or a
+                configuration with an unknown name or value.
+        """
+        folder = _folder(path_or_hub_id, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
+        try:
+            config = ExtractorConfig(**_json(folder / CONFIG))
+        except ParameterError as error:
+            raise CheckpointError(f"{folder / CONFIG} is refused: {error}") from None
+        model = cls(config)
+        load_weights(model, _tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+        known = [_json(folder / name) if (folder / name).is_file() else {} for name in (PARAMS, METRICS)]
+        texts = [_text(folder / name) if (folder / name).is_file() else "" for name in (CARD, LICENSE)]
+        model.origin = Origin(*known, *texts)
+        return model.eval()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        params: dict[str, Any] | None = None,
+        metrics: dict[str, Any] | None = None,
+        card: str | None = None,
+        license: str | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        config: object = None,
+        model_card_kwargs: object = None,
+    ) -> None:
+        """Write the folder; each file whole or not at all, the weights last.
+
+        Args:
+            folder: made where it does not exist; files of these names are replaced.
+            params: all parameters of the training. Like the next three, ``None`` keeps what the model was loaded with.
+            metrics: what was measured.
+            card: the text of README.md.
+            license: the text of LICENSE.
+            dtype: number format of the weights: float32, float16 or bfloat16.
+            config, model_card_kwargs: given by ``push_to_hub``; not used, for the module knows its own configuration.
+
+        Raises:
+            CheckpointError: the folder cannot be written, weights are not finite in that format, or another format.
+        """
+        if dtype not in FORMATS:
+            raise CheckpointError(f"dtype is {dtype}, allowed are {', '.join(map(str, FORMATS))}")
+        given = (params, metrics, card, license)
+        self.origin = Origin(*(old if new is None else new for old, new in zip(self.origin, given, strict=True)))
+        weights = {name: tensor.detach().cpu().to(dtype).contiguous().clone() for name, tensor in self.state_dict().items()}
+        for name, tensor in weights.items():
+            _refuse_infinite(name, tensor, f"the model in {dtype}")
+        folder = Path(folder)
+        for name, content in ((CONFIG, self.config.model_dump(mode="json")), (PARAMS, self.origin.params), (METRICS, self.origin.metrics)):
+            write_text(folder / name, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        for name, text in ((CARD, self.origin.card), (LICENSE, self.origin.license)):
+            if text:
+                write_text(folder / name, text)
+        write_atomic(folder / WEIGHTS, lambda temporary: save_file(weights, temporary, metadata={"format": "pt"}))
+
+
+def _folder(path_or_hub_id: str | Path | None, **options: Any) -> Path:
+    """The folder of the files, downloaded where it is a name on the hub."""
+    if path_or_hub_id is None:
+        return DEFAULT
+    path = Path(path_or_hub_id).expanduser()
+    if path.is_dir():
+        return path
+    if isinstance(path_or_hub_id, Path) or path.exists() or not HUB_ID.fullmatch(path_or_hub_id):
+        allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
+        raise CheckpointError(f"model is {str(path_or_hub_id)!r}, which is no folder, allowed is {allowed}")
+    try:
+        return Path(snapshot_download(path_or_hub_id, allow_patterns=list(FILES), **options))
+    except Exception as error:  # the hub's own, those of its network library, and of the disk
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"model {path_or_hub_id!r} is no folder here and cannot be had from the Hugging Face Hub ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_JSON:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, allowed are {MAX_JSON}")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}), allowed is the folder of a model with {WEIGHTS} and {CONFIG}") from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON ({error}), allowed is an object of names and values") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, allowed is an object of names and values")
+    return content
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file as float32."""
+    tensors = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                tensor = file.get_tensor(name)
+                if tensor.dtype not in FORMATS:
+                    raise CheckpointError(f"weight {name!r} in {path} is {tensor.dtype}, allowed are {', '.join(map(str, FORMATS))}")
+                tensors[name] = tensor.float().clone()  # a copy, not the mapped file
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read {path} ({error}), allowed is a whole safetensors file") from None
+    for name, tensor in tensors.items():
+        _refuse_infinite(name, tensor, str(path))
+    return tensors
+
+
+def _refuse_infinite(name: str, tensor: Tensor, where: str) -> None:
+    if not tensor.isfinite().all():
+        raise CheckpointError(f"weight {name!r} in {where} holds NaN or infinity, allowed are finite values")

@@ -1,0 +1,10 @@
+"""From a folder of recordings to a manifest and its audit page.
+
+    bandwidth.py  up to which frequency a recording holds sound
+    recording.py  what one recording is, and why it cannot be used
+    layouts.py    how corpora lie on disk
+    partial.py    what a scan has found so far, kept on disk
+    readers.py    processes that look at files
+    audit.py      the audit page of a manifest
+    prepare.py    a folder of recordings -> a manifest
+"""

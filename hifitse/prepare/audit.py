@@ -1,0 +1,204 @@
+"""The audit page of a manifest: how far its recordings reach in frequency, how loud and long they are, and what was left out."""
+
+import gzip
+import heapq
+import html
+import json
+import os
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from hifitse import HifitseError
+from hifitse.checkpoint import write_text
+from hifitse.report import figures, tables
+from hifitse.report.collect import plain
+from hifitse.report.document import document, image
+from hifitse.report.style import FRAGMENTS
+
+WIDE = "main { max-width: 1120px; }"
+SPEAKERS = 200
+"""Rows of the speakers' table at most."""
+WORST = 12
+"""Files named for each fault."""
+NAMES = ("bandwidth_hz", "level_db", "seconds")
+MEANING = {
+    "broken": "cannot be decoded, or holds less than its header says, or values that are not finite",
+    "empty": "holds no samples",
+    "too short": "shorter than 0.1 s",
+    "silent": "below -70 dBFS",
+    "clipped": "more than 0.1 % of its samples are clipped",
+    "no decay": "does not decay like a room response",
+    "other microphone": "the same speech by the other of VCTK's two microphones",
+    "faulty microphone": "VCTK names p280 and p315 as faulty with microphone 2",
+    "no speech": "sounds of EARS that are no speech: interjections, singing, coughs and the like",
+    "in no speaker's folder": "lies beside the speakers' folders",
+    "name not of this layout": "its name does not say who speaks",
+    "name without a reader": "its name has no reader's number",
+    "several speakers": "more than one speaker in one recording",
+    "no speaker": "no supervision says who speaks",
+    "not one plain file": "several sources, a command, a web address or transforms",
+    "listed twice": "the same file under a second name",
+    "upsampled": "its spectrum ends in a cliff below 0.9 times half its sample rate",
+    "narrow": "its spectrum fades out below 0.75 times half its sample rate",
+    "below 48 kHz": "its own rate is lower; it is resampled when it is read",
+    "stereo": "several channels; their mean is read",
+    "dc": "a constant part of 1 % of full scale or more",
+}
+"""What a reason or mark means."""
+Row = Mapping[str, Any]
+
+
+def checked(page: str) -> Path:
+    """The path of a page that is to be written.
+
+    Raises:
+        HifitseError: not an ``.html`` file in a folder that exists.
+    """
+    path = Path(os.path.abspath(Path(page).expanduser()))
+    if path.suffix.lower() not in (".html", ".htm") or not path.parent.is_dir():
+        raise HifitseError(f"audit page is {page!r}, allowed is the name of an .html file in a folder that exists")
+    return path
+
+
+def write(manifest: Path, summary: Row, page: Path) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        manifest: as :func:`hifitse.prepare.prepare.prepare` writes it.
+        summary: what that returned.
+        page: an ``.html`` file.
+    """
+    write_text(page, render(manifest, summary))
+
+
+def render(manifest: Path, summary: Row) -> str:
+    """The page's HTML: one file without scripts, which opens offline."""
+    table: dict[str, tuple[array, ...]] = {}
+    worst: dict[str, list[tuple[float, str, Row]]] = {"narrowest": [], "quietest": [], "most clipped": []}
+    for row in _rows(manifest):
+        row["seconds"] = row["samples"] / row["sample_rate"]
+        for values, name in zip(table.setdefault(row.get("speaker", ""), tuple(array("d") for _ in NAMES)), NAMES, strict=True):
+            values.append(row[name])
+        keys = {"narrowest": -row["bandwidth_hz"], "quietest": -row["level_db"], "most clipped": row["clipped_share"]}
+        for fault, key in keys.items():
+            if fault != "most clipped" or key > 0:
+                (heapq.heappushpop if len(worst[fault]) >= WORST else heapq.heappush)(worst[fault], (key, row["path"], row))
+    title = f"Audit of {plain(manifest.name, 60)}"
+    parts = [f"<style>{FRAGMENTS}</style><h1>{html.escape(title)}</h1>", _verdict(summary)]
+    values = {name: np.concatenate([one[number] for one in table.values()]) for number, name in enumerate(NAMES)}
+    parts += ["<h2>Bandwidth, level, length</h2>", _picture(values)]
+    parts += ["<h2>What was left out, and what is marked</h2>", _counts(summary), _examples(summary)]
+    if summary["speakers"]:
+        parts += ["<h2>Speakers</h2>", _speakers(table)]
+    parts += ["<h2>Worst files among those kept</h2>", *(_worst(fault, found) for fault, found in worst.items() if found)]
+    return document(title, "\n".join(parts), WIDE)
+
+
+def _rows(manifest: Path) -> Iterator[dict[str, Any]]:
+    with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            if "path" in row:
+                yield row
+
+
+def _verdict(summary: Row) -> str:
+    """The first lines: can this be used as 48 kHz speech?"""
+    kept, narrow = summary["kept"], sum(summary["marked"].get(mark, 0) for mark in ("upsampled", "narrow"))
+    share = narrow / kept
+    mood, words = ("good", "Full-band") if share < 0.02 else ("weak", "Partly narrow") if share < 0.5 else ("bad", "Mostly narrow")
+    band = summary["bandwidth_hz"]
+    cards = [
+        ("files kept", f"{kept:,}", f"of {summary['files']:,}; {summary['files'] - kept:,} left out"),
+        ("length", tables.duration(60 * summary["minutes"]), f"level {tables.number(summary['level_db']['median'], 1)} dBFS in the middle"),
+        ("true bandwidth", f"{band['median'] / 1000:.1f} kHz", f"median; a tenth of the files below {band['p10'] / 1000:.1f} kHz"),
+        ("upsampled or narrow", f"{100 * share:.1f} %".replace(".0 %", " %"), f"{narrow:,} files"),
+    ]
+    if summary["speakers"]:
+        lone = summary["speakers_with_one_file"]
+        alone = f"{lone:,} with one file only, which are not used" if lone else "each with two or more files"
+        cards.insert(1, ("speakers", f"{summary['speakers']:,}", alone))
+    shown = "".join(f'<div class="card"><span>{a}</span><b>{b}</b><small>{c}</small></div>' for a, b, c in cards)
+    said = html.escape(f"{summary['layout']} layout, {summary['kind']}, from {plain(summary['root'], 120)}")
+    return f'<div class="verdict {mood}"><p class="headline">{words} recordings</p><p>{said}</p><div class="cards">{shown}</div></div>'
+
+
+@matplotlib.rc_context(figures.STYLE)
+def histograms(values: Mapping[str, np.ndarray]) -> Figure:
+    """How many files have which true bandwidth, level and length.
+
+    Args:
+        values: ``bandwidth_hz``, ``level_db`` in dBFS and ``seconds``, ``(files,)`` each.
+    """
+    figure = Figure(figsize=(figures.WIDTH, 5.2), layout="constrained")
+    grid = figure.add_gridspec(2, 2)
+    wide, left, right = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
+    band = values["bandwidth_hz"] / 1000
+    wide.hist(band, bins=np.arange(0, max(24.5, band.max() + 1), 0.5), color=figures.BLUE)
+    for rate in (8, 16, 22.05, 32, 44.1, 48):
+        wide.axvline(rate / 2, color=figures.GREY, lw=0.8, ls=":")
+        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+        wide.annotate(f"{rate:g}", (rate / 2, 1.0), (0, 2), **place)
+    wide.set_title("true bandwidth; dotted: half of common sample rates, kHz", pad=16)
+    wide.set_xlabel("bandwidth, kHz")
+    wide.set_xlim(0, None)
+    left.hist(values["level_db"], bins=30, color=figures.GREEN)
+    left.set_xlabel("level, dBFS")
+    seconds = np.maximum(values["seconds"], 1e-3)
+    low, high = np.log10(seconds.min()), np.log10(seconds.max())
+    right.hist(seconds, bins=np.logspace(low - 0.05, high + 0.05, 31), color=figures.ORANGE)
+    right.set_xscale("log")
+    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    right.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if high - low < 1 else ""))
+    right.set_xlabel("length, s")
+    for axis in (wide, left, right):
+        axis.set_ylabel("files")
+        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    return figure
+
+
+def _picture(values: Mapping[str, np.ndarray]) -> str:
+    words = "Histograms of the true bandwidth in kHz, the level in dBFS and the length in s of the files that were kept"
+    return image(figures.png(histograms(values)), words)
+
+
+def _counts(summary: Row) -> str:
+    rows = [[reason, f"{count:,}", "left out", MEANING.get(reason, "")] for reason, count in summary["left_out"].items()]
+    rows += [[mark, f"{count:,}", "kept", MEANING.get(mark, "")] for mark, count in summary["marked"].items()]
+    if not rows:
+        return "<p>Nothing was left out, and nothing is marked.</p>"
+    return tables.table(["reason or mark", "files", "state", "meaning"], rows)
+
+
+def _examples(summary: Row) -> str:
+    named = [(reason, one) for reason, some in summary["examples"].items() for one in some[:WORST]]
+    rows = [[plain(one["path"]), reason, plain(one["detail"]) or "–"] for reason, one in named]
+    return tables.table(["file left out", "reason", "in words"], rows, f"The first {WORST} files of each reason") if rows else ""
+
+
+def _speakers(table: Mapping[str, Sequence[array]]) -> str:
+    order = sorted(table, key=lambda name: (np.median(table[name][0]), name))
+    rows = []
+    for name in order[:SPEAKERS]:
+        band, level, seconds = table[name]
+        numbers = [f"{len(band):,}", tables.number(sum(seconds) / 60, 1), tables.number(float(np.median(band)) / 1000, 1)]
+        rows.append([plain(name, 60), *numbers, tables.number(min(band) / 1000, 1), tables.number(float(np.median(level)), 1)])
+    caption = f"{len(rows):,} of {len(table):,} speakers, those of the lowest bandwidth first"
+    head = ["speaker", "utterances", "minutes", "median bandwidth, kHz", "lowest, kHz", "median level, dBFS"]
+    return tables.table(head, rows, caption)
+
+
+def _worst(fault: str, found: Sequence[tuple[float, str, Row]]) -> str:
+    rows = [
+        [plain(path), f"{row['bandwidth_hz'] / 1000:.1f}", tables.number(row["level_db"], 1), f"{100 * row['clipped_share']:.2g}",
+         tables.number(row["seconds"], 1), ", ".join(row["flags"]) or "–"]
+        for _, path, row in sorted(found, key=lambda one: (-one[0], one[1]))
+    ]  # fmt: skip
+    return tables.table(["file", "bandwidth, kHz", "level, dBFS", "clipped, %", "length, s", "marks"], rows, f"The {fault} files")

@@ -1,0 +1,231 @@
+"""How corpora lie on disk: which file is whose utterance. One generator for each layout; no file is opened."""
+
+import gzip
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hifitse import HifitseError
+from hifitse.data.corpus import SUFFIXES
+from hifitse.prepare.recording import KINDS, Kind
+
+MICROPHONES = (1, 2)
+"""Of VCTK: 1 is the omnidirectional DPA 4035, 2 the wide-band Sennheiser MKH 800, of which p280 and p315 have no good recordings."""
+FAULTY_MICROPHONE_2 = frozenset({"p280", "p315"})
+NO_SPEECH = ("interjection", "melodic", "nonverbal", "vegetative")
+"""Parts of EARS that its own speech enhancement benchmark leaves out."""
+LHOTSE = ("recordings", "supervisions")
+
+
+class LayoutError(HifitseError):
+    """A folder that is not laid out as said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file: ``path`` relative to the corpus' root, ``speaker`` empty for noise and rooms; ``reason`` where it is left out unopened."""
+
+    path: str
+    speaker: str = ""
+    utterance: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout.
+
+    Attributes:
+        like: what its files are called, for errors.
+        kinds: what it can be prepared as.
+        items: root, kind and microphone -> items in an order that only depends on their names.
+        root: folder that the items' paths are relative to, by the folder that the user names; ``None``: the same.
+    """
+
+    like: str
+    kinds: tuple[Kind, ...]
+    items: Callable[[Path, Kind, int], Iterator[Item]]
+    root: Callable[[Path], Path] | None = None
+
+
+def _walk(root: Path, below: str = "") -> Iterator[str]:
+    """Paths of the audio files, relative to the root; hidden ones left out, links followed, each folder in the order of its names."""
+    with os.scandir(root / below) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir():
+            if not _own_parent(entry):
+                yield from _walk(root, path)
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            yield path
+
+
+def _own_parent(entry: os.DirEntry) -> bool:
+    """Whether a folder is a link to one that it lies in: following it would never end."""
+    return entry.is_symlink() and os.path.realpath(entry.path) in {os.path.realpath(up) for up in Path(entry.path).parents}
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(path)[0]
+
+
+def _folder(root: Path, kind: Kind, _: int) -> Iterator[Item]:
+    """``speaker/utterance.flac``; deeper folders belong to the utterance's name. Noise and rooms: any audio file."""
+    for path in _walk(root):
+        speaker, _, utterance = _stem(path).partition("/")
+        if kind != "speech":
+            yield Item(path)
+        elif utterance:
+            yield Item(path, speaker, utterance)
+        else:
+            yield Item(path, reason="in no speaker's folder")
+
+
+def _vctk(root: Path, _: Kind, microphone: int) -> Iterator[Item]:
+    """VCTK 0.92: ``p225/p225_001_mic1.flac``, in ``wav48_silence_trimmed`` or in the folder itself."""
+    inner = "wav48_silence_trimmed" if (root / "wav48_silence_trimmed").is_dir() else ""
+    for path in _walk(root, inner):
+        match = re.fullmatch(r"([ps]\d+)/(\1_\d+)_mic([12])", "/".join(_stem(path).split("/")[-2:]))
+        if not match:
+            yield Item(path, reason="name not of this layout")
+        elif int(match[3]) != microphone:
+            yield Item(path, match[1], match[2], reason="other microphone")
+        elif microphone == 2 and match[1] in FAULTY_MICROPHONE_2:
+            yield Item(path, match[1], match[2], reason="faulty microphone")
+        else:
+            yield Item(path, match[1], match[2])
+
+
+def _ears(root: Path, *_: Any) -> Iterator[Item]:
+    """EARS: ``p001/emo_adoration_freeform.wav``."""
+    for path in _walk(root):
+        match = re.fullmatch(r"(?:.*/)?(p\d{3})/([^/]+)", _stem(path))
+        if not match:
+            yield Item(path, reason="name not of this layout")
+        elif match[2].startswith(NO_SPEECH):
+            yield Item(path, match[1], match[2], reason="no speech")
+        else:
+            yield Item(path, match[1], match[2])
+
+
+def _dns(root: Path, kind: Kind, _: int) -> Iterator[Item]:
+    """The DNS challenge's read speech, whose names hold the reader's number, in any folder; of noise and rooms any audio file."""
+    for path in _walk(root):
+        name = os.path.basename(_stem(path))
+        match = re.match(r"book_\d+_chp_\d+_reader_(\d+)_", name)
+        if kind != "speech":
+            yield Item(path)
+        elif match:
+            yield Item(path, match[1], name)
+        else:
+            yield Item(path, reason="name without a reader")
+
+
+def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
+    """Objects of ``*recordings*.jsonl(.gz)`` or ``*supervisions*.jsonl(.gz)`` of a folder, or of its parts."""
+    files = sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file())
+    for path in files:
+        opened = gzip.open if path.suffix == ".gz" else open
+        try:
+            with opened(path, "rt", encoding="utf-8") as lines:
+                for number, line in enumerate(lines, start=1):
+                    entry = json.loads(line) if line.strip() else None
+                    if entry is not None and not isinstance(entry, dict):
+                        raise LayoutError(f"line {number} of {path} is not a JSON object, allowed is a manifest of Lhotse as JSON lines")
+                    if entry:
+                        yield entry
+        except (OSError, EOFError, ValueError, RecursionError) as error:
+            raise LayoutError(f"{path} cannot be read ({error}), allowed is a manifest of Lhotse as JSON lines") from None
+
+
+def _source(root: Path, recording: dict[str, Any]) -> str | None:
+    """Path of a recording that is one file, absolute: as Lhotse has it from the working folder, or else from the manifest's."""
+    sources = recording.get("sources")
+    if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict) or recording.get("transforms"):
+        return None
+    name = sources[0].get("source")
+    if sources[0].get("type") != "file" or not isinstance(name, str) or not name:
+        return None
+    return os.path.abspath(name if os.path.exists(name) else root / name)
+
+
+def _lhotse_root(root: Path) -> Path:
+    """The folder that all recordings lie in."""
+    folders = {os.path.dirname(path) for recording in _lines(root, LHOTSE[0]) if (path := _source(root, recording))}
+    return Path(os.path.commonpath(folders)) if folders else root
+
+
+def _lhotse(root: Path, kind: Kind, _: int) -> Iterator[Item]:
+    """Lhotse's ``recordings.jsonl`` and ``supervisions.jsonl`` (or packed with gzip). A recording is one utterance, and has one speaker."""
+    speakers: dict[str, set[str]] = {}
+    for segment in _lines(root, LHOTSE[1]) if kind == "speech" else ():
+        who = segment.get("speaker")
+        speakers.setdefault(str(segment.get("recording_id")), set()).update([who] if isinstance(who, str) and who else [])
+    base, seen = _lhotse_root(root), set()
+    for recording in sorted(_lines(root, LHOTSE[0]), key=lambda one: str(one.get("id"))):
+        name, path = str(recording.get("id")), _source(root, recording)
+        known = speakers.get(name, set())
+        if path is None:
+            yield Item(name, reason="not one plain file")
+        elif path in seen:
+            yield Item(os.path.relpath(path, base), reason="listed twice")
+        elif kind == "speech" and len(known) != 1:
+            yield Item(os.path.relpath(path, base), reason="several speakers" if known else "no speaker")
+        else:
+            seen.add(path)
+            yield Item(os.path.relpath(path, base), *known, utterance=name if known else "")
+
+
+LAYOUTS = {
+    "folder": Layout("speaker/utterance.{wav,flac,ogg,mp3}", KINDS, _folder),
+    "vctk": Layout("wav48_silence_trimmed/p225/p225_001_mic1.flac", ("speech",), _vctk),
+    "ears": Layout("p001/rainbow_01_regular.wav", ("speech",), _ears),
+    "dns": Layout("book_00000_chp_0009_reader_06709_0_seg_1.wav", KINDS, _dns),
+    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz", KINDS, _lhotse, _lhotse_root),
+}
+"""Layouts by name."""
+
+
+def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1) -> tuple[Path, Callable[[], Iterator[Item]]]:
+    """The files of a corpus.
+
+    Args:
+        root: folder of the corpus, or of Lhotse's manifests.
+        layout: a name of ``LAYOUTS``.
+        kind: speech, noise or rooms.
+        microphone: of VCTK, 1 or 2.
+
+    Returns:
+        The folder that paths are relative to, and a function that lists the items anew at each call.
+
+    Raises:
+        LayoutError: no such folder or layout, not of this kind, or no file like the layout's.
+    """
+    if layout not in LAYOUTS:
+        raise LayoutError(f"layout is {layout!r}, allowed are {', '.join(LAYOUTS)}")
+    if kind not in KINDS:
+        raise LayoutError(f"kind is {kind!r}, allowed are {', '.join(KINDS)}")
+    if microphone not in MICROPHONES:
+        raise LayoutError(f"microphone is {microphone!r}, allowed are 1 and 2")
+    if not root.is_dir():
+        raise LayoutError(f"{str(root)!r} is not a folder, allowed is the folder of a corpus")
+    chosen = LAYOUTS[layout]
+    if kind not in chosen.kinds:
+        raise LayoutError(f"layout {layout} holds no {kind}, allowed is {', '.join(chosen.kinds)}; {kind} files have the layout folder")
+    try:
+        base = chosen.root(root) if chosen.root else root
+        if all(item.reason for item in chosen.items(root, kind, microphone)):
+            like = chosen.like.removeprefix("speaker/") if kind != "speech" else chosen.like
+            raise LayoutError(f"no files like {like} under {root}, allowed is a folder with some; other layouts are {_others(layout)}")
+    except OSError as error:
+        raise LayoutError(f"{root} cannot be listed ({error}), allowed is a folder that can be read") from None
+    return base, lambda: chosen.items(root, kind, microphone)
+
+
+def _others(layout: str) -> str:
+    return ", ".join(name for name in LAYOUTS if name != layout)

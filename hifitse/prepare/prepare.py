@@ -1,0 +1,218 @@
+"""From a folder of recordings to a manifest: each file is looked at once, in parallel, and what is wrong with it is counted.
+
+A scan that is cut goes on where it was. The manifest is the same for any number of processes and however often the scan was cut.
+"""
+
+import gzip
+import json
+import os
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from tqdm import tqdm
+
+from hifitse import HifitseError
+from hifitse.checkpoint import write_atomic, write_text
+from hifitse.data.manifest import locate, within
+from hifitse.prepare.layouts import Item, listing
+from hifitse.prepare.partial import Partial
+from hifitse.prepare.readers import Readers, Started
+from hifitse.prepare.recording import VERSION, Found, Kind
+from hifitse.report.collect import plain
+
+EXAMPLES = 20
+"""Files named in the summary for each reason."""
+WAITING = 16
+"""Files a process that are under way or wait for those before them."""
+SUFFIXES = (".jsonl", ".jsonl.gz")
+Task = tuple[Item, Path, tuple[str, int, int] | None, Found | None]
+"""Item, file, its key in the partial results, and the result where it is known."""
+
+
+def prepare(
+    root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech",
+    *, microphone: int = 1, workers: int | None = None, progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a manifest of the usable recordings below a folder, and beside it ``<name>.summary.json``.
+
+    Args:
+        root: folder of the corpus; ``~`` and environment variables are expanded.
+        output: the manifest, ending in ``.jsonl`` or ``.jsonl.gz``. Where it lies in a folder that holds ``root``, its paths are relative
+            to that folder; anywhere else its first line names ``root``, which a run takes only with permission: see
+            :mod:`hifitse.data.manifest`.
+        layout: a name of :data:`hifitse.prepare.layouts.LAYOUTS`.
+        kind: "speech", "noise" or "rooms".
+        microphone: of VCTK, 1 or 2.
+        workers: processes; ``None``: one a core; 0: none, this process does the work.
+        progress: show a progress bar if the terminal is one.
+
+    Returns:
+        The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), medians, examples,
+        and ``permission``: the folders outside of the manifest's own for which a run will need it.
+
+    Raises:
+        HifitseError: nothing there to take, something not allowed, the output cannot be written or is being made by another process, or a
+            folder of rooms holds something else.
+    """
+    folder, target = locate(root, "folder"), Path(os.path.abspath(Path(output).expanduser()))
+    if not target.name.endswith(SUFFIXES) or target.is_dir():
+        raise HifitseError(f"output is {target.name!r}, allowed is the name of a file that ends in {' or '.join(SUFFIXES)}")
+    if not target.parent.is_dir():
+        raise HifitseError(f"output folder {str(target.parent)!r} does not exist, allowed is one that can be written")
+    workers = _cores() if workers is None else workers
+    if workers < 0:
+        raise HifitseError(f"workers is {workers}, allowed are 0 or more")
+    base, items = listing(folder, layout, kind, microphone)
+    asked = {"root": str(folder), "layout": layout, "kind": kind} | ({"microphone": microphone} if layout == "vctk" else {})
+    made_for = {"version": VERSION, "kind": kind}
+    with Partial(target.with_name(f".{target.name}.partial"), made_for) as partial, tempfile.TemporaryFile() as lines:
+        above = target.parent if base.is_relative_to(target.parent) else base
+        if above == base != target.parent:
+            lines.write(json.dumps({"root": str(base)}).encode() + b"\n")
+        tally = Tally(above)
+        total = sum(1 for _ in items())
+        tasks = (_task(item, base, partial) for item in items())
+        bar = tqdm(_in_order(tasks, partial, kind, workers), total=total, unit="file", disable=None if progress else True)
+        for item, found in bar:
+            tally.add(item, base / item.path, found)
+            if "reason" not in found:
+                lines.write(json.dumps(_line(item, os.path.relpath(base / item.path, above), found)).encode() + b"\n")
+        if trouble := _trouble(tally, kind, folder):
+            partial.remove()
+            raise HifitseError(trouble)
+        write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
+        summary = asked | tally.summary() | {"permission": _permission(target.parent, above, tally.outside)}
+        write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
+        partial.remove()
+    return summary
+
+
+def _permission(folder: Path, root: Path, outside: set[str]) -> list[str]:
+    """Folders outside of ``folder``, where the manifest is, that it needs: its root, and the one that holds all that links lead to."""
+    return ([] if within(root, [folder]) else [str(root)]) + ([os.path.commonpath(outside)] if outside else [])
+
+
+def summary_path(manifest: Path) -> Path:
+    """Where the summary of a manifest lies."""
+    return manifest.with_name(manifest.name.removesuffix(".gz").removesuffix(".jsonl") + ".summary.json")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _task(item: Item, base: Path, partial: Partial) -> Task:
+    """What is known of an item before its file is opened."""
+    path = base / item.path
+    if item.reason:
+        return item, path, None, {"reason": item.reason, "detail": ""}
+    try:
+        state = path.stat()
+    except OSError as error:
+        return item, path, None, {"reason": "broken", "detail": f"{error.strerror}"}
+    key = (str(path), state.st_size, state.st_mtime_ns)
+    return item, path, key, partial.get(*key)
+
+
+def _in_order(tasks: Iterable[Task], partial: Partial, kind: Kind, workers: int) -> Iterator[tuple[Item, Found]]:
+    """Results in the order of the tasks, of which only some are under way at a time; new ones are kept at once."""
+    waiting: deque[tuple[Task, Started]] = deque()
+    with Readers(kind, workers) as readers:
+        def oldest() -> tuple[Item, Found]:
+            (item, path, key, known), started = waiting.popleft()
+            if known is not None:
+                return item, known
+            found = readers.result(path, started)
+            partial.add(*key, found)
+            return item, found
+
+        for task in tasks:
+            waiting.append((task, readers.start(task[1]) if task[3] is None else None))
+            if len(waiting) > WAITING * max(1, workers):
+                yield oldest()
+        while waiting:
+            yield oldest()
+
+
+def _line(item: Item, path: str, found: Found) -> dict[str, Any]:
+    """A line of the manifest."""
+    who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
+    return who | {"path": path} | found
+
+
+def _pack(lines: BinaryIO, path: Path, packed: bool) -> None:
+    """Copy the lines into the manifest. Without name and time in gzip's header the same lines give the same file."""
+    lines.seek(0)
+    with open(path, "wb") as file:
+        if not packed:
+            shutil.copyfileobj(lines, file)
+            return
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:
+            shutil.copyfileobj(lines, zipped)
+
+
+class Tally:
+    """Counts of a scan, and the folders outside of ``root`` that links lead to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.outside = root, set[str]()
+        self.files, self.seconds = 0, 0.0
+        self.left_out: Counter[str] = Counter()
+        self.marked: Counter[str] = Counter()
+        self.speakers: Counter[str] = Counter()
+        self.examples: dict[str, list[dict[str, str]]] = {}
+        self.values: dict[str, list[float]] = {"bandwidth_hz": [], "level_db": []}
+
+    def add(self, item: Item, path: Path, found: Found) -> None:
+        """Count one file."""
+        self.files += 1
+        if "reason" in found:
+            self.left_out[found["reason"]] += 1
+            named = self.examples.setdefault(found["reason"], [])
+            if len(named) < EXAMPLES:
+                named.append({"path": item.path, "detail": found["detail"]})
+            return
+        if not within(path, [self.root]):
+            self.outside.add(os.path.dirname(os.path.realpath(path)))
+        self.seconds += found["samples"] / found["sample_rate"]
+        self.marked.update(found["flags"])
+        if item.speaker:
+            self.speakers[item.speaker] += 1
+        for name, values in self.values.items():
+            values.append(found[name])
+
+    @property
+    def kept(self) -> int:
+        return self.files - self.left_out.total()
+
+    def summary(self) -> dict[str, Any]:
+        """All counts, and of each measure the median and the deciles at the ends."""
+        spread = {name: dict(zip(("p10", "median", "p90"), np.percentile(values, (10, 50, 90)).round(1).tolist(), strict=True))
+                  for name, values in self.values.items() if values}  # fmt: skip
+        return {
+            "files": self.files, "kept": self.kept, "speakers": len(self.speakers),
+            "speakers_with_one_file": sum(count == 1 for count in self.speakers.values()),
+            "minutes": round(self.seconds / 60, 2),
+            "left_out": dict(sorted(self.left_out.items())), "marked": dict(sorted(self.marked.items())), **spread,
+            "examples": self.examples,
+        }  # fmt: skip
+
+
+def _trouble(tally: Tally, kind: Kind, folder: Path) -> str:
+    """Why no manifest is written, or an empty text."""
+    dead = tally.left_out["no decay"]
+    if kind == "rooms" and dead > tally.kept:
+        first = tally.examples["no decay"][0]
+        return (
+            f"{folder} is no folder of room responses: {dead} of {tally.files} files do not decay like one, the first is "
+            f"{plain(first['path'], 80)} ({first['detail']}); allowed are impulse responses"
+        )
+    if not tally.kept:
+        counted = ", ".join(f"{count} {reason}" for reason, count in tally.left_out.most_common())
+        return f"{folder} has no usable file among {tally.files} ({counted}), allowed is a folder of recordings"
+    return ""

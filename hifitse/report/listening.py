@@ -1,0 +1,148 @@
+"""Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hifitse import SAMPLE_RATE
+from hifitse.data.conditions import evaluation_conditions
+from hifitse.data.mixing import Mixer, Mixture
+from hifitse.device import pick_device
+from hifitse.evaluation.evaluate import listed_mixture
+from hifitse.evaluation.experiment import Arm
+from hifitse.params import Params
+from hifitse.report.tables import number
+from hifitse.training.validation import estimate
+
+FRAME_SECONDS = 0.1
+"""s: time over which :func:`presence` takes a level."""
+FLOOR_DB = -80.0
+"""dBFS: lowest level of a frame in :func:`presence`; digital silence would drag a mean of decibels down without end."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test mixture with what was made of it; all audio ``(T,)`` float32 at 48 kHz.
+
+    Attributes:
+        name: why it was chosen: best, median, worst, target absent.
+        row: its row of the evaluation.
+        clips: audio by label, in the order to show it.
+        pictured: labels of the clips of which spectrograms are shown.
+        note: what the row does not say, the first words of the caption.
+    """
+
+    name: str
+    row: Mapping[str, Any]
+    clips: Mapping[str, np.ndarray]
+    pictured: tuple[str, ...] = ("mixture", "target", "estimate")
+    note: str = ""
+
+
+def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
+    """The rows of one list, made by the arm's first training: the one whose weights :attr:`Arm.run` has."""
+    return [row for row in arm.rows if row["list"] == list_name and row["seed"] == arm.params.seed]
+
+
+def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The best, median and worst row by SI-SDRi, and the first without the target."""
+    ranked = sorted((row for row in test if row["present"] and row["si_sdri_db"] is not None), key=lambda row: -row["si_sdri_db"])
+    chosen = {}
+    if ranked:
+        chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
+    absent = [row for row in test if not row["present"]]
+    if absent:
+        chosen["target absent"] = absent[0]
+    return chosen
+
+
+def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | None = None) -> Mixture:
+    """The mixture that a row of the evaluation is about.
+
+    Args:
+        row: its ``list`` and ``index``.
+        params: of the evaluation, :attr:`Arm.evaluation`.
+        mixer: that of the test split, where several mixtures are wanted.
+    """
+    conditions = evaluation_conditions(params)[row["list"]][row["index"]]
+    return listed_mixture(mixer or Mixer(params, "test"), params.eval_seed, row["index"], conditions)
+
+
+def examples(arm: Arm) -> list[Example]:
+    """The mixtures of :func:`choose`, each with the estimates for the right and for the wrong enrolment."""
+    mixer, device, found = Mixer(arm.evaluation, "test"), pick_device(arm.params.device), []
+    extractor = arm.run.extractor().to(device)
+    for name, row in choose(first_seed(arm, "test")).items():
+        mixture = rebuild(row, arm.evaluation, mixer)
+        clips = {"mixture": mixture.mix}
+        if row["present"]:
+            clips["target"] = mixture.target
+        clips["estimate"] = estimate(extractor, [mixture], "right", device)[0].numpy()
+        clips["enrolment"] = mixture.enroll[0]
+        if mixture.wrong_enroll is not None:
+            clips["estimate with the wrong enrolment"] = estimate(extractor, [mixture], "wrong", device)[0].numpy()
+        found.append(Example(name, row, clips))
+    return found
+
+
+def contrasts(baseline: Arm, arm: Arm) -> list[Example]:
+    """The test mixtures that gained and lost most by SI-SDRi, each with the estimates of both arms."""
+    before = {row["index"]: row for row in first_seed(baseline, "test")}
+    both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]]["si_sdri_db"])]
+    ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]]["si_sdri_db"])
+    mixer, found = Mixer(arm.evaluation, "test"), []
+    devices = [pick_device(each.params.device) for each in (baseline, arm)]
+    extractors = [each.run.extractor().to(device) for each, device in zip((baseline, arm), devices, strict=True)]
+    for name, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
+        mixture = rebuild(row, arm.evaluation, mixer)
+        clips = {"mixture": mixture.mix, "target": mixture.target}
+        for each, extractor, device in zip((baseline, arm), extractors, devices, strict=True):
+            clips[f"estimate, {each.name}"] = estimate(extractor, [mixture], "right", device)[0].numpy()
+        old, new = before[row["index"]]["si_sdri_db"], row["si_sdri_db"]
+        note = f"{number(new - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
+        found.append(Example(name, row, clips | {"enrolment": mixture.enroll[0]}, tuple(clips), note))
+    return found
+
+
+def caption(example: Example) -> str:
+    """What the example is, in one line: SI-SDRi, ratios, room, noise."""
+    row = example.row
+
+    def shown(key: str, unit: str, signed: bool = True) -> str:
+        value = row.get(key)
+        return "" if value is None else f"{number(value, 1, signed)} {unit}"
+
+    parts = [
+        example.note,
+        f"SI-SDRi {shown('si_sdri_db', 'dB')}" if row["present"] else f"suppression {shown('absent_suppression_db', 'dB', signed=False)}",
+        f"with the wrong enrolment {shown('si_sdri_wrong_enroll_db', 'dB')}" if shown("si_sdri_wrong_enroll_db", "dB") else "",
+        f"{row['n_interferers']} interferer{'s' if row['n_interferers'] != 1 else ''}",
+        f"SIR {shown('sir_db', 'dB')}" if row["present"] and shown("sir_db", "dB") else "",
+        f"SNR {shown('snr_db', 'dB')}" if shown("snr_db", "dB") else "no noise",
+        "in a room" if row.get("room") else "no room",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Level over time of mixture, target and estimate, averaged in dB over the list "partial".
+
+    Returns:
+        times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS; both empty where the list is.
+    """
+    mixer, device, hop = Mixer(arm.evaluation, "test"), pick_device(arm.params.device), round(FRAME_SECONDS * SAMPLE_RATE)
+    extractor = arm.run.extractor().to(device)
+    levels: dict[str, list[np.ndarray]] = {"mixture": [], "target": [], "estimate": []}
+    for row in first_seed(arm, "partial"):
+        mixture = rebuild(row, arm.evaluation, mixer)
+        est = estimate(extractor, [mixture], "right", device)[0].numpy()
+        for name, audio in zip(levels, (mixture.mix, mixture.target, est), strict=True):
+            frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
+            power = np.maximum(np.square(frames, dtype=np.float64).mean(-1), 10 ** (FLOOR_DB / 10))
+            levels[name].append(10 * np.log10(power))
+    if not levels["mixture"]:
+        return np.zeros(0), {}
+    means = {name: np.mean(values, axis=0) for name, values in levels.items()}
+    return (np.arange(len(means["mixture"])) + 0.5) * FRAME_SECONDS, means

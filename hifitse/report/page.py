@@ -1,0 +1,98 @@
+"""From an executed notebook to one HTML file that opens offline: nothing is fetched, code is folded away."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
+
+from hifitse.checkpoint import write_text
+from hifitse.report.document import HEAD
+from hifitse.report.style import PAGE
+
+TEMPLATE = """\
+{%- extends 'classic/base.html.j2' -%}
+{%- macro fold(title) -%}<details class="fold"><summary>{{ title }}</summary><div>{{ caller() }}</div></details>{%- endmacro -%}
+{% block header %}{{ resources['hifitse_head'] }}<title>{{ nb.metadata.get('title', resources['metadata']['name']) | escape_html }}</title>
+<style>{{ resources['hifitse_css'] }}</style>
+</head>
+<body>
+<main>
+{% endblock header %}
+{% block input %}{% if cell.source.strip() %}{% call fold('code') %}{{ super() }}{% endcall %}{% endif %}{% endblock input %}
+{% block stream_stdout %}{{ super() }}{% endblock %}
+{% block stream_stderr %}{% call fold('messages') %}{{ super() }}{% endcall %}{% endblock %}
+{% block body_footer %}</main>
+</body>
+{% endblock body_footer %}
+{% block footer %}</html>
+{% endblock footer %}
+"""
+"""Jinja: nbconvert's classic cells in a page of our own, without its scripts."""
+
+
+def css() -> str:
+    """The style of the page and of code, light and dark; fragments bring theirs with the verdict."""
+    light, dark = (HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    return f"{PAGE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
+
+
+def last_lines(text: str) -> str:
+    """What a terminal would show: of a line that carriage returns overwrote (a progress bar), only its last state."""
+    return "\n".join(re.split("\r+", line.rstrip("\r"))[-1] for line in text.replace("\r\n", "\n").split("\n"))
+
+
+def tidy(notebook: NotebookNode) -> NotebookNode:
+    """The executed notebook without what swells a file: overwritten progress bars, the state of widgets, local paths. In place."""
+    notebook.metadata.pop("widgets", None)
+    papermill = notebook.metadata.get("papermill", {})
+    for key in ("input_path", "output_path"):
+        if papermill.get(key):
+            papermill[key] = Path(papermill[key]).name
+    for cell in notebook.cells:
+        merged: list[NotebookNode] = []
+        for output in cell.get("outputs", []):
+            if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
+                continue
+            if output.output_type == "stream":
+                before = merged[-1] if merged and merged[-1].output_type == "stream" and merged[-1].name == output.name else None
+                if before is not None:
+                    before.text += output.text
+                    continue
+            merged.append(output)
+        for output in merged:
+            if output.output_type == "stream":
+                output.text = last_lines(output.text)
+        if "outputs" in cell:
+            cell.outputs = [output for output in merged if output.output_type != "stream" or output.text.strip()]
+    return notebook
+
+
+def gathered(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which code cells that show nothing are one with the code cell after them, so that one fold holds them all."""
+    copied = deepcopy(notebook)
+    kept: list[NotebookNode] = []
+    for cell in copied.cells:
+        before = kept[-1] if kept else None
+        if cell.cell_type == "code" and before is not None and before.cell_type == "code" and not before.get("outputs"):
+            cell.source = "\n\n".join(filter(None, (before.source.strip(), cell.source.strip())))
+            kept.pop()
+        kept.append(cell)
+    copied.cells = kept
+    return copied
+
+
+def render(notebook: NotebookNode) -> str:
+    """The page's HTML."""
+    exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
+    given = {"hifitse_css": css(), "hifitse_head": HEAD, "metadata": {"name": "report"}}
+    body, _ = exporter.from_notebook_node(gathered(notebook), resources=given)
+    return body
+
+
+def export(source: Path, target: Path) -> None:
+    """Write the page of an executed notebook, whole or not at all."""
+    write_text(target, render(nbformat.read(source, as_version=4)))

@@ -1,0 +1,202 @@
+"""The parts of a report, as a notebook displays them: verdict, listening, diagnosis, conditions, presence."""
+
+import html
+from pathlib import Path
+
+import numpy as np
+from IPython.display import HTML, Image
+from matplotlib.figure import Figure
+
+from hifitse.data.conditions import PARTIAL_ACTIVE_S
+from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.rows import by_bin, summarise
+from hifitse.metrics import Interval, bootstrap, paired
+from hifitse.params import Params
+from hifitse.report import figures, listening, players, tables
+from hifitse.report.report import is_synthetic, parameter_count
+from hifitse.report.style import FRAGMENTS
+
+ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent": "si_sdri_zero_enroll_db"}
+"""Kind of enrolment -> metric."""
+
+LEAST_MIXTURES = 20
+"""Below this number a bootstrap interval is too narrow to be trusted, and no verdict is given."""
+
+
+def voices(params: Params) -> str:
+    """The speech of the report in a few words."""
+    return "synthetic voices" if is_synthetic(params) else f"recordings in {Path(params.corpus).name}"
+
+
+def scale(arm: Arm) -> str:
+    """Size, steps, time and device of a training in one sentence."""
+    params, run = arm.params, arm.run
+    heard = run.step * params.batch_size * params.accumulation * params.seconds / (2 if params.both_talkers else 1)
+    use = ", each used once for each of two talkers," if params.both_talkers else ""
+    stopped = "" if run.finished else f" of the {params.steps:,} asked for"
+    begun = f", beginning with the weights of run {params.start_from}" if params.start_from else ""
+    return (
+        f"The model has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
+        f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}{begun}."
+    )
+
+
+def gains(arm: Arm, kind: str) -> np.ndarray:
+    """SI-SDRi with one kind of enrolment, ``(S, M)``: seeds of the training, test mixtures with the target; nan where not measured."""
+    rows = [row for row in arm.rows if row["list"] == "test" and row["present"]]
+    seeds = sorted({row["seed"] for row in rows})
+    return np.array([[row[ENROLMENTS[kind]] for row in rows if row["seed"] == seed] for seed in seeds], dtype=np.float64)
+
+
+def judge(right: Interval, difference: Interval) -> tuple[str, str]:
+    """Mark (``good``, ``weak`` or ``bad``) and headline of a verdict, by the intervals alone.
+
+    Args:
+        right: SI-SDRi with the right enrolment.
+        difference: right less wrong enrolment, paired.
+    """
+    if min(right.n, difference.n) < LEAST_MIXTURES:
+        return "weak", f"Too few mixtures ({difference.n}) to say whether it extracts."
+    if right.low > 0 and difference.low > 0:
+        if min(right.mean, difference.mean) < 1:
+            return "weak", "Barely: it extracts the person who is enrolled, but by less than 1 dB."
+        return "good", "Yes, it extracts the person who is enrolled."
+    if right.low > 0 and right.mean < 1:
+        return "weak", "It hardly changes the mixture: it gains less than 1 dB, whoever is enrolled."
+    if right.low > 0:
+        return "weak", "It cleans the mixture, but it cannot be shown that it matters whose voice is enrolled."
+    if difference.low > 0:
+        return "weak", "The enrolment steers the output, but on average the output is no better than the mixture."
+    return "bad", "No, it makes the mixture worse." if right.high < 0 else "No, it does not extract."
+
+
+def verdict(arm: Arm) -> HTML:
+    """The answer in a box: does it extract, by how much, on what data, at what scale."""
+    right, wrong = bootstrap(gains(arm, "right")), bootstrap(gains(arm, "wrong"))
+    difference = paired(gains(arm, "right"), gains(arm, "wrong"))
+    mark, headline = judge(right, difference)
+    labels = ("SI-SDRi, right enrolment", "SI-SDRi, wrong enrolment", "right less wrong, paired")
+    values = zip(labels, (right, wrong, difference), strict=True)
+    cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values)
+    if is_synthetic(arm.params):
+        data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
+    else:
+        data = f"The voices are recordings of people ({arm.params.corpus})."
+    return box(mark, headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
+
+
+def card(label: str, value: Interval, note: str = "", digits: int = 2) -> str:
+    """One difference with its interval, in HTML."""
+    return (
+        f'<div class="card"><span>{html.escape(label)}</span> <b>{tables.number(value.mean, digits, True)} dB</b> '
+        f"<small>95 % interval {tables.interval(vars(value), digits, True)}<br>{html.escape(note)}</small></div>"
+    )
+
+
+def box(mark: str, line: str, cards: str, text: str) -> HTML:
+    """A verdict: headline, cards, and what they were measured on."""
+    return HTML(
+        f'<style>{FRAGMENTS}</style><div class="verdict {mark}"><p class="headline">{html.escape(line)}</p>'
+        f'<div class="cards">{cards}</div><p>{html.escape(text)}</p></div>'
+    )
+
+
+def picture(figure: Figure, alt: str) -> Image:
+    """A figure as a small PNG with the text that stands for it where it cannot be seen."""
+    return Image(data=figures.png(figure), format="png", alt=alt)
+
+
+def listen(example: listening.Example) -> list[Image | HTML]:
+    """Heading, spectrograms on one colour scale, and players of one mixture, to be displayed one after the other."""
+    title = f"{example.name} mixture" if example.row["present"] else "mixture without the target"
+    about = listening.caption(example)
+    shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
+    alt = f"Spectrograms from 0 to 24 kHz of {', '.join(shown)}; {title}: {about}"
+    heading = HTML(f"<h3>{html.escape(title.capitalize())}</h3><p>{html.escape(about)}</p>")
+    return [heading, picture(figures.spectrograms(shown), alt), HTML(players.players(example.clips, title))]
+
+
+def enrolment_use(arm: Arm) -> Image:
+    """SI-SDRi of every test mixture with the right, a wrong and a silent enrolment."""
+    columns = {kind: gains(arm, kind) for kind in ENROLMENTS}
+    intervals = {kind: bootstrap(values) for kind, values in columns.items()}
+    means = ", ".join(f"{kind} {tables.number(value.mean, 1, True)} dB" for kind, value in intervals.items())
+    dots = {kind: values.mean(0) for kind, values in columns.items()}  # (M,), over the seeds
+    return picture(figures.enrolment_use(dots, intervals), f"SI-SDRi of the test mixtures by enrolment; means: {means}")
+
+
+def confusions(arm: Arm) -> HTML:
+    """How often the estimate is nearer to an interferer than to the person who was asked for."""
+    value = summarise(arm.rows)["confusion_rate"]
+    if not value["n"]:
+        return HTML("<p>No test mixture has a target and an interferer, so confusions were not counted.</p>")
+    low_high = "" if value["low"] is None else f" (95 % interval {100 * value['low']:.0f} to {100 * value['high']:.0f} %)"
+    return HTML(
+        f"<p>In <b>{100 * value['mean']:.0f} %</b>{low_high} of {value['n']} mixtures the estimate is nearer to an interferer than to the "
+        "target. An extractor that returned the mixture unchanged would be wrong wherever an interferer is the louder voice.</p>"
+    )
+
+
+def untreated(arm: Arm) -> HTML:
+    """PESQ and STOI of the mixtures themselves, without which those of the estimates say little."""
+    rows = [row for row in arm.rows if row["list"] == "test" and row["present"]]
+    before = {
+        name: bootstrap(np.array([row.get(key) for row in rows], dtype=np.float64))
+        for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))
+    }
+    known = [f"{name} {tables.number(value.mean, 2 if name == 'PESQ' else 3)}" for name, value in before.items() if value.n]
+    if not known:
+        return HTML("<p>PESQ and STOI were not measured (eval_pesq is false).</p>")
+    return HTML(f"<p>The mixtures themselves, before any extraction, have a mean {' and '.join(known)}.</p>")
+
+
+def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
+    """SI-SDRi in four ranges of SIR (the lowest of a mixture) and SNR, and by number of interferers.
+
+    Returns:
+        axis label -> kind of enrolment -> label of the bin -> interval; without the axes along which nothing varies.
+    """
+    params, last = arm.evaluation, len(arm.evaluation.phase_starts) - 1
+    axes = {
+        "lowest SIR, dB": ("sir_db", params.sir_min_db, params.sir_max_db),
+        "SNR, dB": ("snr_db", params.at_phase("snr_min_db", last), params.at_phase("snr_max_db", last)),
+        "interferers": ("n_interferers", 0, 0),
+    }
+    found: dict[str, dict[str, dict[str, Interval]]] = {}
+    for axis, (key, low, high) in axes.items():
+        edges = [round(float(edge), 2) for edge in np.linspace(low, high, 5)[1:-1]] if low < high else None
+        curves = {
+            f"{kind} enrolment": {_short(label): value for label, value in by_bin(arm.rows, key, edges, ENROLMENTS[kind])}
+            for kind in ("right", "wrong")
+        }
+        if len(curves["right enrolment"]) > 1:
+            found[axis] = curves
+    return found
+
+
+def _short(label: str) -> str:
+    """A label of a bin in two lines, with a real minus sign."""
+    return label.replace("-", "−").replace(" to ", " to\n").replace("below ", "below\n").replace("from ", "from\n")
+
+
+def by_condition(arm: Arm) -> Image | HTML:
+    """SI-SDRi by SIR, SNR and number of interferers, with the right and with the wrong enrolment."""
+    panels = conditions(arm)
+    if not panels:
+        return HTML("<p>Neither SIR, SNR nor the number of interferers varies over these mixtures.</p>")
+    return picture(figures.by_condition(panels), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
+
+
+def presence(arm: Arm) -> Image | HTML:
+    """Level over time where the target speaks only in a part of the mixture."""
+    seconds, levels = listening.presence(arm)
+    if not len(seconds):
+        return HTML("<p>The list of partial presence is empty (eval_partial is 0).</p>")
+    alt = "Mean level over time of mixture, target and estimate; the target speaks in the shaded part only"
+    return picture(figures.presence(seconds, levels, PARTIAL_ACTIVE_S), alt)
+
+
+def training(arm: Arm) -> Image:
+    """Loss terms, SI-SDRi of the validation list, learning rate and gradient norm over the steps."""
+    alt = "Curves over the training steps: loss and its terms, SI-SDRi of unseen voices, learning rate, gradient norm"
+    return picture(figures.curves(arm.run.history, arm.run.validation), alt)

@@ -1,0 +1,134 @@
+"""HTML tables of a report: metrics with intervals, the plan's published numbers, parameters, provenance."""
+
+import html
+import importlib.metadata
+import math
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from hifitse.evaluation.experiment import PUBLISHED
+from hifitse.metrics import Interval
+from hifitse.params import Params
+
+LABELS = {
+    "si_sdri_db": ("SI-SDRi, right enrolment", "dB", 2),
+    "si_sdri_wrong_enroll_db": ("SI-SDRi, enrolment of the interferer", "dB", 2),
+    "si_sdri_zero_enroll_db": ("SI-SDRi, silent enrolment", "dB", 2),
+    "si_sdr_db": ("SI-SDR", "dB", 2),
+    "pesq": ("PESQ (16 kHz, wide band)", "MOS", 2),
+    "stoi": ("STOI", "0 to 1", 3),
+    "absent_level_db": ("output level, target absent", "dBFS", 1),
+    "absent_suppression_db": ("suppression, target absent", "dB", 1),
+    "confusion_rate": ("confusions: estimate nearer to an interferer", "share", 3),
+}
+"""Metric of metrics.json -> label, unit, digits."""
+SIGNED = {"si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "si_sdr_db"}
+PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "pesq", "pystoi", "papermill")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
+    """An HTML table that scrolls sideways where the screen is narrow. All text is escaped; the first cell of a row is its head."""
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
+    body = ""
+    for first, *others in rows:
+        cells = "".join(f'<td class="{"long" if len(cell) > 32 else "short"}">{html.escape(cell)}</td>' for cell in others)
+        body += f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>'
+    label = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    return f'<div class="scroll"><table>{label}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
+    """A number with a real minus sign, or a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return text.removeprefix("-")
+    return f"{'+' if signed and value > 0 else ''}{text}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def interval(value: Mapping[str, float | None], digits: int = 2, signed: bool = False) -> str:
+    """The 95 % interval as ``low to high``."""
+    if value.get("low") is None or not math.isfinite(value["low"]):
+        return "–"
+    return f"{number(value['low'], digits, signed)} to {number(value['high'], digits, signed)}"
+
+
+def measured(value: Interval, digits: int = 2, signed: bool = False) -> str:
+    """A mean with its 95 % interval: ``mean (low to high)``."""
+    if not value.n:
+        return "–"
+    return f"{number(value.mean, digits, signed)} ({interval(vars(value), digits, signed)})"
+
+
+def metrics(summaries: Mapping[str, Mapping[str, Mapping]]) -> str:
+    """Every metric of every arm with its 95 % interval and the number of mixtures behind it.
+
+    Args:
+        summaries: name of the arm -> :func:`hifitse.evaluation.experiment.summarise` of its rows.
+    """
+    several = len(summaries) > 1
+    rows = []
+    for metric, (label, unit, digits) in LABELS.items():
+        for name, summary in summaries.items():
+            value = summary.get(metric)
+            if value:
+                signed = metric in SIGNED
+                cells = [label, *([name] if several else []), unit, number(value["mean"], digits, signed), interval(value, digits, signed)]
+                rows.append([*cells, str(value["n"])])
+    return table(["metric", *(["arm"] if several else []), "unit", "mean", "95 % interval", "n"], rows)
+
+
+def plan(summary: Mapping[str, Mapping], here: str) -> str:
+    """This run beside the plan's published baseline.
+
+    Args:
+        summary: :func:`hifitse.evaluation.experiment.summarise` of the run's rows.
+        here: data and scale of this run in a few words, the head of its column.
+    """
+    rows = []
+    for metric, published in PUBLISHED.items():
+        label, unit, digits = LABELS[metric]
+        value = summary.get(metric) or {"mean": None}
+        signed = metric in SIGNED
+        shown = f"{number(value['mean'], digits, signed)} ({interval(value, digits, signed)})"
+        rows.append([label.removesuffix(", right enrolment"), unit, shown, number(published, digits, signed)])
+    return table(["metric", "unit", here, "the plan's baseline, 1.5 M steps, its own recordings"], rows)
+
+
+def parameters(params: Params) -> str:
+    """The parameters that differ from the defaults, which are the plan's baseline."""
+    fields = type(params).model_fields
+    rows = [
+        [name, str(getattr(params, name)), str(field.get_default(call_default_factory=True)), field.description or ""]
+        for name, field in fields.items()
+        if getattr(params, name) != field.get_default(call_default_factory=True)
+    ]
+    return table(["parameter", "here", "default", "meaning"], rows, f"{len(rows)} of {len(fields)} parameters differ from the defaults")
+
+
+def provenance(facts: Mapping[str, Any]) -> str:
+    """Where the numbers come from: the given facts, then Python, system and package versions."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    rows = [[name, str(value)] for name, value in facts.items()]
+    return table(["fact", "value"], [*rows, ["system", system], ["packages", versions]])
+
+
+def failures(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How often PESQ failed and why, in words."""
+    reasons = Counter(row["pesq_error"] for row in rows if row.get("pesq_error"))
+    if not reasons:
+        return "none"
+    counted = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common())
+    return f"{sum(reasons.values())} of {len(rows)} mixtures ({counted})"

@@ -1,0 +1,77 @@
+"""Test mixtures sorted by how alike the voices in them are: results by similarity and by register of target and interferer.
+
+Corpora do not say whether a voice is a man's or a woman's, and a synthetic one is neither: what is compared is measured on the
+speakers' recordings (:mod:`hifitse.data.similarity`), for all corpora alike.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hifitse.data.mixing import Mixer
+from hifitse.data.similarity import Voices
+from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.rows import BASELINE, Row, of_list
+from hifitse.params import Params
+
+REGISTER_HZ = 165.0
+"""Hz: between the median pitches of most men and of most women."""
+THIRDS = ("least alike", "in between", "most alike")
+Conditions = dict[str, dict[str, list[Row]]]
+"""Condition -> arm -> rows of the test list."""
+
+
+def voices_of(params: Params) -> Voices:
+    """The voices of the test speakers."""
+    return Voices.of(Mixer(params, "test").corpus)
+
+
+def likeness(row: Mapping[str, Any], voices: Voices) -> float:
+    """Cosine between the target's voice and the interferer's most like it, -1 to 1; speeds are not considered."""
+    return max(voices.similarity(row["target_speaker"], name) for name in row["interferer_speakers"])
+
+
+def registers(row: Mapping[str, Any], voices: Voices) -> str:
+    """Whether an interferer's median pitch, with its speed factor, lies on the target's side of 165 Hz."""
+    pitch = voices.pitch(row["target_speaker"]) * row["target_speed"]
+    speeds = zip(row["interferer_speakers"], row["interferer_speeds"], strict=True)
+    others = [voices.pitch(name) * speed for name, speed in speeds]
+    if not all(map(math.isfinite, (pitch, *others))):
+        return "pitch not known"
+    side = "low" if pitch < REGISTER_HZ else "high"
+    if all((other < REGISTER_HZ) != (side == "low") for other in others):
+        return "different registers"
+    return f"both {side}"
+
+
+def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
+    """The test mixtures with target and interferer in three parts of about one size, by :func:`likeness`.
+
+    Args:
+        arms: by name, evaluated on the same mixtures, one of them the baseline.
+        voices: of the test speakers.
+    """
+    values = {row["index"]: likeness(row, voices) for row in _with_both(arms[BASELINE])}
+    edges = np.quantile(list(values.values()), (1 / 3, 2 / 3)) if values else []
+    return _sorted(arms, lambda row: THIRDS[int(np.searchsorted(edges, values[row["index"]], side="left"))], THIRDS)
+
+
+def by_register(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
+    """The same mixtures by :func:`registers`; arguments as :func:`by_likeness`."""
+    order = ("different registers", "both low", "both high", "pitch not known")
+    return _sorted(arms, lambda row: registers(row, voices), order)
+
+
+def _with_both(arm: Arm) -> list[Row]:
+    return [row for row in of_list(arm.rows, "test") if row["present"] and row["n_interferers"]]
+
+
+def _sorted(arms: Mapping[str, Arm], label: Callable[[Row], str], order: tuple[str, ...]) -> Conditions:
+    """Rows by label and arm; labels without a row are left out."""
+    found: Conditions = {name: {} for name in order}
+    for name, arm in arms.items():
+        for row in _with_both(arm):
+            found[label(row)].setdefault(name, []).append(row)
+    return {condition: rows for condition, rows in found.items() if rows}

@@ -1,0 +1,14 @@
+"""From parameters to a finished run: :func:`hifitse.training.train.train` and what it stands on.
+
+    run.py         the folder that a training leaves: parameters, history, weights
+    muon.py        the optimiser that learns most in a given time
+    group.py       the processes that train together
+    adversary.py   discriminators that learn beside the extractor, and when to stop
+    optimizers.py  the optimisers of a training, and their learning rate
+    hide.py        what training hides from the network: enrolments, parts of the spectrum
+    start.py       the weights that a fine-tuning starts from
+    validation.py  a quick look at unseen voices while training goes on
+    stopping.py    a stop that comes after a whole step
+    journal.py     what a training tells while it goes on
+    train.py       the main path: parameters -> finished run
+"""

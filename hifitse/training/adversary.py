@@ -1,0 +1,188 @@
+"""The adversary of an extractor that is fine-tuned: discriminators, their optimiser, and a watch that says when the game is lost.
+
+In the first steps (``gan_warmup``) only the discriminators learn, then the adversarial terms rise to their weights (``gan_ramp``).
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.checkpoint import flatten_optimizers, load_weights, restore_optimizers
+from hifitse.losses import Loss
+from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
+from hifitse.metrics import si_sdri
+from hifitse.model.discriminators import discriminators
+from hifitse.params import Params
+from hifitse.training.group import Group
+
+BETAS = (0.8, 0.99)
+"""Decays of the discriminators' AdamW, as in HiFi-GAN."""
+LOSS_FLOOR = 0.02
+"""Loss of the discriminators, 0.5 where they cannot tell and 0 where they always can, below which they have won."""
+FALL_DB = 2.0
+"""dB of SI-SDRi by which the extractor may get worse on its training mixtures."""
+PREFIX = "adversary."
+
+
+class Collapse(HifitseError):
+    """The adversarial training has collapsed; the run ends with the weights that it started from."""
+
+
+def held_steps(params: Params) -> int:
+    """First steps in which only the discriminators learn; 0 without discriminators."""
+    return round(params.gan_warmup * params.steps) if params.gan != "none" else 0
+
+
+def ramp(params: Params, step: int) -> float:
+    """Share of their weight that the adversarial terms have: 0 in the warm-up, then a straight line to 1."""
+    length = params.gan_ramp * params.steps
+    return min(1.0, max(0.0, (step - held_steps(params) + 1) / length if length else float(step >= held_steps(params))))
+
+
+def window(audio: Tensor, params: Params, step: int, part: int) -> slice:
+    """Where the discriminators listen: ``gan_seconds`` of the segment, a function of (seed, step, part)."""
+    length = min(audio.shape[-1], round(params.gan_seconds * SAMPLE_RATE))
+    generator = torch.Generator().manual_seed(hash((params.seed, step, part, length)) & (2**63 - 1))
+    start = int(torch.randint(audio.shape[-1] - length + 1, (), generator=generator))
+    return slice(start, start + length)
+
+
+class Adversary:
+    """Discriminators that learn beside the extractor.
+
+    Args:
+        params: ``gan`` is not "none".
+        device: where they run.
+    """
+
+    def __init__(self, params: Params, device: torch.device) -> None:
+        self.params = params
+        self.model = discriminators(params).to(device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=params.disc_lr, betas=BETAS)
+        self.watch = Watch(params)
+        self.parts: list[dict[str, float]] = []
+        """What was seen of each batch since the last step."""
+
+    def join(self, loss: Loss, sounds: tuple[Tensor, Tensor, Tensor], present: Tensor, step: int, part: int) -> Loss:
+        """Add the adversarial terms of a batch to its loss, and the batch's gradient to the discriminators'.
+
+        Items without the target are left out: there is nothing real to compare with.
+
+        Args:
+            loss: of the batch.
+            sounds: est, target and mix, (B, T) float32 each.
+            present: (B,) bool.
+            step, part: number of the step, and of the batch in it.
+
+        Raises:
+            Collapse: a term is not finite.
+        """
+        if not present.any():
+            return loss
+        est, target, mix = (sound[present] for sound in sounds)
+        gain = float(si_sdri(est.detach(), mix, target).nanmean())
+        # relative to the target's level over the whole segment, so that a pause in the window stays quiet
+        level = (target.square().mean(-1, keepdim=True) + 1e-10).sqrt()
+        heard = window(target, self.params, step, part)
+        est, target = (est / level)[:, heard], (target / level)[:, heard]
+        terms = self.learn(est.detach(), target)
+        weight, total = ramp(self.params, step), loss.total
+        if weight:
+            adversarial, feature = self.terms(est, target)
+            more = self.params.loss_adversarial * adversarial + self.params.loss_feature * feature
+            total = total + weight * present.float().mean() * more
+            terms |= {"adversarial": float(adversarial.detach()), "feature": float(feature.detach())}
+        if not all(map(math.isfinite, terms.values())):
+            raise Collapse(f"the adversarial training collapsed at step {step + 1}: its terms are {terms}, allowed are finite numbers")
+        self.parts.append(terms | {"si_sdri": gain})
+        return Loss(total, loss.terms | terms)
+
+    def learn(self, est: Tensor, target: Tensor) -> dict[str, float]:
+        """Gradient of the discriminators for sounds (B, T); their loss and the share of right judgements."""
+        fake, real = self.model(est), self.model(target)
+        loss = discriminator_loss(fake, real)
+        (loss / self.params.accumulation).backward()
+        return {"disc": float(loss.detach()), "disc_told": share_told(fake, real)}
+
+    def terms(self, est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Adversarial and feature-matching term of sounds (B, T), scalars; their gradient reaches ``est`` and no discriminator."""
+        self.model.requires_grad_(False)
+        with torch.no_grad():
+            real = self.model(target)
+        fake = self.model(est)
+        self.model.requires_grad_(True)
+        return adversarial_loss(fake), feature_loss(fake, real)
+
+    def update(self, step: int, group: Group | None = None) -> None:
+        """One step of the discriminators from the gradients that :meth:`join` left in the processes, where it left any.
+
+        Raises:
+            Collapse: the discriminators have won, or the extractor is worse than it was; see :class:`Watch`.
+        """
+        group = group or Group()
+        parts = sum(group.gather(self.parts), [])
+        if parts:
+            group.add_gradients(self.model.parameters())
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
+            if not torch.isfinite(norm):
+                raise Collapse(f"the adversarial training collapsed at step {step + 1}: the gradient of its discriminators is not finite")
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            seen = {name: sum(part[name] for part in parts) / len(parts) for name in ("disc", "disc_told", "si_sdri")}
+            self.parts.clear()
+            self.watch.look(seen, step)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of it."""
+        own = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        own |= flatten_optimizers([self.optimizer]) | {"watch": self.watch.numbers}
+        return {PREFIX + name: tensor for name, tensor in own.items()}
+
+    def load(self, tensors: Mapping[str, Tensor], origin: str) -> None:
+        """Put the tensors of a checkpoint back.
+
+        Raises:
+            CheckpointError: they are of other discriminators.
+        """
+        own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+        load_weights(self.model, {k.removeprefix("model."): v for k, v in own.items() if k.startswith("model.")}, origin)
+        if any(name.startswith("optimizer.") for name in own):  # none in a first step without a target
+            restore_optimizers([self.optimizer], own)
+        self.watch.numbers.copy_(own["watch"])
+
+
+class Watch:
+    """Says when adversarial training has collapsed: of ``gan_patience`` steps in a row
+
+    - in each the discriminators' loss was below ``LOSS_FLOOR`` and they judged everything right: they have won, or
+    - the mean SI-SDRi was more than ``FALL_DB`` below that of the warm-up, in which the extractor stood still.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.numbers = torch.zeros(3 + params.gan_patience, dtype=torch.float64)
+        """Steps won in a row; sum and number of SI-SDRi in the warm-up; the newest SI-SDRi, by step modulo the patience."""
+
+    def look(self, seen: Mapping[str, float], step: int) -> None:
+        """Take in what a step showed: ``disc, disc_told, si_sdri``.
+
+        Raises:
+            Collapse: one of the two rules holds.
+        """
+        held, patience = held_steps(self.params), self.params.gan_patience
+        self.numbers[0] = self.numbers[0] + 1 if seen["disc"] < LOSS_FLOOR and seen["disc_told"] == 1 else 0
+        self.numbers[3 + step % patience] = seen["si_sdri"]
+        if step < max(1, held):
+            self.numbers[1:3] += torch.tensor([seen["si_sdri"], 1.0], dtype=torch.float64)
+        where = f"the adversarial training collapsed at step {step + 1}"
+        if self.numbers[0] >= patience and step >= held + patience:
+            raise Collapse(
+                f"{where}: for {patience} steps the discriminators' loss was below {LOSS_FLOOR:g} and no estimate passed for a target"
+            )
+        before, now = float(self.numbers[1] / self.numbers[2].clamp(min=1)), float(self.numbers[3:].mean())
+        if step >= held + patience and now < before - FALL_DB:
+            allowed = f"allowed is at most {FALL_DB:g} dB below the {before:.2f} dB of the warm-up"
+            raise Collapse(f"{where}: SI-SDRi of the last {patience} steps is {now:.2f} dB, {allowed}")

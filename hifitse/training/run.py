@@ -1,0 +1,180 @@
+"""The folder that a training leaves: ``runs/<run id>/`` with parameters, history, validation, checkpoints."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hifitse import HifitseError
+from hifitse.checkpoint import CheckpointError, clear_unfinished, load_checkpoint, load_weights, write_text
+from hifitse.losses.objective import Objective
+from hifitse.model import Extractor
+from hifitse.params import NOT_TRAINING, Params
+
+
+def runs_dir() -> Path:
+    """Where runs lie: ``$HIFITSE_RUNS``, else ``runs/`` beside the package in a checkout, else in the working folder."""
+    if os.environ.get("HIFITSE_RUNS"):
+        return Path(os.environ["HIFITSE_RUNS"]).expanduser()
+    checkout = Path(__file__).resolve().parents[2]
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs"
+
+
+@dataclass
+class Run:
+    """One training, finished or cut. Reads what lies in the folder; :func:`hifitse.training.train.train` writes it."""
+
+    folder: Path
+    params: Params
+
+    @classmethod
+    def of(cls, params: Params) -> "Run":
+        """The run of these parameters, whether it exists yet or not."""
+        return cls(runs_dir() / params.run_id, params)
+
+    @classmethod
+    def named(cls, run_id: str) -> "Run":
+        """The finished run of that name.
+
+        Raises:
+            HifitseError: there is none, or it is not finished.
+        """
+        folder = runs_dir() / run_id
+        try:
+            run = cls(folder, Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, allowed is a finished one: train it") from error
+        if not run.finished:
+            steps = f"{run.step} of {run.params.steps} steps"
+            raise HifitseError(f"run {run_id} to start from has {steps}, allowed is a finished one: train it to its end first")
+        return run
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps done, as of the last checkpoint."""
+        return self._header.get("step", 0)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of training, resumptions added up, validation left out."""
+        return self._header.get("seconds", 0.0)
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / max(1, self.step)
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.params.steps or bool(self.collapsed)
+
+    @property
+    def collapsed(self) -> str:
+        """Why adversarial training was stopped, in one sentence; empty where it was not. Its weights are then those it started from."""
+        return self._header.get("collapsed", "")
+
+    @property
+    def device(self) -> str:
+        """Name of the device that trained it."""
+        return self._header.get("device", "none")
+
+    @cached_property
+    def _loaded(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return load_checkpoint(self.folder) or ({}, {})
+
+    @property
+    def _header(self) -> dict[str, Any]:
+        return self._loaded[1]
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """Rows of training: step, loss, each term, lr, grad_norm, seconds."""
+        return read_rows(self.folder / "history.jsonl")
+
+    @cached_property
+    def validation(self) -> list[dict[str, float]]:
+        """Rows of validation: step, si_sdri_db and si_sdri_wrong_enroll_db on unseen voices."""
+        return read_rows(self.folder / "validation.jsonl")
+
+    def extractor(self) -> Extractor:
+        """The averaged (EMA) weights, in evaluation mode, on the CPU.
+
+        Raises:
+            CheckpointError: the run has no checkpoint yet.
+        """
+        tensors, _ = self._loaded
+        if not tensors:
+            raise CheckpointError(f"run {self.folder.name} has no checkpoint, allowed is a run that was trained for at least one step")
+        model = Extractor(self.params.extractor)
+        load_weights(model, {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}, self.folder.name)
+        return model.eval()
+
+    def objective(self) -> Objective:
+        """What the training minimised, with the weights that it learned, on the CPU; as it starts where there is no checkpoint."""
+        tensors, objective = self._loaded[0], Objective(self.params)
+        if tensors:
+            kept = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}
+            load_weights(objective, kept, self.folder.name)
+        return objective
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file; a last line cut off by a kill is left out, as is any that is damaged."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+    return rows
+
+
+def cut_rows(path: Path, step: int) -> None:
+    """Drop the rows after ``step``: they belong to work that a kill undid and that will be done again."""
+    if path.is_file():
+        kept = [row for row in read_rows(path) if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def refuse_another(path: Path, params: Params) -> None:
+    """Stop where a run's folder was made with other training parameters: then a default has changed since, and the name no longer fits.
+
+    Raises:
+        HifitseError: they differ.
+    """
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        known = None
+    if not isinstance(known, dict):
+        return  # a new run, or one cut at its very start
+    for name, value in params.model_dump(mode="json").items():
+        if name not in NOT_TRAINING and known.get(name, value) != value:
+            raise HifitseError(
+                f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: allowed is the same; "
+                f"give {name} explicitly, or move the folder away"
+            )
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process alone; the lock goes with the process, however it ends.
+
+    A POSIX lock, which forked workers do not inherit: with flock they held it for seconds after the process was killed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "a")  # noqa: SIM115 (held over the yield)
+    except OSError as error:
+        raise CheckpointError(f"cannot write the run's folder {folder}: {error}") from error
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise HifitseError(f"run {folder.name} is being trained by another process, allowed is one at a time; wait for it") from None
+        clear_unfinished(folder)
+        yield

@@ -1,0 +1,300 @@
+"""The main path: parameters -> finished run.
+
+``train(params)`` is a pure function with a memory: asked again it returns the finished run or goes on with a cut one, and
+on a CPU an interrupted run ends with the same weights, bit for bit, as an uninterrupted one. That holds because nothing
+depends on hidden state: mixtures, curriculum and enrolment dropout are functions of (seed, index), the learning rate of
+the step, and everything else is in the checkpoint.
+
+On several processes (``accelerate launch -m hifitse.training.train --preset full -p corpus PATH``) it is the same run with the same loss
+curve; see :mod:`hifitse.training.group`. A notebook with the same parameters then finds it finished.
+"""
+
+import json
+import math
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hifitse import HifitseError
+from hifitse.checkpoint import flatten_optimizers, load_checkpoint, load_weights, restore_optimizers, save_checkpoint, write_text
+from hifitse.commands.command_line import CommandError, Parser, add_parameters, values, words
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer, Mixture
+from hifitse.device import TrainingError, device_name, pick_device
+from hifitse.losses.objective import Objective
+from hifitse.model import Extractor
+from hifitse.params import ParameterError, Params, resolve
+from hifitse.training.adversary import Adversary, Collapse
+from hifitse.training.group import Group, GroupError, launched_rank, leave
+from hifitse.training.hide import hide_bands, hide_enrollments, spectrum_mask
+from hifitse.training.journal import Journal
+from hifitse.training.optimizers import learning_rate, new_optimizers
+from hifitse.training.run import Run, cut_rows, locked, refuse_another
+from hifitse.training.start import take_over
+from hifitse.training.stopping import graceful_stop
+from hifitse.training.validation import quick_validate, validation_mixtures
+
+
+@dataclass
+class State:
+    """All that changes while training goes on."""
+
+    params: Params
+    model: Extractor
+    ema: Extractor
+    optimizers: list[torch.optim.Optimizer]
+    device: torch.device
+    objective: Objective
+    step: int = 0
+    seconds: float = 0.0
+    window: list[dict[str, float]] = field(default_factory=list)
+    """Rows of the steps since the last row of the history."""
+    group: Group = field(default_factory=Group)
+    """The processes that train together."""
+    adversary: Adversary | None = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a checkpoint holds."""
+        return (
+            {f"model.{k}": v for k, v in self.model.state_dict().items()}
+            | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+            | {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
+            | flatten_optimizers(self.optimizers)
+            | (self.adversary.tensors() if self.adversary else {})
+        )
+
+
+def new_state(params: Params, group: Group | None = None) -> State:
+    """Fresh weights from ``params.seed``, or those of the finished run ``params.start_from``; the same in every process of the group."""
+    group = group or Group()
+    device = group.device or pick_device(params.device)
+    torch.manual_seed(params.seed)
+    model = Extractor(params.extractor).to(device)
+    model.checkpointing = params.checkpointing
+    ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
+    take_over(model, params)
+    ema.load_state_dict(model.state_dict())
+    objective = Objective(params).to(device)
+    adversary = Adversary(params, device) if params.gan != "none" else None
+    return State(params, model, ema, new_optimizers(model, params, objective), device, objective, group=group, adversary=adversary)
+
+
+def resume(state: State, run: Run) -> None:
+    """Bring ``state`` to the run's newest readable checkpoint, if there is one."""
+    found = state.group.from_main(lambda: load_checkpoint(run.folder))
+    if found is not None:
+        tensors, header = found
+        for name, module in (("model.", state.model), ("ema.", state.ema), ("objective.", state.objective)):
+            load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)
+        restore_optimizers(state.optimizers, tensors)
+        if state.adversary is not None:
+            state.adversary.load(tensors, run.folder.name)
+        state.step, state.seconds = header["step"], header["seconds"]
+    for name in ("history.jsonl", "validation.jsonl") if state.group.main else ():
+        cut_rows(run.folder / name, state.step)
+
+
+def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
+    """One optimiser step over the accumulated batches, of which each process has its share.
+
+    Returns the row to log: loss, terms, lr, grad_norm.
+    """
+    params, group = state.params, state.group
+    rate = learning_rate(params, state.step)
+    for optimizer in state.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+        for group_of_weights in optimizer.param_groups:
+            group_of_weights["lr"] = rate
+    row: dict[str, float] = {"loss": 0.0}
+    parts = len(batches) * group.size
+    with group.together():
+        for number, batch in enumerate(batches):
+            for name, value in _accumulate(state, batch, group.rank + number * group.size, parts).items():
+                row[name] = row.get(name, 0.0) + value / parts
+    row = group.add_up(row)
+    group.add_gradients(weight for optimizer in state.optimizers for each in optimizer.param_groups for weight in each["params"])
+    row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
+    if not math.isfinite(row["grad_norm"]):  # a finite loss can have such a gradient, and one step would spoil all weights
+        ids = [meta["id"] for batch in batches for meta in batch["metadata"]]
+        raise NotFinite(state.step + 1, sum(group.gather(ids), []))
+    if state.adversary is not None:
+        state.adversary.update(state.step, group)
+    for optimizer in state.optimizers:
+        optimizer.step()
+    # young averages forget faster, or the random start would linger through a short run
+    decay = min(params.ema_decay, (1 + state.step) / (10 + state.step))
+    with torch.no_grad():
+        torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
+    state.step += 1
+    return row | {"lr": rate}
+
+
+def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> dict[str, float]:
+    """Add the gradient of batch number ``part`` of a step's ``parts``. Returns its loss and terms."""
+    params, device = state.params, state.device
+    mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
+    enroll = hide_enrollments(enroll, params, state.step, part)
+    mix, target, enroll = hide_bands((mix, target, enroll), batch.get("shared"), params, state.step, part)
+    seen = spectrum_mask(mix, params, state.step, part)
+    # what is hidden differs from item to item: nothing is in common then
+    shared = batch.get("shared") if seen is None and not params.enroll_dropout else None
+    with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
+        est = state.model(mix, enroll, seen, shared)
+    loss = state.objective(est.float(), target, mix, present, batch, state.model)
+    if state.adversary is not None:
+        loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part)
+    if not torch.isfinite(loss.total):
+        raise NotFinite(state.step + 1, [meta["id"] for meta in batch["metadata"]])
+    (loss.total / parts).backward()
+    return {"loss": float(loss.total.detach())} | loss.terms
+
+
+class NotFinite(TrainingError):
+    """The loss or its gradient is NaN or infinite."""
+
+    def __init__(self, step: int, ids: list[str]) -> None:
+        self.step, self.ids = step, ids
+        named = ", ".join(ids)
+        super().__init__(f"the loss or its gradient is not finite at step {step}, allowed is a finite one; mixtures of that step: {named}")
+
+    def __reduce__(self) -> tuple[type, tuple[int, list[str]]]:  # it is told to the other processes
+        return type(self), (self.step, self.ids)
+
+
+def train(params: Params, progress: bool = True) -> Run:
+    """Train, or go on, or return what is there: the run of these parameters.
+
+    Stops early, resumably, after ``max_minutes`` of training or at SIGINT or SIGTERM (then ``KeyboardInterrupt``).
+
+    Args:
+        params: all parameters.
+        progress: show a progress bar with loss, SI-SDR, steps a second and time left.
+
+    Raises:
+        TrainingError: the loss is not finite (step and mixture ids are saved in the run's folder), or no such device.
+        HifitseError: bad data, another process trains the same run, or several processes that cannot train together.
+    """
+    run, group = Run.of(params), Group.join(params)
+    if group.from_main(lambda: run.finished):
+        return run
+    if params.threads:
+        torch.set_num_threads(params.threads)
+    with ExitStack() as held, graceful_stop(patient=group.size > 1) as stop:
+        group.from_main(lambda: _claim(run, held))
+        state = new_state(params, group)
+        resume(state, run)
+        try:
+            _loop(state, run, stop, progress)
+        except NotFinite as error:
+            record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
+            if group.main:
+                write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
+            raise
+        except Collapse as error:
+            with group.together():
+                _fall_back(state, run, str(error))
+        if stop.is_set():
+            raise KeyboardInterrupt(f"training stopped at step {state.step} of {params.steps}; the same call goes on from there")
+    return Run.of(params)
+
+
+def _claim(run: Run, held: ExitStack) -> None:
+    """Lock the run's folder for as long as ``held`` lasts, and write down what is trained there."""
+    held.enter_context(locked(run.folder))
+    refuse_another(run.folder / "params.json", run.params)
+    write_text(run.folder / "params.json", run.params.model_dump_json(indent=1))
+
+
+def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None:
+    """Step, log, validate, save until the steps or the time end, or a stop is asked for in any process."""
+    params, group = state.params, state.group
+    per_step = params.batch_size * params.accumulation
+    with group.together():
+        mixer = Mixer(params, "train")
+        loader = training_loader(params, mixer, state.step * per_step, (params.steps - state.step) * per_step, (group.rank, group.size))
+        batches, valid = iter(loader), validation_mixtures(params) if group.main else []
+    shown = progress and group.main
+    bar = tqdm(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0, dynamic_ncols=True)
+    deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf
+    log_every = max(1, params.steps // 2000)
+    with bar, Journal(run, bar) if group.main else nullcontext() as journal:
+        while state.step < params.steps:
+            started = time.monotonic()
+            with group.together():
+                taken = list(islice(batches, params.accumulation // group.size))
+            state.window.append(train_step(state, taken))
+            state.seconds += time.monotonic() - started
+            bar.update()
+            asked, late = map(any, zip(*group.gather((stop.is_set(), time.monotonic() > deadline)), strict=True))
+            if asked:
+                stop.set()
+            last = state.step == params.steps or asked or late
+            due = {name: last or state.step % every == 0 for name, every in (("log", log_every), ("save", params.checkpoint_every))}
+            due["validate"] = state.step % params.validate_every == 0 or state.step == params.steps
+            with group.together() if any(due.values()) else nullcontext():
+                _write(state, run, journal, valid, due)
+            if last:
+                break
+
+
+def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture], due: dict[str, bool]) -> None:
+    """Log, validate and save what is due; only the main process has a journal, and writes."""
+    if journal is None:
+        state.window.clear()
+        return
+    try:
+        if due["log"]:
+            journal.steps(state.window, state.step, state.seconds)
+        if due["validate"]:
+            journal.validation(quick_validate(state.ema, valid, state.device), state.step)
+        if due["save"]:
+            save_checkpoint(run.folder, state.step, state.tensors(), {"seconds": state.seconds, "device": device_name(state.device)})
+    except OSError as error:  # the disk is full, say, while a row is added to the history
+        onward = "the same call goes on from the last checkpoint"
+        raise TrainingError(f"training stopped at step {state.step} ({error}), allowed is a disk with room; {onward}") from error
+
+
+def _fall_back(state: State, run: Run, reason: str) -> None:
+    """End a run with the weights that it started from, and say why: a report of several arms goes on."""
+    start = new_state(state.params, state.group).model.state_dict()
+    state.model.load_state_dict(start)
+    state.ema.load_state_dict(start)
+    if state.group.main:
+        header = {"seconds": state.seconds, "device": device_name(state.device), "collapsed": reason}
+        save_checkpoint(run.folder, state.step, state.tensors(), header)
+        warnings.warn(f"{reason}; the run ends with the weights that it started from", stacklevel=3)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``python -m hifitse.training.train``: one training, on all processes that were started. Returns the exit code as ``hifitse run``."""
+    told = "Train one model, on this process or on all that accelerate launch or torchrun started."
+    parser = Parser(prog="python -m hifitse.training.train", description=told)
+    add_parameters(parser, "full")
+    try:
+        run = train(resolve(**values(parser.parse_args(words(argv)))))
+        said, code = f"the run is finished: {run.folder}", 0
+    except KeyboardInterrupt as stopped:
+        said, code = str(stopped) or "training was stopped at once; the same call goes on from the last checkpoint", 130
+    except HifitseError as error:
+        said, code = str(error), 2 if isinstance(error, CommandError | ParameterError | GroupError) else 1
+        if isinstance(error, GroupError):
+            said = f"process {launched_rank()}: {said}"
+    finally:
+        leave()
+    if launched_rank() == 0 or said.startswith("process "):
+        print(f"hifitse: {said}", file=sys.stderr if code else sys.stdout)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
