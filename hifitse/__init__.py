@@ -4,15 +4,12 @@ Data goes one way, and no module imports from a room further down::
 
     corpus -> mixture -> batch -> model -> loss -> run -> rows -> report
 
-    presets.py    the files in params/, and the words of a refused parameter
+    presets.py    the files in params/, the same on a command line, the words of a refused parameter
     config.py     the parameters that decide the extractor's shape
     params.py     every parameter, typed, with unit and range
     audio.py      48 kHz mono audio in and out, resampling, levels
-    threads.py    how many CPU threads torch computes with
-    heap.py       memory that was freed stays with the process
-    memory.py     resident memory of this process
-    device.py     the device that a training or an evaluation uses
-    checkpoint.py atomic files, safetensors weights
+    files.py      atomic writes, weights into a module, folders that are made once
+    machine.py    device, CPU threads, memory
     metrics.py    SI-SDR, levels, suppression, bootstrap intervals
     data/         corpora, synthetic voices, noise, rooms -> scenes -> mixtures -> batches
     losses/       loss terms by the name they are logged under, and their weighted sum

@@ -1,8 +1,8 @@
-"""How near an estimate is to the target: SI-SDR, PESQ, STOI, levels, and the mean of many with its bootstrap interval.
+"""How near an estimate is to the target: SI-SDR, levels, and the mean of many with its bootstrap interval.
 
 The order of arguments is ``(est, target)`` everywhere, also where the library beneath has it the other way round.
 SI-SDR, SI-SDRi, levels and suppression are for torch tensors of any leading shape and can be differentiated;
-PESQ, STOI (from :mod:`hifitse.evaluation.perceptual`) and the log-spectral distance are for one numpy signal at 48 kHz.
+the log-spectral distance is for one numpy signal at 48 kHz, as PESQ and STOI are (:mod:`hifitse.evaluation.perceptual`).
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,9 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.evaluation.perceptual import pesq_wb, stoi
 
 __all__ = [
-    "Interval", "MetricError", "bootstrap", "level_db", "log_spectral_distance", "paired", "pesq_wb", "si_sdr", "si_sdri", "stoi",
-    "suppression_db",
+    "Interval", "MetricError", "bootstrap", "level_db", "log_spectral_distance", "paired", "si_sdr", "si_sdri", "suppression_db",
 ]  # fmt: skip
 
 SILENCE_MEAN_SQUARE = 1e-13

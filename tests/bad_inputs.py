@@ -12,10 +12,9 @@ from made_up import content, write
 from sounds import hum, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.checkpoint import CheckpointError
 from hifitse.commands import cli
-from hifitse.data.cache import made_once
 from hifitse.data.corpus import Corpus, CorpusError, load_corpus
+from hifitse.files import CheckpointError, made_once
 from hifitse.params import ParameterError, resolve
 from hifitse.presets import read_yaml
 from hifitse.report import collect, gallery

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from hifitse.checkpoint import checkpoints, load_tensors
 from hifitse.params import resolve
+from hifitse.training.checkpoint import checkpoints, load_tensors
 from hifitse.training.run import Run, locked
 from hifitse.training.train import train
 

@@ -6,18 +6,8 @@ import pickle
 import pytest
 import torch
 
-from hifitse.checkpoint import (
-    CheckpointError,
-    flatten_optimizers,
-    load_checkpoint,
-    load_tensors,
-    load_weights,
-    restore_optimizers,
-    save_checkpoint,
-    save_tensors,
-    write_atomic,
-    write_text,
-)
+from hifitse.files import CheckpointError, load_weights, write_atomic, write_text
+from hifitse.training.checkpoint import flatten_optimizers, load_checkpoint, load_tensors, restore_optimizers, save_checkpoint, save_tensors
 
 
 def test_tensors_and_header_survive(tmp_path):

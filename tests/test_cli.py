@@ -13,7 +13,7 @@ import pytest
 from ipykernel.kernelspec import KernelSpecManager
 
 from hifitse.commands import cli
-from hifitse.commands.command_line import values, words
+from hifitse.presets import values, words
 from hifitse.report import report
 
 PARAMETERS = "# Parameters: made up\npreset = 'smoke'"

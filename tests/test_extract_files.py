@@ -15,8 +15,8 @@ import soundfile
 from sounds import hum
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.commands import cli, extract_files
-from hifitse.model import Extractor
+from hifitse.commands import cli
+from hifitse.model import Extractor, extract_files
 
 MIX, VOICE = "gemischt 混合.wav", ["--enroll", "мой голос.flac"]
 
@@ -67,14 +67,14 @@ def test_a_file_gives_what_memory_gives(extractor, tmp_path):
 MEMORY = """
 import sys, torch
 from pathlib import Path
-from hifitse import memory
-from hifitse.commands import extract_files
+from hifitse import machine
+from hifitse.model import extract_files
 from hifitse.model import Extractor
 torch.set_num_threads(1)
 extractor = Extractor.from_pretrained()
 speaker = extract_files.encode_files(extractor, ["voice.wav"])
 extract_files.extract_file(extractor, speaker, Path(sys.argv[1]), Path("est.wav"))
-print(memory.peak_mb())
+print(machine.peak_mb())
 """
 
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 from processes import go, losses, wait_for_step, weights
 
-from hifitse.checkpoint import checkpoints, load_checkpoint
 from hifitse.data.dataset import training_loader
 from hifitse.params import resolve
+from hifitse.training.checkpoint import checkpoints, load_checkpoint
 from hifitse.training.group import Group, GroupError, refuse_unequal
 from hifitse.training.run import Run
 from hifitse.training.train import main, train

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hifitse import SAMPLE_RATE
+from hifitse.evaluation.perceptual import pesq_wb, stoi
 from hifitse.metrics import (
     Interval,
     MetricError,
@@ -15,10 +16,8 @@ from hifitse.metrics import (
     level_db,
     log_spectral_distance,
     paired,
-    pesq_wb,
     si_sdr,
     si_sdri,
-    stoi,
     suppression_db,
 )
 

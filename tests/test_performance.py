@@ -14,7 +14,7 @@ import torch
 from headless import checkout, typed
 from torch import nn
 
-from hifitse import HifitseError, memory
+from hifitse import HifitseError, machine
 from hifitse.evaluation.counting import encoding_multiply_adds, multiply_adds
 from hifitse.metrics import Interval
 from hifitse.model import Extractor, ExtractorConfig
@@ -145,10 +145,10 @@ def test_a_conversation_has_its_length_and_goes_on(synthetic_sound):
 
 def test_peak_memory_of_a_process_is_not_that_of_the_one_that_started_it():
     big = np.ones(2**28, np.uint8)  # 268 MB, resident
-    lines = inspect.getsource(memory.peak_mb)
+    lines = inspect.getsource(machine.peak_mb)
     code = "import resource, sys\nfrom pathlib import Path\n" + lines + "\nprint(peak_mb())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 100 < memory.peak_mb() and len(big)
+    assert float(done.stdout) < 100 < machine.peak_mb() and len(big)
 
 
 # ---- ratios that must not be lost

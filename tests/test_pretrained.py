@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError
 from hifitse.commands import cli, exporting
 from hifitse.commands.model_card import Licence, card
+from hifitse.files import CheckpointError
 from hifitse.model import Extractor, ExtractorConfig, pretrained
 from hifitse.params import Params, resolve
 from hifitse.training.run import Run
@@ -218,7 +218,8 @@ def finished(tmp_path, monkeypatch) -> Run:
     run = Run.of(params)
     torch.manual_seed(0)
     tensors = {f"ema.{name}": value for name, value in Extractor(params.extractor).state_dict().items()}
-    from hifitse.checkpoint import save_checkpoint, write_text
+    from hifitse.files import write_text
+    from hifitse.training.checkpoint import save_checkpoint
 
     save_checkpoint(run.folder, 1, tensors, {"seconds": 2.0, "device": "made up"})
     write_text(run.folder / "params.json", params.model_dump_json())

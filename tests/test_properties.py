@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sounds import folders, small
 
-from hifitse import SAMPLE_RATE, audio
-from hifitse.commands import cli, command_line
+from hifitse import SAMPLE_RATE, audio, presets
+from hifitse.commands import cli
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.data.specaug import masks
@@ -135,7 +135,7 @@ def typed(name: str, text: str) -> dict[str, Any]:
     """What the command takes from ``-p name text``."""
     arguments = cli.parser().parse_args(["run", "00_baseline"])
     arguments.parameter = [(name, text)]
-    return command_line.values(arguments)
+    return presets.values(arguments)
 
 
 @settings(max_examples=60)
@@ -162,7 +162,7 @@ def test_legal_values_go_through_json_yaml_and_the_command_line_and_others_are_o
 def test_any_text_on_the_command_line_is_taken_or_refused_in_one_sentence(name, text):
     try:
         resolve(**({"preset": "smoke"} | typed(name, text)))
-    except (ParameterError, command_line.CommandError) as error:
+    except (ParameterError, presets.CommandError) as error:
         assert "\n" not in str(error) and name in str(error) and len(str(error)) < 500
 
 

@@ -17,9 +17,10 @@ from processes import go, hold, same, weights
 from safetensors.torch import save_file
 
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError, checkpoints, load_tensors
 from hifitse.data.mixing import Mixer
+from hifitse.files import CheckpointError
 from hifitse.params import resolve
+from hifitse.training.checkpoint import checkpoints, load_tensors
 from hifitse.training.run import Run
 from hifitse.training.train import TrainingError, train
 

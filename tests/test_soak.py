@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from processes import go, losses, same, train_there, weights
 
-from hifitse.checkpoint import load_checkpoint
 from hifitse.params import resolve
+from hifitse.training.checkpoint import load_checkpoint
 from hifitse.training.run import Run
 from hifitse.training.train import train
 

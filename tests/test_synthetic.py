@@ -9,8 +9,8 @@ import pytest
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import noises, speakers, synthetic
-from hifitse.data.cache import made_once
 from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, HIGH_VARIANTS, LOW_VARIANTS, OTHER, Speaker
+from hifitse.files import made_once
 
 SPEAKERS, UTTERANCES = 10, 2
 

@@ -12,10 +12,11 @@ from processes import losses, same, start, wait_for_step, weights
 
 import hifitse.training.train as train_module
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError, checkpoints
 from hifitse.evaluation.comparison import vary, with_phase
+from hifitse.files import CheckpointError
 from hifitse.losses.objective import Objective
 from hifitse.params import Params, resolve
+from hifitse.training.checkpoint import checkpoints
 from hifitse.training.hide import hide_enrollments, spectrum_mask
 from hifitse.training.run import Run, locked
 from hifitse.training.train import TrainingError, learning_rate, new_state, train

@@ -1,7 +1,5 @@
 """The commands of ``hifitse``, and the interactive panel.
 
-    command_line.py     parameters on a command line
-    extract_files.py    one voice out of recordings on disk, piece by piece
     drop_in.py          files that a reader drops in -> audio
     scene.py            a test mixture with other speakers, ratios, room
     trial.py            one extraction by hand

@@ -20,8 +20,8 @@ from typing import Any
 
 from hifitse import HifitseError
 from hifitse.commands import extract_command, prepare_command
-from hifitse.commands.command_line import CommandError, Parser, add_parameters, values, words
 from hifitse.params import Params, resolve
+from hifitse.presets import CommandError, Parser, add_parameters, values, words
 
 FILES = ("report.ipynb", "report.html", "metrics.json")
 STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"

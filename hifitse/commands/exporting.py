@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError
 from hifitse.commands.model_card import Licence, card
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.rows import difference, mean, of_list, summarise
+from hifitse.files import CheckpointError
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.params import ParameterError, Params, resolve

@@ -31,7 +31,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
 
 def extract(arguments: argparse.Namespace) -> int:
     """``hifitse extract``. Returns 0, or 1 where a recording failed; the others are done nevertheless."""
-    from hifitse.commands import extract_files
+    from hifitse.model import extract_files
 
     pairs = extract_files.plan(arguments.mixes, arguments.enroll, arguments.output)
     import torch

@@ -1,7 +1,6 @@
 """Sound in, batches out: corpora, synthetic voices, noise and rooms, mixtures, and the batches made of them.
 
 Where sound comes from:
-    cache.py      folders that are made once and kept on disk
     voices.py     espeak-ng in a process of its own: text -> raw speech
     speakers.py   synthetic speakers: who they are, what they say, how it becomes 48 kHz speech
     noises.py     kinds of synthetic noise

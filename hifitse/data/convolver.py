@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 
-from hifitse.threads import threads
+from hifitse.machine import threads
 
 STEP = 32_768
 """Samples: long transforms are multiples of this, so that responses of like length share one and powers of 2, the fastest, are near."""

@@ -16,7 +16,7 @@ from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.items import BothTalkers, MixtureDataset, Remixed
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.shared import Shared
-from hifitse.heap import keep_freed_memory
+from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
 Batch = dict[str, Any]

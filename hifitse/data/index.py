@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from hifitse import HifitseError
-from hifitse.data.cache import cache_dir, made_once
 from hifitse.data.manifest import CorpusError, allowed_roots
 from hifitse.data.utterance import Utterance
+from hifitse.files import cache_dir, made_once
 
 VERSION = 1
 """Part of the cache's key: raise it when the same manifest gives another index."""

@@ -28,7 +28,7 @@ from hifitse.data.segments import Segments
 from hifitse.data.similarity import Voices
 from hifitse.data.surroundings import Surroundings, power
 from hifitse.data.talker import Stretch, Talkers
-from hifitse.heap import keep_freed_memory
+from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
 __all__ = ["Conditions", "Mixer", "Mixture", "evaluation_conditions", "training_conditions", "validation_conditions"]

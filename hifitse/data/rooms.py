@@ -11,7 +11,7 @@ import numpy as np
 from scipy.signal import istft, stft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.cache import made_once
+from hifitse.files import made_once
 
 VERSION = 1
 """Part of the cache's key: raise it when the same arguments give other responses."""

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.cache import made_once
 from hifitse.data.corpus import Corpus, Utterance
 from hifitse.data.talker import FRAME, survey
+from hifitse.files import made_once
 
 VERSION = 1
 """Part of the cache's key: raise it when the same utterances give other descriptions."""

@@ -18,8 +18,8 @@ import soundfile
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data import noises
-from hifitse.data.cache import made_once
 from hifitse.data.speakers import ENGLISH, Speaker, speak, speaker, variant_group, words
+from hifitse.files import made_once
 
 VERSION = 5
 """Part of the cache's key: raise it when the same arguments give other sound."""

@@ -21,9 +21,9 @@ from hifitse.data.mixing import Mixer
 from hifitse.data.shared import Shared
 from hifitse.evaluation.counting import CostError, Kept, build, gflops_per_second, kept_bytes, multiply_adds, parameters
 from hifitse.losses.objective import Objective
+from hifitse.machine import threads
 from hifitse.metrics import RESAMPLES, Interval
 from hifitse.params import Params
-from hifitse.threads import threads
 from hifitse.training.muon import Muon
 from hifitse.training.optimizers import new_optimizers
 from hifitse.training.train import new_state, train_step

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE
-from hifitse.checkpoint import write_text
 from hifitse.data.conditions import Conditions, evaluation_conditions
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
+from hifitse.files import write_text
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
 from hifitse.params import NOT_TRAINING, Params
 from hifitse.training.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from hifitse.device import pick_device
 from hifitse.evaluation.evaluate import LISTS, evaluate
 from hifitse.evaluation.rows import BASELINE, METRICS, compare, mean, of_list, summarise
+from hifitse.machine import pick_device
 from hifitse.params import Params
 from hifitse.training.run import Run
 from hifitse.training.train import train

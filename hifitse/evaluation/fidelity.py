@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.device import pick_device
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
+from hifitse.machine import pick_device
 from hifitse.metrics import log_spectral_distance, si_sdr
 from hifitse.params import Params
 from hifitse.training.validation import batched, estimate, valid_seed

@@ -1,6 +1,6 @@
 """One voice out of a recording in memory, whatever its rate, length and channels.
 
-Files that are read and written piece by piece are the business of :mod:`hifitse.commands.extract_files`, by the same steps.
+Files that are read and written piece by piece are the business of :mod:`hifitse.model.extract_files`, by the same steps.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hifitse.checkpoint import CheckpointError, load_weights, write_atomic, write_text
 from hifitse.config import ExtractorConfig
+from hifitse.files import CheckpointError, load_weights, write_atomic, write_text
 from hifitse.presets import ParameterError
 
 DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"

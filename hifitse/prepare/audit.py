@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hifitse import HifitseError
-from hifitse.checkpoint import write_text
+from hifitse.files import write_text
 from hifitse.report import figures, tables
 from hifitse.report.collect import plain
 from hifitse.report.document import document, image

@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 from hifitse import HifitseError
-from hifitse.checkpoint import write_atomic, write_text
 from hifitse.data.manifest import locate, within
+from hifitse.files import write_atomic, write_text
 from hifitse.prepare.layouts import Item, listing
 from hifitse.prepare.partial import Partial
 from hifitse.prepare.readers import Readers, Started

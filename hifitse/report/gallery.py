@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hifitse.checkpoint import write_text
+from hifitse.files import write_text
 from hifitse.report import collect, figures, ranking, summary, tables
 from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
 from hifitse.report.document import document, image

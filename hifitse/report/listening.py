@@ -9,9 +9,9 @@ import numpy as np
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.device import pick_device
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
+from hifitse.machine import pick_device
 from hifitse.params import Params
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate

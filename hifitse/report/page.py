@@ -9,7 +9,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from hifitse.checkpoint import write_text
+from hifitse.files import write_text
 from hifitse.report.document import HEAD
 from hifitse.report.style import PAGE
 

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hifitse.checkpoint import write_text
 from hifitse.data.clips import load_clips
 from hifitse.data.corpus import load_corpus
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import METRICS, Row, only_list, summarise
+from hifitse.files import write_text
 from hifitse.params import Params
 from hifitse.report import tables
 

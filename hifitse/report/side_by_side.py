@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hifitse import HifitseError
-from hifitse.checkpoint import write_text
 from hifitse.evaluation import rows
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import ExperimentError
+from hifitse.files import write_text
 from hifitse.params import Params
 from hifitse.report import figures, listening, players, show, show_arms, tables
 from hifitse.report.document import document, image

@@ -17,9 +17,9 @@ import numpy as np
 
 from hifitse import HifitseError
 from hifitse.data import corpus as corpora
-from hifitse.data.cache import cache_dir
 from hifitse.data.corpus import Corpus, load_corpus
-from hifitse.memory import peak_mb, resident_mb
+from hifitse.files import cache_dir
+from hifitse.machine import peak_mb, resident_mb
 from hifitse.params import Params
 
 PER_SPEAKER = 1000

@@ -19,13 +19,13 @@ import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.data import synthetic
-from hifitse.data.cache import made_once
 from hifitse.data.corpus import load_corpus
 from hifitse.data.dataset import training_loader
 from hifitse.data.manifest import CorpusError
 from hifitse.data.mixing import Mixer, validation_conditions
 from hifitse.evaluation.cost import ratios
-from hifitse.memory import resident_mb
+from hifitse.files import made_once
+from hifitse.machine import resident_mb
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.studies.old_path import OldMixer
@@ -118,7 +118,7 @@ class Timed:
 def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str, list[float]]]:
     """CPU seconds a mixture: path -> stage or "total" -> one value a round; all paths make the same mixtures, in turns.
 
-    Each path has a process of its own, for what one does to memory (:mod:`hifitse.heap`) another would feel. Before the first round, and
+    Each path has a process of its own, for what one does to memory (:mod:`hifitse.machine`) another would feel. Before the first round, and
     a round that is not counted, each has looked at every recording.
 
     Args:

@@ -1,6 +1,6 @@
 """Extraction from long recordings, measured: memory and time in a process of its own, by length, in chunks and as a whole.
 
-The recording is on disk and read from there piece by piece, as ``hifitse extract`` does (:mod:`hifitse.commands.extract_files`); the model
+The recording is on disk and read from there piece by piece, as ``hifitse extract`` does (:mod:`hifitse.model.extract_files`); the model
 is the one that comes with the library.
 """
 
@@ -19,10 +19,10 @@ import torch
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
-from hifitse.commands.extract_files import encode_files, extract_file
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
-from hifitse.memory import peak_mb
+from hifitse.machine import peak_mb
+from hifitse.model.extract_files import encode_files, extract_file
 from hifitse.model.extraction import encode, stream
 from hifitse.params import Params
 

@@ -63,7 +63,7 @@ class OldSurroundings(Surroundings):
 class OldMixer(Mixer):
     """Mixtures of one split in the old ways; arguments and errors as :class:`hifitse.data.mixing.Mixer`.
 
-    In a process of its own the memory goes back to the system as it did: :func:`hifitse.heap.keep_freed_memory` is not called.
+    In a process of its own the memory goes back to the system as it did: :func:`hifitse.machine.keep_freed_memory` is not called.
     """
 
     keeps_memory = False

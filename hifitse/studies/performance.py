@@ -13,11 +13,10 @@ import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.config import ExtractorConfig
-from hifitse.device import pick_device
 from hifitse.evaluation.cost import CostError, turns
 from hifitse.evaluation.counting import build, encoding_multiply_adds, multiply_adds
+from hifitse.machine import pick_device, threads
 from hifitse.params import Params
-from hifitse.threads import threads
 
 
 def thread_counts() -> list[int]:

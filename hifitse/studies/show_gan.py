@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from IPython.display import HTML, Image
 
-from hifitse.device import pick_device
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.fidelity import Fidelity
 from hifitse.evaluation.rows import Row, difference, mean, verdict
+from hifitse.machine import pick_device
 from hifitse.metrics import Interval
 from hifitse.report import listening, tables
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, voices

@@ -10,8 +10,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from hifitse.evaluation.cost import CostError, made_up_batch
+from hifitse.machine import threads
 from hifitse.params import Params
-from hifitse.threads import threads
 from hifitse.training.train import State, new_state, train_step
 
 PARTS = ("STFT and inverse", "band encoder", "band layer", "frame layer", "attention", "speaker", "decoder", "loss", "optimiser", "other")

@@ -15,10 +15,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from hifitse.evaluation.cost import made_up_batch, step_seconds, turns
 from hifitse.evaluation.counting import kept_bytes
+from hifitse.machine import threads
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.studies.performance import thread_counts
 from hifitse.studies.plain import plain
-from hifitse.threads import threads
 from hifitse.training.train import State, new_state, train_step
 
 BATCHED, ALONE, PLAIN = "batched", "batched, nothing shared", "plain"

@@ -1,5 +1,6 @@
 """From parameters to a finished run: :func:`hifitse.training.train.train` and what it stands on.
 
+    checkpoint.py  safetensors files with weights and optimiser state
     run.py         the folder that a training leaves: parameters, history, weights
     muon.py        the optimiser that learns most in a given time
     group.py       the processes that train together

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.checkpoint import flatten_optimizers, load_weights, restore_optimizers
+from hifitse.files import load_weights
 from hifitse.losses import Loss
 from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.metrics import si_sdri
 from hifitse.model.discriminators import discriminators
 from hifitse.params import Params
+from hifitse.training.checkpoint import flatten_optimizers, restore_optimizers
 from hifitse.training.group import Group
 
 BETAS = (0.8, 0.99)

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.checkpoint import CheckpointError, clear_unfinished, load_checkpoint, load_weights, write_text
+from hifitse.files import CheckpointError, load_weights, write_text
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.params import NOT_TRAINING, Params
+from hifitse.training.checkpoint import clear_unfinished, load_checkpoint
 
 
 def runs_dir() -> Path:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from hifitse.checkpoint import load_weights
+from hifitse.files import load_weights
 from hifitse.params import Params
 from hifitse.training.run import Run
 

@@ -1,9 +1,8 @@
 """The main path: parameters -> finished run.
 
-``train(params)`` is a pure function with a memory: asked again it returns the finished run or goes on with a cut one, and
-on a CPU an interrupted run ends with the same weights, bit for bit, as an uninterrupted one. That holds because nothing
-depends on hidden state: mixtures, curriculum and enrolment dropout are functions of (seed, index), the learning rate of
-the step, and everything else is in the checkpoint.
+``train(params)`` is a pure function with a memory: asked again it returns the finished run or goes on with a cut one, and on a CPU an
+interrupted run ends with the same weights, bit for bit, as an uninterrupted one. That holds because nothing depends on hidden state:
+mixtures, curriculum and enrolment dropout are functions of (seed, index), the learning rate of the step, all else is in the checkpoint.
 
 On several processes (``accelerate launch -m hifitse.training.train --preset full -p corpus PATH``) it is the same run with the same loss
 curve; see :mod:`hifitse.training.group`. A notebook with the same parameters then finds it finished.
@@ -26,15 +25,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hifitse import HifitseError
-from hifitse.checkpoint import flatten_optimizers, load_checkpoint, load_weights, restore_optimizers, save_checkpoint, write_text
-from hifitse.commands.command_line import CommandError, Parser, add_parameters, values, words
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.device import TrainingError, device_name, pick_device
+from hifitse.files import load_weights, write_text
 from hifitse.losses.objective import Objective
+from hifitse.machine import TrainingError, device_name, pick_device
 from hifitse.model import Extractor
 from hifitse.params import ParameterError, Params, resolve
+from hifitse.presets import CommandError, Parser, add_parameters, values, words
 from hifitse.training.adversary import Adversary, Collapse
+from hifitse.training.checkpoint import flatten_optimizers, load_checkpoint, restore_optimizers, save_checkpoint
 from hifitse.training.group import Group, GroupError, launched_rank, leave
 from hifitse.training.hide import hide_bands, hide_enrollments, spectrum_mask
 from hifitse.training.journal import Journal

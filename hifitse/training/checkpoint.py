@@ -1,14 +1,11 @@
-"""Atomic files and checkpoints: one safetensors file with weights, optimiser state and a JSON header. No pickle.
+"""Checkpoints: one safetensors file with weights, optimiser state and a JSON header. No pickle.
 
 A checkpoint is written beside its place and moved there, and the one before is kept until the next is whole: a kill at
 any moment leaves a readable one, and a damaged file falls back to its predecessor.
 """
 
 import json
-import os
-import secrets
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hifitse import HifitseError
+from hifitse.files import CheckpointError, write_atomic
 
 KEPT = 2
 """Checkpoints that stay in a run's folder."""
-
-
-class CheckpointError(HifitseError):
-    """A checkpoint or weight file is missing, damaged or made for something else."""
-
-
-def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all of it or nothing.
-
-    The file may be read by whom the user's umask allows, as with plain ``open``.
-
-    Raises:
-        CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
-    """
-    path = Path(path)
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.parent / f".{path.name}.{secrets.token_hex(6)}{path.suffix}"
-        name.touch(exist_ok=False)
-        temporary, mode = name, name.stat().st_mode
-        write(temporary)
-        temporary.chmod(mode)  # safetensors makes a file of its own, for the owner alone
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot write {path.name} in {path.parent}: {error}; what was there before is untouched") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Atomic ``path.write_text`` in UTF-8."""
-    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -86,15 +47,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         reason = f"{type(error).__name__} {error}".strip()
         raise CheckpointError(f"cannot read {path}: {reason}; allowed is a safetensors file of this library") from error
     return tensors, header
-
-
-def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """``module.load_state_dict`` with one sentence where names or shapes differ."""
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"the weights in {origin} do not fit the model: {reason}") from None
 
 
 def flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE
 from hifitse.audio import FLOOR_DB, SUBTYPES, AudioError, info
-from hifitse.checkpoint import write_atomic
+from hifitse.files import write_atomic
 from hifitse.model.extraction import ENROLL_MAX_S, check_rate, stream, voice
 
 BLOCK_S = 1.0

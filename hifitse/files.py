@@ -1,0 +1,100 @@
+"""Files that are whole or not there: atomic writes, weights into a module, folders that are made once and kept.
+
+Kept free of torch, so that a process that only reads recordings starts quickly and stays small.
+"""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+
+from hifitse import HifitseError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class CheckpointError(HifitseError):
+    """A checkpoint or weight file is missing, damaged or made for something else."""
+
+
+def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all of it or nothing.
+
+    The file may be read by whom the user's umask allows, as with plain ``open``.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = path.parent / f".{path.name}.{secrets.token_hex(6)}{path.suffix}"
+        name.touch(exist_ok=False)
+        temporary, mode = name, name.stat().st_mode
+        write(temporary)
+        temporary.chmod(mode)  # safetensors makes a file of its own, for the owner alone
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path.name} in {path.parent}: {error}; what was there before is untouched") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic ``path.write_text`` in UTF-8."""
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def load_weights(module: "nn.Module", tensors: "dict[str, Tensor]", origin: str) -> None:
+    """``module.load_state_dict`` with one sentence where names or shapes differ."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"the weights in {origin} do not fit the model: {reason}") from None
+
+
+def cache_dir() -> Path:
+    """Folder of everything made once: ``$HIFITSE_CACHE``, or ``~/.cache/hifitse``."""
+    return Path(os.environ.get("HIFITSE_CACHE") or "~/.cache/hifitse").expanduser()
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder ``cache_dir()/name``, made by ``make(folder)`` if it is not there.
+
+    The folder appears whole or not at all: it is made beside its place and renamed. Two processes at once both make
+    it and one of them keeps its work, so ``make`` must be deterministic. What ``make`` raises is raised on.
+
+    Raises:
+        HifitseError: the cache cannot be written, or the disk is full.
+    """
+    final = cache_dir() / name
+    if final.is_dir():
+        return final
+    unfinished = None
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
+        unfinished.chmod(0o755)  # mkdtemp gives 700, which other users of a shared cache could not read
+        make(unfinished)
+        try:
+            unfinished.rename(final)
+        except OSError:
+            if not final.is_dir():  # else another process was faster, and its folder is the same
+                raise
+    except OSError as error:
+        raise HifitseError(f"cannot write {final} ({error}), allowed is a folder with room; HIFITSE_CACHE names another") from error
+    finally:
+        if unfinished is not None:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return final

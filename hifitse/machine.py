@@ -1,0 +1,97 @@
+"""The machine: the device to compute on, CPU threads, memory that stays with the process, and how much that is."""
+
+import ctypes
+import functools
+import os
+import platform
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from hifitse import HifitseError
+
+LARGEST = 2**31 - 1
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Names of glibc's ``mallopt`` (malloc.h)."""
+
+
+class TrainingError(HifitseError):
+    """Training cannot go on: the loss is not finite, or the device asked for is not there."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of parameter ``device``; auto takes CUDA, then MPS, then the CPU."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    name = next(n for n, ok in there.items() if ok) if name == "auto" else name
+    if not there[name]:
+        raise TrainingError(f"parameter 'device' is {name!r}, allowed here are: auto, {', '.join(n for n, ok in there.items() if ok)}")
+    return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """For reports: the GPU's name, or processor architecture and number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    count = torch.get_num_threads()
+    return f"{platform.machine()} {device.type}, {count} thread{'s' if count != 1 else ''}"
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Torch computes with ``count`` CPU threads until the end of the context.
+
+    Raises:
+        HifitseError: a count below 1.
+    """
+    if count < 1:
+        raise HifitseError(f"threads are {count}, allowed is at least 1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """From now on glibc takes large blocks from its heap, and returns none of it to the system.
+
+    By itself it hands freed blocks back, and the system clears every page anew at its next use: a training step on a CPU frees and takes
+    a gigabyte in blocks of the same sizes, and the recipe of ``demo-best`` spent a seventh of its time so; a mixture frees some twenty
+    signals, which cost a third of its time on one machine and little on another. The process stays as large as it was at most.
+
+    Returns:
+        Whether the C library could be told; others than glibc keep their ways.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # macOS, musl; Windows
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, LARGEST // 2)) and bool(mallopt(TRIM_THRESHOLD, LARGEST))
+
+
+def resident_mb() -> float:
+    """Resident memory of this process, 10^6 bytes; nan where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except OSError:
+        return float("nan")
+
+
+def peak_mb() -> float:
+    """Most resident memory of this process so far, 10^6 bytes.
+
+    Not what ``getrusage`` says where Linux knows better: that begins with the memory of the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    except (OSError, IndexError):
+        value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
+        return value / 1e6 if sys.platform == "darwin" else value * 1024 / 1e6
