@@ -34,6 +34,7 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 # Every notebook with the demo preset on the synthetic corpus, about four hours on 2 cores; before that the best recipe alone and, where
 # HIFITSE_DATA is set, the notebooks of REAL on its recordings: make reports REAL="00_baseline 04_augmentation". The summary, whatever its
