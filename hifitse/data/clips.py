@@ -1,6 +1,8 @@
 """Noise recordings and room responses: lists of files that are held out in groups."""
 
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -109,6 +111,17 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
     if len({clip.group for clip in clips}) < 3:
         clips = [Clip(clip.path, clip.samples, clip.path) for clip in clips]
     return Clips(root, tuple(clips), skipped)
+
+
+def merged_clips(lists: Sequence[Clips]) -> Clips:
+    """Several lists as one, whose root is that of the file system; groups of different lists are different."""
+    if len(lists) == 1:
+        return lists[0]
+    clips = []
+    for each in lists:
+        root = Path(os.path.abspath(each.root)).relative_to("/")
+        clips += [Clip(str(root / clip.path), clip.samples, str(root / clip.group)) for clip in each.clips]
+    return Clips(Path("/"), tuple(clips), [line for each in lists for line in each.skipped])
 
 
 def _group(name: Path, kind: Literal["noise", "room"]) -> str:

@@ -3,8 +3,9 @@
 A corpus is a list of names and lengths; audio is read by random access when it is asked for, never kept.
 """
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,20 +42,25 @@ class Corpus:
         """Samples ``start`` to ``start + samples`` of an utterance, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
         return audio.read(self.root / utterance.path, start, samples)
 
-    def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Corpus"]:
+    def split(self, valid_share: float, test_share: float, seed: int, train_only: Sequence[str] = ()) -> dict[str, "Corpus"]:
         """Three corpora without a common speaker or group, by the names "train", "valid", "test".
 
         Args:
             valid_share, test_share: shares of the speakers, 0 to 1; at least two speakers go to every side.
             seed: seed of the draw.
+            train_only: beginnings of the names of speakers that are not held out; the shares are of all others.
 
         Raises:
             CorpusError: too few speakers or groups.
         """
         sizes: dict[str, int] = {}
+        kept = {said[0].group for name, said in self.speakers.items() if name.startswith(tuple(train_only))} if train_only else set()
         for utterances in self.speakers.values():
+            if utterances[0].group in kept:
+                continue
             sizes[utterances[0].group] = sizes.get(utterances[0].group, 0) + 1
         sides = split_groups(sizes, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
+        sides["train"] |= kept
         return {
             side: Corpus(self.root, {name: said for name, said in self.speakers.items() if said[0].group in groups}, self.skipped)
             for side, groups in sides.items()
@@ -146,6 +152,24 @@ def _one_group(speakers: dict[str, tuple[Utterance, ...]], skipped: list[str]) -
     if not good:
         raise CorpusError(f"corpus has no usable speaker: {skipped[-1]}, allowed is one group for each speaker")
     return good
+
+
+def merged(corpora: Sequence[Corpus]) -> Corpus:
+    """Several corpora as one, whose root is that of the file system.
+
+    Raises:
+        CorpusError: two of them have a speaker of the same name.
+    """
+    if len(corpora) == 1:
+        return corpora[0]
+    speakers: dict[str, Sequence[Utterance]] = {}
+    for corpus in corpora:
+        root = Path(os.path.abspath(corpus.root)).relative_to("/")
+        for name, said in corpus.speakers.items():
+            if name in speakers:
+                raise CorpusError(f"speaker {name} is in two of the corpora, expected names that differ")
+            speakers[name] = tuple(replace(each, path=str(root / each.path)) for each in said)
+    return Corpus(Path("/"), {name: speakers[name] for name in sorted(speakers)}, [line for each in corpora for line in each.skipped])
 
 
 def audio_files(folder: Path) -> Iterator[Path]:

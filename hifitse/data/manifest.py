@@ -33,6 +33,13 @@ class CorpusError(HifitseError):
     """A corpus, noise folder or room folder that cannot be used."""
 
 
+def sources(text: str) -> list[str]:
+    """The sources that a parameter names, separated by commas; a path that exists is one source, commas and all."""
+    if os.path.exists(os.path.expanduser(os.path.expandvars(text))):
+        return [text]
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def locate(source: str | Path, what: str) -> Path:
     """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
     text = os.path.expanduser(os.path.expandvars(str(source)))

@@ -12,6 +12,7 @@ everything else is as if it were there, its level too.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from itertools import chain, islice
 from math import ceil
 from typing import Any, Literal
@@ -20,9 +21,11 @@ import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import synthetic
+from hifitse.data.acoustics import recorded_elsewhere
 from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
-from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.data.corpus import Corpus, load_corpus, merged
 from hifitse.data.enrolment import Enrolments, shuffled
+from hifitse.data.manifest import sources
 from hifitse.data.presence import Presence, gate, heard, length, presence, put
 from hifitse.data.segments import Segments
 from hifitse.data.similarity import Voices
@@ -51,6 +54,8 @@ class Stream(IntEnum):
     TURNS = 7
     CHANGE = 8
     WRONG_CHANGE = 9
+    SOURCE = 10
+    ACOUSTICS = 11
 
 
 @dataclass
@@ -111,7 +116,9 @@ class Mixer:
         if self.keeps_memory:
             keep_freed_memory()
         self.params, self.split = params, split
-        self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed)[split]
+        self.corpus: Corpus = _speech(params).split(
+            params.valid_share, params.test_share, params.corpus_seed, [each.strip() for each in params.train_only.split(",") if each.strip()]
+        )[split]
         self.surroundings = Surroundings(params, split, Segments(params.cache_mb * 2**20))
         self.speakers = list(self.corpus.speakers)
         self.talkers = Talkers(self.corpus, Segments(params.cache_mb * 2**20))
@@ -137,7 +144,7 @@ class Mixer:
         chance = self._rng(seed, index, Stream.NOISE)
         has_noise = self.surroundings.noises is not None and chance.random() < self.params.noise_prob
         cast = self._cast(seed, index, conditions, has_noise, there)
-        speech, where = self._place(self._rng(seed, index, Stream.ROOM), cast, there)
+        speech, where = self._place(self._rng(seed, index, Stream.ROOM), cast, there, (seed, index))
         noise, origin = self.surroundings.noise(chance, there.samples) if has_noise else (np.zeros(there.samples, np.float32), {})
         levels = self._balance(self._rng(seed, index, Stream.LEVEL), conditions, speech, noise, there)
         enroll, enrolled = self._enroll(seed, index, conditions, cast, 0)
@@ -171,6 +178,10 @@ class Mixer:
         least = 1 if conditions.turns or not (present or has_noise) else 0
         count = min(max(wanted, least), len(self.speakers) - 1)
         order = rng.permutation(len(self.speakers))
+        if self.params.corpus != "synthetic":
+            own = self._rng(seed, index, Stream.SOURCE).random(2)
+            count = 0 if self.split == "train" and own[1] < self.params.lone_prob and not least else count
+            order = self._company(order, count, own[0] < self.params.same_source_prob)
         order = order if conditions.similarity > 0 else order[: count + 1]
         drawn = self._alike([self.speakers[i] for i in order], count, conditions.similarity)
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
@@ -184,6 +195,18 @@ class Mixer:
             cast.said.append(self.talkers.draw(own, order[:-1], order[-1:], length(there.of(number)), speed, *checked))
         return cast
 
+    def _company(self, order: np.ndarray, count: int, same_source: bool) -> list[int]:
+        """Who may stand beside the first of an order: nobody of the same group, who may be the same person, and where asked for and
+        there are enough, only people of the same source."""
+        target, *others = order.tolist()
+        name = self.speakers[target]
+        group = self.corpus.speakers[name][0].group
+        others = [other for other in others if self.corpus.speakers[self.speakers[other]][0].group != group] or others
+        if same_source:
+            near = [other for other in others if source_of(self.speakers[other]) == source_of(name)]
+            others = near if len(near) >= count else others
+        return [target, *others]
+
     def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
         """The first of a random order of all speakers as the target, and as interferers the next ``count`` of those like enough."""
         target, *others = order
@@ -194,11 +217,18 @@ class Mixer:
             others = [name for name in others if name in nearest]
         return [target, *others[:count]]
 
-    def _place(self, rng: np.random.Generator, cast: Cast, there: Presence) -> tuple[np.ndarray, dict[str, Any]]:
+    def _elsewhere(self, speech: np.ndarray, seed: int, index: int, *stream: int) -> np.ndarray:
+        """A talker of the training as if recorded elsewhere, as often as ``acoustics_prob`` says."""
+        if self.split != "train" or not self.params.acoustics_prob:
+            return speech
+        rng = self._rng(seed, index, *stream)
+        return recorded_elsewhere(speech, rng) if rng.random() < self.params.acoustics_prob else speech
+
+    def _place(self, rng: np.random.Generator, cast: Cast, there: Presence, at: tuple[int, int]) -> tuple[np.ndarray, dict[str, Any]]:
         """Put the talkers into the mixture's time and into a room: (S, T), the target first. The direct paths stay where they were."""
         speech = np.zeros((len(cast.said), there.samples), np.float32)
         for number, said in enumerate(cast.said):
-            put(speech[number], there.of(number), said.audio)
+            put(speech[number], there.of(number), self._elsewhere(said.audio, *at, Stream.ACOUSTICS, number))
         room, responses = self.surroundings.room(rng, len(speech))
         if responses:
             speech = self.surroundings.reverberate(speech, responses)
@@ -240,7 +270,10 @@ class Mixer:
         drawn, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
         rngs = self._rng(seed, index, drawn), self._rng(seed, index, changed)
         speed = cast.speeds[number] if self.params.enroll_speed == "matched" else 1.0
-        return self.enrolments.draw(*rngs, conditions, cast.speakers[number], speed, cast.used(number), cast.noisy)
+        enroll, info = self.enrolments.draw(*rngs, conditions, cast.speakers[number], speed, cast.used(number), cast.noisy)
+        for row, each in enumerate(enroll):
+            enroll[row] = self._elsewhere(each, seed, index, Stream.ACOUSTICS, 100 + 10 * number + row)
+        return enroll, info
 
     def _metadata(self, seed: int, index: int, conditions: Conditions, cast: Cast, there: Presence) -> dict[str, Any]:
         target, *others = cast.said
@@ -262,6 +295,10 @@ class Mixer:
 
 
 def _speech(params: Params) -> Corpus:
-    if params.corpus == "synthetic":
-        return load_corpus(synthetic.make_speech(params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed))
-    return load_corpus(params.corpus)
+    made = partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
+    return merged([load_corpus(made() if each == "synthetic" else each) for each in sources(params.corpus)])
+
+
+def source_of(speaker: str) -> str:
+    """The part of a speaker's name up to the first ``_``: recordings of one source share microphones, rooms and formats."""
+    return speaker.partition("_")[0]

@@ -1,5 +1,6 @@
 """What is around the talkers: a piece of noise, a room."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,9 +9,10 @@ from scipy.fft import rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import rooms, synthetic
-from hifitse.data.clips import Clip, Clips, load_clips
+from hifitse.data.clips import Clip, Clips, load_clips, merged_clips
 from hifitse.data.convolver import Convolver, transform_length
 from hifitse.data.corpus import CorpusError
+from hifitse.data.manifest import sources
 from hifitse.data.recent import Recent
 from hifitse.data.segments import Segments
 from hifitse.params import Params
@@ -36,10 +38,10 @@ class Surroundings:
         self.noises: Clips | None = None
         asked = params.eval_enroll if split != "train" else "drawn"
         if params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy":
-            self.noises = load_clips(_noise_folder(params), "noise").split(*shares)[split]
+            self.noises = merged_clips([load_clips(each, "noise") for each in _noise_folders(params)]).split(*shares)[split]
         self.rooms: Clips | None = None
         if params.reverb_prob > 0 or asked == "reverberant":
-            self.rooms = load_clips(_room_folder(params), "room").split(*shares)[split]
+            self.rooms = merged_clips([load_clips(each, "room") for each in _room_folders(params)]).split(*shares)[split]
         self.reverb_prob = params.reverb_prob
         self._rates: dict[str, bool] = {}
         self._groups = list(self.rooms.groups.items()) if self.rooms else []
@@ -112,16 +114,14 @@ class Surroundings:
         raise CorpusError(f"noise folder {self.noises.root} gave no sound in {NOISE_TRIES} draws: {reason}")
 
 
-def _noise_folder(params: Params) -> Path | str:
-    if params.noise != "synthetic":
-        return params.noise
-    return synthetic.make_noise(params.corpus_seed, params.synthetic_noises)
+def _noise_folders(params: Params) -> list[Path | str]:
+    made = partial(synthetic.make_noise, params.corpus_seed, params.synthetic_noises)
+    return [made() if each == "synthetic" else each for each in sources(params.noise)]
 
 
-def _room_folder(params: Params) -> Path | str:
-    if params.rooms != "synthetic":
-        return params.rooms
-    return rooms.make_bank(params.synthetic_rooms, params.corpus_seed)
+def _room_folders(params: Params) -> list[Path | str]:
+    made = partial(rooms.make_bank, params.synthetic_rooms, params.corpus_seed)
+    return [made() if each == "synthetic" else each for each in sources(params.rooms)]
 
 
 def power(signal: np.ndarray) -> float:

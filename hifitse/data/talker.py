@@ -140,9 +140,11 @@ class Talkers:
 
     def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
         """A stretch of an utterance, (T,); from memory where the whole of it may be kept."""
-        # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
-        if utterance.sample_rate == SAMPLE_RATE and self.segments.holds(utterance.samples):
+        if self.segments.holds(utterance.samples) and (utterance.sample_rate == SAMPLE_RATE or _whole(utterance)):
             return self.segments.read(utterance.path, start, samples, lambda: self.corpus.read(utterance))
+        if utterance.sample_rate != SAMPLE_RATE and _whole(utterance):
+            # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
+            return self.corpus.read(utterance)[start : start + samples]
         return self.corpus.read(utterance, start, samples)
 
     def _faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
@@ -201,6 +203,11 @@ class Talkers:
             self._fresh[utterance.path] = 0, speech
         found = survey(speech)
         return found, 400 + (len(found.active) if found else 0)
+
+
+def _whole(utterance: Utterance) -> bool:
+    """Whether an utterance is short enough to be decoded whole."""
+    return utterance.samples <= WHOLE_S * SAMPLE_RATE
 
 
 def survey(speech: np.ndarray, start: int = 0) -> Survey | None:

@@ -33,6 +33,11 @@ def hide_enrollments(enroll: Tensor, params: Params, step: int, part: int) -> Te
     keep = torch.rand(len(enroll), generator=generator) >= params.enroll_dropout
     if params.enrollments_min:
         enroll = enroll[:, : int(torch.randint(params.enrollments_min, enroll.shape[1] + 1, (), generator=generator))]
+    if params.enroll_seconds_min:
+        shortest = round(params.enroll_seconds_min * SAMPLE_RATE)
+        shortest = min(shortest, enroll.shape[-1])
+        share = torch.randint(0, 9, (), generator=generator).item() / 8  # few different lengths, for which kernels are prepared once
+        enroll = enroll[..., : shortest + round(share * (enroll.shape[-1] - shortest))]
     return enroll * keep.to(enroll)[:, None, None] if params.enroll_dropout else enroll
 
 
