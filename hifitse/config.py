@@ -74,6 +74,7 @@ class ExtractorConfig(BaseModel):
         0, ge=0, le=16, description="blocks over the enrolment that end in one embedding pooled over all bands; 0: per-band mean only"
     )
     speaker_features: int = Field(128, ge=8, le=1024, description="size of the pooled speaker embedding")
+    verifier: bool = Field(False, description="a pretrained speaker verifier's embedding is added to the pooled one; needs speaker_blocks")
     adaln: bool = Field(False, description="the pooled embedding scales and shifts the output of every normalisation of the blocks")
     enroll_scales: int = Field(
         1, ge=1, le=4, description="time resolutions at which cross-attention sees the enrolment: its frames, and means over 4, 16 and 64"
@@ -102,8 +103,8 @@ class ExtractorConfig(BaseModel):
             raise ValueError(f"mixture_blocks is {self.mixture_blocks}, allowed are fewer than blocks = {self.blocks}")
         if self.features % self.heads:
             raise ValueError(f"heads is {self.heads}, allowed are the divisors of features = {self.features}")
-        if self.speaker_blocks == 0 and (self.adaln or self.enroll_levels):
-            name = "adaln" if self.adaln else "enroll_levels"
+        if self.speaker_blocks == 0 and (self.adaln or self.enroll_levels or self.verifier):
+            name = "adaln" if self.adaln else "enroll_levels" if self.enroll_levels else "verifier"
             raise ValueError(f"{name} is True with speaker_blocks = 0, allowed is True with speaker_blocks of 1 or more")
         if self.usef == self.reinject == "none" and (self.enroll_scales > 1 or self.enroll_levels):
             name = "enroll_levels" if self.enroll_levels else "enroll_scales"

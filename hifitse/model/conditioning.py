@@ -110,3 +110,20 @@ class SpeakerPooling(nn.Module):
         mean = (weight * x).sum(1)
         var = (weight * (x - mean[:, None]).square()).sum(1)
         return self.norm(self.embed(torch.cat([mean, (var + 1e-5).sqrt()], -1)))
+
+
+class VerifiedVoice(nn.Module):
+    """A verifier's embedding, through two layers, added to the pooled embedding.
+
+    Shape:
+        pooled (B, E), voice (B, 256) of unit length -> (B, E)
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(256, size)
+        self.outer = nn.Linear(size, size)
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, pooled: Tensor, voice: Tensor) -> Tensor:
+        return self.norm(pooled + self.outer(F.relu(self.inner(16 * voice))))

@@ -12,11 +12,12 @@ from hifitse.config import ExtractorConfig
 from hifitse.data.shared import Shared
 from hifitse.model import extraction
 from hifitse.model.bands import BandMerge, BandSplit
-from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling
+from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling, VerifiedVoice
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.pretrained import Pretrained
 from hifitse.model.spectrum import Spectrum
 from hifitse.model.usef import CROSS_ATTENTION
+from hifitse.model.verifier import Verifier
 
 
 class Speaker(NamedTuple):
@@ -59,6 +60,8 @@ class Extractor(nn.Module, Pretrained):
         size = config.speaker_features if config.speaker_blocks else 0
         self.speaker_blocks = nn.ModuleList(GridBlock(config, bands, i) for i in range(config.speaker_blocks))
         self.pooling = SpeakerPooling(bands, D, size) if size else None
+        self.verifier = Verifier() if config.verifier else None
+        self.verified = VerifiedVoice(size) if config.verifier else None
         told = [i >= config.mixture_blocks for i in range(config.blocks)]
         self.blocks = nn.ModuleList(
             GridBlock(config, bands, i, size, config.reinject) if knows else GridBlock(config, bands, i) for i, knows in enumerate(told)
@@ -91,18 +94,27 @@ class Extractor(nn.Module, Pretrained):
         for block in self.speaker_blocks:
             levels.append(self._run(block, levels[-1]))
         frames = _in_a_row(levels[-1], len(enroll))
+        voice = self.verifier(enroll) if self.verifier is not None else None
         if self.resolutions is None:
-            return self._speaker(frames, frames)
+            return self._speaker(frames, frames, voice)
         seen = levels if self.config.enroll_levels else levels[-1:]
-        return self._speaker(frames, _in_a_row(self.resolutions(seen), len(enroll)))  # each recording by itself: no mean over two
+        return self._speaker(frames, _in_a_row(self.resolutions(seen), len(enroll)), voice)  # each recording by itself: no mean over two
 
     def encode_each(self, recordings: Sequence[Tensor]) -> Speaker:
         """Features of enrolments of any lengths, each (T',); as :meth:`encode` gives them for (1, N, T') where the lengths are equal."""
         encoded = [self.encode(recording[None]) for recording in recordings]
-        return self._speaker(*(torch.cat([getattr(each, part) for each in encoded], 2) for part in ("frames", "context")))
+        frames, context = (torch.cat([getattr(each, part) for each in encoded], 2) for part in ("frames", "context"))
+        voice = None
+        if self.verifier is not None:
+            voices = torch.stack([self.verifier(recording[None, None]) for recording in recordings])
+            voice = torch.nn.functional.normalize(voices.mean(0), dim=-1)
+        return self._speaker(frames, context, voice)
 
-    def _speaker(self, frames: Tensor, context: Tensor) -> Speaker:
-        return Speaker(frames, self.pooling(frames) if self.pooling is not None else None, context)
+    def _speaker(self, frames: Tensor, context: Tensor, voice: Tensor | None = None) -> Speaker:
+        embedding = self.pooling(frames) if self.pooling is not None else None
+        if self.verified is not None:
+            embedding = self.verified(embedding, voice)
+        return Speaker(frames, embedding, context)
 
     def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None, mix_of: Tensor | None = None) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`.

@@ -28,6 +28,8 @@ def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.M
     """
     weights, matrices, others = [], [], []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if parameter.dim() < 2 or not name.rpartition(".")[2].startswith("weight"):
             others.append(parameter)  # biases, norms
         elif parameter.dim() == 2 and params.optimizer == "muon":

@@ -81,6 +81,8 @@ def new_state(params: Params, group: Group | None = None) -> State:
     torch.manual_seed(params.seed)
     model = Extractor(params.extractor).to(device)
     model.checkpointing = params.checkpointing
+    if model.verifier is not None and not params.start_from:
+        model.verifier.load_resemblyzer()
     ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
     take_over(model, params)
     ema.load_state_dict(model.state_dict())
