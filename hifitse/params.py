@@ -44,7 +44,7 @@ class Params(ExtractorConfig):
     noise: str = Field("synthetic", min_length=1, description="noise: synthetic, or a folder of recordings")
     rooms: str = Field("synthetic", min_length=1, description="room responses: synthetic, or a folder of recordings")
     corpus_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the synthetic sources and of the split by speaker, room and noise")
-    train_only: str = Field("", description="speakers that stay out of validation and test: the beginnings of their names, separated by commas")
+    train_only: str = Field("", description="speakers that are never held out: the beginnings of their names, separated by commas")
     synthetic_speakers: int = Field(200, ge=6, le=2000, description="speakers of the synthetic corpus")
     synthetic_utterances: int = Field(8, ge=2, le=200, description="utterances of each synthetic speaker")
     synthetic_noises: int = Field(80, ge=18, le=2000, description="clips of synthetic noise, 10 s each")
@@ -74,7 +74,7 @@ class Params(ExtractorConfig):
     )
     lone_prob: float = Field(0.0, ge=0, le=1, description="share of training mixtures without interferers")
     acoustics_prob: float = Field(0.0, ge=0, le=1, description="share of training talkers, and of enrolments, recorded elsewhere")
-    enroll_seconds_min: float = Field(0.0, ge=0, le=60, description="s: shortest enrolment of a training step, up to enroll_seconds; 0: all of it")
+    enroll_seconds_min: float = Field(0.0, ge=0, le=60, description="s: shortest enrolment of a training step; 0: always enroll_seconds")
     min_activity: float = Field(0.4, ge=0, le=1, description="least share of a talker's crop with speech; 0: crops are not checked")
     untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as recordings not trimmed have")
 
