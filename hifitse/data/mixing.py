@@ -116,9 +116,8 @@ class Mixer:
         if self.keeps_memory:
             keep_freed_memory()
         self.params, self.split = params, split
-        self.corpus: Corpus = _speech(params).split(
-            params.valid_share, params.test_share, params.corpus_seed, [each.strip() for each in params.train_only.split(",") if each.strip()]
-        )[split]
+        kept = [each.strip() for each in params.train_only.split(",") if each.strip()]
+        self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
         self.surroundings = Surroundings(params, split, Segments(params.cache_mb * 2**20))
         self.speakers = list(self.corpus.speakers)
         self.talkers = Talkers(self.corpus, Segments(params.cache_mb * 2**20))

@@ -80,6 +80,7 @@ class Verifier(nn.Module):
         """
         found = find_spec("resemblyzer")
         if found is None:
-            raise HifitseError("verifier is True and the package resemblyzer is not installed, expected: pip install --no-deps resemblyzer")
-        state = torch.load(Path(found.submodule_search_locations[0]) / "pretrained.pt", map_location="cpu", weights_only=True)["model_state"]
+            raise HifitseError("verifier is True: expected the package resemblyzer (pip install --no-deps resemblyzer), got none")
+        path = Path(found.submodule_search_locations[0]) / "pretrained.pt"
+        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
         self.load_state_dict({name: state[name] for name in self.state_dict()})
