@@ -1,4 +1,4 @@
-"""The parameters that decide the extractor's shape, and how a refused value is said in one sentence."""
+"""The parameters that decide the extractor's shape and the mixtures, and how a refused value is said in one sentence."""
 
 import difflib
 from typing import Any, Literal, get_args, get_origin
@@ -6,6 +6,12 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hifitse.presets import ParameterError, short
+
+PHASED = {
+    "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "similarity": (0, 1), "interferers_min": (0, 8),
+    "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
+}  # fmt: skip
+"""Parameters of the curriculum that have a value a phase, and the lowest and highest of each."""
 
 
 def allowed(field: Any) -> str:
@@ -111,3 +117,51 @@ class ExtractorConfig(BaseModel):
             value = getattr(self, name)
             raise ValueError(f"{name} is {value} without cross-attention, allowed is it where usef or reinject is 'band' or 'full'")
         return self
+
+
+class Data(ExtractorConfig):
+    """What decides mixtures, in training and evaluation alike."""
+
+    # ---- sources of sound: "synthetic", or a folder or manifest (environment variables are expanded)
+    corpus: str = Field("synthetic", min_length=1, description="speech: synthetic, a folder of speaker/utterance files or a JSONL manifest")
+    noise: str = Field("synthetic", min_length=1, description="noise: synthetic, or a folder of recordings")
+    rooms: str = Field("synthetic", min_length=1, description="room responses: synthetic, or a folder of recordings")
+    corpus_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the synthetic sources and of the split by speaker, room and noise")
+    train_only: str = Field("", description="speakers that are never held out: the beginnings of their names, separated by commas")
+    synthetic_speakers: int = Field(200, ge=6, le=2000, description="speakers of the synthetic corpus")
+    synthetic_utterances: int = Field(8, ge=2, le=200, description="utterances of each synthetic speaker")
+    synthetic_noises: int = Field(80, ge=18, le=2000, description="clips of synthetic noise, 10 s each")
+    synthetic_rooms: int = Field(60, ge=6, le=2000, description="rooms of the synthetic bank, 4 responses each")
+    valid_share: float = Field(0.1, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for validation")
+    test_share: float = Field(0.2, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for the test")
+
+    # ---- one mixture
+    seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of a training mixture")
+    enroll_seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of an enrolment")
+    enrollments: int = Field(1, ge=1, le=10, description="enrolment recordings of a mixture")
+    sir_min_db: float = Field(-5.0, ge=-40, le=40, description="dB: lowest target-to-interferer ratio, drawn for each interferer")
+    sir_max_db: float = Field(5.0, ge=-40, le=40, description="dB: highest target-to-interferer ratio")
+    noise_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures with background noise")
+    reverb_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures in a room")
+    speed_min: float = Field(0.9, ge=0.5, le=1.0, description="lowest speed factor, on a grid of 0.01")
+    speed_max: float = Field(1.1, ge=1.0, le=2.0, description="highest speed factor, on a grid of 0.01")
+    level_min_db: float = Field(-32.0, ge=-70, le=-3, description="dBFS: lowest RMS level of a mixture")
+    level_max_db: float = Field(-18.0, ge=-70, le=-3, description="dBFS: highest RMS level of a mixture")
+    enroll_speed: Literal["matched", "own"] = Field(
+        "matched", description="speed of an enrolment: the factor of its speaker in the mixture, or own: none, so that it is another voice"
+    )
+    same_source_prob: float = Field(
+        0.0, ge=0, le=1, description="share of mixtures whose talkers are all of one source: the speaker's name up to the first _"
+    )
+    min_activity: float = Field(0.4, ge=0, le=1, description="least share of a talker's crop with speech; 0: crops are not checked")
+    untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as recordings not trimmed have")
+
+    # ---- curriculum: one value for all phases, or one a phase
+    phase_starts: list[float] = Field([0.0, 2 / 15], description="share of the steps at which each phase starts; the first is 0")
+    absent_prob: list[float] = Field([0.0, 0.2], description="by phase: share of mixtures without the target")
+    noisy_enroll_prob: list[float] = Field([0.0, 0.5], description="by phase: share of noisy enrolments, reached linearly over the phase")
+    interferers_min: list[int] = Field([1], description="by phase: fewest interferers, 0 to 8")
+    interferers_max: list[int] = Field([3], description="by phase: most interferers, 0 to 8")
+    snr_min_db: list[float] = Field([-5.0], description="by phase: dB, lowest target-to-noise ratio, -40 to 60")
+    snr_max_db: list[float] = Field([15.0], description="by phase: dB, highest target-to-noise ratio, -40 to 60")
+    similarity: list[float] = Field([0.0], description="by phase: 0 any voice interferes, 0.9 one of the tenth most like the target")

@@ -1,4 +1,5 @@
-"""Every parameter of a run: name, type, unit, legal range, default.
+"""Every parameter of a run: name, type, unit, legal range, default. :class:`hifitse.config.Data` decides the mixtures,
+:class:`Learning` the weights, the rest of :class:`Params` neither: the class of a new parameter says which results get a new name.
 
 The defaults are the plan's baseline ("full"). A preset in ``params/`` is a flat YAML file of the keys it changes.
 ``resolve`` builds a :class:`Params` from a preset and explicit values; ``from_notebook`` does the same from a
@@ -13,82 +14,28 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from hifitse.config import ExtractorConfig
+from hifitse.config import PHASED, Data, ExtractorConfig, allowed
 from hifitse.presets import PRESET_DIR, ParameterError, load_yaml, preset_values
 
-__all__ = ["NOT_TRAINING", "PRESET_DIR", "ExtractorConfig", "ParameterError", "Params", "from_notebook", "load_yaml", "resolve"]
+__all__ = ["NOT_EVALUATION", "NOT_TRAINING", "PHASED", "PRESET_DIR", "ExtractorConfig", "ParameterError", "Params", "describe"]
+__all__ += ["from_notebook", "load_yaml", "resolve"]
 
 
-PHASED = {
-    "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "similarity": (0, 1), "interferers_min": (0, 8),
-    "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
-}  # fmt: skip
-"""Parameters of the curriculum that have a value a phase, and the lowest and highest of each."""
 BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600), "bench_long_seconds": (1, 36_000)}
 """Lengths that are measured, s, and the shortest and longest of each."""
+RETIRED = {"remix": 1}
+"""Parameters that are no more, with their defaults: a file of an older run that names one with this value can be read."""
 
 
-class Params(ExtractorConfig):
-    """All parameters of a run, its evaluation and its report; flat, so that ``papermill -p name value`` reaches each."""
+class Learning(Data):
+    """What changes the trained weights, and rows of an evaluation only through them."""
 
-    # ---- what, where
-    preset: str = Field("full", pattern=r"^[A-Za-z0-9_-]{1,40}$", description="name of the preset: 1 to 40 letters, digits, _ and -")
+    # ---- mixtures and augmentation of the training alone
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, mixtures and dropout")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train; auto takes a GPU if there is one")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads for the model; 0 leaves torch's choice")
-    workers: int = Field(4, ge=0, le=128, description="processes that make mixtures; 0 makes them in the main process")
-    cache_mb: int = Field(0, ge=0, le=1_000_000, description="MB a process may keep of decoded speech, as many of noise and of rooms")
-
-    # ---- sources of sound: "synthetic", or a folder or manifest (environment variables are expanded)
-    corpus: str = Field("synthetic", min_length=1, description="speech: synthetic, a folder of speaker/utterance files or a JSONL manifest")
-    noise: str = Field("synthetic", min_length=1, description="noise: synthetic, or a folder of recordings")
-    rooms: str = Field("synthetic", min_length=1, description="room responses: synthetic, or a folder of recordings")
-    corpus_seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the synthetic sources and of the split by speaker, room and noise")
-    train_only: str = Field("", description="speakers that are never held out: the beginnings of their names, separated by commas")
-    synthetic_speakers: int = Field(200, ge=6, le=2000, description="speakers of the synthetic corpus")
-    synthetic_utterances: int = Field(8, ge=2, le=200, description="utterances of each synthetic speaker")
-    synthetic_noises: int = Field(80, ge=18, le=2000, description="clips of synthetic noise, 10 s each")
-    synthetic_rooms: int = Field(60, ge=6, le=2000, description="rooms of the synthetic bank, 4 responses each")
-    valid_share: float = Field(0.1, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for validation")
-    test_share: float = Field(0.2, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for the test")
-
-    # ---- one mixture
-    seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of a training mixture")
-    enroll_seconds: float = Field(4.0, ge=0.5, le=60, description="s: length of an enrolment")
-    enrollments: int = Field(1, ge=1, le=10, description="enrolment recordings of a mixture")
     both_talkers: bool = Field(False, description="use each training mixture twice, the second time for its loudest interferer")
-    remix: int = Field(1, ge=1, le=64, description="mixtures in which each voice of a batch is heard; above 1 needs both_talkers")
-    sir_min_db: float = Field(-5.0, ge=-40, le=40, description="dB: lowest target-to-interferer ratio, drawn for each interferer")
-    sir_max_db: float = Field(5.0, ge=-40, le=40, description="dB: highest target-to-interferer ratio")
-    noise_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures with background noise")
-    reverb_prob: float = Field(1.0, ge=0, le=1, description="share of mixtures in a room")
-    speed_min: float = Field(0.9, ge=0.5, le=1.0, description="lowest speed factor, on a grid of 0.01")
-    speed_max: float = Field(1.1, ge=1.0, le=2.0, description="highest speed factor, on a grid of 0.01")
-    level_min_db: float = Field(-32.0, ge=-70, le=-3, description="dBFS: lowest RMS level of a mixture")
-    level_max_db: float = Field(-18.0, ge=-70, le=-3, description="dBFS: highest RMS level of a mixture")
-    enroll_speed: Literal["matched", "own"] = Field(
-        "matched", description="speed of an enrolment: the factor of its speaker in the mixture, or own: none, so that it is another voice"
-    )
-    same_source_prob: float = Field(
-        0.0, ge=0, le=1, description="share of mixtures whose talkers are all of one source: the speaker's name up to the first _"
-    )
     lone_prob: float = Field(0.0, ge=0, le=1, description="share of training mixtures without interferers")
     acoustics_prob: float = Field(0.0, ge=0, le=1, description="share of training talkers, and of enrolments, recorded elsewhere")
     enroll_seconds_min: float = Field(0.0, ge=0, le=60, description="s: shortest enrolment of a training step; 0: always enroll_seconds")
-    min_activity: float = Field(0.4, ge=0, le=1, description="least share of a talker's crop with speech; 0: crops are not checked")
-    untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as recordings not trimmed have")
-
-    # ---- curriculum: one value for all phases, or one a phase
-    phase_starts: list[float] = Field([0.0, 2 / 15], description="share of the steps at which each phase starts; the first is 0")
-    absent_prob: list[float] = Field([0.0, 0.2], description="by phase: share of mixtures without the target")
-    noisy_enroll_prob: list[float] = Field([0.0, 0.5], description="by phase: share of noisy enrolments, reached linearly over the phase")
-    interferers_min: list[int] = Field([1], description="by phase: fewest interferers, 0 to 8")
-    interferers_max: list[int] = Field([3], description="by phase: most interferers, 0 to 8")
-    snr_min_db: list[float] = Field([-5.0], description="by phase: dB, lowest target-to-noise ratio, -40 to 60")
-    snr_max_db: list[float] = Field([15.0], description="by phase: dB, highest target-to-noise ratio, -40 to 60")
-    similarity: list[float] = Field([0.0], description="by phase: 0 any voice interferes, 0.9 one of the tenth most like the target")
-
-    # ---- augmentation of the training
     specaug: float = Field(0.0, ge=0, le=0.5, description="largest share of the frequencies, or frames, that a mask hides from the network")
     specaug_masks: int = Field(2, ge=1, le=10, description="masks along frequency, and as many along time, on a mixture; see specaug")
     band_limit_prob: float = Field(0.0, ge=0, le=1, description="share of mixtures, and of enrolments, as if recorded at a lower rate")
@@ -130,10 +77,9 @@ class Params(ExtractorConfig):
     loss_feature: float = Field(2.0, ge=0, le=1000, description="weight of the distance of the discriminators' feature maps; see gan")
 
     # ---- optimisation
-    steps: int = Field(1_500_000, ge=1, le=100_000_000, description="optimiser steps")
-    max_minutes: float = Field(0.0, ge=0, le=100_000, description="minutes after which training stops, to be resumed; 0: no limit")
-    batch_size: int = Field(2, ge=1, le=4096, description="mixtures in one forward pass")
-    accumulation: int = Field(32, ge=1, le=4096, description="forward passes in one optimiser step")
+    steps: int = Field(1_500_000, ge=1, le=100_000_000, description="batches of batch_size mixtures; all schedules count them")
+    batch_size: int = Field(2, ge=1, le=4096, description="mixtures of a step, in one forward pass")
+    accumulation: int = Field(32, ge=1, le=4096, description="steps whose gradients one update of the weights adds up")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices by Muon, all else by AdamW, both at the rate lr")
     lr: float = Field(2e-4, gt=0, le=1, description="highest learning rate")
     lr_min: float = Field(1e-5, ge=0, le=1, description="learning rate at the end of the cosine")
@@ -146,6 +92,18 @@ class Params(ExtractorConfig):
     enroll_dropout: float = Field(0.1, ge=0, le=1, description="share of training enrolments replaced by silence")
     precision: Literal["bf16", "float32"] = Field("bf16", description="arithmetic of the model; losses are always float32")
     checkpointing: bool = Field(True, description="recompute activations in the backward pass: less memory, more time")
+
+
+class Params(Learning):
+    """All parameters of a run, its evaluation and its report; flat, so that ``papermill -p name value`` reaches each."""
+
+    # ---- what, where; none of it changes the weights
+    preset: str = Field("full", pattern=r"^[A-Za-z0-9_-]{1,40}$", description="name of the preset: 1 to 40 letters, digits, _ and -")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train; auto takes a GPU if there is one")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads for the model; 0 leaves torch's choice")
+    workers: int = Field(4, ge=0, le=128, description="processes that make mixtures; 0 makes them in the main process")
+    cache_mb: int = Field(0, ge=0, le=1_000_000, description="MB a process may keep of decoded speech, as many of noise and of rooms")
+    max_minutes: float = Field(0.0, ge=0, le=100_000, description="minutes after which training stops, to be resumed; 0: no limit")
     checkpoint_every: int = Field(1_000, ge=1, le=10_000_000, description="steps between checkpoints")
     validate_every: int = Field(5_000, ge=1, le=10_000_000, description="steps between validations")
     valid_mixtures: int = Field(50, ge=1, le=100_000, description="mixtures of a validation")
@@ -170,6 +128,11 @@ class Params(ExtractorConfig):
     bench_compile: bool = Field(True, description="11_performance also measures torch.compile, which takes minutes")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_retired(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in values.items() if name not in RETIRED or RETIRED[name] != value}
+
     @model_validator(mode="after")
     def _ranges(self) -> "Params":
         for low, high in (("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")):
@@ -178,16 +141,11 @@ class Params(ExtractorConfig):
         for name in ("speed_min", "speed_max"):
             if abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
-        for name, (low, high) in BENCHED.items():
+        for name, (low, high) in (PHASED | BENCHED).items():
             if wrong := [value for value in getattr(self, name) if not low <= value <= high]:
-                raise ValueError(f"{name} holds {wrong[0]}, allowed are lengths from {low} to {high} s")
+                raise ValueError(f"{name} holds {wrong[0]}, expected values from {low} to {high}")
         if self.enrollments_min > self.enrollments:
             raise ValueError(f"enrollments_min is {self.enrollments_min}, allowed is at most enrollments = {self.enrollments}")
-        if self.remix > 1 and not self.both_talkers:
-            raise ValueError(f"remix is {self.remix} with both_talkers = False, allowed is 1, or more with both_talkers = True")
-        if self.remix > 1 and (self.batch_size % (2 * self.remix) or self.batch_size < 2 * self.remix**2):
-            rule = "multiples of 2 * remix from 2 * remix * remix on, for each voice meets remix others"
-            raise ValueError(f"batch_size is {self.batch_size} with remix = {self.remix}, allowed are {rule}")
         for name in ("loss_speaker", "loss_identity"):
             if getattr(self, name) and not self.speaker_blocks:
                 raise ValueError(f"{name} is {getattr(self, name)}, allowed is 0 where speaker_blocks is 0: no voice is embedded there")
@@ -200,14 +158,10 @@ class Params(ExtractorConfig):
         starts = self.phase_starts
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= 1:
             raise ValueError(f"phase_starts is {starts}, allowed are rising shares below 1 of which the first is 0")
-        for name, (low, high) in PHASED.items():
-            values = getattr(self, name)
-            if len(values) not in (1, len(starts)):
+        for name in PHASED:
+            if len(getattr(self, name)) not in (1, len(starts)):
                 rule = f"1 or one for each of the {len(starts)} phases in phase_starts"
-                raise ValueError(f"{name} has {len(values)} values, allowed are {rule}")
-            for value in values:
-                if not low <= value <= high:
-                    raise ValueError(f"{name} holds {value}, allowed are values from {low} to {high}")
+                raise ValueError(f"{name} has {len(getattr(self, name))} values, allowed are {rule}")
         for low, high in (("interferers_min", "interferers_max"), ("snr_min_db", "snr_max_db")):
             for phase in range(len(starts)):
                 if self.at_phase(low, phase) > self.at_phase(high, phase):
@@ -239,12 +193,27 @@ class Params(ExtractorConfig):
         return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
 
 
-NOT_TRAINING = frozenset(
-    ("preset", "device", "threads", "workers", "cache_mb", "max_minutes", "checkpoint_every", "validate_every", "valid_mixtures")
-    + ("eval_mixtures", "eval_seed", "eval_absent_share", "eval_seconds", "eval_partial", "eval_long", "eval_turns", "eval_enroll")
-    + ("eval_pesq", "arm_seeds", "bench_rounds", "bench_utterances", "bench_compile", *BENCHED)
-)
+NOT_TRAINING = frozenset(Params.model_fields) - frozenset(Learning.model_fields)
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
+NOT_EVALUATION = frozenset(n for n in Params.model_fields if n not in Data.model_fields and not n.startswith("eval_"))
+"""Parameters that change a row of an evaluation only through the weights, if at all."""
+
+
+def describe(name: str = "") -> str:
+    """Every parameter, or one, as text: name, default, what is allowed, unit and meaning.
+
+    Raises:
+        ParameterError: no parameter has that name.
+    """
+    if name and name not in Params.model_fields:
+        Params(**{name: ""})  # says which name is near
+    lines = []
+    for each, field in Params.model_fields.items():
+        if name in ("", each):
+            low, high = (PHASED | BENCHED).get(each, (None, None))
+            range_ = allowed(field) + (f", each from {low} to {high}" if high is not None else "")
+            lines.append(f"{each} = {json.dumps(field.default)}  ({range_})\n    {field.description}")
+    return "\n".join(lines)
 
 
 def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool = False, **values: Any) -> Params:

@@ -1,5 +1,6 @@
 """Parameters: presets, one-sentence errors, run names."""
 
+import json
 import math
 import subprocess
 import sys
@@ -11,7 +12,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from hifitse import HifitseError, presets
-from hifitse.params import NOT_TRAINING, PRESET_DIR, ExtractorConfig, ParameterError, Params, load_yaml, resolve
+from hifitse.params import (
+    NOT_EVALUATION,
+    NOT_TRAINING,
+    PRESET_DIR,
+    RETIRED,
+    ExtractorConfig,
+    ParameterError,
+    Params,
+    describe,
+    load_yaml,
+    resolve,
+)
 
 PRESETS = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
 FIELDS = Params.model_fields
@@ -191,6 +203,27 @@ def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: o
 def test_values_that_contradict_each_other(values: dict, parts: list[str]) -> None:
     message = refused(preset="smoke", **values)
     assert all(part in message for part in parts), message
+
+
+def test_a_retired_parameter_is_dropped_where_it_has_its_default() -> None:
+    """It stands in the ``params.json`` of finished runs and of the committed model."""
+    for name, value in RETIRED.items():
+        assert Params(**{name: value}) == Params.model_validate_json(json.dumps({name: value})) == Params()
+        assert f"unknown parameter {name!r}" in refused(preset="smoke", **{name: 2 * value})
+
+
+def test_what_changes_the_training_alone_changes_its_name_and_no_row_of_an_evaluation() -> None:
+    training = {"lone_prob", "acoustics_prob", "enroll_seconds_min", "lr", "band_limit_prob", "seed"}
+    both = {"corpus", "same_source_prob", "train_only", "sir_min_db", "reverb_prob", "features", "verifier"}
+    assert training <= NOT_EVALUATION - NOT_TRAINING and not both & (NOT_EVALUATION | NOT_TRAINING)
+    assert {"workers", "max_minutes"} <= NOT_EVALUATION & NOT_TRAINING and "eval_long" in NOT_TRAINING - NOT_EVALUATION
+
+
+def test_parameters_are_listed_with_default_range_and_meaning() -> None:
+    assert describe("lr").startswith("lr = 0.0002  (a number above 0 up to 1)") and "learning rate" in describe("lr")
+    assert "each from -40 to 60" in describe("snr_min_db") and len(describe().splitlines()) == 2 * len(FIELDS)
+    with pytest.raises(ParameterError, match="did you mean 'steps'"):
+        describe("stpes")
 
 
 def test_a_number_stands_for_a_list_of_one() -> None:

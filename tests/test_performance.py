@@ -170,7 +170,7 @@ def test_a_training_step_in_batches_stays_faster_than_plainly():
     """53 bands and shared mixtures: about 1.8 times as fast; below 1.2 something of it is lost."""
     bands = {"n_fft": 2048, "bands_fine": 10, "bands_medium": 28, "bands_coarse": 15, "heads": 4, "reinject": "none"}
     short = {"seconds": 0.5, "enroll_seconds": 0.5, "loss_phase": 0.0, "loss_amplitude": 0.0, "enroll_dropout": 0.0}
-    states = versions._states(SMOKE.model_copy(update=ALL | bands | short | {"batch_size": 8, "remix": 2}))
+    states = versions._states(SMOKE.model_copy(update=ALL | bands | short | {"batch_size": 8}))
     calls = {name: (lambda s=state, b=batch: versions.train_step(s, [b])) for name, (state, batch) in states.items()}
     with performance.threads(1):
         times = medians(calls, 3)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hifitse import HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
-from hifitse.data.items import BothTalkers, MixtureDataset, Remixed
+from hifitse.data.items import BothTalkers, MixtureDataset
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.shared import Shared
 from hifitse.machine import keep_freed_memory
@@ -182,10 +182,7 @@ def training_loader(
     # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
     arguments = (mixer, seed, TrainingConditions(params), params.both_talkers or params.loss_speaker > 0)
-    if params.remix > 1:
-        dataset = Remixed(*arguments, batch_size=params.batch_size, remix=params.remix)
-    else:
-        dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
+    dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
     return Batches(dataset, first_index, last, params.batch_size, params.workers, share)
 
 

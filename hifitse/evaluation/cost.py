@@ -105,8 +105,7 @@ def _loss_bytes(params: Params) -> int:
 def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
     """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture.
 
-    Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own. With
-    ``remix`` items share enrolments as well, as many as in training.
+    Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own.
     """
     items = params.batch_size if items is None else items
     generator = torch.Generator().manual_seed(params.seed)
@@ -118,10 +117,9 @@ def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
     names = [(f"made-up-{i}", f"made-up-{i ^ 1 if params.both_talkers else items + i}") for i in range(items)]
     metadata = [{"id": asked, "target_speaker": asked, "target_speed": 1.0, "interferer_speakers": [other]} for asked, other in names]
     if params.both_talkers:
-        item, voices = torch.arange(items), max(1, items // params.remix)
-        shared = batch["shared"] = Shared(item[::2], item // 2, item[:voices], item % voices)
+        item = torch.arange(items)
+        shared = batch["shared"] = Shared(item[::2], item // 2, item, item)
         batch["mix"] = batch["mix"][shared.mix_rows][shared.mix_of]
-        batch["enroll"] = batch["enroll"][shared.enroll_rows][shared.enroll_of]
     return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 

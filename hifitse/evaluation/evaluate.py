@@ -22,7 +22,7 @@ from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
-from hifitse.params import NOT_TRAINING, Params
+from hifitse.params import NOT_EVALUATION, Params
 from hifitse.training.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
 LISTS = ("test", "partial", "long", "turns")
@@ -32,15 +32,6 @@ PERCEPTUAL_LISTS = ("test", "long")
 """Lists with PESQ and STOI; a target that is absent for half of the mixture is no reference for them."""
 ROWS_VERSION = 2
 """Raise it when the meaning of a row changes: cached rows are then made again."""
-NOT_EVALUATION = frozenset(
-    ("seed", "loss_si_sdr", "loss_phase", "loss_amplitude", "loss_absent", "steps", "batch_size", "accumulation", "lr", "lr_min")
-    + ("warmup_steps", "adam_beta1", "adam_beta2", "weight_decay", "clip_norm", "ema_decay", "enroll_dropout", "precision", "checkpointing")
-    + ("loss_snr", "both_talkers", "optimizer", "specaug", "specaug_masks", "enroll_augment_prob", "enrollments_min", "band_limit_prob")
-    + ("loss_multires", "loss_speaker", "loss_identity", "speaker_temperature", "loss_weighting", "loss_absent_kind")
-    + ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
-    + ("loss_adversarial", "loss_feature")
-) | {name for name in NOT_TRAINING if not name.startswith("eval_")}
-"""Parameters that change a row only through the weights, if at all."""
 NOT_APPLICABLE = dict.fromkeys(
     ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "swap_si_sdri_db", "confused")
     + ("absent_level_db", "absent_suppression_db", "inside_db", "outside_db", "inside_si_sdr_db", "inside_si_sdri_db")

@@ -40,7 +40,7 @@ def plans(params: Params) -> dict[str, Params]:
     """The model of preset full and its best recipe, as forward passes of one mixture take them; none where no length is asked for."""
     if params.preset == "full" or not params.bench_full_seconds:
         return {}
-    alone = {"batch_size": 1, "remix": 1, "both_talkers": False, "threads": params.threads, "device": params.device}
+    alone = {"batch_size": 1, "both_talkers": False, "threads": params.threads, "device": params.device}
     alone |= {"seconds": min(max(params.bench_full_seconds), 4.0)}
     return {name: resolve("full", overlay, **alone) for name, overlay in (("full", None), ("full-best", "full-best"))}
 
