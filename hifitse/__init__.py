@@ -7,6 +7,7 @@ Data goes one way, and no module imports from a room further down::
     presets.py    the files in params/, the same on a command line, the words of a refused parameter
     config.py     the parameters that decide the extractor's shape
     params.py     every parameter, typed, with unit and range
+    decode.py     any sound file -> samples at its own rate, by libsndfile or FFmpeg
     audio.py      48 kHz mono audio in and out, resampling, levels
     files.py      atomic writes, weights into a module, folders that are made once
     machine.py    device, CPU threads, memory

@@ -1,13 +1,12 @@
 """Preset files: a flat YAML mapping of parameter names to values in ``params/``; the same on a command line; the error of a wrong one."""
 
-import argparse
-import re
 import reprlib
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import click
 import yaml
 
 from hifitse import HifitseError
@@ -107,48 +106,47 @@ class CommandError(HifitseError):
     """The command line asks for something that does not exist."""
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one sentence."""
-
-    def error(self, message: str) -> None:
-        raise CommandError(f"{message}; see {self.prog} --help")
-
-
-def add_parameters(parser: argparse.ArgumentParser, preset: str) -> None:
-    """The arguments from which :func:`values` takes parameters; ``preset`` says which one is the default."""
-    parser.add_argument("--preset", default=None, metavar="P", help=f"a file in params/ without .yaml (default: {preset})")
-    parser.add_argument("--overlay", default=None, metavar="NAME", help="a second file in params/ over the preset, such as real")
-    parser.add_argument("-f", "--file", action="append", default=[], metavar="YAML", help="a flat YAML file of parameters over both")
-    parser.add_argument(
-        "-p", "--parameter", action="append", default=[], nargs=2, metavar=("KEY", "VALUE"), help="one parameter; VALUE is read as YAML"
-    )
+def parameter_options(preset: str) -> Callable[[Callable], Callable]:
+    """Decorator: the options that :func:`values` takes; ``preset`` says which one is the default."""
+    options = [
+        click.option("--preset", metavar="P", help=f"A file in params/ without .yaml (default: {preset})."),
+        click.option("--overlay", metavar="NAME", help="A second file in params/ over the preset, such as real."),
+        click.option("-f", "--file", "files", multiple=True, metavar="YAML", help="A flat YAML file of parameters over both."),
+        click.option(
+            "-p", "--parameter", "pairs", multiple=True, nargs=2, metavar="KEY VALUE", help="One parameter; VALUE is read as YAML."
+        ),
+    ]
+    return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
 
 
-def words(argv: Sequence[str] | None) -> list[str]:
-    """The command line, that of this process by default, in which a negative number after ``-p KEY`` is a value.
+def call(command: click.Command, argv: Sequence[str] | None = None) -> Any:
+    """What a command returns for these words, by default those of this process; 0 where it was asked for help.
 
-    argparse takes ``-1e-3`` for an option of that name. A space before it, which YAML does not count, makes the difference.
+    Raises:
+        CommandError: the words are not those of the command.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    after = [index + 2 for index, word in enumerate(argv) if word in ("-p", "--parameter")]
-    return [f" {word}" if at in after and re.match(r"-\.?[\di]", word) else word for at, word in enumerate(argv)]
+    try:
+        return command.main(argv, prog_name=command.name, standalone_mode=False)
+    except click.UsageError as error:
+        said, path = error.format_message().partition("\n")[0].rstrip("."), error.ctx.command_path if error.ctx else command.name
+        raise CommandError(f"{said}; see {path} --help") from None
 
 
-def values(arguments: argparse.Namespace) -> dict[str, Any]:
+def values(preset: str | None, overlay: str | None, files: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Parameters by name: preset and overlay where they are given, files, then single values; flat.
 
     Raises:
         ParameterError: a file is not readable.
         CommandError: a value is not readable.
     """
-    found: dict[str, Any] = {name: given for name in ("preset", "overlay") if (given := getattr(arguments, name))}
-    for file in arguments.file:
+    found: dict[str, Any] = {name: given for name, given in (("preset", preset), ("overlay", overlay)) if given}
+    for file in files:
         found |= read_yaml(Path(file))
-    for key, value in arguments.parameter:
+    for key, value in pairs:
         try:
             found[key] = yaml.safe_load(value)
         except (yaml.YAMLError, ValueError, RecursionError):
-            raise CommandError(f"-p {key} is {short(value)}, allowed is a YAML value such as 20, 3e-4, true or [0, 0.5]") from None
+            raise CommandError(f"-p {key} is {short(value)}, expected a YAML value such as 20, 3e-4, true or [0, 0.5]") from None
         if found[key] is None:
             found[key] = value.strip()
     return found

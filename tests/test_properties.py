@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE, audio, presets
-from hifitse.commands import cli
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.data.specaug import masks
@@ -133,9 +132,7 @@ def changes(draw: Any) -> dict[str, Any]:
 
 def typed(name: str, text: str) -> dict[str, Any]:
     """What the command takes from ``-p name text``."""
-    arguments = cli.parser().parse_args(["run", "00_baseline"])
-    arguments.parameter = [(name, text)]
-    return presets.values(arguments)
+    return presets.values(None, None, [], [(name, text)])
 
 
 @settings(max_examples=60)

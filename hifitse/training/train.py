@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import click
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -32,7 +33,7 @@ from hifitse.losses.objective import Objective
 from hifitse.machine import TrainingError, device_name, pick_device
 from hifitse.model import Extractor
 from hifitse.params import ParameterError, Params, resolve
-from hifitse.presets import CommandError, Parser, add_parameters, values, words
+from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Adversary, Collapse
 from hifitse.training.checkpoint import flatten_optimizers, load_checkpoint, restore_optimizers, save_checkpoint
 from hifitse.training.group import Group, GroupError, launched_rank, leave
@@ -279,18 +280,16 @@ def _fall_back(state: State, run: Run, reason: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """``python -m hifitse.training.train``: one training, on all processes that were started. Returns the exit code as ``hifitse run``."""
-    told = "Train one model, on this process or on all that accelerate launch or torchrun started."
-    parser = Parser(prog="python -m hifitse.training.train", description=told)
-    add_parameters(parser, "full")
+    command = click.Command("python -m hifitse.training.train", help="Train one model, on all started processes.", callback=values)
     try:
-        run = train(resolve(**values(parser.parse_args(words(argv)))))
-        said, code = f"the run is finished: {run.folder}", 0
+        if (given := call(parameter_options("full")(command), argv)) == 0:  # help was asked for
+            return 0
+        said, code = f"the run is finished: {train(resolve(**given)).folder}", 0
     except KeyboardInterrupt as stopped:
         said, code = str(stopped) or "training was stopped at once; the same call goes on from the last checkpoint", 130
     except HifitseError as error:
         said, code = str(error), 2 if isinstance(error, CommandError | ParameterError | GroupError) else 1
-        if isinstance(error, GroupError):
-            said = f"process {launched_rank()}: {said}"
+        said = f"process {launched_rank()}: {said}" if isinstance(error, GroupError) else said
     finally:
         leave()
     if launched_rank() == 0 or said.startswith("process "):

@@ -1,6 +1,5 @@
-"""The command ``hifitse prepare``: arguments in, counts and an exit code out."""
+"""The command ``hifitse prepare``."""
 
-import argparse
 import os
 import shlex
 import signal
@@ -9,38 +8,37 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
+
 from hifitse.data.manifest import ALLOW_ROOTS
 
 PARAMETER = {"speech": "corpus", "noise": "noise", "rooms": "rooms"}
 
 
-def add_parser(commands: argparse._SubParsersAction) -> None:
-    """The arguments of the command."""
-    command = commands.add_parser("prepare", help="scan a folder of recordings into a manifest, and count what is wrong with them")
-    command.add_argument("root", metavar="ROOT", help="folder of the corpus, or of Lhotse's manifests")
-    command.add_argument("--layout", default="folder", metavar="L", help="folder, vctk, ears, dns or lhotse (default: folder)")
-    command.add_argument("--kind", default="speech", metavar="K", help="speech, noise or rooms (default: speech)")
-    command.add_argument("-o", "--output", required=True, metavar="MANIFEST", help="file to write, ending in .jsonl or .jsonl.gz")
-    command.add_argument("--audit", default=None, metavar="PAGE", help="also write a page about bandwidth, levels and speakers, .html")
-    command.add_argument("--microphone", type=int, default=1, metavar="N", help="of VCTK: 1 or 2 (default: 1)")
-    command.add_argument("--workers", type=int, default=None, metavar="N", help="processes (default: one a core)")
+@click.command()
+@click.argument("root", metavar="ROOT")
+@click.option("--layout", default="folder", show_default=True, metavar="L", help="folder, vctk, ears, dns or lhotse.")
+@click.option("--kind", default="speech", show_default=True, metavar="K", help="speech, noise or rooms.")
+@click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
+@click.option("--audit", "page", metavar="PAGE", help="Also write a page about bandwidth, levels and speakers, .html.")
+@click.option("--microphone", type=int, default=1, show_default=True, metavar="N", help="Of VCTK: 1 or 2.")
+@click.option("--workers", type=int, metavar="N", help="Processes (default: one a core).")
+def prepare(root: str, layout: str, kind: str, output: str, page: str | None, microphone: int, workers: int | None) -> int:
+    """Scan a folder of recordings into a manifest.
 
-
-def prepare(arguments: argparse.Namespace) -> int:
-    """``hifitse prepare``. Returns the exit code."""
+    ROOT is the folder of the corpus, or of Lhotse's manifests. What is wrong with its files is counted.
+    """
     from hifitse.prepare import audit
     from hifitse.prepare.prepare import prepare as scan
     from hifitse.prepare.prepare import summary_path
 
     began = time.monotonic()
-    page = audit.checked(arguments.audit) if arguments.audit else None
+    page = audit.checked(page) if page else None
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
     try:
-        summary = scan(
-            arguments.root, arguments.output, arguments.layout, arguments.kind, microphone=arguments.microphone, workers=arguments.workers
-        )
+        summary = scan(root, output, layout, kind, microphone=microphone, workers=workers)
         if page:
-            audit.write(Path(arguments.output).expanduser(), summary, page)
+            audit.write(Path(output).expanduser(), summary, page)
     except KeyboardInterrupt:
         print("hifitse: stopped from outside; the same command goes on where it was", file=sys.stderr)
         return 130
@@ -48,8 +46,8 @@ def prepare(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGTERM, before)
     for line in said(summary, time.monotonic() - began):
         print(f"hifitse: {line}")
-    beside = f"{summary_path(Path(arguments.output)).name}{f' and {page.name}' if page else ''}"
-    print(f"hifitse: wrote {arguments.output}, {beside}; use it with -p {PARAMETER[arguments.kind]} {arguments.output}")
+    beside = f"{summary_path(Path(output)).name}{f' and {page.name}' if page else ''}"
+    print(f"hifitse: wrote {output}, {beside}; use it with -p {PARAMETER[kind]} {output}")
     if summary["permission"]:
         folders = shlex.quote(os.pathsep.join(summary["permission"]))
         print(f"hifitse: it names files outside of its own folder; allow that where you use it: export {ALLOW_ROOTS}={folders}")

@@ -1,0 +1,27 @@
+"""The command ``hifitse export``."""
+
+from pathlib import Path
+
+import click
+
+from hifitse.presets import PRESET_DIR
+
+
+@click.command()
+@click.argument("run", metavar="RUN_OR_PRESET")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the model goes.")
+@click.option("--also", multiple=True, metavar="OVERLAY", help="Measure it on these data too, such as real.")
+@click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
+def export(run: str, output: str, also: tuple[str, ...], licence: str | None) -> int:
+    """Make a model's folder of a training.
+
+    RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
+    """
+    from hifitse.commands import exporting
+    from hifitse.commands.model_card import Licence
+
+    terms = Licence.read(Path(licence)) if licence else None
+    found = exporting.find_run(run, sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
+    folder = exporting.export(found, Path(output), also, terms)
+    print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")
+    return 0

@@ -1,0 +1,121 @@
+"""The command ``hifitse run``: run a notebook headless and leave its report."""
+
+import ast
+import builtins
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hifitse.params import Params, resolve
+from hifitse.presets import CommandError, parameter_options, values
+
+FILES = ("report.ipynb", "report.html", "metrics.json")
+STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
+
+
+def notebook_path(name: str) -> Path:
+    """The notebook of that name in ``notebooks/``.
+
+    Raises:
+        CommandError: there is none.
+    """
+    from hifitse.report.report import CHECKOUT
+
+    known = sorted(path.stem for path in (CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if name.removesuffix(".ipynb") not in known:
+        raise CommandError(f"notebook {name!r} does not exist, allowed are: {', '.join(known) or 'none, for this is not a checkout'}")
+    return CHECKOUT / "notebooks" / f"{name.removesuffix('.ipynb')}.ipynb"
+
+
+@click.command()
+@click.argument("notebook", metavar="NN_name")
+@parameter_options("what the notebook names")
+def run(notebook: str, **given: Any) -> int:
+    """Run a notebook and write its report.
+
+    NN_name is a notebook in notebooks/, such as 00_baseline; report.html, report.ipynb and metrics.json are written.
+    """
+    from hifitse.report import report
+
+    source = notebook_path(notebook)
+    injected = values(**given)
+    params = resolve(**({"preset": _default_preset(source)} | injected))  # a wrong value stops here, before anything starts
+    folder = report.folder(params, source.stem)
+    folder.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".running-", dir=folder))
+    print(f"hifitse: running {source.stem} with preset {params.preset}, voices: {params.corpus}", flush=True)
+    try:
+        error = _finish(work, source.stem, params, _execute(source, work, injected))
+        for name in FILES:
+            os.replace(work / name, folder / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
+    if error:
+        print(f"hifitse: {error}\nhifitse: what was done until then is in {shown}/report.html", file=sys.stderr)
+        return 130 if error == STOPPED else 1
+    print(f"hifitse: open {shown}/report.html in a browser; {' and '.join(FILES[::2])} lie beside it")
+    return 0
+
+
+def _default_preset(source: Path) -> str:
+    """The preset that the notebook's own parameters cell names, which is what plain papermill would take."""
+    import nbformat
+
+    for cell in nbformat.read(source, as_version=4).cells:
+        for node in ast.parse(cell.source).body if "parameters" in cell.metadata.get("tags", []) else []:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "preset":
+                return ast.literal_eval(node.value)
+    raise CommandError(f"notebook {source.stem} names no preset, allowed is one that does in its parameters cell; or give --preset")
+
+
+def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
+    """Run the notebook into ``work``. Returns why it failed, or an empty text."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    os.environ["HIFITSE_REPORT_DIR"] = str(work)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it would warn of every parameter that the notebook's cell does not name
+    try:
+        papermill.execute_notebook(
+            str(source).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
+            str(work / FILES[0]).replace("{", "{{").replace("}", "}}"),
+            parameters=injected,
+            kernel_name="python3",
+            progress_bar=False,
+            stderr_file=sys.stderr if sys.stderr.isatty() else None,  # there the training's own progress bar is seen as it moves
+            extra_arguments=["--log-level=CRITICAL"],  # else the kernel warns in the terminal about matters of its transport
+        )
+    except papermill.exceptions.PapermillExecutionError as error:
+        known = not hasattr(builtins, error.ename)  # ours say all in one sentence; Python's own need their name
+        return error.evalue if known else f"{error.ename}: {error.evalue}"
+    except (KeyboardInterrupt, DeadKernelError):
+        return STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        del os.environ["HIFITSE_REPORT_DIR"]
+    return ""
+
+
+def _finish(work: Path, notebook: str, params: Params, error: str) -> str:
+    """Tidy the executed notebook, export the page, and see that there is a metrics.json. Returns the error, or a new one."""
+    import nbformat
+
+    from hifitse.report import page, report
+
+    executed = nbformat.read(work / FILES[0], as_version=4)
+    nbformat.write(page.tidy(executed), work / FILES[0])
+    page.export(work / FILES[0], work / FILES[1])
+    if not error and not (work / FILES[2]).exists():
+        error = f"notebook {notebook} wrote no metrics.json, allowed is one that ends with report.write_metrics"
+    if error:
+        report.write_metrics(work / FILES[2], report.metrics(notebook, params, [], error=error))
+    return error

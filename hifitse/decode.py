@@ -1,0 +1,270 @@
+"""Any sound or video file as samples at its own rate: libsndfile where it reads a file right, FFmpeg's libraries (PyAV) for all others.
+
+libsndfile seeks, and training depends on its exact samples. It reads the first part of joined MP3s and of chained Ogg files only, guesses
+the length of an MP3 without a Xing frame, and refuses files whose length was left open. These are recognised before it is asked.
+
+One rule for damaged files: what is there is used, and ``Sound.missing`` says in words what is not.
+"""
+
+import mmap
+import os
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from hifitse import HifitseError
+
+RATES_HZ = (1_000, 1_000_000)
+"""Hz: a header that names a rate outside is damaged; resampling what it says would fill the memory."""
+SUFFIXES = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .mp2 .m4a .m4b .aac .ac3 .aif .aiff .aifc .amr .ape .au .caf .mka .snd .tta .w64 .wma .wv .rf64 "
+    ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpg .mpeg .ts .webm .wmv".split()
+)
+"""Endings of files with sound in them, by which folders are searched."""
+FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv,xwma"
+)
+"""FFmpeg's readers that may be used: those of play lists would open other files and addresses."""
+SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")
+"""FFmpeg's readers of files whose header says how long they are; the lengths of others are guessed."""
+OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000
+"""Sizes in a header, and the least of others, that are none: programs that write into a pipe cannot know it."""
+NOTICED_S = 0.1
+"""s: a smaller difference between a header and the sound is an encoder's padding."""
+
+
+class AudioError(HifitseError):
+    """An audio file or signal cannot be used."""
+
+
+class Sound:
+    """An open file; a context manager.
+
+    Attributes:
+        sample_rate: Hz.
+        channels: at least 1.
+        missing: what is known to be missing, in words, or an empty text; complete when all was read.
+
+    Raises:
+        AudioError: missing, no file, without sound, or an impossible rate.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.missing = Path(path), ""
+        if not os.path.isfile(path):  # False, unlike Path.is_file, for a name that is too long for the file system
+            reason = "is a folder" if os.path.isdir(path) else "is no regular file" if os.path.exists(path) else "does not exist"
+            raise AudioError(f"audio file {str(path)!r} {reason}, expected a readable audio file")
+        self.file = _libsndfile(self.path)
+        if self.file is not None:
+            self.sample_rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
+            self.missing = _said_missing(self.file) or _without_end(self.path)
+        else:
+            self.sample_rate, first = next(self._decoded(), (0, np.zeros((0, 1), np.float32)))
+            self.channels, self.subtype = first.shape[1], "FFMPEG"
+        if not RATES_HZ[0] <= self.sample_rate <= RATES_HZ[1]:
+            said = f"holds 0 samples, or samples at an impossible rate ({self.sample_rate} Hz)"
+            self.close()
+            raise AudioError(f"audio file {str(path)!r} {said}, expected at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+
+    def __enter__(self) -> "Sound":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    @cached_property
+    def frames(self) -> int:
+        """Samples of a channel: as the header says where libsndfile reads it, else counted."""
+        return self.file.frames if self.file is not None else sum(len(block) for _, block in self._decoded())
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Samples ``first`` to ``last``: ``(T, channels)`` float32, shorter where the file ends before."""
+        if self.file is not None:
+            try:
+                self.file.seek(first)
+                audio = self.file.read(last - first, dtype="float32", always_2d=True)
+                if len(audio) == last - first:
+                    return audio
+            except (soundfile.LibsndfileError, MemoryError, ValueError):  # the latter two: a damaged header that promises days of sound
+                pass
+        parts, at = [np.zeros((0, self.channels), np.float32)], 0
+        for block in self.blocks():
+            parts.append(block[max(0, first - at) : max(0, last - at)])
+            if (at := at + len(block)) >= last:
+                break
+        return np.concatenate(parts)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All that is there, from the beginning, in pieces ``(T_i, channels)`` of about a second, float32.
+
+        Raises:
+            AudioError: values that are not finite.
+        """
+        done = 0
+        for block in self._pieces():
+            if not np.isfinite(block).all():
+                raise AudioError(f"audio file {str(self.path)!r} holds NaN or infinite values, expected finite ones")
+            done += len(block)
+            yield block
+        if self.file is not None and done < self.file.frames:
+            self.missing = _cut(done / self.sample_rate, self.file.frames / self.sample_rate)
+
+    def _pieces(self) -> Iterator[np.ndarray]:
+        done = 0
+        if self.file is not None:
+            self.file.seek(0)
+            while done < self.file.frames:
+                try:
+                    block = self.file.read(self.sample_rate, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError:
+                    break
+                if not len(block):
+                    break
+                done += len(block)
+                yield block
+            if done == self.file.frames:
+                return
+        at = 0  # FFmpeg decodes a damaged file farther than libsndfile, which gives up the whole block
+        try:
+            for _, block in self._decoded():
+                if at + len(block) > done:
+                    yield block[max(0, done - at) :]
+                at += len(block)
+        except AudioError:
+            if not done:
+                raise
+
+    def _decoded(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The rate and what FFmpeg decodes, in pieces ``(T_i, channels)`` of a second."""
+        import av  # slow to import, and rarely needed
+
+        with open(self.path, "rb") as raw:  # an open file, for FFmpeg takes names of UTF-8 only
+            try:
+                container = av.open(raw, metadata_errors="ignore", options={"format_whitelist": FORMATS})
+                stream = container.streams.best("audio")
+            except (av.FFmpegError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                said = f"file {str(self.path)!r} is not readable as audio ({reason})"
+                raise AudioError(f"{said}, expected a sound or video file such as wav, flac, ogg, mp3, m4a or mp4") from None
+            with container:
+                if stream is None:
+                    raise AudioError(f"file {str(self.path)!r} has no sound in it, expected a file with at least one track of sound")
+                yield from self._frames(container, stream)
+
+    def _frames(self, container: Any, stream: Any) -> Iterator[tuple[int, np.ndarray]]:
+        import av
+
+        held, rate, samples, bad = [], 0, 0, 0
+        resampler = form = layout = None  # a link of a chained file may have another rate: that of the first holds
+        packets = iter(container.demux(stream))
+        while True:
+            try:
+                packet = next(packets)
+                frames = packet.decode()
+            except StopIteration:
+                break
+            except av.FFmpegError:
+                bad += 1
+                if bad > 1000:
+                    break
+                continue
+            for frame in frames:
+                if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
+                    rate, layout = rate or frame.sample_rate, layout if rate else frame.layout
+                    resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+                frame.pts = None  # a chained file begins anew
+                held += [part.to_ndarray().T for part in resampler.resample(frame)]
+            if sum(map(len, held)) >= rate > 0:
+                block, held = np.concatenate(held), []
+                samples += len(block)
+                yield rate, block
+        if held:
+            samples += sum(map(len, held))
+            yield rate, np.concatenate(held)
+        name = container.format.name.split(",")[0]
+        told = name in SAYS_LENGTH or (name == "mp3" and _xing(self.path))
+        said_s = stream.frames / max(rate, 1) if name == "caf" else (container.duration or 0) / 1e6
+        if told and samples / max(rate, 1) < said_s - NOTICED_S:
+            self.missing = _cut(samples / rate, said_s)
+        elif bad > 1:  # one is the end of a cut file
+            self.missing = f"{bad} pieces of it cannot be decoded"
+        elif rate:
+            self.missing = _without_end(self.path)
+
+
+def _cut(there_s: float, said_s: float) -> str:
+    return f"{said_s - there_s:.1f} s of its {said_s:.1f} s are missing at the end"
+
+
+def _libsndfile(path: Path) -> soundfile.SoundFile | None:
+    """The file where libsndfile reads all of it."""
+    with open(path, "rb") as raw:
+        head = raw.read(4)
+    if head == b"OggS" and _pages(path)[0]:
+        return None
+    if (head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")) and not _xing_is_right(path):
+        return None  # before it is opened, for libmpg123 would write to the terminal
+    try:
+        file = soundfile.SoundFile(os.fsencode(path))  # bytes, for soundfile refuses names that are not UTF-8
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a suffix .raw, which has no header
+        return None
+    if 0 < file.frames < 1 << 62:
+        return file
+    file.close()
+    return None
+
+
+def _said_missing(file: soundfile.SoundFile) -> str:
+    """What libsndfile's parser found missing."""
+    sizes = re.search(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    said, there = (int(sizes[1]), int(sizes[2])) if sizes else (0, 0)
+    if said in OPEN_SIZES or not there < said < ENDLESS:
+        return ""
+    seconds = file.frames / file.samplerate
+    return _cut(seconds, seconds * said / there)
+
+
+def _pages(path: Path) -> tuple[bool, bool]:
+    """Whether an Ogg file begins again in its middle, and whether its last page says that it is the last."""
+    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        last = data.rfind(b"OggS")
+        return data.find(b"OggS\0\2", 4) > 0, last + 5 < len(data) and bool(data[last + 5] & 4)
+
+
+def _without_end(path: Path) -> str:
+    with open(path, "rb") as raw:
+        ogg = raw.read(4) == b"OggS"
+    return "" if not ogg or _pages(path)[1] else "its last page is missing, and how much sound that is, it does not say"
+
+
+def _xing(path: Path) -> tuple[int, int] | None:
+    """Bytes of sound that an MP3's Xing frame promises, and those from this frame to the end of the file; ``None`` without one."""
+    with open(path, "rb") as raw:
+        start = 0
+        while (tag := raw.read(10))[:3] == b"ID3" and len(tag) == 10:
+            start += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
+            raw.seek(start)
+        head = tag + raw.read(190)
+        raw.seek(0, os.SEEK_END)
+        size = raw.tell()
+        raw.seek(max(0, size - 128))
+        size -= 128 if raw.read(3) == b"TAG" else 0
+    at = max(head.find(b"Xing"), head.find(b"Info"))
+    if at < 0 or len(head) < at + 16 or head[at + 7] & 3 != 3:
+        return None
+    return int.from_bytes(head[at + 12 : at + 16], "big"), size - start
+
+
+def _xing_is_right(path: Path) -> bool:
+    """Whether an MP3 is as long as its Xing frame says, to a frame: then libsndfile gives all of it."""
+    xing = _xing(path)
+    return xing is not None and abs(xing[0] - xing[1]) < 1_500
