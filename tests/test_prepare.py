@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -295,7 +296,7 @@ def test_a_killed_scan_goes_on(tmp_path):
     folder = speech_folder(tmp_path / "speech", speakers=10, utterances=6, seconds=2)
     command = [sys.executable, "-m", "hifitse.commands.cli", "prepare", str(folder), "-o", str(tmp_path / "m.jsonl"), "--workers", "0"]
     partial = tmp_path / ".m.jsonl.partial"
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parents[2])}) as process:
+    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}) as process:
         while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 3):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
@@ -309,7 +310,7 @@ def test_two_scans_into_one_file_are_refused(tmp_path, corpus):
     # A POSIX lock does not hold against its own process, so another one holds it.
     holds = "import pathlib, sys; from hifitse.prepare.partial import Partial; p = Partial(pathlib.Path(sys.argv[1]), {})"
     command = [sys.executable, "-c", f"{holds}; print(1, flush=True); input()", str(tmp_path / ".m.jsonl.partial")]
-    environment = os.environ | {"PYTHONPATH": str(cli.Path(cli.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         process.stdout.readline()
         with pytest.raises(HifitseError, match=r"m\.jsonl is being made by another process, allowed is one at a time"):
