@@ -7,7 +7,7 @@ the same mixture, and with silence. An extractor that does not care which it get
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -69,6 +69,8 @@ def evaluate(
     split: Literal["test", "valid", "train"] = "test",
     lists: Sequence[str] = LISTS,
     measure_perceptual: bool | None = None,
+    change: Callable[[Mixture], Mixture] | None = None,
+    silent: bool = True,
 ) -> list[dict[str, Any]]:
     """Measure an extractor on the fixed lists.
 
@@ -82,6 +84,9 @@ def evaluate(
             mixtures of the training's own speakers, rooms and noises, to see how much of a gain is learnt by heart.
         lists: some of ``LISTS``.
         measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
+        change: what happens to each mixture before it is heard, such as :class:`hifitse.studies.default_model.BandLimit`; rows are kept
+            under its ``repr``.
+        silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
     Returns:
         One row a mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
@@ -98,7 +103,10 @@ def evaluate(
     perceptual = params.eval_pesq if measure_perceptual is None else measure_perceptual
     conditions = _conditions(params, lists)
     filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
-    path = _cache_path(extractor, params, folder, {"split": split, "lists": filled, "perceptual": perceptual})
+    options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": perceptual}
+    options |= {"change": repr(change)} if change else {}
+    options |= {} if silent else {"silent": False}
+    path = _cache_path(extractor, params, folder, options)
     expected = [(name, index) for name, entries in conditions.items() for index in range(len(entries))]
     kept = _read_rows(path, expected) if path else None
     if kept is not None:
@@ -106,8 +114,8 @@ def evaluate(
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     bar = tqdm(total=len(expected), desc="evaluation", unit="mixture", disable=not progress, dynamic_ncols=True)
     with bar, evaluation_mode(extractor), PerceptualPool() as pool:
-        for batch in batched(_items(params, split, conditions), lambda item: item.shape):
-            for item, est, row in _measure(extractor, batch):
+        for batch in batched(_items(params, split, conditions, change), lambda item: item.shape):
+            for item, est, row in _measure(extractor, batch, silent):
                 rows[item.list, item.index] = row
                 if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
                     pool.submit(row, est, item.mixture.mix, item.mixture.target)
@@ -126,12 +134,15 @@ def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditio
     return {name: known[name] for name in lists}
 
 
-def _items(params: Params, split: str, conditions: dict[str, list[Conditions]]) -> Iterator[Item]:
+def _items(
+    params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None
+) -> Iterator[Item]:
     mixer = Mixer(params, split)
     seed = params.eval_seed if split == "test" else valid_seed(params)
     for name, entries in conditions.items():
         for index, entry in enumerate(entries):
-            yield Item(name, index, entry, listed_mixture(mixer, seed, index, entry))
+            mixture = listed_mixture(mixer, seed, index, entry)
+            yield Item(name, index, entry, change(mixture) if change else mixture)
 
 
 def listed_mixture(mixer: Mixer, seed: int, index: int, conditions: Conditions) -> Mixture:
@@ -139,12 +150,13 @@ def listed_mixture(mixer: Mixer, seed: int, index: int, conditions: Conditions) 
     return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
 
 
-def _measure(extractor: Extract, batch: list[Item]) -> Iterator[tuple[Item, np.ndarray, dict[str, Any]]]:
+def _measure(extractor: Extract, batch: list[Item], silent: bool) -> Iterator[tuple[Item, np.ndarray, dict[str, Any]]]:
     """Each item of a batch of one shape with its estimate ``(T,)`` and its row, PESQ and STOI still missing."""
     mixtures, device = [item.mixture for item in batch], device_of(extractor)
     ests = {"right": estimate(extractor, mixtures, "right", device)}
     if batch[0].present:
-        ests["zero"] = estimate(extractor, mixtures, "zero", device)
+        if silent:
+            ests["zero"] = estimate(extractor, mixtures, "zero", device)
         if batch[0].swappable:
             ests["wrong"] = estimate(extractor, mixtures, "wrong", device)
     for place, item in enumerate(batch):
@@ -171,7 +183,7 @@ def _present(item: Item, ests: dict[str, Tensor], mix: Tensor) -> dict[str, Any]
         "si_sdr_db": ratios["right"],
         "si_sdr_mix_db": baseline,
         "si_sdri_db": ratios["right"] - baseline,
-        "si_sdri_zero_enroll_db": ratios["zero"] - baseline,
+        "si_sdri_zero_enroll_db": ratios["zero"] - baseline if "zero" in ratios else None,
         "si_sdri_wrong_enroll_db": ratios["wrong"] - baseline if "wrong" in ratios else None,
         "swap_si_sdri_db": si_sdri(ests["wrong"], mix, interferers[0]).item() if "wrong" in ratios else None,
         "confused": any(si_sdr(ests["right"], interferer).item() > ratios["right"] for interferer in interferers),
@@ -216,6 +228,8 @@ def _cache_path(extractor: Extract, params: Params, folder: Path | None, options
     if folder is None or not isinstance(extractor, nn.Module):
         return None
     values = {name: value for name, value in params.changed().items() if name not in NOT_EVALUATION}
+    kind = type(extractor).__name__  # two wrappers may hold the same weights under the same names
+    options = options if kind == "Extractor" else options | {"module": kind}
     key = json.dumps([ROWS_VERSION, values, options, weights_fingerprint(extractor)], sort_keys=True)
     return Path(folder) / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
 

@@ -1,0 +1,129 @@
+"""The study of the default model: what a condition changes, how an aim is judged, and notebook 14 as typed."""
+
+import json
+from dataclasses import replace
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from arms import made_up_rows
+from headless import checkout, typed
+
+from hifitse.data.mixing import Mixer, evaluation_conditions
+from hifitse.evaluation.evaluate import evaluate
+from hifitse.metrics import Interval
+from hifitse.model import Extractor, SecondPass
+from hifitse.params import resolve
+from hifitse.report import page
+from hifitse.studies import show_default_model
+from hifitse.studies.default_model import CONDITIONS, REFERENCE, BandLimit, Condition, Judged, Result, numbers, summarise
+
+SMOKE = resolve("smoke", device="cpu")
+
+
+def high_band(signal: np.ndarray, hertz: float) -> float:
+    """Share of a signal's energy above a frequency."""
+    power = np.abs(np.fft.rfft(signal * np.hanning(len(signal)))) ** 2
+    return float(power[round(hertz * len(signal) / 48_000) :].sum() / power.sum())
+
+
+def test_a_band_limit_takes_the_upper_band_from_every_part_and_leaves_the_enrolment():
+    mixture = Mixer(SMOKE, "test").mixture(0, 0, evaluation_conditions(SMOKE)["test"][0])
+    limited = BandLimit(16_000)(mixture)
+    for before, after in ((mixture.mix, limited.mix), (mixture.target, limited.target), (mixture.interferers[0], limited.interferers[0])):
+        assert high_band(before, 8_500) > 1e-5 > 1e-8 > high_band(after, 8_500)
+    assert limited.mix == pytest.approx(limited.target + limited.noise + limited.interferers.sum(0), abs=1e-6)
+    assert limited.enroll is mixture.enroll and limited.mix.shape == mixture.mix.shape
+
+
+def test_a_second_pass_hears_its_own_estimate_at_the_enrolment_s_level_and_length():
+    heard = []
+
+    class Half(torch.nn.Module):
+        def forward(self, mix, enroll):
+            heard.append(enroll)
+            return mix / 2
+
+    mix, enroll = torch.randn(2, 100), 3 * torch.randn(2, 1, 250)
+    assert torch.equal(SecondPass(Half())(mix, enroll), mix / 2)
+    assert heard[0] is enroll and heard[1].shape == (2, 2, 250) and torch.equal(heard[1][:, :1], enroll)
+    assert heard[1].square().mean(-1).std(-1).max() < 1e-4
+    assert torch.allclose(heard[1][:, 1, :100] / heard[1][:, 1, 100:200], torch.ones(2, 100))
+    assert SecondPass(lambda mix, enroll: 0 * mix)(torch.zeros(1, 9), torch.zeros(1, 1, 9)).isfinite().all()
+
+
+def test_the_evaluation_changes_mixtures_and_leaves_silence_out(tmp_path):
+    params = SMOKE.model_copy(update={"eval_pesq": False})
+    torch.manual_seed(0)
+    model = Extractor(params.extractor).eval()
+    plain = evaluate(model, params, tmp_path, False, lists=("test",), silent=False)
+    changed = evaluate(model, params, tmp_path, False, lists=("test",), silent=False, change=BandLimit(16_000))
+    assert len(list(tmp_path.glob("rows-*"))) == 2, "each kept by itself"
+    assert {row["si_sdri_zero_enroll_db"] for row in plain} == {None}
+    assert [row["sir_db"] for row in plain] == [row["sir_db"] for row in changed] and plain != changed
+
+
+@pytest.mark.parametrize(
+    ("metric", "aim", "value", "word"),
+    [
+        ("si_sdri_db", 8, (9, 8.5, 9.5), "met"),
+        ("si_sdri_db", 8, (9, 7.5, 10), "met?"),
+        ("si_sdri_db", 8, (7, 6, 7.5), "missed"),
+        ("confusion_rate", 0.04, (0.02, 0.01, 0.03), "met"),
+        ("worse_rate", 0.06, (0.08, 0.05, 0.1), "missed?"),
+        ("change_db", 0.5, (-0.4, -0.45, -0.3), "met"),
+        ("change_db", 0.5, (0.9, 0.8, 1.0), "missed"),
+        ("si_sdr_db", 25, (26, float("nan"), float("nan")), "met?"),
+    ],
+)
+def test_an_aim_is_judged_by_the_mean_and_doubted_by_the_interval(metric, aim, value, word):
+    assert Judged(metric, aim, Interval(*value, 50)).word == word
+
+
+def result(condition=CONDITIONS[0], **gain) -> Result:
+    rows = [row | {"target_speaker": f"p{row['index'] % 7}"} for row in made_up_rows(**gain)]
+    return Result(condition, SMOKE, rows, summarise(rows, rows))
+
+
+def test_a_condition_s_numbers_are_those_of_its_rows():
+    found = result(gain=9.0, wrong=-6.0)
+    right = np.array([row["si_sdri_db"] for row in found.rows], float)
+    assert found.metrics["si_sdri_db"].mean == pytest.approx(np.nanmean(right)) and found.metrics["si_sdri_db"].n == 40
+    assert found.metrics["gap_db"].mean == pytest.approx(15, abs=0.6) and found.metrics["worse_rate"].mean == 0
+    assert found.metrics["change_db"].mean == 0 and found.metrics["absent_suppression_db"].n == 10
+    lone = [row | {"n_interferers": 0, "snr_db": None} for row in found.rows]
+    assert not {"si_sdri_db", "worse_rate", "confusion_rate"} & set(summarise(lone, found.rows))
+    made = numbers({REFERENCE: found})
+    assert made["conditions"][REFERENCE]["people"] == 7 and made["aims"] == 4 and made["aims_met"] == 3, "confusions miss theirs"
+    text = show_default_model.markdown(json.loads(json.dumps(made)))
+    assert "3 of 4 aims are met." in text and f"| {REFERENCE} | 50, 7 | 9." in text and "aim 8: met" in text
+
+
+def test_conditions_change_what_they_say_and_missed_aims_are_shown():
+    for condition in CONDITIONS:
+        asked = condition.params(resolve("people"))
+        assert all(getattr(asked, name) == value for name, value in condition.changes.items()), condition.name
+        assert asked.reverb_prob == condition.changes.get("reverb_prob", 0)
+    assert len({condition.name for condition in CONDITIONS}) == len(CONDITIONS) and CONDITIONS[0].name == REFERENCE
+    bad = {REFERENCE: result(gain=1.0), "other": result(Condition("other", "?", {}), gain=2.0)}
+    assert (
+        "missed" in show_default_model.aims(bad).data
+        and "not measured: no folder" in show_default_model.conditions(bad, {"gone": "no folder"}).data
+    )
+    few = {REFERENCE: replace(bad[REFERENCE], rows=bad[REFERENCE].rows[:5])}
+    assert "Too few mixtures (5)" in show_default_model.answer(few).data
+
+
+def test_notebook_14_runs_as_typed_and_leaves_out_what_has_no_recordings(tmp_path):
+    elsewhere = checkout(tmp_path)
+    done = typed(elsewhere, "14_default_model", "out.ipynb", "-p", "preset", "smoke", threads=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((elsewhere / "14_default_model.metrics.json").read_text())
+    assert (found["status"], found["notebook"]) == ("complete", "14_default_model")
+    names = {condition.name for condition in CONDITIONS}
+    assert set(found["left_out"]) == {"people, rooms and noise", "RAVDESS, dry", "Persian, dry"}
+    assert set(found["default_model"]["conditions"]) == names - set(found["left_out"])
+    assert "si_sdr_db" in found["default_model"]["conditions"]["lone target"]["aims"]
+    text = page.render(nbformat.read(elsewhere / "out.ipynb", as_version=4))
+    assert "Too few mixtures" in text and "absent target" in text and "Traceback (most recent" not in text
