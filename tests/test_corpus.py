@@ -7,8 +7,9 @@ import soundfile
 from sounds import noise_folder, room_folder, save, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.clips import group_of, load_clips
-from hifitse.data.corpus import CorpusError, load_corpus
+from hifitse.data.clips import group_of, load_clips, merged_clips
+from hifitse.data.corpus import CorpusError, load_corpus, merged
+from hifitse.data.manifest import sources
 from hifitse.data.surroundings import loop
 
 
@@ -147,8 +148,71 @@ def test_split_keeps_groups_together(tmp_path):
 
 def test_too_few_speakers_say_how_many_there_are_and_are_needed(tmp_path):
     corpus = load_corpus(speech_folder(tmp_path, speakers=5, utterances=2, seconds=0.2))
-    with pytest.raises(CorpusError, match=r"there are 5 speakers .* needed are 2 or more in train, valid and test"):
+    with pytest.raises(CorpusError, match=r"there are 5 speakers .*, expected 2 or more a side, got train 1"):
         corpus.split(0.1, 0.2, 0)
+
+
+def test_speakers_of_the_training_alone_are_not_held_out_and_the_shares_are_of_the_others(tmp_path):
+    speech_folder(tmp_path, speakers=20, utterances=2, seconds=0.2)
+    lines = [entry(s, u, samples=9600, **({"group": "pair"} if s in (4, 15) else {})) for s in range(20) for u in range(2)]
+    corpus = load_corpus(manifest(tmp_path, lines))
+    for seed in range(5):
+        sides = corpus.split(0.2, 0.2, seed, ["s00", "s1"])  # s00, s10 to s19, and s04, who is of s15's group
+        assert {"s00", "s04", "s15", "s19"} <= set(sides["train"].speakers)
+        assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 16, "valid": 2, "test": 2}
+    assert all(list(corpus.split(0.2, 0.2, 1)[side].speakers) == list(corpus.split(0.2, 0.2, 1, [])[side].speakers) for side in sides)
+
+
+def test_a_split_in_the_manifest_is_honoured_and_the_others_are_dealt(tmp_path):
+    speech_folder(tmp_path, speakers=12, utterances=3, seconds=0.2)
+    named = {0: "test", 1: "test", 2: "valid", 3: "valid", 4: "train"}
+    lines = [entry(s, u, samples=9600, **({"split": named[s]} if s in named else {})) for s in range(12) for u in range(2)]
+    sides = load_corpus(manifest(tmp_path, lines)).split(0.1, 0.3, 0)
+    assert {"s00", "s01"} <= set(sides["test"].speakers) and {"s02", "s03"} <= set(sides["valid"].speakers)
+    assert "s04" in sides["train"].speakers
+    assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 5, "valid": 3, "test": 4}
+    whole = [entry(s, u, samples=9600, split=("train", "valid", "test")[s % 3]) for s in range(12) for u in range(2)]
+    sides = load_corpus(manifest(tmp_path, whole)).split(0.1, 0.3, 0)
+    assert [list(part.speakers) for part in sides.values()] == [[f"s{s:02d}" for s in range(first, 12, 3)] for first in range(3)]
+    for changes, words in (({"split": "dev"}, "split is 'dev', expected one of train, valid, test"), ({"source": 1}, "source is 1")):
+        assert words in load_corpus(manifest(tmp_path, [*whole, entry(11, 2, samples=9600) | changes])).skipped[0]
+    both = [line | ({"split": "test"} if line["path"] == "s00/u1.flac" else {}) for line in whole]
+    assert load_corpus(manifest(tmp_path, both)).skipped == ["speaker s00: utterances in different splits"]
+    with pytest.raises(CorpusError, match="group all stands for both train and valid"):
+        load_corpus(manifest(tmp_path, [line | {"group": "all"} for line in whole])).split(0.1, 0.3, 0)
+
+
+def test_sources_are_separated_by_commas_unless_such_a_path_exists(tmp_path, monkeypatch):
+    assert sources(" a/b , synthetic,,$X/c") == ["a/b", "synthetic", "$X/c"] and sources("one") == ["one"]
+    (tmp_path / "x, y").mkdir()
+    monkeypatch.setenv("HERE", str(tmp_path))
+    assert sources("$HERE/x, y") == ["$HERE/x, y"] and sources(f"{tmp_path}/x, z") == [f"{tmp_path}/x", "z"]
+
+
+def test_corpora_are_merged_by_speakers_whose_names_differ(tmp_path):
+    one = load_corpus(speech_folder(tmp_path / "b", speakers=2, utterances=2, seconds=0.2))
+    (tmp_path / "b").joinpath("s00").rename(tmp_path / "b" / "t00")
+    other = load_corpus(tmp_path / "b")
+    assert merged([one]) is one
+    with pytest.raises(CorpusError, match="speaker s01 is in two of the corpora"):
+        merged([one, other])
+    (tmp_path / "b").joinpath("s01").rename(tmp_path / "b" / "t01")
+    speech_folder(tmp_path / "c", speakers=2, utterances=2, seconds=0.3)
+    both = merged([load_corpus(tmp_path / "b"), load_corpus(tmp_path / "c")])
+    assert list(both.speakers) == ["s00", "s01", "t00", "t01"] and both.skipped == []
+    assert [len(both.read(said[1])) for said in both.speakers.values()] == [14_400, 14_400, 9600, 9600]
+
+
+def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_lie(tmp_path):
+    """The split must not follow the names of folders: a training and its test on another machine would share rooms."""
+    dealt = []
+    for first, second in (("a", "z"), ("y", "b")):
+        rooms = [load_clips(room_folder(tmp_path / name, rooms), "room") for name, rooms in ((first, 5), (second, 7))]
+        both = merged_clips(rooms)
+        assert merged_clips(rooms[:1]) is rooms[0] and len(both.groups) == 12 and len(both.read(both.clips[-1])) == 14_400
+        sides = both.split(0.2, 0.3, 1)
+        dealt.append([[(clip.group, clip.path.rpartition("/")[2]) for clip in part.clips] for part in sides.values()])
+    assert dealt[0] == dealt[1]
 
 
 @pytest.mark.parametrize("name, kind, group", [

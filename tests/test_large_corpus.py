@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import soundfile
+from bad_case import full_disk
 from scipy.signal import fftconvolve
 from sounds import speech_folder
 
@@ -49,7 +50,9 @@ def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, 
     folder = listed(tmp_path / "c")
     line = json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])
     alone = json.dumps(line | {"speaker": "alone", "path": "s00/../s01/u0.flac"})
-    extra = ["{broken", json.dumps(line), alone, json.dumps(line | {"path": "nowhere.flac"})]
+    (folder / os.fsdecode(b"caf\xe9")).write_bytes((folder / "s00/u0.flac").read_bytes())  # a name that is not UTF-8
+    named = json.dumps(line | {"path": os.fsdecode(b"caf\xe9"), "utterance": "\ud800", "source": "a booth"})
+    extra = ["{broken", named, json.dumps(line), alone, json.dumps(line | {"path": "nowhere.flac"})]
     listed(folder, extra)
     memory = load_corpus(folder)
     monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
@@ -80,15 +83,19 @@ def test_mixtures_of_the_list_on_disk_are_those_of_the_list_in_memory(tmp_path, 
         assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
 
 
-@pytest.mark.parametrize("damage", ["speakers.json", "offsets", "records", "sum"])
+def overwritten(data):
+    middle = len(data) // 4096 // 2 * 4096
+    return data[:middle] + bytes(4096) + data[middle + 4096 :]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-4096], overwritten, lambda data: b"", lambda data: b"no database" * 999])
 def test_a_damaged_index_is_made_anew(damage, indexed, tmp_path):
     folder = listed(tmp_path / "c")
     before = {name: list(said) for name, said in load_corpus(folder).speakers.items()}
-    [index] = indexed.glob("index-*")
-    path = index / damage
-    path.write_bytes(path.read_bytes()[:-5])
+    [path] = indexed.glob("index-*/*")
+    path.write_bytes(damage(path.read_bytes()))
     assert {name: list(said) for name, said in load_corpus(folder).speakers.items()} == before
-    assert [each.name for each in indexed.iterdir()] == [index.name]
+    assert [each.name for each in indexed.iterdir()] == [path.parent.name]
 
 
 def test_a_changed_manifest_is_indexed_anew_and_damage_after_the_start_is_said(indexed, tmp_path):
@@ -97,10 +104,18 @@ def test_a_changed_manifest_is_indexed_anew_and_damage_after_the_start_is_said(i
     lines = (folder / "manifest.jsonl").read_text().splitlines()
     (folder / "manifest.jsonl").write_text("\n".join(line for line in lines if "s06" not in line) + "\n")
     assert list(load_corpus(folder).speakers) == list(corpus.speakers)[:-1]
-    for path in indexed.glob("index-*/records"):
+    for path in indexed.glob("index-*/*"):
         path.write_bytes(b"")
     with pytest.raises(CorpusError, match=r"index .* is damaged"):
         corpus.speakers["s01"][0]
+
+
+def test_an_index_that_the_disk_has_no_room_for_is_one_sentence(indexed, tmp_path):
+    folder = listed(tmp_path / "c")
+    with full_disk(5000), pytest.raises(HifitseError, match=r"cannot write .*index.*disk"):
+        load_corpus(folder)
+    assert list(indexed.iterdir()) == []
+    assert len(load_corpus(folder).speakers) == 7
 
 
 def test_an_index_without_a_usable_speaker_is_refused(indexed, tmp_path):

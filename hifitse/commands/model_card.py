@@ -1,5 +1,6 @@
 """The README.md of a model's folder: what made it, on what, how good it is, and what it is not good for; from numbers, not by hand."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,8 +91,11 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
         made,
         "## What it was trained on",
         _data(params),
-        *(f"It began with the weights of run `{each.run_id}` ({each.steps} steps). {_data(each)}" for each in before[:1]),
-        *(f"That one began with those of run `{each.run_id}` ({each.steps} steps). {_data(each)}" for each in before[1:]),
+        *(f"It began with the weights of run `{params.start_from}` ({each.steps} steps). {_data(each)}" for each in before[:1]),
+        *(
+            f"That one began with those of run `{later.start_from}` ({each.steps} steps). {_data(each)}"
+            for later, each in itertools.pairwise(before)
+        ),
         "## How good it is",
         *(_quality(name, found) for name, found in metrics["evaluations"].items()),
         _rounding(metrics["rounding"]["si_sdri_db"], metrics["weights"]),

@@ -13,6 +13,7 @@ import numpy as np
 from hifitse import audio
 from hifitse.data.corpus import audio_files, probe, split_groups
 from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
+from hifitse.files import cache_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,17 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
 
 
 def merged_clips(lists: Sequence[Clips]) -> Clips:
-    """Several lists as one, whose root is that of the file system; groups of different lists are different."""
+    """Several lists as one, whose root is that of the file system; groups of different lists are different.
+
+    Groups are named by the list's place, not its folder, so that the split is the same on every machine.
+    """
     if len(lists) == 1:
         return lists[0]
+    made_first = sorted(range(len(lists)), key=lambda place: (lists[place].root.parent != cache_dir(), place))
     clips = []
-    for each in lists:
+    for place, each in enumerate(lists):
         root = Path(os.path.abspath(each.root)).relative_to("/")
-        clips += [Clip(str(root / clip.path), clip.samples, str(root / clip.group)) for clip in each.clips]
+        clips += [Clip(str(root / clip.path), clip.samples, f"{made_first.index(place)}/{clip.group}") for clip in each.clips]
     return Clips(Path("/"), tuple(clips), [line for each in lists for line in each.skipped])
 
 

@@ -4,7 +4,8 @@ A corpus is a list of names and lengths; audio is read by random access when it 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from hifitse import HifitseError, audio
 from hifitse.data.index import INDEXED_BYTES, indexed
 from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
-from hifitse.data.utterance import Utterance
+from hifitse.data.utterance import Utterance, unfit
 
 __all__ = ["Corpus", "CorpusError", "Utterance", "audio_files", "load_corpus", "probe", "split_groups"]
 
@@ -22,6 +23,8 @@ SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
 
 TEXTS = ("speaker", "utterance", "path")
 """Fields of a speech manifest that are text."""
+OPTIONAL = ("group", "source", "split")
+SIDES = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -48,26 +51,30 @@ class Corpus:
         Args:
             valid_share, test_share: shares of the speakers, 0 to 1; at least two speakers go to every side.
             seed: seed of the draw.
-            train_only: beginnings of the names of speakers that are not held out; the shares are of all others.
+            train_only: beginnings of the names of speakers that are not held out, with all of their groups.
+
+        A speaker with a ``split`` of its own goes there; the shares are of all others.
 
         Raises:
-            CorpusError: too few speakers or groups.
+            CorpusError: too few speakers or groups, or a group with speakers of two splits.
         """
-        sizes: dict[str, int] = {}
-        kept = {said[0].group for name, said in self.speakers.items() if name.startswith(tuple(train_only))} if train_only else set()
-        for utterances in self.speakers.values():
-            if utterances[0].group in kept:
-                continue
-            sizes[utterances[0].group] = sizes.get(utterances[0].group, 0) + 1
-        sides = split_groups(sizes, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
-        sides["train"] |= kept
+        firsts = {name: said[0] for name, said in self.speakers.items()}
+        fixed: dict[str, str] = {}
+        for name, first in firsts.items():
+            side = "train" if train_only and name.startswith(tuple(train_only)) else first.split
+            if side and fixed.setdefault(first.group, side) != side:
+                raise CorpusError(f"group {first.group} stands for both {fixed[first.group]} and {side}, expected one split for a group")
+        sizes = Counter(first.group for first in firsts.values())
+        sides = split_groups(sizes, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}", fixed=fixed)
         return {
-            side: Corpus(self.root, {name: said for name, said in self.speakers.items() if said[0].group in groups}, self.skipped)
+            side: Corpus(self.root, {name: said for name, said in self.speakers.items() if firsts[name].group in groups}, self.skipped)
             for side, groups in sides.items()
         }
 
 
-def split_groups(sizes: dict[str, int], valid_share: float, test_share: float, seed: int, least: int, what: str) -> dict[str, set[str]]:
+def split_groups(
+    sizes: Mapping[str, int], valid_share: float, test_share: float, seed: int, least: int, what: str, fixed: Mapping[str, str] = {}
+) -> dict[str, set[str]]:
     """Deal whole groups to "train", "valid" and "test".
 
     Args:
@@ -76,25 +83,25 @@ def split_groups(sizes: dict[str, int], valid_share: float, test_share: float, s
         seed: seed of the draw.
         least: members that every side needs.
         what: the members in words, for the error.
+        fixed: sides of the groups that are not dealt; the shares are of all others.
 
     Raises:
         CorpusError: a side would have fewer than ``least`` members.
     """
-    names = sorted(sizes)
+    names = sorted(name for name in sizes if name not in fixed)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
-    total = sum(sizes.values())
-    sides: dict[str, set[str]] = {"train": set(), "valid": set(), "test": set()}
+    total = sum(sizes[name] for name in names)
+    sides: dict[str, set[str]] = {side: {name for name in fixed if fixed[name] == side} for side in SIDES}
     for side, share in (("test", test_share), ("valid", valid_share)):
-        wanted = max(least, round(share * total))
-        while order and sum(sizes[name] for name in sides[side]) < wanted:
-            sides[side].add(order.pop())
-    sides["train"] = set(order)
+        wanted = max(least - sum(sizes[name] for name in sides[side]), round(share * total))
+        while order and wanted > 0:
+            sides[side].add(order[-1])
+            wanted -= sizes[order.pop()]
+    sides["train"] |= set(order)
     counts = {side: sum(sizes[name] for name in groups) for side, groups in sides.items()}
     if min(counts.values()) < least:
-        dealt = ", ".join(f"{side} {count}" for side, count in counts.items())
-        raise CorpusError(
-            f"there are {total} {what} in {len(names)} groups, dealt as {dealt}, needed are {least} or more in train, valid and test"
-        )
+        said = ", ".join(f"{side} {count}" for side, count in counts.items())
+        raise CorpusError(f"there are {sum(sizes.values())} {what} in {len(sizes)} groups, expected {least} or more a side, got {said}")
     return sides
 
 
@@ -104,8 +111,9 @@ def load_corpus(source: str | Path) -> Corpus:
     A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
     ``speaker``, ``utterance``, ``path`` (relative to the root, and inside it: the manifest's folder, or the one that its first line names
     as ``{"root": "..."}``; :mod:`hifitse.data.manifest` says what is allowed outside of the manifest's folder), ``samples`` and
-    ``sample_rate`` (both the file's own) and optionally ``group`` (speakers of one group are held out together; default the speaker).
-    Other fields are not read.
+    ``sample_rate`` (both the file's own). Optional: ``group`` (speakers of one group are held out together; default the speaker),
+    ``split`` ("train", "valid" or "test": where its speaker goes; default drawn) and ``source`` (whose recordings are alike; default the
+    speaker's name up to the first ``_``). Other fields are not read.
     An unreadable line, a missing, broken or very short file, a path or link that leaves the folder, a path listed twice, and a speaker with
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
@@ -129,29 +137,20 @@ def load_corpus(source: str | Path) -> Corpus:
     speakers: dict[str, list[Utterance]] = {}
     for utterance in found:
         speakers.setdefault(utterance.speaker, []).append(utterance)
-    for name in [name for name, said in speakers.items() if len(said) < 2]:
-        skipped.append(f"speaker {name}: only one utterance, two are needed")
-        del speakers[name]
-    _checked(Corpus(root, speakers, skipped), path)
+    for name, said in list(speakers.items()):
+        if reason := unfit(len(said), len({each.group for each in said}), len({each.split for each in said})):
+            skipped.append(f"speaker {name}: {reason}")
+            del speakers[name]
     ordered = {name: tuple(sorted(speakers[name], key=lambda said: (said.utterance, said.path))) for name in sorted(speakers)}
-    return Corpus(root, _one_group(ordered, skipped), skipped)
+    return _checked(Corpus(root, ordered, skipped), path)
 
 
 def _checked(corpus: Corpus, path: Path) -> Corpus:
     """The corpus, if it has a speaker."""
     if not corpus.speakers:
         first = f", the first of {len(corpus.skipped)} reasons: {corpus.skipped[0]}" if corpus.skipped else ""
-        raise CorpusError(f"corpus {path} has no usable speaker{first}; allowed is a folder of speaker/utterance.flac or a JSONL manifest")
+        raise CorpusError(f"corpus {path} has no usable speaker{first}; expected a folder of speaker/utterance.flac or a JSONL manifest")
     return corpus
-
-
-def _one_group(speakers: dict[str, tuple[Utterance, ...]], skipped: list[str]) -> dict[str, tuple[Utterance, ...]]:
-    """Leave out speakers whose utterances name different groups: they could not be held out."""
-    good = {name: said for name, said in speakers.items() if len({utterance.group for utterance in said}) == 1}
-    skipped.extend(f"speaker {name}: utterances in different groups" for name in speakers if name not in good)
-    if not good:
-        raise CorpusError(f"corpus has no usable speaker: {skipped[-1]}, allowed is one group for each speaker")
-    return good
 
 
 def merged(corpora: Sequence[Corpus]) -> Corpus:
@@ -203,7 +202,10 @@ def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
 
 
 def _utterance(entry: dict, path: str, samples: int) -> Utterance:
-    group = entry.get("group", entry["speaker"])
-    if not isinstance(group, str):
-        raise ValueError(f"group is {group!r}, allowed is text")
-    return Utterance(entry["speaker"], entry["utterance"], path, samples, group, entry["sample_rate"])
+    given = {"group": entry["speaker"], "source": "", "split": ""} | {name: entry[name] for name in OPTIONAL if name in entry}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} is {value!r}, expected text")
+    if given["split"] not in ("", *SIDES):
+        raise ValueError(f"split is {given['split']!r}, expected one of {', '.join(SIDES)}")
+    return Utterance(entry["speaker"], entry["utterance"], path, samples, sample_rate=entry["sample_rate"], **given)

@@ -1,76 +1,78 @@
-"""Large corpora: the list of utterances stays on disk, and one is looked up when it is asked for.
+"""Large corpora: the list of utterances lies in an SQLite file in the cache, and one is looked up when it is asked for.
 
-The lines of a large manifest are sorted once into two files in the cache: ``records`` (a JSON array a line, the utterances of a speaker
-side by side) and ``offsets`` (where each begins). They are read by position, not mapped, so that no page of them counts as memory
-of the process, and forked workers share nothing that moves. In memory is one small object a speaker.
+The file is made once from a large manifest. Its rows are sorted by speaker, then by name, so a speaker is a span of row numbers.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from array import array
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
-from itertools import groupby
 from pathlib import Path
-
-import numpy as np
 
 from hifitse import HifitseError
 from hifitse.data.manifest import CorpusError, allowed_roots
-from hifitse.data.utterance import Utterance
+from hifitse.data.utterance import Utterance, unfit
 from hifitse.files import cache_dir, made_once
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key: raise it when the same manifest gives another index."""
 INDEXED_BYTES = 64 * 2**20
 """A manifest of more bytes, some 400,000 utterances, is indexed; a smaller one is kept in memory."""
 REASONS = 1000
 """Reasons of left-out lines that are kept word by word; the others are counted."""
-OFFSET = 8
-"""Bytes of an offset: little-endian, unsigned."""
+NAME = "index.sqlite"
+COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"
+"""The fields of an :class:`Utterance` in their order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
+
+
+def _packed(said: Utterance) -> list[bytes | int]:
+    return [value.encode(errors="surrogatepass") if isinstance(value, str) else value for value in astuple(said)]
+
+
+def _unpacked(row: Iterable[bytes | int]) -> Utterance:
+    return Utterance(*(value.decode(errors="surrogatepass") if isinstance(value, bytes) else value for value in row))
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file to read from. It never changes, so no lock is needed, which some network disks do not have."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False)
 
 
 class Records:
-    """Files of an index, opened when first read from, in each process for itself."""
+    """Rows of an index. The file is opened at the first look-up, by each process for itself: a fork must not share it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files: tuple[int, int, int] | None = None
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: tuple[int, sqlite3.Connection] | None = None
 
     def __getstate__(self) -> dict:  # for a process that was not forked
-        return {"folder": self.folder, "_files": None}
+        return {"path": self.path, "_file": None}
 
-    def __del__(self) -> None:
-        if self._files is not None and self._files[0] == os.getpid():
-            os.close(self._files[1])
-            os.close(self._files[2])
-
-    def read(self, number: int) -> list:
-        """Utterance, path, samples and sample rate of a record.
+    def read(self, number: int) -> Utterance:
+        """Row ``number``, from 1.
 
         Raises:
-            CorpusError: the index was damaged or removed after it was opened.
+            CorpusError: the index was damaged or removed after it was made.
         """
         try:
-            if self._files is None or self._files[0] != os.getpid():
-                self._files = (os.getpid(), *(os.open(self.folder / name, os.O_RDONLY) for name in ("offsets", "records")))
-            _, offsets, records = self._files
-            start, stop = np.frombuffer(os.pread(offsets, 2 * OFFSET, number * OFFSET), "<u8").tolist()
-            utterance, path, samples, rate = json.loads(os.pread(records, stop - start, start))
-        except (OSError, ValueError, OverflowError) as error:
-            raise CorpusError(f"index {self.folder} is damaged ({error}), allowed is one as it was made; remove it") from None
-        return [utterance, path, samples, rate]
+            if self._file is None or self._file[0] != os.getpid():
+                self._file = os.getpid(), _opened(self.path)
+            return _unpacked(self._file[1].execute(f"SELECT {COLUMNS} FROM said WHERE rowid = ?", [number]).fetchone())
+        except (sqlite3.Error, TypeError) as error:  # TypeError: no such row
+            raise CorpusError(f"index {self.path.parent} is damaged ({error}), expected one as it was made; remove it") from None
 
 
 class Said(Sequence[Utterance]):
     """The utterances of one speaker, each read from the index when it is asked for."""
 
-    __slots__ = ("_records", "_speaker", "_group", "_first", "_count")
+    __slots__ = ("_records", "_first", "_count")
 
-    def __init__(self, records: Records, speaker: str, group: str, first: int, count: int) -> None:
-        self._records, self._speaker, self._group, self._first, self._count = records, speaker, group, first, count
+    def __init__(self, records: Records, first: int, count: int) -> None:
+        self._records, self._first, self._count = records, first, count
 
     def __len__(self) -> int:
         return self._count
@@ -80,20 +82,18 @@ class Said(Sequence[Utterance]):
             return tuple(self[number] for number in range(*place.indices(self._count)))
         if not -self._count <= place < self._count:
             raise IndexError(place)
-        utterance, path, samples, rate = self._records.read(self._first + place % self._count)
-        return Utterance(self._speaker, utterance, path, samples, self._group, rate)
+        return self._records.read(self._first + place % self._count)
 
 
 def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: list[str]) -> dict[str, Said]:
-    """Utterances by speaker, from an index in the cache that is made of ``found`` at the first call, and made anew where it is damaged.
+    """Utterances by speaker, from an index in the cache that is made of ``found`` at the first call, and anew where it is damaged.
 
-    Speakers and utterances are in the order of their names, as in memory. Speakers with one utterance or in several groups are left
-    out; the first 1,000 reasons go to ``skipped``. Two paths are taken for the same if 64 bits of their hash are.
+    Order and rules are those of a corpus in memory; of the reasons the first 1,000 go to ``skipped``.
 
     Args:
         manifest: known by its path, length and time of change, and by the folders that links may lead to.
         root: its root.
-        found: utterances of the readable lines, which is only gone through where there is no index; its reasons go to ``skipped``.
+        found: utterances of the readable lines, gone through only where there is no index; its reasons go to ``skipped``.
         skipped: is added to.
 
     Raises:
@@ -102,100 +102,70 @@ def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: lis
     state = manifest.stat()
     key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])
     name = f"index-v{VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    made_once(name, partial(_make, found, skipped))
-    folder = cache_dir() / name
-    people = _people(folder)
-    if people is None:
-        aside = folder.with_name(f".damaged-{name}-{os.getpid()}")
-        folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        made_once(name, partial(_make, found, skipped))
-        people = _people(folder)
-    if people is None:
-        raise HifitseError(f"index {folder} cannot be read back, allowed is a folder that keeps what is written")
-    records, first, speakers = Records(folder), 0, {}
-    for speaker, group, count in people["speakers"]:
-        speakers[speaker] = Said(records, speaker, group, first, count)
-        first += count
-    skipped[:] = people["skipped"]
-    return speakers
+    for _ in range(2):
+        path = made_once(name, partial(_make, found, skipped)) / NAME
+        try:
+            return _speakers(path, skipped)
+        except sqlite3.Error:
+            aside = path.parent.with_name(f".damaged-{name}-{os.getpid()}")
+            path.parent.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+    raise HifitseError(f"index {cache_dir() / name} cannot be read back, expected a disk that keeps what is written")
 
 
-def _people(folder: Path) -> dict | None:
-    """Speakers and skipped lines of an index; ``None`` where a file is missing, cut short or not as it was written."""
+def _speakers(path: Path, skipped: list[str]) -> dict[str, Said]:
+    """Speakers and skipped lines of an index; raises sqlite3.Error where it is not as it was written."""
+    records, file = Records(path), _opened(path)
     try:
-        text = (folder / "speakers.json").read_bytes()
-        if (folder / "sum").read_text() != hashlib.sha256(text).hexdigest():
-            return None
-        people = json.loads(text)
-        sizes = [(folder / name).stat().st_size for name in ("offsets", "records")]
-    except (OSError, ValueError):
-        return None
-    return people if people["sizes"] == sizes else None
+        [[state]] = file.execute("PRAGMA quick_check(1)")
+        if state != "ok":
+            raise sqlite3.DatabaseError(state)
+        skipped[:] = [text.decode(errors="surrogatepass") for (text,) in file.execute("SELECT text FROM reason")]
+        spans = file.execute("SELECT name, first, count FROM speaker ORDER BY first")
+        return {name.decode(errors="surrogatepass"): Said(records, first, count) for name, first, count in spans}
+    finally:
+        file.close()
 
 
 def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
-    """Write the files of an index: lines as they come, then sorted by speaker, then by name."""
-    skipped.clear()
+    """Fill the file: lines as they come, then sorted, without the paths that are listed twice."""
+    try:
+        file = sqlite3.connect(folder / NAME, isolation_level=None)
+        try:
+            _fill(file, found, skipped)
+        finally:
+            file.close()
+    except sqlite3.Error as error:  # a full disk, as made_once knows it
+        raise OSError(str(error)) from error
+
+
+def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: list[str]) -> None:
+    # The folder appears whole or not at all, so nothing need be undone.
+    file.executescript(f"""
+        PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;
+        CREATE TEMP TABLE line ({COLUMNS});
+        CREATE TABLE said ({COLUMNS});
+        CREATE TABLE speaker (name, first INTEGER, count INTEGER);
+        CREATE TABLE reason (text);
+    """)
     reasons = _Reasons()
-    numbers: dict[str, int] = {}
-    who, starts, hashes = array("l"), array("Q"), array("Q")
-    with open(folder / "unsorted", "wb") as file:
-        for utterance in found:
-            starts.append(file.tell())
-            who.append(numbers.setdefault(utterance.speaker, len(numbers)))
-            hashes.append(int.from_bytes(hashlib.blake2b(utterance.path.encode(errors="surrogatepass"), digest_size=8).digest(), "little"))
-            said = [utterance.utterance, utterance.path, utterance.samples, utterance.sample_rate, utterance.group]
-            file.write(json.dumps(said).encode() + b"\n")
-            reasons.move(skipped)
-    reasons.move(skipped)
-    _, firsts = np.unique(np.array(hashes), return_index=True)
-    repeated = len(hashes) - len(firsts)
-    firsts.sort()
-    del hashes
+    marks = ", ".join("?" * len(COLUMNS.split(",")))
+    file.executemany(f"INSERT INTO line VALUES ({marks})", (_packed(said) for said in reasons.emptied(found, skipped)))
+    [[repeated]] = file.execute("SELECT count(*) - count(DISTINCT path) FROM line")
     if repeated:
         reasons.add(f"{repeated} paths are listed twice")
-    names = sorted(numbers)
-    rank = np.empty(len(names), np.int64)
-    rank[[numbers[name] for name in names]] = np.arange(len(names))
-    order = firsts[np.argsort(rank[np.array(who, np.int64)[firsts]], kind="stable")]
-    owners = rank[np.array(who, np.int64)[order]]
-    people = _sorted(folder, names, _pairs(owners, np.array(starts)[order]), reasons)
-    (folder / "unsorted").unlink()
-    sizes = [(folder / name).stat().st_size for name in ("offsets", "records")]
-    text = json.dumps({"speakers": people, "skipped": reasons.all(), "sizes": sizes}).encode()
-    (folder / "speakers.json").write_bytes(text)
-    (folder / "sum").write_text(hashlib.sha256(text).hexdigest())
-
-
-def _pairs(owners: np.ndarray, starts: np.ndarray, block: int = 2**16) -> Iterator[tuple[int, int]]:
-    """Both side by side as Python's numbers, few at a time: all at once they would take ten times the memory of the arrays."""
-    for first in range(0, len(owners), block):
-        yield from zip(owners[first : first + block].tolist(), starts[first : first + block].tolist(), strict=True)
-
-
-def _sorted(folder: Path, names: list[str], places: Iterator[tuple[int, int]], reasons: "_Reasons") -> list[list]:
-    """Copy the lines speaker by speaker; returns name, group and number of utterances of each speaker that can be used."""
-    people = []
-    with open(folder / "unsorted", "rb") as lines, open(folder / "records", "wb") as records, open(folder / "offsets", "wb") as offsets:
-        for owner, mine in groupby(places, key=lambda place: place[0]):
-            said = []
-            for _, start in mine:
-                lines.seek(start)
-                said.append(json.loads(lines.readline()))
-            name, groups = names[owner], {group for *_, group in said}
-            if len(said) < 2:
-                reasons.add(f"speaker {name}: only one utterance, two are needed")
-                continue
-            if len(groups) > 1:
-                reasons.add(f"speaker {name}: utterances in different groups")
-                continue
-            for utterance, path, samples, rate, _ in sorted(said, key=lambda each: (each[0], each[1])):
-                offsets.write(records.tell().to_bytes(OFFSET, "little"))
-                records.write(json.dumps([utterance, path, samples, rate]).encode() + b"\n")
-            people.append([name, groups.pop(), len(said)])
-        offsets.write(records.tell().to_bytes(OFFSET, "little"))
-    return people
+    once = "WHERE rowid IN (SELECT min(rowid) FROM line GROUP BY path)" if repeated else ""
+    file.execute(f"INSERT INTO said SELECT * FROM line {once} ORDER BY speaker, utterance, path")
+    spans = file.execute(
+        "SELECT speaker, min(rowid), count(*), count(DISTINCT held_out), count(DISTINCT split) FROM said GROUP BY speaker"
+    ).fetchall()
+    for name, first, count, groups, splits in spans:
+        if reason := unfit(count, groups, splits):
+            reasons.add(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
+        else:
+            file.execute("INSERT INTO speaker VALUES (?, ?, ?)", [name, first, count])
+    file.executemany("INSERT INTO reason VALUES (?)", ([text.encode(errors="surrogatepass")] for text in reasons.all()))
+    file.execute("COMMIT")
 
 
 class _Reasons:
@@ -211,8 +181,15 @@ class _Reasons:
         else:
             self._more += 1
 
-    def move(self, skipped: list[str]) -> None:
-        """Take the reasons from a list that would grow with the manifest."""
+    def emptied(self, found: Iterable[Utterance], skipped: list[str]) -> Iterator[Utterance]:
+        """Take the reasons, as they come, from a list that would grow with the manifest."""
+        skipped.clear()
+        for said in found:
+            yield said
+            self._take(skipped)
+        self._take(skipped)
+
+    def _take(self, skipped: list[str]) -> None:
         for reason in skipped:
             self.add(reason)
         skipped.clear()

@@ -33,16 +33,21 @@ class CorpusError(HifitseError):
     """A corpus, noise folder or room folder that cannot be used."""
 
 
+def expanded(path: str | Path) -> str:
+    """A path with ``~`` and environment variables expanded."""
+    return os.path.expanduser(os.path.expandvars(str(path)))
+
+
 def sources(text: str) -> list[str]:
     """The sources that a parameter names, separated by commas; a path that exists is one source, commas and all."""
-    if os.path.exists(os.path.expanduser(os.path.expandvars(text))):
+    if os.path.exists(expanded(text)):
         return [text]
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def locate(source: str | Path, what: str) -> Path:
     """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
-    text = os.path.expanduser(os.path.expandvars(str(source)))
+    text = expanded(source)
     if "$" in text and not os.path.exists(text):
         raise CorpusError(f"{what} is {str(source)!r}, but its environment variable is not set, allowed is an existing path")
     if not os.path.exists(text):
@@ -76,7 +81,7 @@ def manifest_root(manifest: Path) -> Path:
             ``HIFITSE_ALLOW_ROOTS`` does not name it.
     """
     with _opened(manifest) as lines:
-        named = _named_root(_utf8(next(iter(lines), b""), 1, manifest))
+        named = named_root(next(iter(lines), ""))
     if named is None:
         return manifest.parent
     root = locate(manifest.parent / os.path.expandvars(named), f"the root that {manifest} names")
@@ -88,35 +93,24 @@ def manifest_root(manifest: Path) -> Path:
     return root
 
 
-def _utf8(line: bytes, number: int, manifest: Path) -> str:
-    """A line's text. Python's json would take UTF-16 as well, but its lines do not end where the bytes of a line do."""
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise CorpusError(f"manifest {manifest} is not UTF-8 text (line {number}), allowed are JSON lines in UTF-8")
-    return text
-
-
-def _named_root(line: str) -> str | None:
+def named_root(line: str) -> str | None:
     """What a manifest's first line names as the root, if it does."""
     try:
         entry = json.loads(line)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
     named = entry.get("root") if isinstance(entry, dict) and set(entry) == {"root"} else None
     return named if isinstance(named, str) and named else None
 
 
 @contextmanager
-def _opened(manifest: Path) -> Iterator[Iterable[bytes]]:
+def _opened(manifest: Path) -> Iterator[Iterable[str]]:
     """A manifest's lines, unpacked."""
     try:
-        with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rb") as lines:
+        with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rt", encoding="utf-8-sig") as lines:
             yield lines
-    except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"manifest {manifest} cannot be read ({error}), allowed is a JSONL file, or one packed with gzip") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or packed by gzip") from None
 
 
 def from_manifest(
@@ -135,17 +129,17 @@ def from_manifest(
         once: skip a path that is listed twice, for which all paths are kept in memory.
 
     Raises:
-        CorpusError: the manifest cannot be read to its end, or is not UTF-8.
+        CorpusError: the manifest cannot be read to its end.
     """
     seen: set[str] | None = set() if once else None
     inside = Inside(root)
     with _opened(manifest) as lines:
-        for number, line in enumerate((_utf8(line, at, manifest) for at, line in enumerate(lines, start=1)), start=1):
-            if not line.strip() or (number == 1 and _named_root(line) is not None):
+        for number, line in enumerate(lines, start=1):
+            if not line.strip() or (number == 1 and named_root(line) is not None):
                 continue
             try:
                 made = make(*_parse(line, inside, seen, texts, least))
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 reason = f"no field {error}" if isinstance(error, KeyError) else error
                 skipped.append(f"manifest line {number}: {reason}")
                 continue

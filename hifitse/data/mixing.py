@@ -31,6 +31,7 @@ from hifitse.data.segments import Segments
 from hifitse.data.similarity import Voices
 from hifitse.data.surroundings import Surroundings, power
 from hifitse.data.talker import Stretch, Talkers
+from hifitse.data.utterance import source_of
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
@@ -120,6 +121,7 @@ class Mixer:
         self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
         self.surroundings = Surroundings(params, split, Segments(params.cache_mb * 2**20))
         self.speakers = list(self.corpus.speakers)
+        self.origins = [(said[0].group, source_of(said[0])) for said in self.corpus.speakers.values()]
         self.talkers = Talkers(self.corpus, Segments(params.cache_mb * 2**20))
         self.enrolments = Enrolments(params, self.corpus, self.surroundings, self.talkers)
         self.voices = Voices.of(self.corpus) if max(params.similarity) > 0 else None
@@ -198,11 +200,10 @@ class Mixer:
         """Who may stand beside the first of an order: nobody of the same group, who may be the same person, and where asked for and
         there are enough, only people of the same source."""
         target, *others = order.tolist()
-        name = self.speakers[target]
-        group = self.corpus.speakers[name][0].group
-        others = [other for other in others if self.corpus.speakers[self.speakers[other]][0].group != group] or others
+        group, source = self.origins[target]
+        others = [other for other in others if self.origins[other][0] != group] or others
         if same_source:
-            near = [other for other in others if source_of(self.speakers[other]) == source_of(name)]
+            near = [other for other in others if self.origins[other][1] == source]
             others = near if len(near) >= count else others
         return [target, *others]
 
@@ -296,8 +297,3 @@ class Mixer:
 def _speech(params: Params) -> Corpus:
     made = partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
     return merged([load_corpus(made() if each == "synthetic" else each) for each in sources(params.corpus)])
-
-
-def source_of(speaker: str) -> str:
-    """The part of a speaker's name up to the first ``_``: recordings of one source share microphones, rooms and formats."""
-    return speaker.partition("_")[0]

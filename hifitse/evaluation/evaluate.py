@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import Conditions, evaluation_conditions
+from hifitse.data.content import by_content
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
@@ -227,7 +228,7 @@ def weights_fingerprint(extractor: nn.Module) -> str:
 def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
     if folder is None or not isinstance(extractor, nn.Module):
         return None
-    values = {name: value for name, value in params.changed().items() if name not in NOT_EVALUATION}
+    values = {name: value for name, value in by_content(params).changed().items() if name not in NOT_EVALUATION}
     kind = type(extractor).__name__  # two wrappers may hold the same weights under the same names
     options = options if kind == "Extractor" else options | {"module": kind}
     key = json.dumps([ROWS_VERSION, values, options, weights_fingerprint(extractor)], sort_keys=True)

@@ -153,7 +153,7 @@ def facts(arm: Arm) -> dict[str, str]:
         "held out": "speakers, rooms and noises of the test are in no training mixture",
         "PESQ failures": tables.failures(rows),
         "skipped files": skipped(params),
-        "run": f"{params.run_id}: {run.step:,} steps of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",
+        "run": f"{run.folder.name}: {run.step:,} steps of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",
         "trained on": run.device,
         "commit": commit(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

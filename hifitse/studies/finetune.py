@@ -32,7 +32,7 @@ def start(params: Params) -> Run:
     Raises:
         HifitseError: it is not there, or not finished; the message names it.
     """
-    return Run.named(before(params).run_id)
+    return Run.named(Run.of(before(params)).folder.name)
 
 
 def changes(
@@ -53,7 +53,7 @@ def changes(
         values: further parameters, which come before those.
     """
     lr, steps, last = rate * params.lr, max(2, round(share * params.steps)), len(params.phase_starts) - 1
-    found = {"start_from": before(params).run_id, "freeze_norms": True, "lr": lr, "lr_min": min(params.lr_min, lr)}
+    found = {"start_from": Run.of(before(params)).folder.name, "freeze_norms": True, "lr": lr, "lr_min": min(params.lr_min, lr)}
     found |= {"steps": steps, "warmup_steps": min(params.warmup_steps, steps // 10), "phase_starts": [0.0]}
     found |= {name: [params.at_phase(name, last)] for name in PHASED if len(getattr(params, name)) > 1}
     tuned = {"gan": gan, "disc_lr": min(1.0, disc_rate * params.lr), "disc_channels": 32 if params.features >= 128 else 4}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
+from hifitse.data.content import SOURCES, by_content
 from hifitse.files import CheckpointError, load_weights, write_text
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
@@ -35,8 +36,8 @@ class Run:
 
     @classmethod
     def of(cls, params: Params) -> "Run":
-        """The run of these parameters, whether it exists yet or not."""
-        return cls(runs_dir() / params.run_id, params)
+        """The run of these parameters and of what their sources hold, whether it exists yet or not."""
+        return cls(runs_dir() / by_content(params).run_id, params)
 
     @classmethod
     def named(cls, run_id: str) -> "Run":
@@ -144,6 +145,8 @@ def cut_rows(path: Path, step: int) -> None:
 def refuse_another(path: Path, params: Params) -> None:
     """Stop where a run's folder was made with other training parameters: then a default has changed since, and the name no longer fits.
 
+    Where the recordings lie does not matter: the folder's name tells what they hold.
+
     Raises:
         HifitseError: they differ.
     """
@@ -154,7 +157,7 @@ def refuse_another(path: Path, params: Params) -> None:
     if not isinstance(known, dict):
         return  # a new run, or one cut at its very start
     for name, value in params.model_dump(mode="json").items():
-        if name not in NOT_TRAINING and known.get(name, value) != value:
+        if name not in NOT_TRAINING and name not in SOURCES and known.get(name, value) != value:
             raise HifitseError(
                 f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: allowed is the same; "
                 f"give {name} explicitly, or move the folder away"

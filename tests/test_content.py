@@ -1,0 +1,95 @@
+"""Runs and rows are named by what their sources hold: never those of other recordings, and the same after a move."""
+
+import gzip
+import json
+import shutil
+
+import pytest
+import soundfile
+from sounds import folders, save, small
+from torch import nn
+
+from hifitse.data.content import by_content, identity
+from hifitse.data.corpus import CorpusError
+from hifitse.evaluation.evaluate import evaluate
+from hifitse.params import resolve
+from hifitse.prepare.prepare import prepare
+from hifitse.training.run import Run, refuse_another
+
+
+class AsMixed(nn.Module):
+    def forward(self, mix, enroll):
+        return mix
+
+
+def louder(path):
+    """Another recording of the same length and format."""
+    audio, rate = soundfile.read(path)
+    soundfile.write(path, 1.5 * audio, rate)
+
+
+def test_synthetic_sources_keep_their_name():
+    for preset in ("smoke", "full"):
+        params = resolve(preset)
+        assert by_content(params) == params and Run.of(params).folder.name == params.run_id
+
+
+def test_a_corpus_changed_under_the_same_path_gives_another_run_and_other_rows(tmp_path):
+    params = small(folders(tmp_path / "sources"), eval_mixtures=4, eval_partial=0, eval_long=0, eval_pesq=False)
+    run, rows = Run.of(params), evaluate(AsMixed(), params, tmp_path, False)
+    assert Run.of(params).folder == run.folder and evaluate(AsMixed(), params, tmp_path, False) == rows
+    assert len(list(tmp_path.glob("rows-*"))) == 1
+    for path in (tmp_path / "sources" / "speech").rglob("*.flac"):
+        louder(path)
+    assert Run.of(params).folder != run.folder
+    assert evaluate(AsMixed(), params, tmp_path, False) != rows
+    assert len(list(tmp_path.glob("rows-*"))) == 2
+
+
+@pytest.mark.parametrize("name", ["corpus", "noise", "rooms"])
+def test_every_source_is_part_of_a_runs_name(tmp_path, name):
+    sources = folders(tmp_path)
+    before = Run.of(small(sources)).folder
+    save(tmp_path / {"corpus": "speech/s00", "noise": "noise", "rooms": "rooms"}[name] / "more.wav", [0.1] * 9600)
+    assert Run.of(small(sources)).folder != before
+    shutil.rmtree(sources[name])
+    assert "missing" in getattr(by_content(small(sources)), name)
+
+
+def test_moved_sources_give_the_same_run(tmp_path, monkeypatch):
+    here = folders(tmp_path / "here")
+    run = Run.of(small(here))
+    run.folder = tmp_path / "run"
+    run.folder.mkdir()
+    (run.folder / "params.json").write_text(run.params.model_dump_json())
+    name = Run.of(small(here)).folder.name
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    monkeypatch.setenv("THERE", str(tmp_path / "there"))
+    moved = small({"corpus": "$THERE/speech", "noise": "$THERE/noise", "rooms": "$THERE/rooms"})
+    assert Run.of(moved).folder.name == name
+    refuse_another(run.folder / "params.json", moved)  # another path is not another training
+
+
+def test_a_manifest_counts_by_its_lines_and_not_by_its_packing_or_place(tmp_path):
+    folders(tmp_path / "data")
+    (tmp_path / "lists").mkdir()
+    prepare(tmp_path / "data" / "speech", tmp_path / "lists" / "a.jsonl", workers=0)
+    first, *lines = (tmp_path / "lists" / "a.jsonl").read_bytes().splitlines(keepends=True)
+    assert b"root" in first
+    known = identity(str(tmp_path / "lists" / "a.jsonl"))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines)))
+    (tmp_path / "data" / "speech" / "manifest.jsonl").write_bytes(b"".join([json.dumps({"root": "."}).encode() + b"\n", *lines]))
+    assert identity(str(tmp_path / "b.jsonl.gz")) == identity(str(tmp_path / "data" / "speech")) == known
+    louder(tmp_path / "data" / "speech" / "s00" / "u0.flac")
+    prepare(tmp_path / "data" / "speech", tmp_path / "lists" / "a.jsonl", workers=0)
+    assert identity(str(tmp_path / "lists" / "a.jsonl")) != known
+
+
+def test_several_sources_count_in_their_order_and_an_unreadable_one_is_one_sentence(tmp_path):
+    sources = folders(tmp_path)
+    names = [Run.of(small(sources | {"noise": text})).folder for text in
+             (f"{tmp_path}/noise, synthetic", f"synthetic, {tmp_path}/noise", f"{tmp_path}/noise")]  # fmt: skip
+    assert len(set(names)) == 3
+    (tmp_path / "speech" / "manifest.jsonl.gz").write_bytes(b"\x1f\x8bnot packed")
+    with pytest.raises(CorpusError, match=r"manifest\.jsonl\.gz|speech.* cannot be read"):
+        Run.of(small(sources))
