@@ -7,11 +7,12 @@ from sounds import folders, small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
-from hifitse.data.augment import CHANGES, CUTOFFS_HZ, augmented, band_limited, coded, equalised, played
+from hifitse.data.augment import CHANGES, CUTOFFS_HZ, draw_change
 from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import File
 
 PLAIN = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 PARTS = ("mix", "target", "interferers", "noise")
@@ -76,13 +77,13 @@ def test_same_generator_same_change_and_global_generators_untouched(name, voice)
 def test_global_generators_are_put_back_after_an_error():
     state = random.getstate()
     with pytest.raises(HifitseError):
-        equalised(np.array([np.nan]), np.random.default_rng(0))
+        CHANGES["eq"](np.array([np.nan]), np.random.default_rng(0))
     assert random.getstate() == state
 
 
 def test_equaliser_changes_bands_up_and_down_within_its_range(voice):
     edges = [50, 120, 300, 700, 1500, 3500, 8000, 20000]
-    found = np.array([gains_db(equalised(voice, np.random.default_rng(seed)), voice, edges) for seed in range(12)])
+    found = np.array([gains_db(CHANGES["eq"](voice, np.random.default_rng(seed)), voice, edges) for seed in range(12)])
     assert found.min() < -4 and found.max() > 4
     assert np.abs(found).max() < 24  # neighbouring bands of 12 dB each add up
     assert found.std(axis=0).min() > 1  # every band is moved
@@ -91,29 +92,28 @@ def test_equaliser_changes_bands_up_and_down_within_its_range(voice):
 def test_band_limit_keeps_the_middle_and_removes_the_rest(voice):
     cut = set()
     for seed in range(12):
-        middle, treble, bass = (
-            gains_db(band_limited(voice, np.random.default_rng(seed)), voice, edges)[0] for edges in ((600, 2500), (20000, 24000), (0, 25))
-        )
+        changed = CHANGES["band"](voice, np.random.default_rng(seed))
+        middle, treble, bass = (gains_db(changed, voice, edges)[0] for edges in ((600, 2500), (20000, 24000), (0, 25)))
         assert abs(middle) < 1.5 and treble < -40 and bass < -6
-        rest = band_limited(voice, np.random.default_rng(seed))
+        rest = CHANGES["band"](voice, np.random.default_rng(seed))
         cut.add(sum(gains_db(rest, voice, (0.95 * edge, edge))[0] > -6 for edge in CUTOFFS_HZ))
     assert len(cut) >= 3  # several of the edges were drawn
 
 
 def test_codec_is_lossy_and_in_time_at_any_length(voice):
     for samples in (72000, 71999, 48017, 5000):
-        changed = coded(voice[:samples], np.random.default_rng(samples))
+        changed = CHANGES["codec"](voice[:samples], np.random.default_rng(samples))
         assert len(changed) == samples and abs(lag(changed, voice[:samples])) == 0
     ratios = []
     for seed in range(6):
-        error = coded(voice, np.random.default_rng(seed)) - voice
+        error = CHANGES["codec"](voice, np.random.default_rng(seed)) - voice
         ratios.append(level_db(voice) - level_db(error))
     assert min(ratios) > 3 and max(ratios) < 40
 
 
 def test_device_has_little_bass_and_resonances(voice):
     for seed in range(6):
-        changed = played(voice, np.random.default_rng(seed))
+        changed = CHANGES["device"](voice, np.random.default_rng(seed))
         bass, middle = gains_db(changed, voice, (20, 60, 500))[0], max(gains_db(changed, voice, (400, 800, 1600, 3200, 6400)))
         assert bass < middle - 12
 
@@ -121,10 +121,8 @@ def test_device_has_little_bass_and_resonances(voice):
 def test_silence_stays_silent_and_each_change_is_drawn(voice):
     silent, rng = np.zeros(9600, np.float32), np.random.default_rng(0)
     assert all(not change(silent, rng).any() for change in CHANGES.values())
-    assert {augmented(silent, rng)[1] for _ in range(60)} == set(CHANGES)
-    one, name = augmented(voice, np.random.default_rng(3))
-    again, same = augmented(voice, np.random.default_rng(3))
-    assert name == same and np.array_equal(one, again)
+    assert {draw_change(rng)[0] for _ in range(60)} == set(CHANGES)
+    assert draw_change(np.random.default_rng(3)) == draw_change(np.random.default_rng(3))
 
 
 @pytest.mark.parametrize("change", CHANGES.values())
@@ -205,13 +203,13 @@ def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
 def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources):
     dry = {"noise_prob": 0.0, "reverb_prob": 0.0, "noisy_enroll_prob": [0.0]}
     plain = Mixer(small(sources, **dry), "test")
-    assert plain.surroundings.noises is None and plain.surroundings.rooms is None
+    assert plain.acoustics.noises is None and plain.acoustics.rooms is None
     for how, loaded in (("noisy", "noises"), ("reverberant", "rooms")):
         params = small(sources, eval_enroll=how, **dry)
         mixer = Mixer(params, "test")
         other = {"noises": "rooms", "rooms": "noises"}[loaded]
-        assert getattr(mixer.surroundings, loaded) is not None and getattr(mixer.surroundings, other) is None
-        assert getattr(Mixer(params, "train").surroundings, loaded) is None  # the training has no use for it
+        assert getattr(mixer.acoustics, loaded) is not None and getattr(mixer.acoustics, other) is None
+        assert getattr(Mixer(params, "train").acoustics, loaded) is None  # the training has no use for it
         asked, drawn = (maker.mixture(0, 0, replace(PLAIN, enroll_as=how if maker is mixer else "drawn")) for maker in (mixer, plain))
         assert all(np.array_equal(getattr(asked, part), getattr(drawn, part)) for part in PARTS)
         assert asked.metadata["room"] is None and asked.metadata["snr_db"] is None
@@ -223,10 +221,10 @@ def test_noisy_and_reverberant_enrolments_are_those_of_the_split(sources):
     mixer = Mixer(small(sources, eval_enroll="reverberant", reverb_prob=0.0), "test")
     clean, wet = (mixer.mixture(0, 1, replace(PLAIN, enroll_as=how)) for how in ("drawn", "reverberant"))
     room = wet.metadata["enroll_room"][0]
-    assert room in mixer.surroundings.rooms.groups
+    assert room in mixer.acoustics.rooms.groups
     ratios = []
-    for position in mixer.surroundings.rooms.groups[room]:
-        expected = mixer.surroundings.reverberate(clean.enroll, [position])[0]
+    for position in mixer.acoustics.rooms.groups[room]:
+        expected = mixer.renderer.reverberate(clean.enroll, [File(position.path, position.samples)])[0]
         ratios.append(np.dot(expected, wet.enroll[0]) / np.linalg.norm(expected) / np.linalg.norm(wet.enroll[0]))
     assert max(ratios) > 0.9999
 

@@ -10,7 +10,7 @@ from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.clips import group_of, load_clips, merged_clips
 from hifitse.data.corpus import CorpusError, load_corpus, merged
 from hifitse.data.manifest import sources
-from hifitse.data.surroundings import loop
+from hifitse.data.rendering import loop
 
 
 def manifest(folder, lines, name="manifest.jsonl"):

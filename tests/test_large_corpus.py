@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from hifitse.data import index as on_disk
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.enrolment import Order, Others
 from hifitse.data.mixing import Mixer, validation_conditions
-from hifitse.data.segments import Segments
+from hifitse.data.reader import Reader
+from hifitse.data.scene import File
 from hifitse.params import resolve
 from hifitse.studies import large_corpus, loading, loading_choices, old_path
 
@@ -150,20 +152,22 @@ def test_kept_recordings_come_back_bit_for_bit_and_16_bit_ones_in_half_the_memor
     small = (rng.integers(-(2**15), 2**15, 1000) / 2**15).astype(np.float32)
     fine = rng.uniform(-2, 2, 1000).astype(np.float32)
     for signal, size in ((small, 2), (fine, 4)):
-        segments = Segments(10_000)
+        reader = Reader(Path(), 10_000)
+        reader.whole = lambda _, signal=signal: signal
         for _ in range(2):
-            part = segments.read("a", 100, 300, lambda signal=signal: signal)
+            part = reader.read(File("a", 1000), 100, 300)
             assert part.dtype == np.float32 and np.array_equal(part, signal[100:400])
-        assert segments.bytes == size * 1000 + 400
+        assert reader.bytes == size * 1000 + 400
 
 
 def test_the_limit_is_kept_whatever_is_read():
-    segments, made = Segments(20_000), []
+    reader, made = Reader(Path(), 20_000), []
+    reader.whole = lambda file: made.append(int(file.path)) or np.full(2000, 0.1 + int(file.path), np.float32)
     for number in [0, 1, 2, 3, 0, 0, 9, 1, 2]:
-        segments.read(str(number), 0, 5, lambda number=number: made.append(number) or np.full(2000, 0.1 + number, np.float32))
-        assert segments.bytes <= segments.limit
+        reader.read(File(str(number), 2000), 0, 5)
+        assert reader.bytes <= 20_000
     assert made == [0, 1, 2, 3, 0, 9, 1, 2]  # two fit; the second 0 in a row was there
-    assert not segments.holds(5001) and segments.holds(5000) and not Segments(0).holds(1)
+    assert not reader.holds(5001) and reader.holds(5000) and not Reader(Path()).holds(1)
 
 
 def test_mixtures_are_the_same_bit_for_bit_with_recordings_kept():
@@ -172,7 +176,7 @@ def test_mixtures_are_the_same_bit_for_bit_with_recordings_kept():
     for index in (0, 1, 2, 0, 1):
         one, other = (mixer.mixture(3, index, validation_conditions(params)[0]) for mixer in (plain, kept))
         assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll) and one.metadata == other.metadata
-    assert 0 < kept.talkers.segments.bytes <= 30 * 2**20 and kept.surroundings.segments.bytes > 0
+    assert 0 < kept.reader.bytes <= 30 * 2**20 and kept.acoustics.reader.bytes > 0
 
 
 # ---- the old path

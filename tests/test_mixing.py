@@ -11,7 +11,8 @@ from hifitse.audio import level_db
 from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
-from hifitse.data.talker import survey
+from hifitse.data.scene import File
+from hifitse.data.talker import activity_mask
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 
@@ -85,7 +86,7 @@ def test_a_look_beforehand_at_all_or_some_utterances_changes_no_mixture(sources,
     fresh, looked = (Mixer(small(sources, test_share=0.34), "test") for _ in range(2))
     listed = [utterance for said in looked.corpus.speakers.values() for utterance in said]
     seen = []
-    monkeypatch.setattr(looked.talkers, "look", lambda utterance, look=looked.talkers.look: (seen.append(utterance), look(utterance)))
+    monkeypatch.setattr(looked.sampler, "look", lambda utterance, look=looked.sampler.look: (seen.append(utterance), look(utterance)))
     looked.look(most=2)
     assert seen == listed[:2]
     looked.look()
@@ -171,11 +172,12 @@ def test_direct_path_of_the_reverberant_target_is_that_of_the_dry_one(sources):
 
 def test_room_is_the_convolution_with_the_aligned_response(sources):
     mixer = Mixer(small(sources, test_share=0.34), "test")
-    clip = mixer.surroundings.rooms.clips[0]
-    rir = mixer.surroundings.rooms.read(clip)
+    clip = mixer.acoustics.rooms.clips[0]
+    rir = mixer.acoustics.rooms.read(clip)
+    file = File(clip.path, clip.samples)
     aligned = rir[20:] / rir[20]
     dry = np.random.default_rng(0).standard_normal((2, 5000)).astype(np.float32)
-    wet = mixer.surroundings.reverberate(dry, [clip, clip])
+    wet = mixer.renderer.reverberate(dry, [file, file])
     for row, expected in zip(wet, dry, strict=True):
         assert np.allclose(row, np.convolve(expected, aligned)[:5000], atol=1e-3)
 
@@ -211,9 +213,9 @@ def test_short_utterances_are_joined_and_long_silence_is_avoided(sources, tmp_pa
         assert mixer.mixture(0, index, HARD).metadata["activity"] >= 0.4
 
 
-def test_survey_counts_frames_above_35_db_below_the_loud_ones():
+def test_activity_counts_frames_above_35_db_below_the_loud_ones():
     speech = np.repeat(np.array([1.0, 0.03, 0.01, 0.0]), 4800) * np.tile([1.0, -1.0], 9600)
-    found = survey(speech.astype(np.float32))
+    found = activity_mask(speech.astype(np.float32))
     assert found.active.tolist() == [True] * 10 + [False] * 10  # 0.03 is -30.5 dB, 0.01 is -40 dB
 
 
@@ -228,8 +230,8 @@ def test_silent_and_broken_files_are_passed_over_and_counted(sources, tmp_path):
         mixture = mixer.mixture(0, index, HARD)
         assert not {"u0", "u1"} & {mixture.metadata["target_utterance"], *mixture.metadata["enroll_utterances"]}
         assert mixture.target.any() and np.isfinite(mixture.mix).all()
-    assert any("silent" in reason for reason in mixer.talkers.unusable.values())
-    assert any("u1.flac" in path for path in mixer.talkers.unusable)
+    assert any("silent" in reason for reason in mixer.sampler.unusable.values())
+    assert any("u1.flac" in path for path in mixer.sampler.unusable)
 
 
 def test_speaker_without_any_speech_is_a_clear_error(sources, tmp_path):
@@ -319,4 +321,4 @@ def test_real_recordings(hifitse_data):
         assert mixture.metadata["activity"] >= 0.4
         assert [ratio_db(mixture.target, each) for each in mixture.interferers] == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
         assert not set(mixture.metadata["enroll_utterances"]) & set(mixture.metadata["target_utterance"].split("+"))
-    assert mixer.talkers.unusable == {}
+    assert mixer.sampler.unusable == {}

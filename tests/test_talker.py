@@ -1,5 +1,7 @@
 """Stretches of speech from long recordings: a part is read once, and what is in memory gives the same."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.signal import correlate
@@ -7,8 +9,9 @@ from scipy.signal import correlate
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data import talker
 from hifitse.data.corpus import load_corpus
-from hifitse.data.segments import Segments
-from hifitse.data.talker import Talkers
+from hifitse.data.reader import Reader
+from hifitse.data.rendering import Renderer
+from hifitse.data.talker import WHOLE_S, SpeechSampler
 
 SECOND = SAMPLE_RATE
 
@@ -24,52 +27,54 @@ def corpus(tmp_path_factory):
     return load_corpus(folder.parent)
 
 
-def drawn(corpus, seed: int, seconds: float = 4.0, segments: Segments | None = None, speed: float = 1.0):
-    """A stretch, and the (start, samples) of every read from disk."""
-    reads, read = [], type(corpus).read
+def drawn(corpus, seed: int, seconds: float = 4.0, reader: Reader | None = None, speed: float = 1.0):
+    """A segment, its sound, and the (start, samples) of every read from disk."""
+    reads, read = [], audio.read
 
-    def counted(self, utterance, start=0, samples=None):
+    def counted(path, start=0, samples=None):
         reads.append((start, samples))
-        return read(self, utterance, start, samples)
+        return read(path, start, samples)
 
     said = corpus.speakers["anna"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(corpus), "read", counted)
-        stretch = Talkers(corpus, segments or Segments()).draw(
-            np.random.default_rng(seed), said[:1], said[1:], round(seconds * SECOND), speed
-        )
-    return stretch, reads
+        patch.setattr(audio, "read", counted)
+        reader = reader or Reader(corpus.root, 0, WHOLE_S)
+        reader.forget()
+        segment = SpeechSampler(reader).draw(np.random.default_rng(seed), said[:1], said[1:], round(seconds * SECOND), speed)
+        sound = Renderer(reader, None, None).segment(segment)
+    return segment, sound, reads
 
 
 def test_of_a_long_recording_one_part_is_read_and_only_once(corpus):
     """It was read whole to 20 s and then the crop again: most of the time of a mixture on corpora of long files."""
     for seed in range(5):
-        _, reads = drawn(corpus, seed)
+        *_, reads = drawn(corpus, seed)
         assert [samples for _, samples in reads] == [round(talker.PART_S * SECOND)]
-    _, reads = drawn(corpus, 0, seconds=8.0)
+    *_, reads = drawn(corpus, 0, seconds=8.0)
     assert [samples for _, samples in reads] == [16 * SECOND]
 
 
 def test_the_crop_is_that_piece_of_the_recording(corpus):
     whole = corpus.read(corpus.speakers["anna"][0])
     for seed in range(5):
-        stretch, _ = drawn(corpus, seed)
-        at = int(np.argmax(correlate(whole, stretch.audio, "valid", "fft")))
-        piece = whole[at : at + len(stretch.audio)]
-        gain = float(piece @ stretch.audio) / float(piece @ piece)
-        assert gain > 1 and np.allclose(stretch.audio, gain * piece, atol=1e-4)
-        assert stretch.activity >= talker.MIN_ACTIVITY
+        segment, sound, _ = drawn(corpus, seed)
+        at = int(np.argmax(correlate(whole, sound, "valid", "fft")))
+        piece = whole[at : at + len(sound)]
+        gain = float(piece @ sound) / float(piece @ piece)
+        assert gain > 1 and np.allclose(sound, gain * piece, atol=1e-4)
+        assert segment.activity >= talker.MIN_ACTIVITY
 
 
 def test_recordings_in_memory_give_the_same_stretch(corpus):
-    kept = Segments(64 * 2**20)
+    kept = Reader(corpus.root, 64 * 2**20)
     for seed in range(3):
-        wanted, _ = drawn(corpus, seed, speed=1.07)
-        got, reads = drawn(corpus, seed, segments=kept, speed=1.07)
-        assert np.array_equal(got.audio, wanted.audio) and got.activity == wanted.activity
+        wanted, expected, _ = drawn(corpus, seed, speed=1.07)
+        got, sound, reads = drawn(corpus, seed, reader=kept, speed=1.07)
+        assert np.array_equal(sound, expected) and got == wanted
         assert len(reads) == (seed == 0)  # the whole file, once
     assert kept.bytes > 0
 
 
 def test_a_recording_of_more_than_a_minute_is_never_kept():
-    assert Segments(2**30).holds(60 * SECOND) and not Segments(2**30).holds(60 * SECOND + 1)
+    kept = Reader(Path(), 2**30)
+    assert kept.holds(60 * SECOND) and not kept.holds(60 * SECOND + 1)

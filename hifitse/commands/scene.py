@@ -56,7 +56,7 @@ class Scenes(Mixer):
         """
         self._check(scene)
         conditions = self.conditions[scene.index]
-        made = copy.copy(self)  # rooms of enrolments stay those of self.surroundings, so that only the mixture changes
+        made = copy.copy(self)  # rooms of enrolments stay those of self.acoustics, so that only the mixture changes
         values: dict[str, float] = {}
         if scene.target is not None or scene.interferers is not None:
             drawn = listed_mixture(self, self.params.eval_seed, scene.index, conditions).metadata
@@ -72,8 +72,8 @@ class Scenes(Mixer):
             if math.isfinite(scene.snr_db):
                 conditions = replace(conditions, snr_min_db=scene.snr_db, snr_max_db=scene.snr_db)
         if scene.room is not None:
-            made.surroundings = copy.copy(self.surroundings)
-            made.surroundings.reverb_prob = float(scene.room)
+            made.acoustics = copy.copy(self.acoustics)
+            made.acoustics.reverb_prob = float(scene.room)
         made.params = self.params.model_copy(update=values)
         return listed_mixture(made, self.params.eval_seed, scene.index, conditions)
 
@@ -88,7 +88,7 @@ class Scenes(Mixer):
         for name, value, high in (("SIR", scene.sir_db, 40), ("SNR", scene.snr_db, 60)):
             if value is not None and not -40 <= value <= high and not (name == "SNR" and value == math.inf):
                 raise HifitseError(f"{name} is {value} dB, allowed are -40 to {high}")
-        if scene.snr_db is not None and math.isfinite(scene.snr_db) and self.surroundings.noises is None:
+        if scene.snr_db is not None and math.isfinite(scene.snr_db) and self.acoustics.noises is None:
             raise HifitseError(f"SNR is {scene.snr_db} dB and these parameters have no noise, allowed is that with noise_prob above 0")
 
     def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:

@@ -12,18 +12,24 @@ Where sound comes from:
     corpus.py     speakers -> utterances, from folders and manifests, with disjoint splits
     clips.py      the same for noise recordings and room responses
 
-    segments.py   decoded recordings, kept in memory up to a limit
+    reader.py     stretches of recordings, kept in memory up to a limit
 
-What is made of it:
+What is drawn:
     conditions.py    how hard a mixture is: the curriculum, the fixed lists of the evaluation
+    scene.py         a mixture before it is made: plain data, and lists of it
     presence.py      who is there when
-    talker.py        one speaker's stretch of speech
+    talker.py        where a speaker's stretch of speech comes from
     similarity.py    which voices are alike
-    convolver.py     talkers with room responses whose transforms are kept
-    surroundings.py  a piece of noise, a room
+    acoustics.py     a piece of noise, a room
+    elsewhere.py     talkers as if recorded elsewhere
     augment.py       changes of an enrolment: equaliser, band limit, codec, device
     enrolment.py     the enrolments of a mixture's talkers
-    mixing.py        one mixture, from parameters, split, seed, index and conditions
+    drawing.py       one scene, from parameters, split, seed, index and conditions
+
+What is made of it:
+    convolver.py     talkers with room responses whose transforms are kept
+    rendering.py     a scene to sound
+    mixing.py        one mixture: a scene drawn and made into sound
     specaug.py       masks for a mixture's spectrogram
     items.py         indices to mixtures: each once, for both of its talkers, or mixed anew
     dataset.py       mixtures to batches

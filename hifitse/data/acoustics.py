@@ -1,42 +1,103 @@
-"""A talker as if recorded elsewhere: with a colour, a band edge and a noise floor of their own.
+"""What is around the talkers: a piece of noise, a room."""
 
-Recordings of one source share these. Where sources are mixed, a network could tell the talkers apart by them and never listen to the voice.
-"""
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-from hifitse import SAMPLE_RATE
+from hifitse import HifitseError, audio
+from hifitse.data import rooms, synthetic
+from hifitse.data.clips import Clip, Clips, load_clips, merged_clips
+from hifitse.data.manifest import CorpusError, sources
+from hifitse.data.reader import Reader
+from hifitse.data.scene import File, Noise
+from hifitse.params import Params
 
-RATES = (44_100, 32_000, 24_000, 22_050, 16_000)
-"""Hz: rates of recordings; the band ends at 0.9 to 1 times half of one."""
-LIMITED_PROB = 0.5
-COLOUR_HZ = (80, 250, 800, 2_500, 8_000, 20_000)
-COLOUR_DB = 6.0
-"""dB: largest boost or cut at each of ``COLOUR_HZ``, straight lines over log frequency between them."""
-FLOOR_PROB = 0.7
-FLOOR_DB = (-60.0, -30.0)
-"""dB relative to the speech: level of the noise floor."""
-FLOOR_SLOPE = (0.0, 0.8)
-"""Exponent by which the floor's amplitude falls with frequency above 100 Hz: from white to nearly brown."""
-SLOPE = 0.02
-"""Share of the edge's frequency, below it, over which the gain falls from 1 to 0."""
+NOISE_TRIES = 8
+SILENT_POWER = 1e-12
+"""-120 dBFS: mean square below which a piece of noise is silent, and drawn anew."""
 
 
-def recorded_elsewhere(speech: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Speech (T,) float32 with a floor, a colour and perhaps a band edge, all drawn from ``rng``; (T,) float32 in time with it."""
-    samples = len(speech)
-    size = next_fast_len(samples, real=True)
-    hertz = rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
-    spec = rfft(speech, size)
-    if rng.random() < FLOOR_PROB:
-        noise = rng.standard_normal(2 * len(hertz), np.float32).view(np.complex64)
-        noise *= np.maximum(hertz, 100) ** np.float32(-rng.uniform(*FLOOR_SLOPE))
-        level = 10 ** (rng.uniform(*FLOOR_DB) / 20)
-        spec += noise * np.float32(level * np.linalg.norm(spec) / max(float(np.linalg.norm(noise)), 1e-9))
-    colour = np.interp(np.log(np.maximum(hertz, 20)), np.log(COLOUR_HZ), rng.uniform(-COLOUR_DB, COLOUR_DB, len(COLOUR_HZ)))
-    gain = (10 ** (colour / 20)).astype(np.float32)
-    if rng.random() < LIMITED_PROB:
-        edge = RATES[rng.integers(len(RATES))] / 2 * rng.uniform(0.9, 1.0)
-        gain *= np.clip((edge - hertz) / (SLOPE * edge), 0, 1)
-    return irfft(spec * gain, size)[:samples].astype(np.float32, copy=False)
+class Acoustics:
+    """Noises and rooms of one split; ``None`` where the parameters need none.
+
+    What only the enrolments of the evaluation need (``eval_enroll``) is not there for the training.
+    """
+
+    def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
+        shares = (params.valid_share, params.test_share, params.corpus_seed)
+        self.noises: Clips | None = None
+        asked = params.eval_enroll if split != "train" else "drawn"
+        if params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy":
+            self.noises = merged_clips([load_clips(each, "noise") for each in noise_folders(params)]).split(*shares)[split]
+        self.rooms: Clips | None = None
+        if params.reverb_prob > 0 or asked == "reverberant":
+            self.rooms = merged_clips([load_clips(each, "room") for each in room_folders(params)]).split(*shares)[split]
+        self.reverb_prob = params.reverb_prob
+        self.reader = Reader(self.noises.root, params.cache_mb * 2**20) if self.noises else None
+        self._rates: dict[str, int] = {}
+        self._groups = list(self.rooms.groups.items()) if self.rooms else []
+
+    def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[File]]:
+        """A room and a response for each talker: other positions as far as the room has some.
+
+        As often as ``prob`` says, ``None``: ``reverb_prob``; where that is 0 nothing is drawn.
+
+        Raises:
+            CorpusError: a room is asked for, and none are loaded.
+        """
+        prob = self.reverb_prob if prob is None else prob
+        if prob == 0 or rng.random() >= prob:
+            return None, []
+        if not self._groups:
+            raise CorpusError("a room is asked for and none are loaded, allowed is that with reverb_prob above 0, or for eval_enroll")
+        name, positions = self._groups[rng.integers(len(self._groups))]
+        order = rng.permutation(len(positions))
+        clips = [positions[order[number % len(order)]] for number in range(talkers)]
+        return name, [File(clip.path, clip.samples) for clip in clips]
+
+    def noise(self, rng: np.random.Generator, samples: int) -> Noise:
+        """A piece of a noise recording, to be looped where the recording is shorter; one that is silent is drawn anew.
+
+        Raises:
+            CorpusError: no noises are loaded, or they are silent.
+        """
+        if self.noises is None:
+            raise CorpusError("noise is asked for and none is loaded, allowed is that with noise_prob above 0, or for eval_enroll")
+        reason = "every piece drawn was silent"
+        for _ in range(NOISE_TRIES):
+            clip = self.noises.clips[rng.integers(len(self.noises.clips))]
+            start = int(rng.integers(max(1, clip.samples - samples + 1)))
+            try:
+                piece = Noise(File(clip.path, clip.samples, self._rate(clip)), start)
+                sound = self.reader.look(piece.file, start, samples)
+            except HifitseError as error:
+                reason = str(error)
+                continue
+            if len(sound) and power(sound) > SILENT_POWER:
+                return piece
+        raise CorpusError(f"noise folder {self.noises.root} gave no sound in {NOISE_TRIES} draws: {reason}")
+
+    def _rate(self, clip: Clip) -> int:
+        if clip.path not in self._rates:
+            self._rates[clip.path] = audio.info(self.noises.root / clip.path).sample_rate
+        return self._rates[clip.path]
+
+
+def noise_folders(params: Params) -> list[Path | str]:
+    """Where noise comes from: synthetic noise is made here."""
+    made = partial(synthetic.make_noise, params.corpus_seed, params.synthetic_noises)
+    return [made() if each == "synthetic" else each for each in sources(params.noise)]
+
+
+def room_folders(params: Params) -> list[Path | str]:
+    """Where room responses come from: synthetic ones are made here."""
+    made = partial(rooms.make_bank, params.synthetic_rooms, params.corpus_seed)
+    return [made() if each == "synthetic" else each for each in sources(params.rooms)]
+
+
+def power(signal: np.ndarray) -> float:
+    """Mean square of (T,); never 0, so that it can be divided by."""
+    # einsum runs on one thread, so that the sum has one order in every process.
+    return max(float(np.einsum("t,t->", signal, signal)) / max(1, len(signal)), 1e-20)

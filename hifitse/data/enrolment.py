@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from hifitse import SAMPLE_RATE, audio
-from hifitse.data.augment import CHANGES, augmented
+from hifitse import SAMPLE_RATE
+from hifitse.data.acoustics import Acoustics
+from hifitse.data.augment import CHANGES, draw_change
 from hifitse.data.conditions import Conditions
-from hifitse.data.corpus import Corpus, Utterance
-from hifitse.data.surroundings import Surroundings, power
-from hifitse.data.talker import Talkers
+from hifitse.data.corpus import Corpus
+from hifitse.data.scene import Change, Enrollment
+from hifitse.data.talker import SpeechSampler
+from hifitse.data.utterance import Utterance
 from hifitse.params import Params
 
-PEAK = 0.99
-"""Largest absolute value of an enrolment."""
 ENROLL_LEVEL_DB = (-32.0, -20.0)
 """dBFS: RMS level of an enrolment."""
 ENROLL_SNR_DB = (0.0, 20.0)
@@ -23,10 +23,10 @@ ENROLL_SNR_DB = (0.0, 20.0)
 
 
 class Enrolments:
-    """Draws enrolments from the corpus and the surroundings of one split."""
+    """Draws enrolments from the corpus and the acoustics of one split."""
 
-    def __init__(self, params: Params, corpus: Corpus, surroundings: Surroundings, talkers: Talkers) -> None:
-        self.params, self.corpus, self.surroundings, self.talkers = params, corpus, surroundings, talkers
+    def __init__(self, params: Params, corpus: Corpus, acoustics: Acoustics, sampler: SpeechSampler) -> None:
+        self.params, self.corpus, self.acoustics, self.sampler = params, corpus, acoustics, sampler
 
     def draw(
         self,
@@ -37,8 +37,8 @@ class Enrolments:
         speed: float,
         used: Set[str],
         noisy: bool,
-    ) -> tuple[np.ndarray, dict[str, list[Any]]]:
-        """Enrolments of a speaker, (N, T'), at one speed, from other utterances where there are some.
+    ) -> list[Enrollment]:
+        """Enrolments of a speaker at one speed, from other utterances where there are some.
 
         Utterances and levels come from ``rng`` alone, whatever ``conditions.enroll_as`` and ``enroll_augment_prob`` are.
 
@@ -51,58 +51,42 @@ class Enrolments:
             used: names of the utterances in the mixture.
             noisy: whether "drawn" enrolments are noisy.
 
-        Returns:
-            The enrolments, and by name one value for each: ``utterances``, ``snr_db``, ``noise``, ``room``, ``changed`` (name of the
-            change in :data:`hifitse.data.augment.CHANGES`), ``level_db``; ``None`` where there is none.
-
         Raises:
             CorpusError: a speaker or noise folder is silent throughout, or noise or a room is asked for and none is loaded.
         """
         samples = round(self.params.enroll_seconds * SAMPLE_RATE)
         said = self.corpus.speakers[speaker]
         taken: set[str] = set()
-        enroll = np.empty((self.params.enrollments, samples), np.float32)
-        info: dict[str, list[Any]] = {"utterances": [], "snr_db": [], "noise": [], "room": [], "changed": [], "level_db": []}
-        for row in enroll:
+        drawn = []
+        for _ in range(self.params.enrollments):
             order = shuffled(rng, said)
-            stretch = self.talkers.draw(rng, Others(order, used, frozenset(taken)), order, samples, speed)
-            taken |= set(stretch.utterances)
-            done, values = stretch.audio, {}
-            if noisy and self.surroundings.noises:
-                done, values = self._disturb(rng, stretch.audio)
+            segment = self.sampler.draw(rng, Others(order, used, frozenset(taken)), order, samples, speed)
+            taken |= set(segment.utterances)
+            values: dict[str, Any] = {}
+            if noisy and self.acoustics.noises is not None:
+                values = self._room(rng) | self._noise(rng, samples)
             if conditions.enroll_as != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be
-                done, values = self._asked(change, stretch.audio, conditions.enroll_as)
+                values = self._asked(change, conditions.enroll_as, samples)
             if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:
-                done, values["changed"] = augmented(done, change)
-            row[:] = audio.set_level(done, rng.uniform(*ENROLL_LEVEL_DB))
-            row *= np.float32(min(1.0, PEAK / max(float(np.abs(row).max()), 1e-9)))
-            values |= {"utterances": "+".join(stretch.utterances), "level_db": round(audio.level_db(row), 4)}
-            for key, column in info.items():
-                column.append(values.get(key))
-        return enroll, info
+                values["changes"] = (*values.get("changes", ()), Change(*draw_change(change)))
+            drawn.append(Enrollment(segment, level_db=rng.uniform(*ENROLL_LEVEL_DB), **values))
+        return drawn
 
-    def _asked(self, rng: np.random.Generator, clean: np.ndarray, how: str) -> tuple[np.ndarray, dict[str, Any]]:
+    def _asked(self, rng: np.random.Generator, how: str, samples: int) -> dict[str, Any]:
         """An enrolment disturbed in one way."""
         if how == "noisy":
-            return self._noisy(rng, clean)
+            return self._noise(rng, samples)
         if how == "reverberant":
-            room, responses = self.surroundings.room(rng, 1, prob=1.0)
-            return self.surroundings.reverberate(clean[None], responses)[0], {"room": room}
-        return CHANGES[how](clean, rng), {"changed": how}
+            return self._room(rng, prob=1.0)
+        return {"changes": (Change(how, CHANGES[how].draw(rng)),)}
 
-    def _disturb(self, rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        """A noisy enrolment: a room of its own as often as mixtures have one, and noise."""
-        room, responses = self.surroundings.room(rng, 1)
-        if responses:
-            clean = self.surroundings.reverberate(clean[None], responses)[0]
-        noisy, values = self._noisy(rng, clean)
-        return noisy, values | {"room": room}
+    def _room(self, rng: np.random.Generator, prob: float | None = None) -> dict[str, Any]:
+        """A room of its own, if not said otherwise as often as mixtures have one."""
+        room, responses = self.acoustics.room(rng, 1, prob)
+        return {"room": room, "response": responses[0] if responses else None}
 
-    def _noisy(self, rng: np.random.Generator, clean: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
-        noise, origin = self.surroundings.noise(rng, len(clean))
-        snr = rng.uniform(*ENROLL_SNR_DB)
-        gain = np.sqrt(power(clean) / power(noise)) * 10 ** (-snr / 20)
-        return clean + noise * np.float32(gain), {"snr_db": round(float(snr), 4), "noise": origin["noise"]}
+    def _noise(self, rng: np.random.Generator, samples: int) -> dict[str, Any]:
+        return {"noise": self.acoustics.noise(rng, samples), "snr_db": rng.uniform(*ENROLL_SNR_DB)}
 
 
 class Order:

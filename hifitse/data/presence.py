@@ -6,6 +6,7 @@ import numpy as np
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import Conditions
+from hifitse.data.scene import Spans
 
 FADE_S = 0.01
 """s: fade at the ends of a stretch that does not reach to the mixture's own."""
@@ -13,9 +14,6 @@ TURN_S = (1.5, 3.0)
 """s: length of a turn, before all turns are fitted to the mixture's length."""
 OVERLAP_S = (0.3, 0.5)
 """s: how long two turns in succession overlap."""
-
-Spans = list[tuple[int, int]]
-"""First sample and the one after the last of each stretch, in order, without overlap."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ def presence(conditions: Conditions, rng: np.random.Generator) -> Presence:
         return Presence(samples, spans[::2], spans[1::2])
     start = round((conditions.active_from_s or 0.0) * SAMPLE_RATE)
     stop = samples if conditions.active_to_s is None else round(conditions.active_to_s * SAMPLE_RATE)
-    return Presence(samples, [(start, stop)], [(0, samples)])
+    return Presence(samples, ((start, stop),), ((0, samples),))
 
 
 def turns(samples: int, count: int, rng: np.random.Generator) -> Spans:
@@ -51,7 +49,7 @@ def turns(samples: int, count: int, rng: np.random.Generator) -> Spans:
     lengths, overlaps = rng.uniform(*TURN_S, size=count), rng.uniform(*OVERLAP_S, size=count - 1)
     starts = np.concatenate([[0.0], np.cumsum(lengths[:-1] - overlaps)])
     edges = np.stack([starts, starts + lengths], axis=1)  # (count, 2)
-    return [(start, stop) for start, stop in np.rint(edges * samples / edges[-1, 1]).astype(int).tolist()]
+    return tuple((start, stop) for start, stop in np.rint(edges * samples / edges[-1, 1]).astype(int).tolist())
 
 
 def length(spans: Spans) -> int:

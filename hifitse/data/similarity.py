@@ -17,7 +17,7 @@ from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Corpus, Utterance
-from hifitse.data.talker import FRAME, survey
+from hifitse.data.talker import FRAME, activity_mask
 from hifitse.files import made_once
 
 VERSION = 1
@@ -134,7 +134,7 @@ def describe(speech: np.ndarray) -> np.ndarray | None:
     Returns:
         (39,); ``None`` where it is silent, or shorter than two frames of 20 ms.
     """
-    found = survey(speech) if len(speech) >= 2 * FRAME else None
+    found = activity_mask(speech) if len(speech) >= 2 * FRAME else None
     if found is None:
         return None
     signal = audio.resample(speech * np.float32(found.gain), SAMPLE_RATE, RATE)

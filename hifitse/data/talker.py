@@ -1,4 +1,4 @@
-"""One speaker's stretch of speech: cropped where there is speech, joined from utterances where one is too short."""
+"""Where a speaker's stretch of speech comes from: cropped where there is speech, joined from utterances where one is too short."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,9 +7,11 @@ from math import ceil
 import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.corpus import Corpus, CorpusError, Utterance
+from hifitse.data.manifest import CorpusError
+from hifitse.data.reader import Reader
 from hifitse.data.recent import Recent
-from hifitse.data.segments import Segments
+from hifitse.data.scene import File, Piece, Segment
+from hifitse.data.utterance import Utterance
 
 FRAME = SAMPLE_RATE // 50
 """Samples of the 20 ms frames in which activity is counted."""
@@ -34,8 +36,8 @@ GAP_S = (0.1, 0.3)
 
 
 @dataclass(frozen=True)
-class Survey:
-    """Where an utterance has speech: its level and its mask, not its audio.
+class ActivityMask:
+    """Where an utterance has speech.
 
     Attributes:
         active: (L,) bool, by 20 ms frame; the last frame may be a part of one.
@@ -48,38 +50,21 @@ class Survey:
     start: int = 0
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """Speech of one speaker.
-
-    Attributes:
-        audio: (T,) float32, of arbitrary level.
-        utterances: names of the utterances it was made from, in order.
-        start_s: where the crop begins in the joined utterances, s before the change of speed.
-        activity: share of active frames, 0 to 1.
-    """
-
-    audio: np.ndarray
-    utterances: tuple[str, ...]
-    start_s: float
-    activity: float
+Line = list[tuple[int, Utterance, ActivityMask]]
+"""Utterances one after the other, with the frame at which each begins."""
 
 
 @dataclass
-class Talkers:
-    """Draws stretches of speech from a corpus.
+class SpeechSampler:
+    """Draws stretches of speech.
 
-    An utterance of up to 20 s is decoded whole once, to see where it has speech; that is remembered (64 MB at most), its audio as far as
-    ``segments`` allows, and what is read from then on is the crop. Of a longer one 10 s or more are read each time. ``unusable`` has the
-    reason by path of each file found silent or broken on the way.
+    An utterance of up to 20 s is decoded whole once, to see where it has speech; that is remembered (64 MB at most). Of a longer one 10 s
+    or more are looked at each time. ``unusable`` has the reason by path of each file found silent or broken on the way.
     """
 
-    corpus: Corpus
-    segments: Segments = field(default_factory=Segments)
-    surveys: Recent = field(default_factory=Recent)
+    reader: Reader
+    masks: Recent = field(default_factory=Recent)
     unusable: dict[str, str] = field(default_factory=dict)
-    _fresh: dict[str, tuple[int, np.ndarray]] = field(default_factory=dict)
-    """By path what was just read to be looked at, with the sample of the file at which it begins; for the same draw only."""
 
     def draw(
         self,
@@ -90,7 +75,7 @@ class Talkers:
         speed: float,
         least: float = MIN_ACTIVITY,
         around_s: float = 0.0,
-    ) -> Stretch:
+    ) -> Segment:
         """A stretch of exactly ``samples`` samples with speech in it.
 
         Utterances are taken in the given order until there is enough, each at the same level, with gaps of 0.1 to 0.3 s, and repeated
@@ -110,55 +95,34 @@ class Talkers:
         frames = ceil(ceil(samples * speed) / FRAME)
         around = round(around_s * SAMPLE_RATE / FRAME)
         line = self._line(rng, first, reserve, frames, around)
-        mask = np.zeros(max(at + len(survey.active) for at, _, survey in line) + around, bool)
-        for at, _, survey in line:
-            mask[at : at + len(survey.active)] = survey.active
-        start, activity = _place(rng, mask, frames, least)
-        fresh, self._fresh = self._fresh, {}
-        crop = np.zeros(frames * FRAME, np.float32)
-        names = []
-        for at, utterance, survey in line:
-            low, high = max(at, start), min(at + len(survey.active), start + frames)
+        joined = np.zeros(max(at + len(mask.active) for at, _, mask in line) + around, bool)
+        for at, _, mask in line:
+            joined[at : at + len(mask.active)] = mask.active
+        start, activity = _place(rng, joined, frames, least)
+        pieces, names = [], []
+        for at, said, mask in line:
+            low, high = max(at, start), min(at + len(mask.active), start + frames)
             if low >= high:
                 continue
-            begin, length = survey.start + (low - at) * FRAME, (high - low) * FRAME
-            if utterance.path in fresh:
-                origin, known = fresh[utterance.path]
-                read = known[begin - origin : begin - origin + length]
-            else:
-                read = self._read(utterance, begin, length)
-            put = (low - start) * FRAME
-            crop[put : put + len(read)] = read * np.float32(survey.gain)
-            names.append(utterance.utterance)
-        stretch = audio.crop_or_pad(self._faster(crop, speed), samples)
-        return Stretch(stretch, tuple(names), start * FRAME / SAMPLE_RATE, activity)
+            file = File(said.path, said.samples, said.sample_rate)
+            begin = mask.start + (low - at) * FRAME
+            pieces.append(Piece(file, begin, (high - low) * FRAME, (low - start) * FRAME, mask.gain))
+            names.append(said.utterance)
+        return Segment(tuple(names), tuple(pieces), frames * FRAME, samples, speed, start * FRAME / SAMPLE_RATE, activity)
 
     def look(self, utterance: Utterance) -> None:
         """See where an utterance has speech, as the first mixture that uses it does."""
-        self._survey(np.random.default_rng(0), utterance, 1)
-        self._fresh.clear()
-
-    def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
-        """A stretch of an utterance, (T,); from memory where the whole of it may be kept."""
-        if self.segments.holds(utterance.samples) and (utterance.sample_rate == SAMPLE_RATE or _whole(utterance)):
-            return self.segments.read(utterance.path, start, samples, lambda: self.corpus.read(utterance))
-        if utterance.sample_rate != SAMPLE_RATE and _whole(utterance):
-            # Of a resampled file a part read alone may differ in the last bit from the same part of the whole.
-            return self.corpus.read(utterance)[start : start + samples]
-        return self.corpus.read(utterance, start, samples)
-
-    def _faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
-        """A crop (T,) at another speed."""
-        return audio.change_speed(crop, speed)
+        self._mask(np.random.default_rng(0), utterance, 1)
+        self.reader.forget()
 
     def _line(
         self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int
-    ) -> list[tuple[int, Utterance, Survey]]:
-        """Utterances one after the other, with the frame at which each begins, of ``frames`` frames together at least.
+    ) -> Line:
+        """Utterances of ``frames`` frames together at least.
 
         Each has ``around`` frames of silence before and after it, which count among them.
         """
-        line: list[tuple[int, Utterance, Survey]] = []
+        line: Line = []
         queue, end = iter(first), 0  # a long list is read no further than needed
         while end < frames:
             utterance = next(queue, None)
@@ -169,15 +133,15 @@ class Talkers:
             if utterance is None:
                 speaker = next((utterance.speaker for utterance in first), "?")
                 raise CorpusError(f"speaker {speaker} has only silent or broken utterances, needed is one with speech")
-            survey = self._survey(rng, utterance, frames)
-            if survey is None:
+            mask = self._mask(rng, utterance, frames)
+            if mask is None:
                 continue
             at = around + (end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0)
-            line.append((at, utterance, survey))
-            end = at + len(survey.active) + around
+            line.append((at, utterance, mask))
+            end = at + len(mask.active) + around
         return line
 
-    def _survey(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> Survey | None:
+    def _mask(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> ActivityMask | None:
         """Where an utterance, or a random part of a long one, has speech; ``None`` where it has none."""
         if utterance.path in self.unusable:
             return None
@@ -185,9 +149,8 @@ class Talkers:
             if utterance.samples > max(WHOLE_S * SAMPLE_RATE, 2 * frames * FRAME):
                 part = max(round(PART_S * SAMPLE_RATE), 2 * frames * FRAME)
                 start = int(rng.integers(utterance.samples - part + 1))
-                self._fresh[utterance.path] = start, self._read(utterance, start, part)
-                return survey(self._fresh[utterance.path][1], start)
-            found = self.surveys.get(utterance.path, lambda: self._first_look(utterance))
+                return activity_mask(self.reader.look(utterance, start, part), start)
+            found = self.masks.get(utterance.path, lambda: self._first_look(utterance))
         except HifitseError as error:
             self.unusable[utterance.path] = str(error)
             return None
@@ -195,22 +158,13 @@ class Talkers:
             self.unusable[utterance.path] = f"file {utterance.path} is silent, needed is speech above -80 dBFS"
         return found
 
-    def _first_look(self, utterance: Utterance) -> tuple[Survey | None, int]:
-        """The survey of a whole utterance, and the bytes that it takes with the objects around the mask."""
-        speech = self._read(utterance, 0, utterance.samples)
-        # Of a resampled file a part read alone may differ in the last bit: then it is always read alone, seen before or not.
-        if utterance.sample_rate == SAMPLE_RATE:
-            self._fresh[utterance.path] = 0, speech
-        found = survey(speech)
+    def _first_look(self, utterance: Utterance) -> tuple[ActivityMask | None, int]:
+        """The mask of a whole utterance, and the bytes that it takes with the objects around it."""
+        found = activity_mask(self.reader.look(utterance, 0, utterance.samples))
         return found, 400 + (len(found.active) if found else 0)
 
 
-def _whole(utterance: Utterance) -> bool:
-    """Whether an utterance is short enough to be decoded whole."""
-    return utterance.samples <= WHOLE_S * SAMPLE_RATE
-
-
-def survey(speech: np.ndarray, start: int = 0) -> Survey | None:
+def activity_mask(speech: np.ndarray, start: int = 0) -> ActivityMask | None:
     """Find the active frames of a signal (T,); ``None`` where it is silent."""
     speech = audio.crop_or_pad(speech, ceil(len(speech) / FRAME) * FRAME)
     framed = speech.reshape(-1, FRAME)  # (T,) -> (L, FRAME)
@@ -218,7 +172,7 @@ def survey(speech: np.ndarray, start: int = 0) -> Survey | None:
     loud = float(np.percentile(power, 95)) if len(power) else 0.0
     if loud < SILENT_RMS**2:
         return None
-    return Survey(power > loud * 10 ** (ACTIVE_DB / 10), loud**-0.5, start)
+    return ActivityMask(power > loud * 10 ** (ACTIVE_DB / 10), loud**-0.5, start)
 
 
 def _place(rng: np.random.Generator, active: np.ndarray, frames: int, least: float) -> tuple[int, float]:

@@ -23,6 +23,7 @@ from hifitse.data.corpus import load_corpus
 from hifitse.data.dataset import training_loader
 from hifitse.data.manifest import CorpusError
 from hifitse.data.mixing import Mixer, validation_conditions
+from hifitse.data.scene import File
 from hifitse.evaluation.cost import ratios
 from hifitse.files import made_once
 from hifitse.machine import resident_mb
@@ -79,9 +80,9 @@ class Timed:
 
     def __init__(self, mixer: Mixer) -> None:
         self.mixer, self.spent = mixer, dict.fromkeys(STAGES, 0.0)
-        talkers, around = mixer.talkers, mixer.surroundings
-        parts = [(talkers, "_read", "decode"), (around, "_read", "decode"), (talkers, "_faster", "speed")]
-        for owner, name, stage in [*parts, (around, "reverberate", "room"), (mixer, "_balance", "level")]:
+        readers, renderer = [each for each in (mixer.reader, mixer.acoustics.reader) if each], mixer.renderer
+        parts = [*((reader, "read", "decode") for reader in readers), (renderer, "faster", "speed")]
+        for owner, name, stage in [*parts, (renderer, "reverberate", "room"), (renderer, "balance", "level")]:
             setattr(owner, name, self._timed(getattr(owner, name), stage))
 
     def _timed(self, method: Callable, stage: str) -> Callable:
@@ -96,12 +97,11 @@ class Timed:
 
     def warm(self, params: Params) -> None:
         """Look at every recording once, and have every response in memory that may be kept: as after a first round through all."""
-        around = self.mixer.surroundings
         self.mixer.look()
         if params.cache_mb:
             silence = np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
-            for clip in around.rooms.clips:
-                around.reverberate(silence, [clip])
+            for clip in self.mixer.acoustics.rooms.clips:
+                self.mixer.renderer.reverberate(silence, [File(clip.path, clip.samples)])
 
     def make(self, params: Params, first: int, count: int) -> dict[str, float]:
         """CPU seconds a mixture by stage and in all, over ``count`` mixtures from number ``first`` on."""

@@ -5,19 +5,17 @@ response's file decoded for each mixture, and every recording decoded from its b
 are those of :class:`hifitse.data.mixing.Mixer`, and so are levels, crops and metadata: the content is the same but for the resampler.
 """
 
+from collections.abc import Sequence
 from math import ceil, gcd
 
 import numpy as np
 from scipy.signal import fftconvolve, resample
 
 from hifitse import audio
-from hifitse.data import rooms
-from hifitse.data.clips import Clip
-from hifitse.data.corpus import Utterance
-from hifitse.data.enrolment import Enrolments
 from hifitse.data.mixing import Mixer
-from hifitse.data.surroundings import Surroundings
-from hifitse.data.talker import Talkers
+from hifitse.data.reader import Reader, Recording
+from hifitse.data.rendering import Renderer
+from hifitse.data.scene import File
 from hifitse.params import Params
 
 
@@ -40,24 +38,21 @@ def reverberate(dry: np.ndarray, responses: list[np.ndarray]) -> np.ndarray:
     return np.stack([fftconvolve(row, rir)[: len(row)] for row, rir in zip(dry, responses, strict=True)]).astype(np.float32, copy=False)
 
 
-class OldTalkers(Talkers):
-    """Stretches of speech from files decoded whole each time."""
+class OldReader(Reader):
+    """Stretches of files decoded whole each time."""
 
-    def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
-        return self.corpus.read(utterance)[start : start + samples]
+    def read(self, file: Recording, start: int, samples: int) -> np.ndarray:
+        return self.whole(file)[start : start + samples]
 
-    def _faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
+
+class OldRenderer(Renderer):
+    """Speed and rooms in the old ways."""
+
+    def faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
         return change_speed(crop, speed)
 
-
-class OldSurroundings(Surroundings):
-    """Noises and rooms from files decoded whole each time."""
-
-    def _read(self, clip: Clip, start: int, samples: int) -> np.ndarray:
-        return self.noises.read(clip)[start : start + samples]
-
-    def reverberate(self, dry: np.ndarray, responses: list[Clip]) -> np.ndarray:
-        return reverberate(dry, [rooms.align(self.rooms.read(clip)) for clip in responses])
+    def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
+        return reverberate(dry, [self.response(file) for file in responses])
 
 
 class OldMixer(Mixer):
@@ -70,6 +65,6 @@ class OldMixer(Mixer):
 
     def __init__(self, params: Params, split: str) -> None:
         super().__init__(params, split)
-        self.surroundings = OldSurroundings(params, split)
-        self.talkers = OldTalkers(self.corpus)
-        self.enrolments = Enrolments(params, self.corpus, self.surroundings, self.talkers)
+        self.reader = self.sampler.reader = OldReader(self.corpus.root)
+        self.acoustics.reader = OldReader(self.acoustics.noises.root) if self.acoustics.noises else None
+        self.renderer = OldRenderer(self.reader, self.acoustics.reader, self.renderer.rooms)

@@ -1,0 +1,102 @@
+"""Recordings below one root, decoded once where memory allows."""
+
+from math import inf
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from hifitse import SAMPLE_RATE, audio
+from hifitse.data.recent import Recent
+
+KEPT_S = 60.0
+"""s: of a longer recording only the piece that is asked for is read, whatever memory there is."""
+PCM_16 = 2**15
+"""Steps from 0 to full scale of a 16 bit recording."""
+
+
+class Recording(Protocol):
+    """What is known of a file: an utterance, or the file of a scene."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def sample_rate(self) -> int: ...
+
+
+class Reader:
+    """Stretches of recordings, (T,) float32 at 48 kHz. Whole ones are kept as they were decoded, the least recently used dropped.
+
+    A recording whose samples are all 16 bit numbers is kept as these, in half the memory. Each process has its own.
+
+    Args:
+        root: folder that paths are relative to.
+        limit: bytes; 0 keeps nothing. A recording longer than the limit, or than 60 s, is never kept.
+        whole_s: s: a file of another rate and up to this length is always resampled whole, a longer one always only where it is read: the
+            last bit of a sample depends on it.
+    """
+
+    def __init__(self, root: Path, limit: int = 0, whole_s: float = 0.0) -> None:
+        self.root, self.whole_s = root, whole_s
+        self._kept = Recent(limit)
+        self._fresh: dict[str, tuple[int, float, np.ndarray]] = {}
+        """By path what was just looked at, from which sample to which."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are kept."""
+        return self._kept.bytes
+
+    def holds(self, samples: int) -> bool:
+        """Whether a recording of this length, as float32, could be kept."""
+        return 0 < 4 * samples <= self._kept.limit and samples <= KEPT_S * SAMPLE_RATE
+
+    def read(self, file: Recording, start: int, samples: int) -> np.ndarray:
+        """Samples ``start`` to ``start + samples`` of a recording, fewer where it ends; see :func:`hifitse.audio.read`."""
+        if file.path in self._fresh:
+            first, last, known = self._fresh[file.path]
+            if first <= start and start + samples <= last:
+                return known[start - first : start - first + samples]
+        own_rate = file.sample_rate == SAMPLE_RATE
+        whole = file.samples <= self.whole_s * SAMPLE_RATE
+        if self.holds(file.samples) and (own_rate or whole):
+            kept = self._kept.get(file.path, lambda: _packed(self.whole(file)))[start : start + samples]
+            return kept.astype(np.float32) / np.float32(PCM_16) if kept.dtype == np.int16 else kept.copy()
+        if whole and not own_rate:
+            return self.whole(file)[start : start + samples]
+        return audio.read(self.root / file.path, start, samples)
+
+    def whole(self, file: Recording) -> np.ndarray:
+        """A recording decoded from its beginning to its end."""
+        return audio.read(self.root / file.path)
+
+    def look(self, file: Recording, start: int, samples: int) -> np.ndarray:
+        """As :meth:`read`, and what is read is at hand until :meth:`forget`: it is then not decoded twice to be looked at and heard."""
+        sound = self.read(file, start, samples)
+        # Of a resampled file a part read alone may differ in the last bit: then it is always read alone, looked at before or not.
+        if file.sample_rate == SAMPLE_RATE:
+            self._fresh[file.path] = start, inf if start + samples >= file.samples else start + samples, sound
+        return sound
+
+    def forget(self) -> None:
+        """Drop what was looked at."""
+        self._fresh.clear()
+
+
+def _packed(signal: np.ndarray) -> tuple[np.ndarray, int]:
+    """A signal (T,) as 16 bit numbers where that loses nothing, and its bytes with what is around it."""
+    small = as_int16(signal)
+    signal = signal if small is None else small
+    return signal, signal.nbytes + 400
+
+
+def as_int16(signal: np.ndarray) -> np.ndarray | None:
+    """A signal (T,) in steps of 16 bit, where all of it is."""
+    scaled = signal * np.float32(PCM_16)  # exact: a power of two
+    if len(signal) and scaled.min() >= -PCM_16 and scaled.max() < PCM_16:
+        small = scaled.astype(np.int16)
+        if np.array_equal(small, scaled):
+            return small
+    return None

@@ -1,0 +1,194 @@
+"""A scene to sound, on the CPU and in numpy.
+
+Levels. The power of the target is its mean square over the stretch in which it is there (the whole mixture but for partial
+presence), that of an interferer or of the noise its mean square over the mixture, all after the room. SIR and SNR are ratios of
+these. Where target and interferers take turns, the power of either is that over its own turns. Where the target is absent,
+everything else is as if it were there, its level too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.fft import rfft
+
+from hifitse import SAMPLE_RATE, audio
+from hifitse.data import rooms
+from hifitse.data.acoustics import power
+from hifitse.data.augment import CHANGES
+from hifitse.data.convolver import Convolver, transform_length
+from hifitse.data.elsewhere import recorded_elsewhere
+from hifitse.data.presence import gate, heard, length, put
+from hifitse.data.reader import Reader
+from hifitse.data.recent import Recent
+from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
+
+PEAK = 0.99
+"""Largest absolute value of a mixture, of its parts, and of an enrolment."""
+FADE_S = 0.01
+"""s: crossfade where a looped noise meets itself."""
+
+
+@dataclass
+class Mixture:
+    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6.
+
+    Attributes:
+        mix: (T,).
+        target: (T,), with its room; zeros where it is absent.
+        interferers: (S, T), the loudest first; S may be 0.
+        noise: (T,).
+        enroll: (N, T'), the speaker asked for.
+        wrong_enroll: (N, T'), the first interferer, noisy where ``enroll`` is; ``None`` where not asked for, or no interferer.
+        metadata: flat, JSON-able: who, what, where, levels in dB, positions in s.
+    """
+
+    mix: np.ndarray
+    target: np.ndarray
+    interferers: np.ndarray
+    noise: np.ndarray
+    enroll: np.ndarray
+    wrong_enroll: np.ndarray | None
+    metadata: dict[str, Any]
+
+
+class Renderer:
+    """Makes the sound of scenes. Keeps responses' transforms, up to 64 MB or ``limit`` bytes where that is more.
+
+    Args:
+        speech, noise: where recordings are read.
+        rooms: root of the room responses.
+        limit: bytes.
+    """
+
+    def __init__(self, speech: Reader, noise: Reader | None, rooms: Path | None, limit: int = 0) -> None:
+        self.speech, self.noise, self.rooms = speech, noise, rooms
+        self._recent = Recent(max(Recent().limit, limit))
+        self._convolver = Convolver()
+
+    def mixture(self, scene: Scene) -> Mixture:
+        """The mixture of a scene.
+
+        Raises:
+            HifitseError: a recording is missing or broken.
+        """
+        samples = scene.samples
+        speech = self._talkers(scene)
+        noise = self.piece(scene.noise, samples) if scene.noise else np.zeros(samples, np.float32)
+        levels = self.balance(scene, speech, noise) if scene.level_db is not None else _levels(speech, noise)
+        enroll, enrolled = self._enroll(scene.enroll)
+        wrong, mistaken = self._enroll(scene.wrong_enroll) if scene.wrong_enroll else (None, None)
+        if not scene.present:
+            speech[0] = 0
+        mix = speech.sum(0) + noise
+        metadata = scene.metadata() | levels | {"enroll_level_db": enrolled, "wrong_enroll_level_db": mistaken}
+        metadata["mix_level_db"] = round(audio.level_db(mix), 4)
+        return Mixture(mix, speech[0], speech[1:], noise, enroll, wrong, metadata)
+
+    def segment(self, segment: Segment) -> np.ndarray:
+        """Speech of one speaker, (T,), of arbitrary level."""
+        crop = np.zeros(segment.crop, np.float32)
+        for piece in segment.pieces:
+            sound = self.speech.read(piece.file, piece.start, piece.samples)
+            crop[piece.at : piece.at + len(sound)] = sound * np.float32(piece.gain)
+        return audio.crop_or_pad(self.faster(crop, segment.speed), segment.samples)
+
+    def piece(self, noise: Noise, samples: int) -> np.ndarray:
+        """A piece of noise, (T,), looped where the recording is shorter."""
+        sound = self.noise.read(noise.file, noise.start, samples)
+        return loop(sound, samples) if len(sound) < samples else sound.copy()
+
+    def faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
+        """A crop (T,) at another speed."""
+        return audio.change_speed(crop, speed)
+
+    def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
+        """Each row convolved with its aligned response, (S, T) -> (S, T); what rings on beyond the end is cut."""
+        samples = dry.shape[-1]
+        size = transform_length(samples + min(max(response.samples for response in responses), samples))
+        return self._convolver.convolve(dry, [self._spectrum(response, samples, size) for response in responses])
+
+    def response(self, file: File) -> np.ndarray:
+        """An aligned response, (T,) float32."""
+        return rooms.align(audio.read(self.rooms / file.path)).astype(np.float32, copy=False)
+
+    def _spectrum(self, file: File, samples: int, size: int) -> np.ndarray:
+        """Fourier transform of an aligned response's first ``samples`` samples."""
+        def make() -> tuple[np.ndarray, int]:
+            spectrum = rfft(self.response(file)[:samples], size)
+            return spectrum, spectrum.nbytes
+
+        return self._recent.get((file.path, samples, size), make)
+
+    def _talkers(self, scene: Scene) -> np.ndarray:
+        """The talkers in the mixture's time and in the room: (S, T), the target first. The direct paths stay where they were."""
+        speech = np.zeros((len(scene.talkers), scene.samples), np.float32)
+        for row, talker in zip(speech, scene.talkers, strict=True):
+            sound = self.segment(talker.segment)
+            put(row, talker.spans, recorded_elsewhere(sound, talker.elsewhere) if talker.elsewhere else sound)
+        if responses := [talker.response for talker in scene.talkers if talker.response]:
+            speech = self.reverberate(speech, responses)
+        for row, talker in zip(speech, scene.talkers, strict=True):
+            if length(talker.spans) < scene.samples:
+                row *= gate(scene.samples, talker.spans)
+        return speech
+
+    def balance(self, scene: Scene, speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
+        """Scale the parts in place: SIR and SNR, then the level of all; returns the level, and the gain that avoids clipping."""
+        reference = power(heard(speech[0], scene.talkers[0].spans))
+        for part, talker, ratio in zip(speech[1:], scene.talkers[1:], scene.sir_db, strict=True):
+            part *= np.float32(np.sqrt(reference / power(heard(part, talker.spans))) * 10 ** (-ratio / 20))
+        if scene.noise:
+            noise *= np.float32(np.sqrt(reference / power(noise)) * 10 ** (-scene.snr_db / 20))
+        mix = speech.sum(0) + noise
+        gain = 10 ** (scene.level_db / 20) / np.sqrt(power(mix))
+        # With and without the target, and each part by itself: none may clip.
+        peak = max(max(float(part.max()), -float(part.min())) for part in (mix, mix - speech[0], noise, *speech))
+        clip_gain = min(1.0, PEAK / max(peak * gain, 1e-12))  # crops that are not checked may all be silent
+        speech *= np.float32(gain * clip_gain)
+        noise *= np.float32(gain * clip_gain)
+        clip_db = 20 * float(np.log10(clip_gain))
+        return {"level_db": round(scene.level_db + clip_db, 4), "clip_gain_db": round(clip_db, 4)}
+
+    def _enroll(self, enrollments: Sequence[Enrollment]) -> tuple[np.ndarray, list[float]]:
+        """Enrolments (N, T') of one length, with the level of each, dBFS, before it is recorded elsewhere."""
+        rows, levels = [], []
+        for each in enrollments:
+            row = self.segment(each.segment)
+            if each.response:
+                row = self.reverberate(row[None], [each.response])[0]
+            if each.noise:
+                noise = self.piece(each.noise, len(row))
+                row = row + noise * np.float32(np.sqrt(power(row) / power(noise)) * 10 ** (-each.snr_db / 20))
+            for change in each.changes:
+                row = CHANGES[change.name].changed(row, change.drawn)
+            if each.level_db is not None:
+                row = audio.set_level(row, each.level_db)
+                row *= np.float32(min(1.0, PEAK / max(float(np.abs(row).max()), 1e-9)))
+            levels.append(round(audio.level_db(row), 4))
+            rows.append(recorded_elsewhere(row, each.elsewhere) if each.elsewhere else row)
+        return np.stack(rows), levels
+
+
+def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
+    """SIR and SNR of parts that are summed as they are, and the mixture's level."""
+    def ratio(other: np.ndarray) -> float:
+        return round(10 * float(np.log10(power(speech[0]) / power(other))), 4)
+
+    level = round(audio.level_db(speech.sum(0) + noise), 4)
+    snr = ratio(noise) if noise.any() else None
+    return {"sir_db": [ratio(part) for part in speech[1:]], "snr_db": snr, "level_db": level, "clip_gain_db": 0.0}
+
+
+def loop(signal: np.ndarray, samples: int) -> np.ndarray:
+    """Repeat a signal to a length, its end crossfaded into its beginning at equal power, (T,) -> (samples,)."""
+    fade = min(round(FADE_S * SAMPLE_RATE), len(signal) // 2)
+    cycle = signal[: len(signal) - fade].copy()
+    angle = np.linspace(0, np.pi / 2, fade, endpoint=False, dtype=np.float32)
+    head = cycle[:fade].copy()
+    cycle[:fade] = head * np.sin(angle) + signal[len(signal) - fade :] * np.cos(angle)
+    tiled = np.resize(cycle, samples)
+    tiled[:fade] = signal[: min(fade, samples)]  # nothing comes before the first round
+    return tiled

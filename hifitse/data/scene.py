@@ -1,0 +1,246 @@
+"""A mixture before it is made: who says what from which file, where and how loud. Plain data, which any device can render.
+
+A scene is drawn by :mod:`hifitse.data.drawing`, read from a list (:mod:`hifitse.data.lists`), and made into sound by
+:mod:`hifitse.data.rendering` or :mod:`hifitse.data.batch_rendering`. Paths are relative to the roots of the corpus, noise and rooms
+that the parameters name.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.conditions import Conditions
+from hifitse.files import write_text
+
+Spans = tuple[tuple[int, int], ...]
+"""First sample and the one after the last of each stretch, in order, without overlap."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A recording: ``path`` relative to its root, ``samples`` counted at 48 kHz, ``sample_rate`` the file's own, Hz."""
+
+    path: str
+    samples: int
+    sample_rate: int = SAMPLE_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Samples ``start`` to ``start + samples`` of a recording, times ``gain``, put at sample ``at`` of a crop."""
+
+    file: File
+    start: int
+    samples: int
+    at: int = 0
+    gain: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Speech of one speaker.
+
+    Attributes:
+        utterances: names of the utterances it is made from, in order.
+        pieces: parts of them, in a crop of ``crop`` samples.
+        crop: samples before the change of speed.
+        samples: samples after it; the rest is cut, or zeros follow.
+        speed: factor of :func:`hifitse.audio.change_speed`.
+        start_s: where the crop begins in the joined utterances, s before the change of speed.
+        activity: share of active frames, 0 to 1.
+    """
+
+    utterances: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+    crop: int
+    samples: int
+    speed: float = 1.0
+    start_s: float = 0.0
+    activity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """A piece of a noise recording from sample ``start`` on, looped where the recording is shorter than what is needed."""
+
+    file: File
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Talker:
+    """Who speaks when; ``response`` is of the room, ``elsewhere`` the key of :func:`hifitse.data.elsewhere.recorded_elsewhere`."""
+
+    speaker: str
+    segment: Segment
+    spans: Spans
+    response: File | None = None
+    elsewhere: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One of :data:`hifitse.data.augment.CHANGES` with what was drawn for it."""
+
+    name: str
+    drawn: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """An enrolment: speech, perhaps in a room, in noise, changed, at an RMS level in dBFS (``None``: as it is), recorded elsewhere."""
+
+    segment: Segment
+    room: str | None = None
+    response: File | None = None
+    noise: Noise | None = None
+    snr_db: float | None = None
+    changes: tuple[Change, ...] = ()
+    level_db: float | None = None
+    elsewhere: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A mixture as it was drawn.
+
+    Attributes:
+        conditions: what it was drawn from; they say how long it is.
+        split, seed, index: as :meth:`hifitse.data.drawing.Drawing.draw` has them.
+        present: whether the target is there.
+        noisy: whether "drawn" enrolments are noisy.
+        talkers: the target, then the interferers, the loudest first.
+        enroll: of the target.
+        wrong_enroll: of the first interferer; empty where not asked for.
+        room: name of the room.
+        noise: what is behind all.
+        sir_db: dB, for each interferer.
+        snr_db: dB; without noise, what it would have been.
+        level_db: dBFS, RMS of the mixture; ``None``: all parts are summed as the gains of their pieces have them.
+        similarity: cosine of the most similar interferer's voice with the target's, where it is known.
+    """
+
+    conditions: Conditions
+    split: str
+    seed: int
+    index: int
+    present: bool
+    noisy: bool
+    talkers: tuple[Talker, ...]
+    enroll: tuple[Enrollment, ...]
+    wrong_enroll: tuple[Enrollment, ...] = ()
+    room: str | None = None
+    noise: Noise | None = None
+    sir_db: tuple[float, ...] = ()
+    snr_db: float | None = None
+    level_db: float | None = None
+    similarity: float | None = None
+    name: str = field(default="")
+    """Of an imported list's entry; empty: the conditions' name, the seed and the index."""
+
+    @property
+    def samples(self) -> int:
+        """Length at 48 kHz."""
+        return round(self.conditions.seconds * SAMPLE_RATE)
+
+    @property
+    def id(self) -> str:
+        return self.name or f"{self.conditions.name}-{self.seed}-{self.index}"
+
+    def metadata(self) -> dict[str, Any]:
+        """What is known before a sample is: flat, JSON-able; who, what, where, positions in s."""
+        said = [talker.segment for talker in self.talkers]
+        target, *others = said
+        conditions = self.conditions
+        spans = [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in self.talkers[0].spans]
+        known = {
+            "id": self.id,
+            "seed": self.seed, "index": self.index, "split": self.split, "phase": conditions.phase, "seconds": conditions.seconds,
+            "present": self.present, "active_from_s": conditions.active_from_s, "active_to_s": conditions.active_to_s,
+            "n_interferers": len(others), "noisy_enroll": self.noisy, "noisy_enroll_prob": conditions.noisy_enroll_prob,
+            "target_speaker": self.talkers[0].speaker, "interferer_speakers": [each.speaker for each in self.talkers[1:]],
+            "target_utterance": "+".join(target.utterances), "interferer_utterances": ["+".join(each.utterances) for each in others],
+            "target_start_s": target.start_s, "interferer_starts_s": [each.start_s for each in others],
+            "target_speed": target.speed, "interferer_speeds": [each.speed for each in others],
+            "activity": round(target.activity, 4), "noise": self.noise.file.path if self.noise else None,
+            "noise_start_s": self.noise.start / SAMPLE_RATE if self.noise else None,
+            "turns": spans if conditions.turns else None, "enroll_as": conditions.enroll_as,
+            "similarity": None if self.similarity is None else round(self.similarity, 4),
+            "room": self.room, "room_responses": [each.response.path for each in self.talkers if each.response],
+            "sir_db": [round(each, 4) for each in self.sir_db],
+            "snr_db": round(self.snr_db, 4) if self.noise and self.snr_db is not None else None,
+        }  # fmt: skip
+        wrong = _described(self.wrong_enroll)
+        known |= {f"enroll_{key}": values for key, values in _described(self.enroll).items()}
+        return known | {f"wrong_enroll_{key}": values if self.wrong_enroll else None for key, values in wrong.items()}
+
+
+def _described(enrollments: Iterable[Enrollment]) -> dict[str, list[Any]]:
+    """By name one value for each enrolment; ``None`` where there is none."""
+    return {
+        "utterances": ["+".join(each.segment.utterances) for each in enrollments],
+        "snr_db": [None if each.snr_db is None else round(each.snr_db, 4) for each in enrollments],
+        "noise": [each.noise.file.path if each.noise else None for each in enrollments],
+        "room": [each.room for each in enrollments],
+        "changed": [each.changes[-1].name if each.changes else None for each in enrollments],
+    }
+
+
+@cache
+def _adapter() -> TypeAdapter[Scene]:
+    return TypeAdapter(Scene)
+
+
+def to_json(scene: Scene) -> str:
+    """A scene as one line of JSON; :func:`from_json` gives an equal one."""
+    return json.dumps(_adapter().dump_python(scene, exclude_defaults=True))
+
+
+def from_json(line: str) -> Scene:
+    """The scene of a line.
+
+    Raises:
+        HifitseError: no JSON, or not that of a scene.
+    """
+    try:
+        return _adapter().validate_python(json.loads(line))
+    except ValueError as error:
+        if not isinstance(error, ValidationError):
+            raise HifitseError(f"scene is not JSON ({error}), expected the JSON of a scene") from None
+        first = error.errors()[0]
+        place = ".".join(str(each) for each in first["loc"]) or "the line"
+        raise HifitseError(f"scene has a fault at {place}: {first['msg']}, expected the JSON of a scene") from None
+
+
+def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
+    """Write a list of scenes as JSON lines, whole or not at all; returns how many."""
+    lines = [to_json(scene) + "\n" for scene in scenes]
+    write_text(Path(path), "".join(lines))
+    return len(lines)
+
+
+def read_scenes(path: str | Path) -> list[Scene]:
+    """The scenes of a list.
+
+    Raises:
+        HifitseError: no such file, an empty one, or a line that is no scene.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
+    scenes = []
+    for number, line in enumerate(lines, 1):
+        try:
+            scenes.append(from_json(line))
+        except HifitseError as error:
+            raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
+    if not scenes:
+        raise HifitseError(f"list {str(path)!r} is empty, expected at least one scene")
+    return scenes
