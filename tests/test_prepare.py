@@ -9,22 +9,25 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import soundfile
+from bad_case import full_disk
 from sounds import noise_folder, room_folder, save, small, speech_folder
 
+import hifitse.prepare.prepare as scan
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.commands import cli
+from hifitse.commands.prepare import said
 from hifitse.data.clips import load_clips
 from hifitse.data.conditions import training_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer
-from hifitse.prepare import readers
+from hifitse.pool import Pool
 from hifitse.prepare.bandwidth import Spectrum, rounding_db
 from hifitse.prepare.partial import Partial
 from hifitse.prepare.prepare import prepare, summary_path
-from hifitse.prepare.readers import Readers
 from hifitse.prepare.recording import measure
 
 
@@ -119,10 +122,31 @@ def test_one_peak_at_full_scale_is_not_clipping(tmp_path):
     assert measure(tmp_path / "x.wav")["clipped_share"] == 0
 
 
-def test_a_file_cut_short_is_broken(tmp_path):
+def test_of_a_file_cut_short_what_is_there_is_used(tmp_path):
     save(tmp_path / "x.flac", hiss(4.0))
     (tmp_path / "x.flac").write_bytes((tmp_path / "x.flac").read_bytes()[:200_000])
-    assert measure(tmp_path / "x.flac")["reason"] == "broken"
+    found = measure(tmp_path / "x.flac")
+    assert found["flags"] == ["cut short"] and SAMPLE_RATE < found["samples"] < 4 * SAMPLE_RATE
+
+
+def test_every_file_is_counted_by_suffix_and_reason_and_what_can_be_decoded_is_taken(tmp_path):
+    folder = speech_folder(tmp_path / "speech", speakers=2, utterances=2, seconds=0.5)
+    with av.open(str(folder / "s00" / "film.mp4"), "w") as film:
+        stream = film.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        frame = av.AudioFrame.from_ndarray(hiss(1.0)[None], format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        film.mux([*stream.encode(frame), *stream.encode(None)])
+    soundfile.write(folder / "s01" / "x.aif", hiss(0.5), SAMPLE_RATE, format="AIFF")
+    for name in ("s00/a.m4a", "s00/b.M4A", "s01/c.opus", "s01/notes.txt", "s01/README", "s01/d.xyz"):
+        (folder / name).write_bytes(b"no audio")
+    summary = prepare(folder, tmp_path / "m.jsonl", workers=0)
+    assert summary["kept"] == 6 and summary["left_out"] == {"broken": 3}
+    assert summary["suffixes"] == {".m4a": {"broken": 2}, ".opus": {"broken": 1}}
+    assert summary["not_audio"] == {".txt": 1, ".xyz": 1, "no suffix": 1}
+    lines = said(summary, 1.0)
+    assert "left out: 3 broken (2 .m4a, 1 .opus)" in lines and "not audio by their names: 1 .txt, 1 .xyz, 1 no suffix" in lines
+    taken = {said.path: said.samples for some in load_corpus(tmp_path / "m.jsonl").speakers.values() for said in some}
+    assert taken["speech/s00/film.mp4"] == pytest.approx(SAMPLE_RATE, abs=2048) and taken["speech/s01/x.aif"] == 24_000
 
 
 # ---- rooms
@@ -277,56 +301,62 @@ def test_a_cut_scan_goes_on_and_gives_the_same_file(tmp_path, corpus, monkeypatc
 
     for stop in (9, 5):
         calls.clear()
-        monkeypatch.setattr(readers, "measure", lambda path, kind, stop=stop: counted(path, kind, stop))
+        monkeypatch.setattr(scan, "measure", lambda path, kind, stop=stop: counted(path, kind, stop))
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "b.jsonl", workers=0)
         assert not (tmp_path / "b.jsonl").exists()
-    with open(tmp_path / ".b.jsonl.partial", "ab") as file:
-        file.write(b'[["cut in the mid')
     calls.clear()
-    monkeypatch.setattr(readers, "measure", lambda path, kind: counted(path, kind, 0))
+    monkeypatch.setattr(scan, "measure", lambda path, kind: counted(path, kind, 0))
     os.utime(corpus / "s00" / "u0.flac", (1, 1))  # changed since
     prepare(corpus, tmp_path / "b.jsonl", workers=0)
     assert (tmp_path / "b.jsonl").read_bytes() == whole
     assert len(calls) == 22 - (8 + 4) + 1
-    assert not (tmp_path / ".b.jsonl.partial").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_results_of_another_kind_or_version_are_not_taken_over_and_a_damaged_file_is_begun_anew(tmp_path):
+    key, target = ("a\udce9.wav", 5, 7), tmp_path / "m.jsonl"
+    for made_for in ({"kind": "speech"}, {"kind": "noise"}):
+        with Partial(target, made_for) as partial:
+            assert partial.get(*key) is None
+            partial.add(*key, made_for)
+    with Partial(target, {"kind": "noise"}) as partial:
+        assert partial.get(*key) == {"kind": "noise"} and partial.get(key[0], 6, 7) is partial.get(key[0], 5, 8) is None
+    partial.path.write_bytes(b"no database at all, but long enough" * 99)
+    with Partial(target, {"kind": "noise"}) as partial:
+        assert len(partial) == 0
 
 
 def test_a_killed_scan_goes_on(tmp_path):
     folder = speech_folder(tmp_path / "speech", speakers=10, utterances=6, seconds=2)
     command = [sys.executable, "-m", "hifitse.commands.cli", "prepare", str(folder), "-o", str(tmp_path / "m.jsonl"), "--workers", "0"]
-    partial = tmp_path / ".m.jsonl.partial"
+    log = tmp_path / ".m.jsonl.partial-wal"
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}) as process:
-        while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 3):
+        while process.poll() is None and not (log.exists() and log.stat().st_size > 50_000):
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL and not (tmp_path / "m.jsonl").exists()
-    with Partial(partial, {"version": 1, "kind": "speech"}) as kept:
-        assert len(kept) > 2
+    with Partial(tmp_path / "m.jsonl", {}) as kept:
+        assert 2 < len(kept) < 60
     assert prepare(folder, tmp_path / "m.jsonl", workers=0)["kept"] == 60
 
 
 def test_two_scans_into_one_file_are_refused(tmp_path, corpus):
-    # A POSIX lock does not hold against its own process, so another one holds it.
-    holds = "import pathlib, sys; from hifitse.prepare.partial import Partial; p = Partial(pathlib.Path(sys.argv[1]), {})"
-    command = [sys.executable, "-c", f"{holds}; print(1, flush=True); input()", str(tmp_path / ".m.jsonl.partial")]
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
-    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        process.stdout.readline()
-        with pytest.raises(HifitseError, match=r"m\.jsonl is being made by another process, allowed is one at a time"):
-            prepare(corpus, tmp_path / "m.jsonl", workers=0)
-        process.communicate("\n")
+    with Partial(tmp_path / "m.jsonl", {}), pytest.raises(HifitseError, match=r"m\.jsonl is being made by another process"):
+        prepare(corpus, tmp_path / "m.jsonl", workers=0)
     assert prepare(corpus, tmp_path / "m.jsonl", workers=0)["kept"] == 19
 
 
-def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not(tmp_path, monkeypatch):
-    # A stand-in for a file that kills libsndfile, of Python's own parts, so that a new process has it at once.
-    monkeypatch.setattr(readers, "measure", eval)
+def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not():
+    # A stand-in for a file that kills its decoder, of Python's own parts, so that a new process has it at once.
     names = ["len('')", "__import__('os')._exit(9)", "len('1')", "len('22')"]
-    with Readers({}, 1) as some:  # eval's second argument: the names that it knows
-        started = [some.start(name) for name in names]
-        found = [some.result(name, one) for name, one in zip(names, started, strict=True)]
-    assert found == [0, {"reason": "broken", "detail": "reading it ended the process"}, 1, 2]
+    with Pool(eval, 1, deaths=2) as pool:
+        found = [scan._measured(pool, task) for task in [pool.start(name) for name in names]]
+        assert found == [0, {"reason": "broken", "detail": "reading it ended the process"}, 1, 2]
+        with pytest.raises(HifitseError, match="die one after the other, .* the same command goes on"):
+            scan._measured(pool, pool.start(names[1]))
+    with pytest.raises(ZeroDivisionError), Pool(eval, 0) as pool:
+        pool.result(pool.start("1 / 0"))
 
 
 # ---- what is not allowed
@@ -357,13 +387,13 @@ def test_what_is_not_allowed_is_one_sentence(tmp_path, monkeypatch, capsys, argu
     assert sorted(path.name for path in tmp_path.iterdir()) == ["silent", "speech"]
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path, corpus, monkeypatch):
-    def refused(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("hifitse.prepare.partial.open", refused, raising=False)  # root may write anywhere
-    with pytest.raises(HifitseError, match=r"cannot write in .* \(Permission denied\), allowed is a folder that can be written"):
+def test_a_folder_that_cannot_be_written_and_a_full_disk_are_one_sentence(tmp_path, corpus):
+    (tmp_path / ".m.jsonl.partial").mkdir()
+    with pytest.raises(HifitseError, match=r"cannot write in .* \(unable to open .*\), expected a folder that can be written"):
         prepare(corpus, tmp_path / "m.jsonl", workers=0)
+    with full_disk(40_000), pytest.raises(HifitseError, match=r"cannot write in .*, the same command goes on when there is room"):
+        prepare(corpus, tmp_path / "n.jsonl", workers=0)
+    assert prepare(corpus, tmp_path / "n.jsonl", workers=0)["kept"] == 19
 
 
 def test_the_command_says_what_it_found_and_how_to_use_it(tmp_path, corpus, capsys):

@@ -56,11 +56,15 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, mi
 
 def said(summary: dict[str, Any], seconds: float) -> list[str]:
     """The summary in lines for a terminal."""
+    from hifitse.prepare.prepare import of_suffixes
+
     speakers = f" of {summary['speakers']} speakers" if summary["speakers"] else ""
     lines = [f"{summary['files']} files in {seconds:.1f} s, {summary['kept']} kept{speakers}, {summary['minutes']:.1f} minutes"]
-    for name, title in (("left_out", "left out"), ("marked", "kept and marked")):
-        if summary[name]:
-            lines.append(f"{title}: " + ", ".join(f"{count} {reason}" for reason, count in summary[name].items()))
+    left = [f"{count} {reason} ({of_suffixes(summary, reason)})" for reason, count in summary["left_out"].items()]
+    marked, not_audio = ([f"{count} {what}" for what, count in summary[name].items()] for name in ("marked", "not_audio"))
+    for title, parts in (("left out", left), ("kept and marked", marked), ("not audio by their names", not_audio)):
+        if parts:
+            lines.append(f"{title}: {', '.join(parts)}")
     ends = {key: f"{value / 1000:.1f}" for key, value in summary["bandwidth_hz"].items()}
     lines.append(f"true bandwidth: median {ends['median']} kHz, a tenth below {ends['p10']} kHz")
     return lines

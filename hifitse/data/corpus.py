@@ -15,11 +15,9 @@ from hifitse import HifitseError, audio
 from hifitse.data.index import INDEXED_BYTES, indexed
 from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
 from hifitse.data.utterance import Utterance, unfit
+from hifitse.decode import SUFFIXES
 
 __all__ = ["Corpus", "CorpusError", "Utterance", "audio_files", "load_corpus", "probe", "split_groups"]
-
-SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3"})
-"""File names that count as audio, in lower case."""
 
 TEXTS = ("speaker", "utterance", "path")
 """Fields of a speech manifest that are text."""
@@ -106,7 +104,7 @@ def split_groups(
 
 
 def load_corpus(source: str | Path) -> Corpus:
-    """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,ogg,mp3}``.
+    """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,mp3,m4a ...}``.
 
     A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
     ``speaker``, ``utterance``, ``path`` (relative to the root, and inside it: the manifest's folder, or the one that its first line names

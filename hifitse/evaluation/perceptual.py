@@ -3,24 +3,21 @@
 Kept free of torch, so that a worker process starts quickly and stays small.
 """
 
-import multiprocessing
 import os
 import warnings
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 
 from hifitse import SAMPLE_RATE
+from hifitse.pool import DiedError, Pool, Task
 
 PESQ_RATE = 16_000
 """Hz. Wide-band PESQ is defined at this rate: it says nothing about what lies above 8 kHz."""
 MOST_WAITING = 64
 """Measurements handed to the pool and not read back yet, which bounds the memory that they hold."""
-GIVE_UP_AFTER = 3
-"""Workers that may die alone before the rest of the measurements is not tried any more."""
 DIED = "the measuring process died (a script that evaluates needs the guard: if __name__ == '__main__')"
 
 
@@ -116,84 +113,41 @@ def unmeasured(reason: str | None = None) -> dict[str, float | str | None]:
 class PerceptualPool:
     """Processes that run :func:`measure` and write what they find into the caller's rows.
 
-    A measurement that kills its process (the C code of PESQ can) is tried once more alone and then noted as failed, so it
-    neither ends the evaluation nor takes the other measurements with it. The processes are spawned: no state of torch or
-    CUDA is forked, and notebooks work.
+    A measurement that kills its process (the C code of PESQ can) is noted as failed; see :class:`hifitse.pool.Pool`.
 
     Example:
         >>> with PerceptualPool() as pool:  # doctest: +SKIP
         ...     pool.submit(row, est, mix, target)  # row has its scores when the block ends
     """
 
-    def __init__(self, workers: int | None = None, work: Any = measure) -> None:
-        self.workers = workers or max(1, min(os.cpu_count() or 1, 8))
-        self.work = work
-        self._waiting: deque[tuple[dict[str, Any], tuple[np.ndarray, ...], Future]] = deque()
-        self._deaths = 0
-        self._pool: ProcessPoolExecutor | None = None
+    def __init__(self, workers: int | None = None, work: Callable[..., dict[str, Any]] = measure) -> None:
+        self._pool = Pool(work, workers or max(1, min(os.cpu_count() or 1, 8)))
+        self._waiting: deque[tuple[dict[str, Any], Task]] = deque()
 
     @property
     def gave_up(self) -> bool:
         """Whether so many processes died that the cause is not the signals: then the scores are missing for no fault of theirs."""
-        return self._deaths >= GIVE_UP_AFTER
+        return self._pool.gave_up
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error_type: type | None, *_: object) -> None:
-        while error_type is None and self._waiting:
-            self._read_oldest()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._pool:
+            while error_type is None and self._waiting:
+                self._read_oldest()
 
     def submit(self, row: dict[str, Any], est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> None:
         """Measure ``(T,)`` signals and update ``row`` with the scores, at the latest when the ``with`` block ends."""
-        self._waiting.append((row, (est, mix, target), self._start(est, mix, target)))
+        self._waiting.append((row, self._pool.start(est, mix, target)))
         if len(self._waiting) > MOST_WAITING:
             self._read_oldest()
 
-    def _start(self, *signals: np.ndarray) -> Future:
-        if self.gave_up:
-            return _failed(BrokenProcessPool(DIED))
-        if self._pool is None:
-            self._pool = self._spawn(self.workers)
-        try:
-            return self._pool.submit(self.work, *signals)
-        except BrokenProcessPool as error:  # it died since; _read_oldest finds the culprit
-            return _failed(error)
-
-    def _spawn(self, workers: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-
     def _read_oldest(self) -> None:
-        row, signals, future = self._waiting.popleft()
+        row, task = self._waiting.popleft()
         try:
-            row.update(future.result())
-        except BrokenProcessPool:
-            if self._pool is not None:
-                self._pool.shutdown(wait=True, cancel_futures=True)
-                self._pool = None
-            row.update(self._alone(signals))
-            self._waiting = deque((row, x, future if _succeeded(future) else self._start(*x)) for row, x, future in self._waiting)
+            row.update(self._pool.result(task))
+        except DiedError:
+            row.update(unmeasured(DIED))
         except Exception as error:  # noqa: BLE001 - whatever a metric stumbles over, the other rows are still wanted
             row.update(unmeasured(f"{type(error).__name__}: {error}"))
-
-    def _alone(self, signals: tuple[np.ndarray, ...]) -> dict[str, Any]:
-        if self.gave_up:
-            return unmeasured(DIED)
-        try:
-            with self._spawn(1) as pool:
-                return pool.submit(self.work, *signals).result()
-        except BrokenProcessPool:
-            self._deaths += 1
-            return unmeasured(DIED)
-
-
-def _failed(error: Exception) -> Future:
-    future: Future = Future()
-    future.set_exception(error)
-    return future
-
-
-def _succeeded(future: Future) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None

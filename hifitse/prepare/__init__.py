@@ -4,7 +4,6 @@
     recording.py  what one recording is, and why it cannot be used
     layouts.py    how corpora lie on disk
     partial.py    what a scan has found so far, kept on disk
-    readers.py    processes that look at files
     audit.py      the audit page of a manifest
     prepare.py    a folder of recordings -> a manifest
 """

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hifitse import HifitseError
 from hifitse.files import write_text
+from hifitse.prepare.prepare import of_suffixes
 from hifitse.report import figures, tables
 from hifitse.report.collect import plain
 from hifitse.report.document import document, image
@@ -29,7 +30,7 @@ WORST = 12
 """Files named for each fault."""
 NAMES = ("bandwidth_hz", "level_db", "seconds")
 MEANING = {
-    "broken": "cannot be decoded, or holds less than its header says, or values that are not finite",
+    "broken": "cannot be decoded, or holds values that are not finite",
     "empty": "holds no samples",
     "too short": "shorter than 0.1 s",
     "silent": "below -70 dBFS",
@@ -48,7 +49,8 @@ MEANING = {
     "upsampled": "its spectrum ends in a cliff below 0.9 times half its sample rate",
     "narrow": "its spectrum fades out below 0.75 times half its sample rate",
     "below 48 kHz": "its own rate is lower; it is resampled when it is read",
-    "stereo": "several channels; their mean is read",
+    "stereo": "several channels, which are mixed down",
+    "cut short": "less than its header says; what is there is used",
     "dc": "a constant part of 1 % of full scale or more",
 }
 """What a reason or mark means."""
@@ -170,8 +172,12 @@ def _picture(values: Mapping[str, np.ndarray]) -> str:
 
 
 def _counts(summary: Row) -> str:
-    rows = [[reason, f"{count:,}", "left out", MEANING.get(reason, "")] for reason, count in summary["left_out"].items()]
+    rows = [
+        [reason, f"{count:,}", f"left out: {of_suffixes(summary, reason)}", MEANING.get(reason, "")]
+        for reason, count in summary["left_out"].items()
+    ]
     rows += [[mark, f"{count:,}", "kept", MEANING.get(mark, "")] for mark, count in summary["marked"].items()]
+    rows += [[f"not audio: {suffix}", f"{count:,}", "not looked at", "its name"] for suffix, count in summary["not_audio"].items()]
     if not rows:
         return "<p>Nothing was left out, and nothing is marked.</p>"
     return tables.table(["reason or mark", "files", "state", "meaning"], rows)

@@ -4,13 +4,14 @@ import gzip
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.data.corpus import SUFFIXES
+from hifitse.decode import SUFFIXES
 from hifitse.prepare.recording import KINDS, Kind
 
 MICROPHONES = (1, 2)
@@ -52,22 +53,27 @@ class Layout:
     root: Callable[[Path], Path] | None = None
 
 
-def _walk(root: Path, below: str = "") -> Iterator[str]:
-    """Paths of the audio files, relative to the root; hidden ones left out, links followed, each folder in the order of its names."""
+def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
+    """Paths of the audio files, or of all others, relative to the root; hidden ones left out, links followed, in the order of names."""
     with os.scandir(root / below) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir():
             if not _own_parent(entry):
-                yield from _walk(root, path)
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield from _walk(root, path, audio)
+        elif (suffix_of(path) in SUFFIXES) == audio:
             yield path
 
 
 def _own_parent(entry: os.DirEntry) -> bool:
     """Whether a folder is a link to one that it lies in: following it would never end."""
     return entry.is_symlink() and os.path.realpath(entry.path) in {os.path.realpath(up) for up in Path(entry.path).parents}
+
+
+def suffix_of(path: str) -> str:
+    """A file's suffix in lower case, or "no suffix"."""
+    return os.path.splitext(path)[1].lower() or "no suffix"
 
 
 def _stem(path: str) -> str:
@@ -139,7 +145,7 @@ def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
                         raise LayoutError(f"line {number} of {path} is not a JSON object, allowed is a manifest of Lhotse as JSON lines")
                     if entry:
                         yield entry
-        except (OSError, EOFError, ValueError, RecursionError) as error:
+        except (OSError, EOFError, ValueError) as error:
             raise LayoutError(f"{path} cannot be read ({error}), allowed is a manifest of Lhotse as JSON lines") from None
 
 
@@ -182,7 +188,7 @@ def _lhotse(root: Path, kind: Kind, _: int) -> Iterator[Item]:
 
 
 LAYOUTS = {
-    "folder": Layout("speaker/utterance.{wav,flac,ogg,mp3}", KINDS, _folder),
+    "folder": Layout("speaker/utterance.{wav,flac,mp3,m4a ...}", KINDS, _folder),
     "vctk": Layout("wav48_silence_trimmed/p225/p225_001_mic1.flac", ("speech",), _vctk),
     "ears": Layout("p001/rainbow_01_regular.wav", ("speech",), _ears),
     "dns": Layout("book_00000_chp_0009_reader_06709_0_seg_1.wav", KINDS, _dns),
@@ -220,12 +226,15 @@ def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1)
     try:
         base = chosen.root(root) if chosen.root else root
         if all(item.reason for item in chosen.items(root, kind, microphone)):
+            also = ", ".join(name for name in LAYOUTS if name != layout)
             like = chosen.like.removeprefix("speaker/") if kind != "speech" else chosen.like
-            raise LayoutError(f"no files like {like} under {root}, allowed is a folder with some; other layouts are {_others(layout)}")
+            raise LayoutError(f"no files like {like} under {root}, allowed is a folder with some; other layouts are {also}")
     except OSError as error:
         raise LayoutError(f"{root} cannot be listed ({error}), allowed is a folder that can be read") from None
     return base, lambda: chosen.items(root, kind, microphone)
 
 
-def _others(layout: str) -> str:
-    return ", ".join(name for name in LAYOUTS if name != layout)
+def others(root: Path, layout: str) -> dict[str, int]:
+    """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
+    found = Counter(map(suffix_of, _walk(root, audio=False))) if layout != "lhotse" else {}
+    return {suffix: found[suffix] for suffix in sorted(found)}

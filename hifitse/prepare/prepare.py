@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,16 +19,19 @@ from tqdm import tqdm
 from hifitse import HifitseError
 from hifitse.data.manifest import locate, within
 from hifitse.files import write_atomic, write_text
-from hifitse.prepare.layouts import Item, listing
+from hifitse.pool import DiedError, Pool
+from hifitse.pool import Task as Started
+from hifitse.prepare.layouts import Item, listing, others, suffix_of
 from hifitse.prepare.partial import Partial
-from hifitse.prepare.readers import Readers, Started
-from hifitse.prepare.recording import VERSION, Found, Kind
+from hifitse.prepare.recording import VERSION, Found, Kind, measure
 from hifitse.report.collect import plain
 
 EXAMPLES = 20
 """Files named in the summary for each reason."""
 WAITING = 16
 """Files a process that are under way or wait for those before them."""
+DEATHS = 10
+"""Files that may end their process, for some do kill a decoder; if more do, the cause lies elsewhere."""
 SUFFIXES = (".jsonl", ".jsonl.gz")
 Task = tuple[Item, Path, tuple[str, int, int] | None, Found | None]
 """Item, file, its key in the partial results, and the result where it is known."""
@@ -52,8 +55,9 @@ def prepare(
         progress: show a progress bar if the terminal is one.
 
     Returns:
-        The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), medians, examples,
-        and ``permission``: the folders outside of the manifest's own for which a run will need it.
+        The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), ``suffixes`` (of
+        those left out, counts by suffix and reason), ``not_audio`` (files not looked at, counts by suffix), medians, examples, and
+        ``permission``: the folders outside of the manifest's own for which a run will need it.
 
     Raises:
         HifitseError: nothing there to take, something not allowed, the output cannot be written or is being made by another process, or a
@@ -70,7 +74,7 @@ def prepare(
     base, items = listing(folder, layout, kind, microphone)
     asked = {"root": str(folder), "layout": layout, "kind": kind} | ({"microphone": microphone} if layout == "vctk" else {})
     made_for = {"version": VERSION, "kind": kind}
-    with Partial(target.with_name(f".{target.name}.partial"), made_for) as partial, tempfile.TemporaryFile() as lines:
+    with Partial(target, made_for) as partial, tempfile.TemporaryFile() as lines:
         above = target.parent if base.is_relative_to(target.parent) else base
         if above == base != target.parent:
             lines.write(json.dumps({"root": str(base)}).encode() + b"\n")
@@ -86,7 +90,8 @@ def prepare(
             partial.remove()
             raise HifitseError(trouble)
         write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
-        summary = asked | tally.summary() | {"permission": _permission(target.parent, above, tally.outside)}
+        outside = _permission(target.parent, above, tally.outside)
+        summary = asked | tally.summary() | {"not_audio": others(folder, layout), "permission": outside}
         write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
         partial.remove()
     return summary
@@ -100,6 +105,11 @@ def _permission(folder: Path, root: Path, outside: set[str]) -> list[str]:
 def summary_path(manifest: Path) -> Path:
     """Where the summary of a manifest lies."""
     return manifest.with_name(manifest.name.removesuffix(".gz").removesuffix(".jsonl") + ".summary.json")
+
+
+def of_suffixes(summary: dict[str, Any], reason: str) -> str:
+    """Suffixes of the files that were left out for a reason, in words."""
+    return ", ".join(f"{found[reason]} {suffix}" for suffix, found in summary["suffixes"].items() if reason in found)
 
 
 def _cores() -> int:
@@ -121,22 +131,32 @@ def _task(item: Item, base: Path, partial: Partial) -> Task:
 
 def _in_order(tasks: Iterable[Task], partial: Partial, kind: Kind, workers: int) -> Iterator[tuple[Item, Found]]:
     """Results in the order of the tasks, of which only some are under way at a time; new ones are kept at once."""
-    waiting: deque[tuple[Task, Started]] = deque()
-    with Readers(kind, workers) as readers:
+    waiting: deque[tuple[Task, Started | None]] = deque()
+    with Pool(measure, workers, DEATHS) as pool:
         def oldest() -> tuple[Item, Found]:
-            (item, path, key, known), started = waiting.popleft()
+            (item, _, key, known), started = waiting.popleft()
             if known is not None:
                 return item, known
-            found = readers.result(path, started)
+            found = _measured(pool, started)
             partial.add(*key, found)
             return item, found
 
         for task in tasks:
-            waiting.append((task, readers.start(task[1]) if task[3] is None else None))
+            waiting.append((task, pool.start(task[1], kind) if task[3] is None else None))
             if len(waiting) > WAITING * max(1, workers):
                 yield oldest()
         while waiting:
             yield oldest()
+
+
+def _measured(pool: Pool, started: Started) -> Found:
+    try:
+        return pool.result(started)
+    except DiedError:
+        if pool.gave_up:
+            said = "processes that read files die one after the other, memory may be short; the same command goes on where it was"
+            raise HifitseError(said) from None
+        return {"reason": "broken", "detail": "reading it ended the process"}
 
 
 def _line(item: Item, path: str, found: Found) -> dict[str, Any]:
@@ -163,6 +183,7 @@ class Tally:
         self.root, self.outside = root, set[str]()
         self.files, self.seconds = 0, 0.0
         self.left_out: Counter[str] = Counter()
+        self.suffixes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.marked: Counter[str] = Counter()
         self.speakers: Counter[str] = Counter()
         self.examples: dict[str, list[dict[str, str]]] = {}
@@ -173,6 +194,7 @@ class Tally:
         self.files += 1
         if "reason" in found:
             self.left_out[found["reason"]] += 1
+            self.suffixes[suffix_of(item.path)][found["reason"]] += 1
             named = self.examples.setdefault(found["reason"], [])
             if len(named) < EXAMPLES:
                 named.append({"path": item.path, "detail": found["detail"]})
@@ -199,6 +221,7 @@ class Tally:
             "speakers_with_one_file": sum(count == 1 for count in self.speakers.values()),
             "minutes": round(self.seconds / 60, 2),
             "left_out": dict(sorted(self.left_out.items())), "marked": dict(sorted(self.marked.items())), **spread,
+            "suffixes": {suffix: dict(sorted(self.suffixes[suffix].items())) for suffix in sorted(self.suffixes)},
             "examples": self.examples,
         }  # fmt: skip
 

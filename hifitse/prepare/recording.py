@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import soundfile
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import rooms
 from hifitse.data.manifest import MIN_SAMPLES
 from hifitse.data.talker import ACTIVE_DB
+from hifitse.decode import Sound
 from hifitse.prepare.bandwidth import Spectrum
 
 Kind = Literal["speech", "noise", "rooms"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rooms")
 
-VERSION = 1
+VERSION = 2
 """Of the measurements: raise it when the same file gives other ones, and none from before are taken over."""
-BLOCK = 1 << 18
-"""Samples of a block: 5.5 s at 48 kHz."""
 SILENT_DB = -70.0
 """dBFS, without the constant part: what is below is silent."""
 FULL_SCALE = 0.999
@@ -56,34 +54,34 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
         ``samples`` and ``sample_rate`` (the file's own), ``channels``, ``level_db`` and ``peak`` (of the channels' mean, dBFS without its
         constant part, and of the highest channel), ``clipped_share`` (samples that like both neighbours are at full scale),
         ``dc`` (largest mean of a channel), ``active_share`` (20 ms frames at most 35 dB below the 95th percentile), ``bandwidth_hz``
-        (see :mod:`hifitse.prepare.bandwidth`), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow", "below 48 kHz", "stereo", "dc".
+        (see :mod:`hifitse.prepare.bandwidth`), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow", "below 48 kHz", "stereo", "dc",
+        "cut short" (what is there is used).
         Or ``reason``, one of "broken", "empty", "too short", "silent", "clipped", "no decay", with ``detail`` in words.
     """
     try:
-        info = audio.info(path)
-        with soundfile.SoundFile(path) as file:
+        with Sound(path) as file:
             found = _pass(file)
-    except (HifitseError, soundfile.LibsndfileError, OSError) as error:
+    except (HifitseError, OSError) as error:
         detail = str(error).replace(str(path), Path(path).name)
         return {"reason": "empty" if "holds 0 samples" in detail else "broken", "detail": detail}
-    if found["samples"] != (samples := found.pop("_announced")):
-        return {"reason": "broken", "detail": f"it ends after {found['samples']} of its {samples} samples"}
-    reason, detail = _reason(found, info.samples, kind)
+    if not found["samples"]:
+        return {"reason": "empty", "detail": "it holds 0 samples"}
+    samples = round(found["samples"] * SAMPLE_RATE / found["sample_rate"])
+    reason, detail = _reason(found, samples, kind)
     if not reason and kind == "rooms":
-        reason, detail, found["t60_s"] = _decay(path, info)
+        reason, detail, found["t60_s"] = _decay(path, samples)
     return {"reason": reason, "detail": detail, **found} if reason else found | {"flags": _flags(found)}
 
 
-def _pass(file: soundfile.SoundFile) -> Found:
+def _pass(file: Sound) -> Found:
     """Everything that adds up block by block."""
-    rate, frame = file.samplerate, max(1, file.samplerate // 50)
+    rate, frame = file.sample_rate, max(1, file.sample_rate // 50)
     spectrum, frames = Spectrum(rate), []
     samples = clipped = 0
-    total, square, peak = np.zeros(file.channels), 0.0, 0.0
+    total, offset, square, peak = np.zeros(file.channels), 0.0, 0.0, 0.0
     last = np.zeros((0, file.channels), np.float32)
-    for block in file.blocks(BLOCK // frame * frame, dtype="float32", always_2d=True):  # (T, channels)
-        if not np.isfinite(block).all():
-            raise HifitseError("it holds NaN or infinite values")
+    rest = np.zeros(0)
+    for block in file.blocks():  # (T, channels)
         samples += len(block)
         total += block.sum(0, dtype=np.float64)
         size = np.abs(np.concatenate([last, block]))
@@ -92,19 +90,23 @@ def _pass(file: soundfile.SoundFile) -> Found:
         clipped += int((high[:-2] & high[1:-1] & high[2:]).any(1).sum())
         last = block[-2:]
         mono = block.mean(1, dtype=np.float32)  # (T,)
+        offset += float(mono.sum(dtype=np.float64))
         power = np.square(mono, dtype=np.float64)
         square += float(power.sum())
-        frames.append(power[: len(power) // frame * frame].reshape(-1, frame).mean(1))
+        power = np.concatenate([rest, power])
+        whole = len(power) // frame * frame
+        rest = power[whole:]
+        frames.append(power[:whole].reshape(-1, frame).mean(1))
         spectrum.add(mono)
     end = spectrum.bandwidth(file.subtype)
     count = max(samples, 1)
-    variance = max(square / count - float(total.mean() / count) ** 2, 0.0)
+    variance = max(square / count - (offset / count) ** 2, 0.0)
     return {
-        "_announced": file.frames, "samples": samples, "sample_rate": rate, "channels": file.channels,
+        "samples": samples, "sample_rate": rate, "channels": file.channels,
         "level_db": round(max(10 * float(np.log10(max(variance, 1e-30))), audio.FLOOR_DB), 2), "peak": round(peak, 4),
         "clipped_share": round(clipped / count, 6), "dc": round(float(np.abs(total).max()) / count, 5),
         "active_share": _active(np.concatenate(frames) if frames else np.zeros(0)),
-        "bandwidth_hz": round(end.hertz), "cliff": end.cliff,
+        "bandwidth_hz": round(end.hertz), "cliff": end.cliff, "missing": file.missing,
     }  # fmt: skip
 
 
@@ -135,13 +137,14 @@ def _flags(found: Found) -> list[str]:
         "below 48 kHz": found["sample_rate"] < SAMPLE_RATE,
         "stereo": found["channels"] > 1,
         "dc": found["dc"] >= OFFSET,
+        "cut short": bool(found.pop("missing")),
     }
     return [name for name, holds in marks.items() if holds and not (name == "narrow" and marks["upsampled"])]
 
 
-def _decay(path: str | Path, info: audio.AudioInfo) -> tuple[str, str, float | None]:
+def _decay(path: str | Path, samples: int) -> tuple[str, str, float | None]:
     """Reason, its words and T60 in s of a room response: noise and speech do not decay evenly from their first sound on."""
-    seconds = info.samples / SAMPLE_RATE
+    seconds = samples / SAMPLE_RATE
     if seconds > LONGEST_RESPONSE_S:
         return "no decay", f"it lasts {seconds:.0f} s, a response {LONGEST_RESPONSE_S:.0f} s at most", None
     rir = audio.read(path)
