@@ -11,6 +11,7 @@ Data goes one way, and no module imports from a room further down::
     audio.py      48 kHz mono audio in and out, resampling, levels
     files.py      atomic writes, weights into a module, folders that are made once
     machine.py    device, CPU threads, memory
+    pool.py       tasks that may kill their process
     metrics.py    SI-SDR, levels, suppression, bootstrap intervals
     data/         corpora, synthetic voices, noise, rooms -> scenes -> mixtures -> batches
     losses/       loss terms by the name they are logged under, and their weighted sum
