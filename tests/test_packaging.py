@@ -282,30 +282,3 @@ def test_committed_reports_are_small_and_complete() -> None:
         assert page.stat().st_size < 6e6, page
         assert {page.with_name(name) for name in ("report.ipynb", "metrics.json")} <= set(files)
         assert json.loads(page.with_name("metrics.json").read_text(encoding="utf-8"))["status"] == "complete"
-
-
-# ---- what the README says
-
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_files_that_the_readme_links_exist() -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
-    assert links and [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_run_that_the_readme_begins_with_is_that_of_the_demo() -> None:
-    for text in (README, (ROOT / "Makefile").read_text(encoding="utf-8")):
-        assert set(re.findall(r"start_from ([0-9a-f]{16})", text)) == {resolve("demo-best").run_id}
-
-
-def test_make_targets_that_the_readme_names_exist() -> None:
-    targets = set(re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)[1].split())
-    named = set(re.findall(r"`make (\w+)`|^make (\w+)", README, re.MULTILINE))
-    assert {"demo", "test"} <= {first or second for first, second in named} <= targets
-
-
-def test_the_readme_gives_a_licence_for_each_dependency() -> None:
-    named = {canonicalize_name(word) for word in re.findall(r"[\w-]+", README.partition("## Licences")[2])}
-    assert {canonicalize_name(requirement.name) for requirement in RUNTIME} <= named

@@ -1,6 +1,6 @@
 """Figures of loss terms: shares of the gradient by arm, learned weights over the steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -17,17 +17,27 @@ TERMS = {
     "multires": ("multi-resolution", GREEN), "speaker": ("speaker", PURPLE), "absent": ("absent", GREY),
     "identity": ("identity", "black"),
 }  # fmt: skip
-"""Term -> name in a figure and colour."""
+"""Term -> name in a figure and colour; a term that is not here is shown under its own name in :data:`SPARE`."""
+SPARE = "#8C6D46"
 DARK = (BLUE, VERMILLION, GREEN, GREY, "black")
 """Colours on which white letters can be read."""
 
 
-def _checked(named: Mapping[str, object]) -> list[str]:
-    """The terms of :data:`TERMS` that are named, in its order."""
-    unknown = sorted(set(named) - set(TERMS))
-    if unknown or not named:
-        raise HifitseError(f"terms are {', '.join(unknown) or 'none'}, allowed are some of {', '.join(TERMS)}")
-    return [name for name in TERMS if name in named]
+def named(term: str) -> tuple[str, str]:
+    """Name in a figure and colour of any term, a new one too."""
+    return TERMS.get(term, (term, SPARE))
+
+
+def _ordered(terms: Iterable[str]) -> list[str]:
+    """The terms in the order of :data:`TERMS`, new ones last.
+
+    Raises:
+        HifitseError: no term.
+    """
+    found = sorted(set(terms), key=lambda term: (list(TERMS).index(term) if term in TERMS else len(TERMS), term))
+    if not found:
+        raise HifitseError("a figure of loss terms has none, expected at least one")
+    return found
 
 
 @matplotlib.rc_context(STYLE)
@@ -38,17 +48,17 @@ def shares(values: Mapping[str, Mapping[str, float]]) -> Figure:
         values: arm -> term -> share, adding up to 1 for each arm, as :func:`hifitse.studies.gradient_shares.gradient_shares` gives them.
 
     Raises:
-        HifitseError: no arm, an unknown term, or shares that do not add up to 1.
+        HifitseError: no arm, or shares that do not add up to 1.
     """
-    names = _checked({term: None for arm in values.values() for term in arm})
+    names = _ordered(term for arm in values.values() for term in arm)
     for arm, of_terms in values.items():
         if not np.isclose(sum(of_terms.values()), 1, atol=1e-3) or min(of_terms.values()) < 0:
-            raise HifitseError(f"shares of {arm} add up to {sum(of_terms.values()):.4g}, allowed are shares from 0 on that add up to 1")
+            raise HifitseError(f"shares of {arm} add up to {sum(of_terms.values()):.4g}, expected shares from 0 up that add up to 1")
     figure = Figure(figsize=(WIDTH, 0.42 * len(values) + 1.3), dpi=DPI, layout="constrained")
     axis = figure.subplots()
     left = np.zeros(len(values))
     for term in names:
-        label, colour = TERMS[term]
+        label, colour = named(term)
         widths = np.array([of_terms.get(term, 0.0) for of_terms in values.values()])
         axis.barh(range(len(values)), widths, left=left, height=0.7, color=colour, label=label, edgecolor="white", lw=0.8)
         for place in np.flatnonzero(widths > 0.055):  # narrower ones have no room for their number
@@ -78,14 +88,14 @@ def learned_weights(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
         HifitseError: no arm, or one without learned weights.
     """
     if not histories:
-        raise HifitseError("histories are of 0 arms, allowed is at least one")
+        raise HifitseError("histories are of 0 arms, expected at least one")
     figure = Figure(figsize=(WIDTH, 2.4 * len(histories) + 0.8), dpi=DPI, layout="constrained")
     axes = np.atleast_1d(figure.subplots(len(histories), 1, sharex=True))
     lines = {}
     for axis, (arm, rows) in zip(axes, histories.items(), strict=True):
         found = {key.removeprefix("weight_") for row in rows for key in row if key.startswith("weight_")}
-        for number, term in enumerate(_checked(dict.fromkeys(found))):
-            label, colour = TERMS[term]
+        for number, term in enumerate(_ordered(found)):
+            label, colour = named(term)
             pairs = [(row["step"], row[f"weight_{term}"]) for row in rows if f"weight_{term}" in row]
             # the markers, each at another place, tell curves apart that lie on each other
             every = (number * max(1, len(pairs) // 40), max(1, len(pairs) // 6))

@@ -39,5 +39,5 @@ def weight_table(comparison: Comparison, values: Shares) -> HTML:
         learned = objective.learned_weights()
         for term, weight in objective.weights.items():
             last = tables.number(learned[f"weight_{term}"], 3) if learned else "fixed"
-            rows.append([name, loss_figures.TERMS[term][0], f"{weight:g}", last, f"{100 * values[name][term]:.1f} %"])
+            rows.append([name, loss_figures.named(term)[0], f"{weight:g}", last, f"{100 * values[name][term]:.1f} %"])
     return HTML(tables.table(["arm", "term", "weight at first", "weight at last", "share of the gradient"], rows))

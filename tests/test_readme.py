@@ -1,0 +1,119 @@
+"""What the READMEs promise: links, commands, parameters, licences; and that the numbers come from the reports."""
+
+import json
+import re
+import shlex
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from made_up import arm, content, row, write
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from hifitse.commands.cli import hifitse
+from hifitse.params import PRESET_DIR, Params, resolve
+from hifitse.report import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ALL = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("hifitse/*/README.md")]}
+COMMANDS = [shlex.split(line, comments=True) for text in ALL.values() for line in re.findall(r"^hifitse .+", text, re.MULTILINE)]
+COMMANDS += [shlex.split(line) for text in ALL.values() for line in re.findall(r"`(hifitse [a-z][^`\n]*)`", text)]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", ALL[path])
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+def test_each_room_that_needs_words_has_a_readme_and_the_first_is_short() -> None:
+    folders = {str(path.parent.relative_to(ROOT)) for path in ALL}
+    assert {"notebooks", "params", "reports", "hifitse/training", "hifitse/prepare"} <= folders
+    assert len(README.splitlines()) <= 160
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_and_their_options_exist(words: list[str]) -> None:
+    command = hifitse.commands[words[1]]
+    known = {option for parameter in command.params for option in parameter.opts} | {"..."}
+    for place, word in enumerate(words):
+        if word.startswith("-"):
+            assert word in known
+        if word == "-p":
+            assert words[place + 1] in Params.model_fields
+        if word in ("--preset", "--overlay", "--also"):
+            assert (PRESET_DIR / f"{words[place + 1]}.yaml").exists()
+
+
+def test_the_environment_is_active_before_the_first_command() -> None:
+    assert 0 < README.index(". .venv/bin/activate") < README.index("hifitse run") and "jupyter lab" in README
+
+
+def test_make_targets_and_the_run_to_begin_with_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)[1].split())
+    named = {first or second for text in ALL.values() for first, second in re.findall(r"`make (\w+)`|^make (\w+)", text, re.MULTILINE)}
+    assert {"demo", "test"} <= named <= targets
+    begun = {run for text in [*ALL.values(), makefile] for run in re.findall(r"start_from ([0-9a-f]{16})", text)}
+    assert begun == {resolve("demo-best").run_id}
+
+
+def test_each_dependency_has_a_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    named = {canonicalize_name(word) for word in re.findall(r"[\w-]+", README.partition("## Licences")[2])}
+    assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= named
+
+
+# ---- numbers
+
+
+def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path) -> None:
+    """Whoever has run the demo has other reports in the working tree, so both are taken from the last commit."""
+    packed = subprocess.run(["git", "-C", str(ROOT), "archive", "HEAD", "README.md", "notebooks", "reports"], capture_output=True)
+    if packed.returncode:
+        pytest.skip("not a git checkout: nothing is committed here")
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=packed.stdout, check=True)
+    before = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"<!-- numbers: (\w+) -->", before) == ["models", "levers", "notebooks"]
+    readme.fill(tmp_path / "README.md", tmp_path / "reports")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> str:
+    """A README with made-up reports: one complete model, one damaged, one lever with another list beside it."""
+    reports, values = tmp_path / "reports", {"mean": -9.0, "low": -9.5, "high": -8.25, "n": 7}
+    right = arm(mean=3.0)["metrics"] | {"si_sdri_wrong_enroll_db": values}
+    write(reports, "demo-best/00_baseline", content("demo-best/00_baseline", arms={"baseline": {"metrics": right}}))
+    write(reports, "demo/00_baseline", '{"status": "complete"')
+    conditions = {"people, dry": {"metrics": right}}
+    write(reports, readme.DEFAULT, content(readme.DEFAULT, default_model={"conditions": conditions}))
+    hard = row("best", 9.0, list="hard")
+    write(reports, "demo/13_best", content("demo/13_best", hard, row("best", 2.0), row("magnitudes alone", -1.0, expected=None)))
+    (tmp_path / "notebooks").mkdir()
+    cell = {"cells": [{"source": ["# 13 · Best: what learns most?\n", "More."]}]}
+    (tmp_path / "notebooks/13_best.ipynb").write_text(json.dumps(cell), encoding="utf-8")
+    path = tmp_path / "README.md"
+    marks = "".join(f"<!-- numbers: {name} -->\nold\n<!-- end -->\nbetween\n" for name in ("models", "levers", "notebooks"))
+    path.write_text(f"before\n{marks}", encoding="utf-8")
+    readme.fill(path, reports)
+    return path.read_text(encoding="utf-8")
+
+
+def test_numbers_come_from_the_reports_and_what_is_missing_is_said(filled: str) -> None:
+    assert filled.startswith("before\n<!--") and filled.count("between\n") == 3 and "old" not in filled
+    lines = filled.splitlines()
+    models = [line for line in lines if "+3.00 (+2.60 to +3.40) | -9.00 (-9.50 to -8.25) | 79 |" in line]
+    assert len(models) == 2 and "reports/demo-best/00_baseline/report.html" in models[1]
+    assert sum("| not measured | not measured | – |" in line for line in lines) == len(readme.MODELS) - 2
+    best, alone = (line for line in lines if "reports/demo/13_best" in line and "+1.21" not in line and "not measured" not in line)
+    assert "| +2.00 (+1.80 to +2.20) | +0.5 to +1.5 |" in best and "| -1.00 (-1.20 to -0.80) | – |" in alone
+    assert "| [13_best](notebooks/13_best.ipynb) | what learns most? | best: +2.00 (+1.80 to +2.20) |" in lines
+
+
+def test_every_arm_that_the_tables_name_is_in_the_committed_reports() -> None:
+    for notebook, name in [*readme.LEVERS, *readme.ANSWERS.items()]:
+        assert readme.gain(ROOT / "reports", notebook, name)[0] != "not measured", (notebook, name)
