@@ -19,8 +19,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from hifitse.params import resolve
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hifitse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -18,7 +18,8 @@ from hifitse.report import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ALL = {path: path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("hifitse/*/README.md")]}
+PATHS = [path for pattern in ("README.md", "*/README.md", "hifitse/*/README.md") for path in sorted(ROOT.glob(pattern))]
+ALL = {path: path.read_text(encoding="utf-8") for path in PATHS}
 COMMANDS = [shlex.split(line, comments=True) for text in ALL.values() for line in re.findall(r"^hifitse .+", text, re.MULTILINE)]
 COMMANDS += [shlex.split(line) for text in ALL.values() for line in re.findall(r"`(hifitse [a-z][^`\n]*)`", text)]
 
