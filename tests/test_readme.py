@@ -1,9 +1,13 @@
 """What the READMEs promise: links, commands, parameters, licences; and that the numbers come from the reports."""
 
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -20,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATHS = [path for pattern in ("README.md", "*/README.md", "hifitse/*/README.md") for path in sorted(ROOT.glob(pattern))]
 ALL = {path: path.read_text(encoding="utf-8") for path in PATHS}
+NOTEBOOKS = ALL[ROOT / "notebooks/README.md"]
 COMMANDS = [shlex.split(line, comments=True) for text in ALL.values() for line in re.findall(r"^hifitse .+", text, re.MULTILINE)]
 COMMANDS += [shlex.split(line) for text in ALL.values() for line in re.findall(r"`(hifitse [a-z][^`\n]*)`", text)]
 
@@ -44,7 +49,7 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
         if word.startswith("-"):
             assert word in known
         if word == "-p":
-            assert words[place + 1] in Params.model_fields
+            assert words[place + 1] in Params.model_fields or words[place + 1] == "loss_l1"  # the term that a reader adds
         if word in ("--preset", "--overlay", "--also"):
             assert (PRESET_DIR / f"{words[place + 1]}.yaml").exists()
 
@@ -66,6 +71,33 @@ def test_each_dependency_has_a_licence() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = {canonicalize_name(word) for word in re.findall(r"[\w-]+", README.partition("## Licences")[2])}
     assert {canonicalize_name(Requirement(text).name) for text in project["dependencies"]} <= named
+
+
+def test_a_loss_term_takes_the_two_places_that_the_notebooks_readme_names(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(   .+?)   ```", NOTEBOOKS, re.DOTALL)
+    weight, value = (re.sub(r"^   ", "", code, flags=re.MULTILINE) for code in blocks)
+    shutil.copytree(ROOT / "hifitse", tmp_path / "hifitse", ignore=shutil.ignore_patterns("pretrained_model", "__pycache__"))
+    shutil.copytree(PRESET_DIR, tmp_path / "params")
+    indent = {mark: textwrap.indent(code, "    ") + mark for mark, code in (("    loss_snr:", weight), ("    return terms\n", value))}
+    for name, mark in (("params.py", "    loss_snr:"), ("losses/__init__.py", "    return terms\n")):
+        path = tmp_path / "hifitse" / name
+        source = path.read_text(encoding="utf-8").replace(mark, indent[mark], 1).replace('"snr", ', '"snr", "l1", ', 1)
+        path.write_text(source, encoding="utf-8")
+    code = """if True:
+        import torch
+        from hifitse.losses.objective import Objective
+        from hifitse.params import resolve
+        est, present = torch.zeros(2, 4800), torch.ones(2, dtype=torch.bool)
+        loss = Objective(resolve("smoke", loss_l1=10.0))(est, torch.ones(2, 4800), torch.ones(2, 4800), present)
+        print(loss.terms["l1"])"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True)
+    assert found.stdout.strip() == "1.0", found.stderr
+
+
+def test_a_model_of_ones_own_is_measured_as_the_notebooks_readme_says(capsys) -> None:
+    code = re.search(r"```python\n(from hifitse import params.+?)```", NOTEBOOKS, re.DOTALL)[1]
+    exec(code.replace('resolve("demo")', 'resolve("smoke", eval_mixtures=4, eval_partial=0, eval_long=0, eval_pesq=False)'), {})
+    assert "'mean': 0.0," in capsys.readouterr().out
 
 
 # ---- numbers
