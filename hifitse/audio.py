@@ -238,11 +238,11 @@ def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
     import torch  # slow to import, and needed here alone
 
     signal = torch.from_numpy(np.array(audio, np.float32))  # a copy: torch dislikes read-only arrays
-    return _speed_changer(percent)(signal).numpy()
+    return speed_changer(percent)(signal).numpy()
 
 
 @lru_cache(maxsize=151)
-def _speed_changer(percent: int) -> Callable:
+def speed_changer(percent: int) -> Callable:
     """The resampler of a factor on the grid, with its filter: to make that takes as long as to use it on 2 s."""
     from torchaudio.transforms import Resample
 

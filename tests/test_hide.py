@@ -48,12 +48,13 @@ def test_mixture_and_target_end_at_one_frequency_and_enrolments_at_their_own():
 
 def test_items_that_share_a_mixture_or_an_enrolment_go_on_sharing_it():
     mix, target, enroll = sounds(8)
-    mix_of, enroll_of = torch.arange(4).repeat_interleave(2), torch.arange(4).repeat(2)
-    shared = Shared(torch.arange(0, 8, 2), mix_of, torch.arange(4), enroll_of)
-    mix, enroll = mix[shared.mix_rows][mix_of], enroll[shared.enroll_rows][enroll_of]
+    mix_index, enroll_index = torch.arange(4).repeat_interleave(2), torch.arange(4).repeat(2)
+    shared = Shared(torch.arange(0, 8, 2), mix_index, torch.arange(4), enroll_index)
+    mix, enroll = mix[shared.unique_mix][mix_index], enroll[shared.unique_enroll][enroll_index]
     for step in range(5):
         new_mix, _, new_enroll = hide_bands((mix, target, enroll), shared, LIMITED, step, 0)
-        assert torch.equal(new_mix, new_mix[shared.mix_rows][mix_of]) and torch.equal(new_enroll, new_enroll[shared.enroll_rows][enroll_of])
+        assert torch.equal(new_mix, new_mix[shared.unique_mix][mix_index])
+    assert torch.equal(new_enroll, new_enroll[shared.unique_enroll][enroll_index])
 
 
 def test_band_limits_depend_on_seed_and_step_only_and_none_are_there_without_a_share():

@@ -62,12 +62,12 @@ def test_masked_inverse_and_its_gradients_are_those_of_torchs_istft(window, toge
     if together:
         monkeypatch.setattr("hifitse.model.spectrum._together", lambda rows: [slice(0, len(rows))])
     n_fft, win_length, hop = window
-    spectrum, mix_of = Spectrum(*window).double(), torch.tensor([1, 0, 1])
+    spectrum, mix_index = Spectrum(*window).double(), torch.tensor([1, 0, 1])
     spec = spectrum(torch.randn(2, 200, dtype=torch.float64)).requires_grad_()
     mask = torch.randn(3, *spec.shape[1:], dtype=torch.complex128, requires_grad=True)
     options = {"window": spectrum.window, "center": True, "length": 200}
-    expected = torch.istft(spec[mix_of] * mask, n_fft, hop, win_length, **options)
-    found = spectrum.inverse(spec, 200, mask, mix_of)
+    expected = torch.istft(spec[mix_index] * mask, n_fft, hop, win_length, **options)
+    found = spectrum.inverse(spec, 200, mask, mix_index)
     torch.testing.assert_close(found, expected)
     weight = torch.randn_like(expected)
     gradients = (torch.autograd.grad(each, (spec, mask), weight) for each in (found, expected))

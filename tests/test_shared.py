@@ -34,9 +34,9 @@ def batch_of(sources, **changes):
 def test_what_is_shared_is_encoded_once_with_the_same_estimates_and_gradients(sources, changes):
     _, batch = batch_of(sources)
     shared = batch["shared"]
-    assert (len(shared.mix_rows), len(shared.enroll_rows)) == (3, 6)
+    assert (len(shared.unique_mix), len(shared.unique_enroll)) == (3, 6)
     batch["enroll"] = batch["enroll"][[0, 1, 0, 3, 4, 3]]  # two voices that are asked for twice
-    shared = shared._replace(enroll_rows=torch.tensor([0, 1, 3, 4]), enroll_of=torch.tensor([0, 1, 0, 2, 3, 2]))
+    shared = shared._replace(unique_enroll=torch.tensor([0, 1, 3, 4]), enroll_index=torch.tensor([0, 1, 0, 2, 3, 2]))
     torch.manual_seed(0)
     model = Extractor(ExtractorConfig(**(SMALL | changes)))
     for parameter in model.parameters():  # a fresh model's mask is 1, whatever goes in

@@ -29,6 +29,8 @@ What is drawn:
 What is made of it:
     convolver.py     talkers with room responses whose transforms are kept
     rendering.py     a scene to sound
+    device_store.py  decoded recordings on a GPU
+    batch_rendering.py  scenes to a batch on a GPU
     mixing.py        one mixture: a scene drawn and made into sound
     specaug.py       masks for a mixture's spectrogram
     items.py         indices to mixtures: each once, for both of its talkers, or mixed anew

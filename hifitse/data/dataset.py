@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hifitse import HifitseError
+from hifitse.data.batch_rendering import BatchRenderer
 from hifitse.data.conditions import Conditions, training_conditions
-from hifitse.data.items import BothTalkers, MixtureDataset
+from hifitse.data.items import BothTalkers, MixtureDataset, Place, swapped_metadata
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.scene import Scene
 from hifitse.data.shared import Shared
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
@@ -53,7 +55,7 @@ def collate(mixtures: list[Mixture]) -> Batch:
     batch: Batch = {name: torch.from_numpy(np.stack([getattr(each, name) for each in mixtures])) for name in ("mix", "target", "enroll")}
     batch["present"] = torch.tensor([each.metadata["present"] for each in mixtures])
     batch["metadata"] = [each.metadata for each in mixtures]
-    shared = [_first_of([getattr(each, name) for each in mixtures]) for name in ("mix", "enroll")]
+    shared = [_first_of([id(getattr(each, name)) for each in mixtures]) for name in ("mix", "enroll")]  # one array is one signal
     if any(len(rows) < len(mixtures) for rows, _ in shared):
         batch["shared"] = Shared(*(indices for pair in shared for indices in pair))
     if any(each.wrong_enroll is not None for each in mixtures):
@@ -62,22 +64,50 @@ def collate(mixtures: list[Mixture]) -> Batch:
     return batch
 
 
-def _first_of(signals: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Items that bring a signal of their own, and for each item which of those it has; one array in memory is one signal."""
-    numbers: dict[int, int] = {}
-    which = [numbers.setdefault(id(signal), len(numbers)) for signal in signals]
+def rendered(renderer: BatchRenderer, scenes: list[Scene], places: Sequence[Place]) -> Batch:
+    """Items of scenes, made on the renderer's device -> :data:`Batch`, as :func:`collate` has it.
+
+    Args:
+        renderer: makes them.
+        scenes: of one length.
+        places: of each item.
+    """
+    made = renderer.render(scenes)
+    swap = [asked and bool(scenes[place].wrong_enroll) for place, asked in places]
+    chosen = torch.tensor([place for place, _ in places], device=renderer.device)
+    batch: Batch = {name: made[name][chosen] for name in ("mix", "target", "enroll")}
+    metadata = [made["metadata"][place] for place, _ in places]
+    if "wrong_enroll" in made:
+        other = torch.tensor(swap, device=renderer.device)
+        loudest, wrong = made["interferers"][chosen, 0], made["wrong_enroll"][chosen]
+        batch["wrong_enroll"] = torch.where(other[:, None, None], batch["enroll"], wrong)
+        batch["target"] = torch.where(other[:, None], loudest, batch["target"])
+        batch["enroll"] = torch.where(other[:, None, None], wrong, batch["enroll"])
+    batch["metadata"] = [swapped_metadata(each) if asked else each for each, asked in zip(metadata, swap, strict=True)]
+    batch["present"] = torch.tensor([each["present"] for each in batch["metadata"]])
+    if len({place for place, _ in places}) < len(places):
+        voices = [(place, asked) for (place, _), asked in zip(places, swap, strict=True)]
+        batch["shared"] = Shared(*_first_of([place for place, _ in places]), *_first_of(voices))
+    return batch
+
+
+def _first_of(signals: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Items that bring a signal of their own, and for each item which of those it has, by the signals' names."""
+    numbers: dict[Hashable, int] = {}
+    which = [numbers.setdefault(signal, len(numbers)) for signal in signals]
     return torch.tensor([which.index(number) for number in range(len(numbers))]), torch.tensor(which)
 
 
 class _Batched(Dataset):
-    """A batch of a dataset for a list of indices; a :class:`HifitseError` is handed over as it is, not raised with a worker's stack."""
+    """A batch of a dataset for a list of indices, or its scenes; a :class:`HifitseError` is handed over as it is, not raised with a
+    worker's stack."""
 
-    def __init__(self, dataset: MixtureDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: MixtureDataset, scenes: bool) -> None:
+        self.dataset, self.scenes = dataset, scenes
 
-    def __getitem__(self, indices: list[int]) -> Batch | HifitseError:
+    def __getitem__(self, indices: list[int]) -> Batch | tuple[list[Scene], list[Place]] | HifitseError:
         try:
-            return collate([self.dataset[index] for index in indices])
+            return self.dataset.drawn(indices) if self.scenes else collate([self.dataset[index] for index in indices])
         except HifitseError as error:
             return error
 
@@ -91,16 +121,25 @@ class Batches:
         batch_size: mixtures of a batch, the last one may have fewer.
         share: this process's number and how many share the batches: of 4, number 1 has batches 1, 5, 9, ...
         workers: processes that make them; 0 makes them in this one. They leave SIGINT to this process, and go on for 3 s after SIGTERM.
+        renderer: makes the sound in this process, on its device, of scenes that the workers draw; ``None``: they do both.
 
     Raises:
         HifitseError: a mixture cannot be made, or a worker was killed.
     """
 
     def __init__(
-        self, dataset: MixtureDataset, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1)
+        self,
+        dataset: MixtureDataset,
+        first: int,
+        last: int,
+        batch_size: int,
+        workers: int,
+        share: tuple[int, int] = (0, 1),
+        renderer: BatchRenderer | None = None,
     ) -> None:
+        self._renderer = renderer
         self._loader = DataLoader(
-            _Batched(dataset),
+            _Batched(dataset, renderer is not None),
             batch_size=None,
             sampler=_Spans(first, last, batch_size, share),
             num_workers=workers,
@@ -110,7 +149,7 @@ class Batches:
             prefetch_factor=4 if workers else None,
             # Forked workers share the lists of files; where there is no fork they are sent.
             multiprocessing_context=("fork" if sys.platform == "linux" else "spawn") if workers else None,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and renderer is None,
         )
 
     def __len__(self) -> int:
@@ -134,7 +173,7 @@ class Batches:
                 raise HifitseError(f"a process that makes mixtures ended ({first_line}): {advice}") from error
             if isinstance(batch, HifitseError):
                 raise batch
-            yield batch
+            yield rendered(self._renderer, *batch) if self._renderer else batch
 
 
 class _Spans:
@@ -170,9 +209,16 @@ def _start_worker(_: int) -> None:
 
 
 def training_loader(
-    params: Params, mixer: Mixer, first_index: int = 0, count: int | None = None, share: tuple[int, int] = (0, 1)
+    params: Params,
+    mixer: Mixer,
+    first_index: int = 0,
+    count: int | None = None,
+    share: tuple[int, int] = (0, 1),
+    device: torch.device | None = None,
 ) -> Batches:
     """Batches of the training from mixture ``first_index`` on, ``count`` mixtures or all that the run has left.
+
+    On a GPU with ``params.cache_mb`` above 0 they are made there, of recordings that it keeps; else on the CPU.
 
     The batches of a resumed run are those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that
     ``share`` them are together those of one.
@@ -183,7 +229,9 @@ def training_loader(
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
     arguments = (mixer, seed, TrainingConditions(params), params.both_talkers or params.loss_speaker > 0)
     dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
-    return Batches(dataset, first_index, last, params.batch_size, params.workers, share)
+    on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
+    renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
+    return Batches(dataset, first_index, last, params.batch_size, params.workers, share, renderer)
 
 
 def list_loader(

@@ -8,11 +8,11 @@ from torch import Tensor
 class Shared(NamedTuple):
     """Which rows of a batch of B items differ; all (any,) int64 but as said."""
 
-    mix_rows: Tensor
+    unique_mix: Tensor
     """Items that bring a mixture of their own."""
-    mix_of: Tensor
-    """(B,): for each item, which of ``mix_rows`` its mixture is."""
-    enroll_rows: Tensor
+    mix_index: Tensor
+    """(B,): for each item, which of ``unique_mix`` its mixture is."""
+    unique_enroll: Tensor
     """Items that bring an enrolment of their own."""
-    enroll_of: Tensor
-    """(B,): for each item, which of ``enroll_rows`` its enrolment is."""
+    enroll_index: Tensor
+    """(B,): for each item, which of ``unique_enroll`` its enrolment is."""

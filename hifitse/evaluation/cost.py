@@ -119,7 +119,7 @@ def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
     if params.both_talkers:
         item = torch.arange(items)
         shared = batch["shared"] = Shared(item[::2], item // 2, item, item)
-        batch["mix"] = batch["mix"][shared.mix_rows][shared.mix_of]
+        batch["mix"] = batch["mix"][shared.unique_mix][shared.mix_index]
     return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 

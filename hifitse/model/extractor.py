@@ -81,9 +81,9 @@ class Extractor(nn.Module, Pretrained):
         """
         if shared is None:
             return self.extract_speaker(mix, self.encode(enroll), seen)
-        speaker = self.encode(enroll[shared.enroll_rows])
-        speaker = Speaker(*(part if part is None else part[shared.enroll_of] for part in speaker))
-        return self.extract_speaker(mix[shared.mix_rows], speaker, mix_of=shared.mix_of)
+        speaker = self.encode(enroll[shared.unique_enroll])
+        speaker = Speaker(*(part if part is None else part[shared.enroll_index] for part in speaker))
+        return self.extract_speaker(mix[shared.unique_mix], speaker, mix_index=shared.mix_index)
 
     def encode(self, enroll: Tensor) -> Speaker:
         """Features of the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
@@ -116,26 +116,26 @@ class Extractor(nn.Module, Pretrained):
             embedding = self.verified(embedding, voice)
         return Speaker(frames, embedding, context)
 
-    def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None, mix_of: Tensor | None = None) -> Tensor:
+    def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None, mix_index: Tensor | None = None) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`.
 
-        With ``mix_of`` (B,), the number of the mixture for each of B speakers, there are as many mixtures as it names.
+        With ``mix_index`` (B,), the number of the mixture for each of B speakers, there are as many mixtures as it names.
         """
-        if mix.dim() != 2 or len(mix if mix_of is None else mix_of) != speaker.frames.shape[0]:
+        if mix.dim() != 2 or len(mix if mix_index is None else mix_index) != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
             raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {items} as in the enrolment")
         spec, z = self._features(mix, seen)  # (B, F, L), (B, K, L, D)
         for block in self.blocks[: self.config.mixture_blocks]:
             z = self._run(block, z)
-        if mix_of is not None:
-            z = z[mix_of]
+        if mix_index is not None:
+            z = z[mix_index]
         if self.usef is not None:
             z = self.usef(z, speaker.context)
         z = self.film(z, speaker.frames.mean(2, keepdim=True))
         for block in self.blocks[self.config.mixture_blocks :]:
             z = self._run(block, z, speaker.context, speaker.embedding)
         mask = torch.view_as_complex(self.merge(z).to(spec.real.dtype))
-        return self.spectrum.inverse(spec, mix.shape[-1], mask, mix_of)
+        return self.spectrum.inverse(spec, mix.shape[-1], mask, mix_index)
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         if self.checkpointing and self.training and torch.is_grad_enabled():

@@ -38,19 +38,19 @@ class Spectrum(nn.Module):
         spec = torch.stft(padded, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True)
         return spec.reshape(*batch, *spec.shape[-2:])
 
-    def inverse(self, spec: Tensor, samples: int, mask: Tensor | None = None, mix_of: Tensor | None = None) -> Tensor:
+    def inverse(self, spec: Tensor, samples: int, mask: Tensor | None = None, mix_index: Tensor | None = None) -> Tensor:
         """The signal of a spectrum, or of its products with masks.
 
         Args:
             spec: (M, F, L) complex.
             samples: length T of the signal.
             mask: (B, F, L) complex; ``None``: 1.
-            mix_of: (B,) int64, which of the M spectra a mask is for; ``None``: each its own, M = B.
+            mix_index: (B,) int64, which of the M spectra a mask is for; ``None``: each its own, M = B.
 
         Returns:
-            (B, T); the gradient is that of ``torch.istft(spec[mix_of] * mask)``.
+            (B, T); the gradient is that of ``torch.istft(spec[mix_index] * mask)``.
         """
-        rows = torch.arange(len(spec), device=spec.device) if mix_of is None else mix_of
+        rows = torch.arange(len(spec), device=spec.device) if mix_index is None else mix_index
         frames = spec.transpose(1, 2), None if mask is None else mask.transpose(1, 2)  # (M, L, F), (B, L, F)
         return Inverse.apply(*frames, rows, self.window, self.n_fft, self.hop_length, samples)
 

@@ -84,9 +84,9 @@ def _merge(merge: BandMerge, regions: list[tuple[torch.nn.Module, Bands]], z: Te
     return total / merge.cover[:, None, None]
 
 
-def _inverse(spectrum: Spectrum, spec: Tensor, samples: int, mask: Tensor | None = None, mix_of: Tensor | None = None) -> Tensor:
+def _inverse(spectrum: Spectrum, spec: Tensor, samples: int, mask: Tensor | None = None, mix_index: Tensor | None = None) -> Tensor:
     """(M, F, L), (B, F, L), (B,) -> (B, T)."""
-    spec = spec if mix_of is None else spec[mix_of]
+    spec = spec if mix_index is None else spec[mix_index]
     spec = spec if mask is None else spec * mask
     return torch.istft(spec, spectrum.n_fft, spectrum.hop_length, spectrum.win_length, spectrum.window, center=True, length=samples)
 

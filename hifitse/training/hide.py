@@ -64,7 +64,7 @@ def hide_bands(
     generator = torch.Generator().manual_seed(_seed(params, step, part) ^ 1)  # not the numbers that decide which enrolments are hidden
     of_mix, of_enroll = (_edges(len(mix), params.band_limit_prob, generator) for _ in range(2))
     if shared is not None:
-        of_mix, of_enroll = of_mix[shared.mix_rows][shared.mix_of], of_enroll[shared.enroll_rows][shared.enroll_of]
+        of_mix, of_enroll = of_mix[shared.unique_mix][shared.mix_index], of_enroll[shared.unique_enroll][shared.enroll_index]
     return low_pass(mix, of_mix), low_pass(target, of_mix), low_pass(enroll, of_enroll)
 
 

@@ -224,7 +224,8 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None
     per_step = params.batch_size * params.accumulation
     with group.together():
         mixer = Mixer(params, "train")
-        loader = training_loader(params, mixer, state.step * per_step, (params.steps - state.step) * per_step, (group.rank, group.size))
+        first, count = state.step * per_step, (params.steps - state.step) * per_step
+        loader = training_loader(params, mixer, first, count, (group.rank, group.size), state.device)
         batches, valid = iter(loader), validation_mixtures(params) if group.main else []
     shown = progress and group.main
     bar = tqdm(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0, dynamic_ncols=True)

@@ -1,0 +1,163 @@
+"""Decoded recordings on a device, as 16 bit numbers in pages; what was not asked for longest goes first."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hifitse.data.reader import PCM_16, as_int16
+
+PAGE = 8_192
+"""Samples of a page: recordings need no stretch of memory in one piece."""
+FINE = 2**16
+"""Steps of the second layer in one of the first."""
+THREADS = 8
+"""Recordings that are decoded at a time."""
+
+Key = tuple
+"""Name of a recording."""
+
+
+class Part(NamedTuple):
+    """Samples ``start`` to ``start + samples`` of a recording, times ``gain``, at sample ``at`` of a row."""
+
+    key: Key
+    start: int
+    samples: int
+    at: int
+    gain: float
+
+
+class _Kept(NamedTuple):
+    samples: int
+    pages: np.ndarray
+    """(layers, P)"""
+    scale: float
+    """Of a step of the first layer."""
+
+
+class DeviceStore:
+    """Recordings on a device.
+
+    One whose samples are all 16 bit numbers is kept as these. Another is kept in two layers of them, to 2^-31 of its peak.
+
+    Args:
+        device: where.
+        limit: bytes that may be kept; what one batch needs is kept whatever it takes.
+    """
+
+    def __init__(self, device: torch.device | str, limit: int) -> None:
+        self.device, self.limit = torch.device(device), limit
+        self._pool = torch.zeros(0, PAGE, dtype=torch.int16, device=self.device)
+        self._free: list[int] = []
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
+        self.decoded = 0
+        """Recordings that were decoded so far."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that are taken."""
+        return 2 * self._pool.numel()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._kept
+
+    def require(self, wanted: Mapping[Key, Callable[[], np.ndarray]]) -> None:
+        """Have these recordings at hand until the next call; each value decodes one, (T,) float32."""
+        for key in wanted:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+        missing = [key for key in wanted if key not in self._kept]
+        if not missing:
+            return
+        with ThreadPoolExecutor(THREADS) as pool:  # decoding lets go of Python's lock
+            sounds = list(pool.map(lambda key: _layers(wanted[key]()), missing))
+        self.decoded += len(missing)
+        places = self._take(sum(layers.size // PAGE for _, layers, _ in sounds), wanted)
+        data = np.concatenate([layers.reshape(-1, PAGE) for _, layers, _ in sounds])
+        self._pool[torch.from_numpy(places).to(self.device)] = torch.from_numpy(data).to(self.device)
+        for key, (samples, layers, scale) in zip(missing, sounds, strict=True):
+            count = layers.size // PAGE
+            self._kept[key] = _Kept(samples, places[:count].reshape(len(layers), -1), scale)
+            places = places[count:]
+
+    def _take(self, count: int, wanted: Mapping[Key, object]) -> np.ndarray:
+        """Numbers of free pages: of what is not wanted now the oldest is dropped, or the pool grows."""
+        most = max(0, self.limit // (2 * PAGE) - len(self._pool))
+        if count > len(self._free) and most:
+            self._grow(min(most, max(count, len(self._pool) // 2)))
+        for key in [key for key in self._kept if key not in wanted] if count > len(self._free) else ():
+            self._free += self._kept.pop(key).pages.ravel().tolist()
+            if count <= len(self._free):
+                break
+        if count > len(self._free):
+            self._grow(count - len(self._free))
+        taken, self._free = self._free[:count], self._free[count:]
+        return np.array(taken, np.int64)
+
+    def _grow(self, pages: int) -> None:
+        self._free += range(len(self._pool), len(self._pool) + pages)
+        self._pool = torch.cat([self._pool, self._pool.new_zeros(pages, PAGE)])
+
+    def rows(self, rows: Sequence[Sequence[Part]], samples: int) -> Tensor:
+        """Rows (R, T) float32 made of parts of recordings that :meth:`require` has brought, which do not overlap; 0 elsewhere."""
+        out = self._layer(rows, samples, 0)
+        if any(len(self._kept[part.key].pages) > 1 for row in rows for part in row):
+            out += self._layer(rows, samples, 1)
+        return out
+
+    def _layer(self, rows: Sequence[Sequence[Part]], samples: int, layer: int) -> Tensor:
+        """One gather: runs of consecutive samples of the pool, with the place of the first and a gain for each run."""
+        runs = [run for number, row in enumerate(rows) for run in self._runs(row, samples, number * samples, layer)]
+        lengths = torch.from_numpy(np.concatenate([run[0] for run in runs])).to(self.device)
+        index = torch.int32 if self._pool.numel() < 2**31 > len(rows) * samples else torch.int64
+        shifts = torch.from_numpy(np.concatenate([run[1] for run in runs])).to(self.device, index)
+        gains = torch.from_numpy(np.concatenate([run[2] for run in runs]).astype(np.float32)).to(self.device)
+        total = len(rows) * samples
+        places = torch.repeat_interleave(shifts, lengths, output_size=total)
+        places += torch.arange(total, device=self.device, dtype=index)
+        places.clamp_(0, max(0, self._pool.numel() - 1))
+        sound = self._pool.view(-1).index_select(0, places).float()
+        return (sound * torch.repeat_interleave(gains, lengths, output_size=total)).view(len(rows), samples)
+
+    def _runs(self, row: Iterable[Part], samples: int, offset: int, layer: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Lengths, shifts and gains of a row's runs; in gaps the gain is 0."""
+        runs, end = [], 0
+
+        def gap(until: int) -> None:
+            if until > end:
+                runs.append((np.array([until - end]), np.array([-offset - end]), np.zeros(1)))
+
+        for part in sorted(row, key=lambda part: part.at):
+            kept = self._kept[part.key]
+            length = min(part.samples, kept.samples - part.start, samples - part.at)
+            if length <= 0 or layer >= len(kept.pages):
+                continue
+            gap(part.at)
+            numbers = np.arange(part.start // PAGE, (part.start + length - 1) // PAGE + 1)
+            first = np.maximum(numbers * PAGE, part.start)
+            last = np.minimum((numbers + 1) * PAGE, part.start + length)
+            place = kept.pages[layer][numbers] * PAGE + first % PAGE
+            scale = part.gain * kept.scale / (FINE if layer else 1)
+            runs.append((last - first, place - (offset + part.at + first - part.start), np.full(len(numbers), scale)))
+            end = part.at + length
+        gap(samples)
+        return runs
+
+
+def _layers(signal: np.ndarray) -> tuple[int, np.ndarray, float]:
+    """A signal's length, its layers (1 or 2, T') int16 with zeros up to a whole page, and the step of the first."""
+    small, scale = as_int16(signal), 1 / PCM_16
+    if small is not None:
+        layers = small[None]
+    else:
+        scale = max(float(np.abs(signal).max(initial=0)), 1e-20) / (PCM_16 - 1)
+        fine = signal.astype(np.float64) / scale
+        coarse = np.rint(fine)
+        layers = np.stack([coarse, np.clip(np.rint((fine - coarse) * FINE), -PCM_16, PCM_16 - 1)]).astype(np.int16)
+    padded = -(-max(1, len(signal)) // PAGE) * PAGE
+    return len(signal), np.pad(layers, ((0, 0), (0, padded - len(signal)))), scale

@@ -1,0 +1,122 @@
+"""Scenes that torch renders together are those of the numpy renderer; recordings on the device stay under their limit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from sounds import folders, hum, pitch, small
+from test_scene import CASES, HARD
+
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.batch_rendering import BatchRenderer
+from hifitse.data.dataset import Batches, TrainingConditions
+from hifitse.data.device_store import PAGE, DeviceStore, Part
+from hifitse.data.items import BothTalkers, MixtureDataset
+from hifitse.data.mixing import Mixer
+from hifitse.data.reader import KEPT_S
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Half of the speech in 24 bit at 44.1 kHz; of the noise one clip is longer than what is kept whole."""
+    root = tmp_path_factory.mktemp("sources")
+    named = folders(root)
+    for speaker in range(0, 9, 2):
+        for number in range(4):
+            sound = hum(pitch(speaker), 1.5, 100 * speaker + number)[: round(1.5 * 44_100)]
+            soundfile.write(root / "speech" / f"s{speaker:02d}" / f"u{number}.flac", sound, 44_100, subtype="PCM_24")
+    long = 0.1 * np.random.default_rng(9).standard_normal(round((KEPT_S + 2) * SAMPLE_RATE))
+    soundfile.write(next((root / "noise").glob("hiss_1*")), long, SAMPLE_RATE, subtype="PCM_16")
+    return named
+
+
+def differences(batch, mixtures):
+    """By name the largest difference of any mixture's part, relative to the mixture's peak."""
+    found = {}
+    for number, mixture in enumerate(mixtures):
+        pairs = {name: (batch[name][number], getattr(mixture, name)) for name in ("mix", "target", "noise", "enroll")}
+        pairs["interferers"] = batch["interferers"][number, : len(mixture.interferers)], mixture.interferers
+        assert not batch["interferers"][number, len(mixture.interferers) :].any()
+        if mixture.wrong_enroll is not None:
+            pairs["wrong_enroll"] = batch["wrong_enroll"][number], mixture.wrong_enroll
+        for name, (got, wanted) in pairs.items():
+            peak = np.abs(mixture.enroll if "enroll" in name else mixture.mix).max()
+            found[name] = max(found.get(name, 0.0), float(np.abs(got.cpu().numpy() - wanted).max(initial=0.0) / peak))
+    return found
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", CASES)
+def test_a_batch_is_the_numpy_renderers(case, device, sources):
+    conditions, values = CASES[case]
+    mixer = Mixer(small(sources, **{"noisy_enroll_prob": [0.5]} | values), "train")
+    conditions = replace(conditions, noisy_enroll_prob=0.5, interferers_min=min(1, conditions.interferers_min))
+    scenes = [mixer.draw(3, index, conditions, wrong_enroll=index != 2) for index in range(6)]
+    batch = BatchRenderer(mixer.renderer, device, 2**26).render(scenes)
+    mixtures = [mixer.renderer.mixture(scene) for scene in scenes]
+    assert max(differences(batch, mixtures).values()) < 1e-4
+    for got, mixture in zip(batch["metadata"], mixtures, strict=True):
+        levels = {key: value for key, value in mixture.metadata.items() if key.endswith("level_db") and value is not None}
+        close = {key: pytest.approx(value, abs=0.01) for key, value in levels.items()}
+        assert got == mixture.metadata | close | {"clip_gain_db": pytest.approx(mixture.metadata["clip_gain_db"], abs=0.01)}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_parts_are_summed_as_they_are_where_a_scene_has_no_level(device, sources):
+    mixer = Mixer(small(sources, reverb_prob=0.0), "train")
+    scenes = [replace(mixer.draw(0, index, HARD), sir_db=(), snr_db=None, level_db=None) for index in range(3)]
+    batch = BatchRenderer(mixer.renderer, device, 0).render(scenes)
+    mixtures = [mixer.renderer.mixture(scene) for scene in scenes]
+    assert max(differences(batch, mixtures).values()) < 1e-4
+    for got, mixture in zip(batch["metadata"], mixtures, strict=True):
+        assert got["sir_db"] == pytest.approx(mixture.metadata["sir_db"], abs=0.01) and len(got["sir_db"]) == 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_recordings_come_back_from_pages_and_the_oldest_goes_first(device):
+    rng = np.random.default_rng(0)
+    exact = [(rng.integers(-(2**15), 2**15, 3 * PAGE - 100) / 2**15).astype(np.float32) for _ in range(5)]
+    fine = (3 * rng.standard_normal(PAGE + 5)).astype(np.float32)
+    store = DeviceStore(device, 2 * 9 * PAGE)  # room for three
+    for number in (0, 1, 2, 0, 3, 0):
+        store.require({number: lambda number=number: exact[number]})
+        assert store.bytes <= store.limit
+    assert store.decoded == 4 and [number in store for number in range(4)] == [True, False, True, True]
+    parts = [Part(0, 50, 2 * PAGE, 10, 1.0), Part(0, 7, 100, 10 + 2 * PAGE, 0.5), Part(0, 3 * PAGE - 101, 99, 3 * PAGE, 1.0)]
+    row = store.rows([parts, []], 4 * PAGE).cpu().numpy()
+    wanted = np.zeros((2, 4 * PAGE), np.float32)
+    wanted[0, 10 : 10 + 2 * PAGE] = exact[0][50 : 50 + 2 * PAGE]
+    wanted[0, 10 + 2 * PAGE : 110 + 2 * PAGE] = 0.5 * exact[0][7:107]
+    wanted[0, 3 * PAGE] = exact[0][-1]  # of what lies beyond the end nothing
+    assert np.array_equal(row, wanted)
+    store.require({"fine": lambda: fine, **{number: lambda number=number: exact[number] for number in range(5)}})  # more than the limit
+    got = store.rows([[Part("fine", 0, len(fine), 0, 1.0)]], len(fine)).cpu().numpy()
+    assert np.allclose(got, fine, rtol=0, atol=1e-8 * np.abs(fine).max() + 1e-7 * np.abs(fine).max())
+
+
+def test_a_broken_recording_is_said(sources):
+    mixer = Mixer(small(sources), "train")
+    scene = mixer.draw(0, 0, HARD)
+    lost = replace(scene, noise=replace(scene.noise, file=replace(scene.noise.file, path="nowhere.wav")))
+    with pytest.raises(HifitseError, match="does not exist"):
+        BatchRenderer(mixer.renderer, "cpu", 0).render([lost])
+
+
+@pytest.mark.parametrize("both", [True, False])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_made_together_are_those_made_one_by_one(both, workers, sources):
+    params = small(sources, both_talkers=both, interferers_min=[0], interferers_max=[2], batch_size=5, workers=workers)
+    mixer = Mixer(params, "train")
+    dataset = (BothTalkers if both else MixtureDataset)(mixer, 1, TrainingConditions(params), both)
+    renderer = BatchRenderer(mixer.renderer, "cpu", 2**26)
+    for got, wanted in zip(Batches(dataset, 3, 13, 5, workers, renderer=renderer), Batches(dataset, 3, 13, 5, 0), strict=True):
+        assert got.keys() == wanted.keys() and torch.equal(got["present"], wanted["present"])
+        assert [each["id"] for each in got["metadata"]] == [each["id"] for each in wanted["metadata"]]
+        for name in ("mix", "target", "enroll", "wrong_enroll")[: 4 if both else 3]:
+            assert torch.allclose(got[name], wanted[name], rtol=0, atol=1e-4 * wanted[name].abs().max().item())
+        if both:
+            assert all(map(torch.equal, got["shared"], wanted["shared"]))
