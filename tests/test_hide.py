@@ -54,7 +54,7 @@ def test_items_that_share_a_mixture_or_an_enrolment_go_on_sharing_it():
     for step in range(5):
         new_mix, _, new_enroll = hide_bands((mix, target, enroll), shared, LIMITED, step, 0)
         assert torch.equal(new_mix, new_mix[shared.unique_mix][mix_index])
-    assert torch.equal(new_enroll, new_enroll[shared.unique_enroll][enroll_index])
+        assert torch.equal(new_enroll, new_enroll[shared.unique_enroll][enroll_index])
 
 
 def test_band_limits_depend_on_seed_and_step_only_and_none_are_there_without_a_share():
