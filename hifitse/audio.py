@@ -1,13 +1,12 @@
 """48 kHz mono audio: reading, writing, resampling, levels.
 
 Inside the library a signal is a float32 array ``(T,)`` at 48 kHz. Files of other rates are resampled when they are
-read, and channels are averaged. Positions and lengths are always counted in samples at 48 kHz.
+read, and channels are mixed down. Positions and lengths are always counted in samples at 48 kHz.
 """
 
-import contextlib
 import io
 import os
-import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,13 +17,14 @@ import numpy as np
 import soundfile
 import soxr
 
-from hifitse import SAMPLE_RATE, HifitseError
+from hifitse import SAMPLE_RATE
+from hifitse.decode import RATES_HZ, AudioError, Sound
+from hifitse.files import CheckpointError, write_atomic
+
+__all__ = ["RATES_HZ", "AudioError", "AudioInfo", "info", "read", "write", "encode", "resample", "change_speed", "level_db", "set_level"]
 
 MARGIN_S = 0.05
 """s: what is read beyond each side of a stretch that is to be resampled, longer than the resampler's filter."""
-
-RATES_HZ = (1_000, 1_000_000)
-"""Hz: a header that names a rate outside is damaged; resampling what it says would fill the memory."""
 
 FLOOR_DB = -120.0
 """dBFS: the level that silence is given."""
@@ -33,10 +33,16 @@ SUBTYPES = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "FLOAT")}
 PLAYER_FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 MP3_OPTIONS = {"bitrate_mode": "VARIABLE", "compression_level": 0.2}
 """About 14 kB a second, and what lies below 18 kHz is kept; libsndfile's default cuts at 16."""
+SIDE, CENTRE, REAR = 0.5, 0.5**0.5, 0.5**1.5
+SURROUND = {
+    5: (SIDE, SIDE, CENTRE, REAR, REAR),
+    6: (SIDE, SIDE, CENTRE, 0, REAR, REAR),
+    7: (SIDE, SIDE, CENTRE, 0, REAR, REAR, REAR),
+    8: (SIDE, SIDE, CENTRE, 0, REAR, REAR, REAR, REAR),
+}
+"""Weights of left, right, centre, low frequencies and the rest, as ITU-R BS.775 has them, by the number of channels.
 
-
-class AudioError(HifitseError):
-    """An audio file or signal cannot be used."""
+Speech is in the centre of a film: the mean of six channels would make it 15 dB weaker."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +56,6 @@ class AudioInfo:
     channels: int
 
 
-def _open(path: str | Path) -> soundfile.SoundFile:
-    path = Path(path)
-    if not os.path.isfile(path):  # False, unlike Path.is_file, for a name that is too long for the file system
-        reason = "is a folder" if os.path.isdir(path) else "does not exist"
-        raise AudioError(f"audio file {str(path)!r} {reason}, allowed is a readable audio file")
-    try:
-        file = soundfile.SoundFile(os.fsencode(path))  # bytes, for soundfile refuses names that are not UTF-8
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a suffix .raw, which has no header
-        reason = getattr(error, "error_string", error)
-        raise AudioError(f"file {str(path)!r} is not readable as audio ({reason}), allowed are wav, flac, ogg and mp3") from None
-    if file.frames <= 0 or not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
-        file.close()
-        said = f"holds {file.frames} samples at {file.samplerate} Hz"
-        raise AudioError(f"audio file {str(path)!r} {said}, allowed is at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
-    return file
-
-
 def _samples_at_48k(frames: int, sample_rate: int) -> int:
     return round(frames * SAMPLE_RATE / sample_rate)
 
@@ -77,18 +66,27 @@ def info(path: str | Path) -> AudioInfo:
     Raises:
         AudioError: missing, unreadable or empty file.
     """
-    with _open(path) as file:
-        return AudioInfo(_samples_at_48k(file.frames, file.samplerate), file.samplerate, file.channels)
+    with Sound(path) as file:
+        return AudioInfo(_samples_at_48k(file.frames, file.sample_rate), file.sample_rate, file.channels)
+
+
+def downmix(audio: np.ndarray) -> np.ndarray:
+    """Channels ``(T, C)`` as one ``(T,)``: their mean, of five to eight channels as :data:`SURROUND` weighs them."""
+    if audio.shape[1] == 1:
+        return audio[:, 0]
+    if audio.shape[1] in SURROUND:
+        return audio @ np.array(SURROUND[audio.shape[1]], np.float32)
+    return audio.mean(axis=1, dtype=np.float32)
 
 
 def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
-    """A stretch of an audio file, at 48 kHz, its channels averaged.
+    """A stretch of an audio file, at 48 kHz, its channels mixed down.
 
-    Seeks to the stretch; no more of the file is decoded than the stretch and the resampler's margin. A wav or ogg file that was cut
-    short is as long as what is left of it; one of another format is refused where the stretch is not all there.
+    Seeks to the stretch; no more of the file is decoded than the stretch and the resampler's margin, where libsndfile reads it. Of a
+    file that was cut short, what is there is used, with a warning that says how much is missing.
 
     Args:
-        path: an audio file that libsndfile reads (wav, flac, ogg, mp3 ...).
+        path: an audio or video file (wav, flac, ogg, mp3, m4a, mp4 ...).
         start: first sample, counted at 48 kHz, 0 or more.
         samples: length, counted at 48 kHz; ``None``: to the end.
 
@@ -96,13 +94,13 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
         ``(T,)`` float32; shorter than ``samples``, down to nothing, where the file ends.
 
     Raises:
-        AudioError: missing, unreadable, truncated or empty file, values that are not finite, or ``start`` or
+        AudioError: missing, unreadable or empty file, values that are not finite, or ``start`` or
             ``samples`` below 0.
     """
     if start < 0 or (samples is not None and samples < 0):
         raise AudioError(f"start is {start} and samples is {samples}, allowed are 0 or more")
-    with _open(path) as file:
-        rate = file.samplerate
+    with Sound(path) as file:
+        rate = file.sample_rate
         total = _samples_at_48k(file.frames, rate)
         stop = total if samples is None else min(start + samples, total)
         if start >= stop:
@@ -112,16 +110,14 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
         margin = 0 if rate == SAMPLE_RATE else round(MARGIN_S * rate)
         first = max(0, (start * rate // SAMPLE_RATE - margin) // step * step)
         last = min(file.frames, -(-stop * rate // SAMPLE_RATE) + margin)
-        try:
-            file.seek(first)
-            audio = file.read(last - first, dtype="float32", always_2d=True)  # (T, channels)
-        except (soundfile.LibsndfileError, MemoryError) as error:  # MemoryError: a damaged header that promises days of sound
-            raise AudioError(f"audio file {str(path)!r} cannot be decoded at sample {first} ({error}), allowed is a whole file") from None
+        audio = file.read(first, last)  # (T, channels)
+        if file.missing:
+            warnings.warn(f"audio file {str(path)!r}: {file.missing}", stacklevel=2)
     if len(audio) < last - first:
-        raise AudioError(f"audio file {str(path)!r} ends after {first + len(audio)} of its {last} samples, allowed is a whole file")
+        stop = max(start, min(stop, _samples_at_48k(first + len(audio), rate)))
     if not np.isfinite(audio).all():
-        raise AudioError(f"audio file {str(path)!r} holds NaN or infinite values, allowed are finite ones")
-    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1, dtype=np.float32)  # (T,)
+        raise AudioError(f"audio file {str(path)!r} holds NaN or infinite values, expected finite ones")
+    audio = downmix(audio)  # (T,)
     if rate != SAMPLE_RATE:
         audio = resample(audio, rate, SAMPLE_RATE)
         offset = start - first * SAMPLE_RATE // rate
@@ -144,24 +140,18 @@ def write(path: str | Path, audio: np.ndarray) -> None:
     if path.suffix.lower() not in SUBTYPES:
         raise AudioError(f"cannot write {path.name!r}, allowed are the suffixes {' and '.join(SUBTYPES)}")
     file_format, subtype = SUBTYPES[path.suffix.lower()]
-    _write_atomic(path, _checked(audio), file_format, subtype)
+    audio = _checked(audio)
 
+    def save(temporary: Path) -> None:
+        try:
+            soundfile.write(os.fsencode(temporary), audio, SAMPLE_RATE, format=file_format, subtype=subtype)
+        except soundfile.LibsndfileError as error:  # it says "System error." where the disk is full
+            raise OSError(str(error)) from None
 
-def _write_atomic(path: Path, audio: np.ndarray, file_format: str, subtype: str) -> None:
-    name = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        soundfile.write(os.fsencode(name), audio, SAMPLE_RATE, format=file_format, subtype=subtype)
-        os.chmod(name, 0o644)  # mkstemp gives 600
-        os.replace(name, path)
-    except (OSError, soundfile.LibsndfileError) as error:  # libsndfile says "System error." where the disk is full
-        raise AudioError(f"cannot write {str(path)!r}: {error}; allowed is a place with room; what was there is untouched") from error
-    finally:
-        if name is not None:
-            with contextlib.suppress(FileNotFoundError):  # it is at its place
-                os.unlink(name)
+        write_atomic(path, save)
+    except CheckpointError as error:
+        raise AudioError(str(error)) from error
 
 
 def encode(audio: np.ndarray, format: str = "mp3") -> bytes:

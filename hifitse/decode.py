@@ -34,6 +34,8 @@ SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wa
 """FFmpeg's readers of files whose header says how long they are; the lengths of others are guessed."""
 OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000
 """Sizes in a header, and the least of others, that are none: programs that write into a pipe cannot know it."""
+MP3_MARGIN_S = 1.0
+"""s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones; libmpg123 mutes them without a word."""
 NOTICED_S = 0.1
 """s: a smaller difference between a header and the sound is an encoder's padding."""
 
@@ -90,8 +92,9 @@ class Sound:
         """Samples ``first`` to ``last``: ``(T, channels)`` float32, shorter where the file ends before."""
         if self.file is not None:
             try:
-                self.file.seek(first)
-                audio = self.file.read(last - first, dtype="float32", always_2d=True)
+                before = min(first, round(MP3_MARGIN_S * self.sample_rate)) if self.file.format == "MP3" else 0
+                self.file.seek(first - before)
+                audio = self.file.read(last - first + before, dtype="float32", always_2d=True)[before:]
                 if len(audio) == last - first:
                     return audio
             except (soundfile.LibsndfileError, MemoryError, ValueError):  # the latter two: a damaged header that promises days of sound

@@ -32,6 +32,8 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"cannot write {str(path)!r}: it is a folder, device or pipe, expected a file or a new name")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
