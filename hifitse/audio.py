@@ -33,6 +33,8 @@ SUBTYPES = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "FLOAT")}
 PLAYER_FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 MP3_OPTIONS = {"bitrate_mode": "VARIABLE", "compression_level": 0.2}
 """About 14 kB a second, and what lies below 18 kHz is kept; libsndfile's default cuts at 16."""
+CANCELLED_DB = -20.0
+"""dB: level of a mix of channels relative to the loudest of them below which they cancel each other."""
 SIDE, CENTRE, REAR = 0.5, 0.5**0.5, 0.5**1.5
 SURROUND = {
     5: (SIDE, SIDE, CENTRE, REAR, REAR),
@@ -77,6 +79,17 @@ def downmix(audio: np.ndarray) -> np.ndarray:
     if audio.shape[1] in SURROUND:
         return audio @ np.array(SURROUND[audio.shape[1]], np.float32)
     return audio.mean(axis=1, dtype=np.float32)
+
+
+def cancelled(power: np.ndarray, mixed: float) -> int | None:
+    """The loudest channel where channels cancel each other: their mix lies more than 20 dB below it. Else ``None``.
+
+    Args:
+        power: ``(C,)`` of the channels.
+        mixed: power of their mix.
+    """
+    loudest = int(np.argmax(power))
+    return loudest if len(power) > 1 and mixed < power[loudest] * 10 ** (CANCELLED_DB / 10) else None
 
 
 def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:

@@ -1,11 +1,23 @@
 """The command ``hifitse extract``."""
 
+import hashlib
+import os
+import re
 import signal
 import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
 from hifitse import HifitseError
+from hifitse.commands.places import Job, expand, plan, refuse_rate, spooled
+from hifitse.presets import CommandError
+
+UNCALIBRATED_DB = -10.0
+"""Level of the estimate relative to the mixture from which on a voice counts as present, where the model's metrics name none."""
 
 
 class Extract(click.Command):
@@ -23,35 +35,169 @@ class Extract(click.Command):
 
 @click.command(cls=Extract)
 @click.argument("mixes", nargs=-1, required=True, metavar="MIX...")
-@click.option("--enroll", multiple=True, required=True, metavar="A...", help="Recordings of the wanted speaker alone.")
+@click.option("--enroll", multiple=True, metavar="A...", help="Recordings of the wanted speaker alone.")
+@click.option("--enroll-from", metavar="S-S", help="A piece of MIX in which the speaker is alone, such as 12.5-18.0 (s).")
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .wav or .flac file or a folder; of several MIX a folder.")
 @click.option("--model", metavar="PATH", help="A model's folder or name on the Hugging Face Hub (default: a small one, CC BY-NC-SA 4.0).")
-def extract(mixes: tuple[str, ...], enroll: tuple[str, ...], output: str, model: str | None) -> int:
+@click.option("--channel", type=click.IntRange(1), metavar="N", help="The channel to hear, from 1 (default: all, mixed down).")
+@click.option("--keep-stereo", is_flag=True, help="As many channels out as in, all by the same mask.")
+@click.option("--keep-db", type=click.FloatRange(0, 120), metavar="DB", help="Leave all that is not the voice DB lower.")
+@click.option("--residual", metavar="OUT", help="Also write what was taken away.")
+@click.option("--presence", metavar="JSON", help="Also write whether the speaker is there, each 100 ms.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show what the decoders say.")
+def extract(mixes: tuple[str, ...], enroll: tuple[str, ...], output: str, model: str | None, verbose: bool, **options: Any) -> int:
     """Write one speaker's voice out of recordings.
 
-    MIX are recordings of any rate and length; channels are averaged. The exit code is 1 where one failed; the others are done.
+    MIX are sound or video files, folders or globs of them, of any rate and length. What an enrolment is worth is said first. Of several
+    MIX those that are finished are skipped. The exit code is 1 where one failed; the others are done.
     """
-    from hifitse.model import extract_files
-
-    pairs = extract_files.plan(mixes, enroll, output)
-    import torch
-
-    from hifitse.model import Extractor
-
+    if not enroll and not options["enroll_from"]:
+        raise CommandError("Missing option '--enroll' or '--enroll-from'; see hifitse extract --help")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
-    failed = 0
     try:
-        extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
-        speaker = extract_files.encode_files(extractor, enroll)
-        for mix, out in pairs:
-            try:
-                print(f"hifitse: {extract_files.extract_file(extractor, speaker, mix, out)}", flush=True)
-            except HifitseError as error:
-                print(f"hifitse: {error}", file=sys.stderr)
-                failed = 1
+        with tempfile.TemporaryDirectory(prefix="hifitse-") as folder:
+            if verbose:
+                import av
+
+                av.logging.set_level(av.logging.VERBOSE)
+            found, several = expand(mixes, Path(folder) / "mix")
+            voices = [spooled(Path(name), Path(folder) / "voice") for name in enroll]
+            jobs = plan(found, several, voices, output, options["residual"], options["presence"])
+            return _extract(jobs, several, voices, model, options)
     except KeyboardInterrupt:
         print("hifitse: stopped from outside; the recordings named above are done, of the others there is nothing", file=sys.stderr)
         return 130
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: str | None, options: dict[str, Any]) -> int:
+    import torch
+
+    from hifitse.model import Extractor, extract_files, extraction
+    from hifitse.model.survey import survey
+
+    if options["enroll_from"] and len(jobs) > 1:
+        raise CommandError(f"--enroll-from takes a piece of one MIX, and there are {len(jobs)}; expected --enroll")
+    if not several:  # what is wrong with one recording is said before the model is loaded
+        first = survey(jobs[0].mix, options["channel"])
+        refuse_rate(jobs[0].out, first.sample_rate)
+    heard, names = _enrolments(jobs[0].mix, voices, options)
+    extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
+    speaker = extraction.encode(extractor, heard, names=names)
+    how = extract_files.How(*(options[name] for name in ("channel", "keep_stereo", "keep_db")))
+    identity = _identity(extractor, heard, how)
+    rows, failed = [], 0
+    for job in jobs:
+        comment = f"hifitse extract {_of_file(identity, job.mix)}"
+        if several and all(path.exists() for path in job.written) and _comment(job.out) == comment:
+            rows.append((job.mix.name, "", "", "finished before, skipped"))
+            continue
+        try:
+            found = first if not several else survey(job.mix, options["channel"])
+            refuse_rate(job.out, found.sample_rate)
+            said = found.warnings()
+            for warning in said:
+                _warn(f"{job.mix.name!r}: {warning}")
+            made = extract_files.How(how.channel, how.keep_stereo, how.keep_db, comment)
+            done = extract_files.extract_file(extractor, speaker, job.mix, job.out, how=made, residual=job.residual, found=found)
+            if job.presence:
+                _write_presence(job, done.presence, extractor.origin.metrics.get("presence"))
+            print(f"hifitse: {done}", flush=True)
+            rows.append((job.mix.name, f"{done.seconds:.1f} s", f"{done.level_db - done.mix_level_db:.1f} dB", "; ".join(said)))
+        except HifitseError as error:
+            print(f"hifitse: {error}", file=sys.stderr)
+            rows.append((job.mix.name, "", "", "failed"))
+            failed = 1
+    if several:
+        _table(rows)
     return failed
+
+
+def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> tuple[list, list[str]]:
+    """The speaker's recordings ``(signal, rate)`` and what to call them; what they are worth is said."""
+    from hifitse.commands.doctor import examine
+    from hifitse.model.extraction import ENROLL_MIN_S
+    from hifitse.model.survey import enrolment, survey
+
+    heard, names = [], []
+    for path in voices:
+        for warning in survey(path).warnings():
+            _warn(f"enrolment {path.name!r}: {warning}")
+        heard.append(enrolment(path))
+        names.append(f"enrolment {str(path)!r}")
+    if piece := options["enroll_from"]:
+        given = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", piece)
+        if not given or not float(given[1]) < float(given[2]):
+            raise CommandError(f"--enroll-from is {piece!r}, expected seconds from and to, such as 12.5-18.0")
+        heard.append(enrolment(mix, float(given[1]), float(given[2]), options["channel"]))
+        names.append(f"enrolment {piece} s of {str(mix)!r}")
+    for (signal_, rate), name in zip(heard, names, strict=True):
+        if len(signal_) >= ENROLL_MIN_S * rate:  # a shorter one is refused in words of its own
+            worth = examine(signal_, rate)
+            print(f"hifitse: {name}: {worth}", flush=True)
+            for warning in worth.warnings():
+                _warn(f"{name}: {warning}")
+    return heard, names
+
+
+def _warn(text: str) -> None:
+    print(f"hifitse: warning: {text}", file=sys.stderr, flush=True)
+
+
+def _identity(extractor: Any, heard: Sequence[tuple], how: Any) -> bytes:
+    """Of all that decides an output beside its recording: weights, enrolments, options."""
+    known = hashlib.sha256(f"{extractor.config} {how}".encode())
+    for tensor in extractor.state_dict().values():
+        known.update(tensor.cpu().numpy().tobytes())
+    for signal_, rate in heard:
+        known.update(f"{rate}".encode() + signal_.tobytes())
+    return known.digest()
+
+
+def _of_file(identity: bytes, path: Path) -> str:
+    entry = os.stat(path)
+    return hashlib.sha256(identity + f"{entry.st_size} {entry.st_mtime_ns}".encode()).hexdigest()[:16]
+
+
+def _comment(path: Path) -> str:
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            return file.comment
+    except soundfile.LibsndfileError:
+        return ""
+
+
+def _write_presence(job: Job, level_db: Any, calibration: dict[str, float] | None) -> None:
+    """Whether the speaker is there: level of the estimate relative to the mixture, and what counts as presence."""
+    import json
+
+    import numpy as np
+
+    from hifitse.files import write_text
+    from hifitse.model.extract_files import PRESENCE_S
+
+    known = calibration or {"threshold_db": UNCALIBRATED_DB, "false_alarm_rate": None}
+    there = np.nan_to_num(level_db, nan=-np.inf) >= known["threshold_db"]
+    content = {
+        "mixture": job.mix.name,
+        "estimate": job.out.name,
+        "step_s": PRESENCE_S,
+        "calibrated": calibration is not None,
+        "threshold_db": known["threshold_db"],
+        "false_alarm_rate": known["false_alarm_rate"],
+        "present_s": round(float(there.sum()) * PRESENCE_S, 1),
+        "level_db": [round(float(value), 1) if np.isfinite(value) else None for value in level_db],
+        "present": there.tolist(),
+    }
+    write_text(job.presence, json.dumps(content) + "\n")
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    lines = [("recording", "length", "level", ""), *rows]
+    widths = [max(len(row[column]) for row in lines) for column in range(3)]
+    for name, *numbers, note in lines:
+        cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)), note]
+        print("  ".join(cells).rstrip())

@@ -55,8 +55,8 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
     one begins earlier in place of being shorter.
 
     Args:
-        blocks: the signal's pieces ``(T_i,)``, of any lengths.
-        process: ``(T,) -> (T,)``; T is at most ``chunks.length`` and begins at a multiple of ``chunks.hop``.
+        blocks: the signal's pieces ``(T_i,)`` or ``(T_i, C)``, of any lengths.
+        process: ``(T, ...) -> (T, ...)``; T is at most ``chunks.length`` and begins at a multiple of ``chunks.hop``.
         chunks: how to cut.
 
     Yields:
@@ -64,7 +64,7 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
     """
     source = _Buffer(iter(blocks))
     ramp = torch.sin(torch.linspace(0, torch.pi / 2, chunks.fade + 2)[1:-1]).square()  # and 1 - ramp is the ramp turned round
-    tail = torch.zeros(0)
+    tail = None  # nothing before the first chunk
     done = 0  # samples that are out
     while True:
         start = max(0, done - chunks.context)
@@ -76,8 +76,9 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
         if stop == 0:
             return
         output = process(source.cut(start, stop))[done - start :]
-        faded = len(tail)  # nothing before the first chunk
-        output = torch.cat([tail + ramp[:faded] * output[:faded], output[faded:]])
+        ramp = ramp.reshape(-1, *[1] * (output.dim() - 1))
+        if tail is not None:
+            output = torch.cat([tail + ramp * output[: chunks.fade], output[chunks.fade :]])
         if last:
             yield output
             return
@@ -94,7 +95,7 @@ class _Buffer:
 
     def __init__(self, blocks: Iterator[Tensor]) -> None:
         self.blocks = blocks
-        self.start, self.held = 0, torch.zeros(0)
+        self.start, self.held = 0, next(self.blocks, torch.zeros(0))
 
     @property
     def end(self) -> int:

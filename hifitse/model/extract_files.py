@@ -1,8 +1,9 @@
 """One voice out of recordings on disk, read and written piece by piece: an hour needs no more memory than half a minute."""
 
-import re
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,33 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE
-from hifitse.audio import FLOOR_DB, SUBTYPES, AudioError, info
+from hifitse.audio import FLOOR_DB, SUBTYPES
+from hifitse.decode import Sound
 from hifitse.files import write_atomic
-from hifitse.model.extraction import ENROLL_MAX_S, check_rate, stream, voice
+from hifitse.model.extraction import encode, stream
+from hifitse.model.survey import Survey, enrolment, heard, survey
 
-BLOCK_S = 1.0
-"""s: what is read and written at a time."""
-ENDLESS = 0x7FFF_F000
-"""Bytes from which on the size in a wav header is no size: programs that write into a pipe cannot know it."""
+WAV_BYTES = 2**32 - 2**20
+"""Bytes from which on a wav file is written as RF64, for its sizes have 32 bits."""
+PRESENCE_S = 0.1
+"""s: step of :attr:`Extracted.presence`."""
+
+
+@dataclass(frozen=True)
+class How:
+    """What is made of a recording.
+
+    Attributes:
+        channel: the one to hear, from 1; ``None``: all, mixed down.
+        keep_stereo: the mask is laid on each channel, and the estimate has as many.
+        keep_db: dB by which all that is not the voice is left lower; ``None``: it is removed.
+        comment: written into the files.
+    """
+
+    channel: int | None = None
+    keep_stereo: bool = False
+    keep_db: float | None = None
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,9 +57,11 @@ class Extracted:
     level_db: float
     """dBFS of the estimate."""
     mix_level_db: float
-    """dBFS of the recording, its channels averaged."""
+    """dBFS of the recording, its channels mixed down."""
     clipped: int
     """Samples of the estimate beyond full scale, which a flac file cannot hold."""
+    presence: np.ndarray
+    """(P,) dB: level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent."""
 
     def __str__(self) -> str:
         speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times as fast as it plays"
@@ -48,164 +70,184 @@ class Extracted:
         return f"{self.mix.name} -> {self.out}: {self.seconds:.1f} s in {self.took_s:.1f} s ({speed}), {level}"
 
 
-def plan(mixes: Sequence[str | Path], enrolments: Sequence[str | Path], out: str | Path) -> list[tuple[Path, Path]]:
-    """Which file goes where, before anything is done: every header is read, no name may stand twice, no input is overwritten.
-
-    Args:
-        mixes: recordings, one or more.
-        enrolments: of the one speaker, one or more.
-        out: of one mixture a file that ends in .wav or .flac, or a folder that exists; of several a folder, made where it does not.
-
-    Returns:
-        (mixture, output) of each; in a folder under the mixture's name, as .wav where it is neither .wav nor .flac.
-
-    Raises:
-        AudioError: a file is missing, empty or no audio, or the output cannot be there.
-    """
-    mixes, out = [Path(mix) for mix in mixes], Path(out)
-    for path in (*mixes, *enrolments):
-        check_rate(info(path).sample_rate)
-    if len(mixes) == 1 and not out.is_dir():
-        if out.suffix.lower() not in SUBTYPES:
-            raise AudioError(f"output is {str(out)!r}, allowed are a name that ends in {' or '.join(SUBTYPES)} and a folder that exists")
-        pairs = [(mixes[0], out)]
-    else:
-        if out.suffix.lower() in SUBTYPES and not out.is_dir():
-            raise AudioError(f"output is {str(out)!r} for {len(mixes)} mixtures, allowed is a folder")
-        kept = [mix if mix.suffix.lower() in SUBTYPES else mix.with_suffix(".wav") for mix in mixes]
-        pairs = [(mix, out / name.name) for mix, name in zip(mixes, kept, strict=True)]
-    inputs = {Path(path).resolve(): path for path in (*mixes, *enrolments)}
-    for number, (mix, target) in enumerate(pairs):
-        if target.resolve() in inputs:
-            raise AudioError(f"output {str(target)!r} is an input, allowed is another place")
-        if target.is_dir():
-            raise AudioError(f"output {str(target)!r} is a folder, allowed is a file")
-        if target in (before := {other: source for source, other in pairs[:number]}):
-            raise AudioError(f"{str(before[target])!r} and {str(mix)!r} would both go to {str(target)!r}, allowed are different names")
-    return pairs
-
-
 def encode_files(extractor: Any, enrolments: Sequence[str | Path]) -> Any:
     """The speaker of recordings on disk, of each the first 30 s.
 
     Raises:
-        AudioError: as :func:`hifitse.model.extraction.encode` and :func:`read_blocks`.
+        AudioError: as :func:`hifitse.model.extraction.encode` and :func:`hifitse.model.survey.enrolment`.
     """
-    heard = []
-    device = next(extractor.parameters()).device
-    for path in enrolments:
-        rate, parts, samples = info(path).sample_rate, [], 0
-        for block in read_blocks(path):
-            parts.append(block)
-            samples += len(block)
-            if samples >= ENROLL_MAX_S * rate:
-                break
-        heard.append(torch.from_numpy(voice(np.concatenate(parts), rate, f"enrolment {str(path)!r}")).to(device))
-    with torch.no_grad():
-        return extractor.encode_each(heard)
+    return encode(extractor, [enrolment(path) for path in enrolments], names=[f"enrolment {str(path)!r}" for path in enrolments])
 
 
-def extract_file(extractor: Any, speaker: Any, mix: Path, out: Path, progress: bool = True) -> Extracted:
-    """Extract from one file into another, which appears when it is whole.
+def extract_file(
+    extractor: Any,
+    speaker: Any,
+    mix: Path,
+    out: Path,
+    progress: bool = True,
+    how: How | None = None,
+    residual: Path | None = None,
+    found: Survey | None = None,
+) -> Extracted:
+    """Extract from one file into others, each of which appears when it is whole.
 
     Args:
         extractor: a :class:`hifitse.model.Extractor`.
         speaker: as :func:`encode_files` gives it.
-        mix: any rate, length and number of channels, which are averaged.
-        out: ends in .wav (float32) or .flac (24 bit, clipped at full scale); has the mixture's rate and length, one channel.
+        mix: any rate, length and number of channels.
+        out: ends in .wav (float32, beyond 4 GiB as RF64) or .flac (24 bit, clipped at full scale); has the mixture's rate and length.
         progress: show a progress bar, where there is a terminal.
+        how: channels, and how much of the rest is left.
+        residual: file of what was taken away, the mixture minus the estimate.
+        found: of :func:`hifitse.model.survey.survey`, where that was done before.
 
     Raises:
-        AudioError: the mixture is cut short, damaged or not finite.
-        CheckpointError: the output cannot be written.
+        AudioError: the mixture is no sound, or not finite.
+        CheckpointError: an output cannot be written.
     """
-    began, rate = time.monotonic(), info(mix).sample_rate
-    levels, file_format = {"mix": _Level(), "est": _Level()}, SUBTYPES[out.suffix.lower()]
-    with soundfile.SoundFile(mix) as file:
-        total = file.frames
+    began, how = time.monotonic(), how or How()
+    found = found or survey(mix, how.channel)
+    rate, stereo = found.sample_rate, how.keep_stereo and found.channels > 1
+    levels = _Levels(found.samples, rate)
+    shown = os.fsencode(mix.name).decode(errors="backslashreplace")
+    bar = tqdm(total=found.seconds, desc=shown, unit="s", disable=None if progress else True, dynamic_ncols=True, leave=False)
+    bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
+    files = [path for path in (out, residual) if path is not None]
 
-    def write(temporary: Path) -> None:
-        bar = tqdm(total=total / rate, desc=mix.name, unit="s", disable=None if progress else True, dynamic_ncols=True, leave=False)
-        bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
-        blocks = _noted(read_blocks(mix), levels["mix"])
-        pieces = resampled(stream(extractor, map(torch.from_numpy, resampled(blocks, rate, SAMPLE_RATE)), speaker), SAMPLE_RATE, rate)
+    def write(temporaries: list[Path]) -> None:
+        with Sound(mix) as sound, bar, ExitStack() as stack:
+            writers = [stack.enter_context(_Writer(at, file, found, stereo, how)) for at, file in zip(temporaries, files, strict=True)]
+            for mixed, est in _pairs(extractor, speaker, sound, found, how, stereo):
+                rest = mixed - est
+                levels.add(mixed, est)
+                kept = est if how.keep_db is None else est + np.float32(10 ** (-how.keep_db / 20)) * rest
+                for writer, piece in zip(writers, (kept, rest), strict=False):
+                    writer.write(piece)
+                bar.update(len(est) / rate)
+        levels.clipped = writers[0].clipped
+
+    _all_written(files, write, [])
+    return Extracted(mix, out, found.seconds, time.monotonic() - began, levels.db(1), levels.db(0), levels.clipped, levels.presence())
+
+
+def _all_written(files: Sequence[Path], write: Any, temporaries: list[Path]) -> None:
+    """Several files at once, each as :func:`hifitse.files.write_atomic` does it."""
+    if len(temporaries) == len(files):
+        write(temporaries)
+    else:
+        write_atomic(files[len(temporaries)], lambda temporary: _all_written(files, write, [*temporaries, temporary]))
+
+
+def _pairs(extractor: Any, speaker: Any, sound: Sound, found: Survey, how: How, stereo: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Mixture and estimate at the recording's own rate, piece by piece, of equal lengths: ``(T_i,)``, or ``(T_i, C)`` each."""
+    rate, waiting = found.sample_rate, _Waiting()
+
+    def told() -> Iterator[np.ndarray]:
+        for block in sound.blocks():
+            mono = heard(block, found, how.channel)
+            waiting.add(block if stereo else mono)
+            yield np.concatenate([mono[:, None], block], 1) if stereo else mono
+
+    blocks = map(torch.from_numpy, resampled(told(), rate, SAMPLE_RATE))
+    for est in resampled(stream(extractor, blocks, speaker), SAMPLE_RATE, rate):
+        est = est[: waiting.samples]  # two resamplings may give or take a sample
+        if len(est):
+            yield waiting.take(len(est)), est
+    if waiting.samples:
+        rest = waiting.take(waiting.samples)
+        yield rest, np.zeros_like(rest)
+
+
+class _Waiting:
+    """What was read of a recording and not yet written."""
+
+    def __init__(self) -> None:
+        self.blocks: list[np.ndarray] = []
+        self.samples = 0
+
+    def add(self, block: np.ndarray) -> None:
+        self.blocks.append(block)
+        self.samples += len(block)
+
+    def take(self, samples: int) -> np.ndarray:
+        self.samples -= samples
+        taken = []
+        while samples:
+            block = self.blocks.pop(0)
+            if len(block) > samples:
+                self.blocks.insert(0, block[samples:])
+            taken.append(block[:samples])
+            samples -= len(taken[-1])
+        return np.concatenate(taken)
+
+
+class _Writer:
+    """A sound file that is being written; clips what it cannot hold, and counts that."""
+
+    def __init__(self, temporary: Path, path: Path, found: Survey, stereo: bool, how: How) -> None:
+        name, subtype = SUBTYPES[path.suffix.lower()]
+        channels = found.channels if stereo else 1
+        if name == "WAV" and 4 * channels * found.samples > WAV_BYTES:
+            name = "RF64"
+        self.limited, self.clipped = name == "FLAC", 0
         try:
-            with bar, soundfile.SoundFile(temporary, "w", rate, 1, format=file_format[0], subtype=file_format[1]) as file:
-                for piece in _noted(_fitted(pieces, total), levels["est"]):
-                    file.write(piece if file_format[0] == "WAV" else np.clip(piece, -1, 1))
-                    bar.update(len(piece) / rate)
+            self.file = soundfile.SoundFile(os.fsencode(temporary), "w", found.sample_rate, channels, format=name, subtype=subtype)
+        except soundfile.LibsndfileError as error:
+            raise OSError(str(error)) from None
+        if how.comment:
+            self.file.comment = how.comment
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.file.close()
+        except soundfile.LibsndfileError as error:
+            raise OSError(str(error)) from None
+
+    def write(self, piece: np.ndarray) -> None:
+        if self.limited:
+            self.clipped += int((np.abs(piece) > 1).sum())
+            piece = np.clip(piece, -1, 1)
+        try:
+            self.file.write(piece.astype(np.float32, copy=False))
         except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
             raise OSError(str(error) or "the disk is full") from None
 
-    write_atomic(out, write)
-    clipped = 0 if file_format[0] == "WAV" else levels["est"].clipped
-    return Extracted(mix, out, total / rate, time.monotonic() - began, levels["est"].db, levels["mix"].db, clipped)
 
-
-def read_blocks(path: str | Path) -> Iterator[np.ndarray]:
-    """An audio file in pieces ``(T_i,)`` of a second at its own rate, channels averaged.
-
-    Raises:
-        AudioError: missing, empty, damaged, cut short, or not finite.
-    """
-    info(path)  # says what is wrong with a file that cannot be opened
-    with soundfile.SoundFile(path) as file:
-        sizes = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-        if sizes and int(sizes[2]) < int(sizes[1]) < ENDLESS:
-            raise AudioError(f"audio file {str(path)!r} has {sizes[2]} of its {sizes[1]} bytes of sound, allowed is a whole file")
-        done = 0
-        while done < file.frames:
-            try:
-                block = file.read(max(1, round(BLOCK_S * file.samplerate)), dtype="float32", always_2d=True)  # (T, channels)
-            except soundfile.LibsndfileError as error:
-                where = f"cannot be decoded at sample {done} ({error})"
-                raise AudioError(f"audio file {str(path)!r} {where}, allowed is a whole file") from None
-            if not len(block):
-                raise AudioError(f"audio file {str(path)!r} ends after {done} of its {file.frames} samples, allowed is a whole file")
-            if not np.isfinite(block).all():
-                raise AudioError(f"audio file {str(path)!r} holds NaN or infinite values, allowed are finite ones")
-            yield block.mean(1, dtype=np.float32)
-            done += len(block)
-
-
-def resampled(blocks: Iterator[np.ndarray | Tensor], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
+def resampled(blocks: Iterable[np.ndarray | Tensor], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
     """A stream at another rate, piece by piece: the same samples as :func:`hifitse.audio.resample` gives for the whole."""
-    if from_rate == to_rate:
-        yield from map(np.asarray, blocks)
-        return
-    converter = soxr.ResampleStream(from_rate, to_rate, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield converter.resample_chunk(np.ascontiguousarray(block))
-    yield converter.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def _fitted(blocks: Iterator[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """The stream with exactly that length: two resamplings may give or take a sample."""
-    left = samples
-    for block in blocks:
-        yield block[:left]
-        left -= len(block[:left])
-    if left:
-        yield np.zeros(left, np.float32)
-
-
-class _Level:
-    """RMS level and clipped samples of a stream."""
-
-    def __init__(self) -> None:
-        self.energy, self.samples, self.clipped = 0.0, 0, 0
-
-    def add(self, block: np.ndarray) -> None:
-        self.energy += float(np.square(block, dtype=np.float64).sum())
-        self.samples += len(block)
-        self.clipped += int((np.abs(block) > 1).sum())
-
-    @property
-    def db(self) -> float:
-        return max(10 * float(np.log10(self.energy / self.samples)), FLOOR_DB) if self.energy else FLOOR_DB
-
-
-def _noted(blocks: Iterator[np.ndarray], level: _Level) -> Iterator[np.ndarray]:
-    for block in blocks:
-        level.add(block)
+    converter = None
+    for block in map(np.asarray, blocks):
+        if from_rate != to_rate:
+            channels = block.shape[1] if block.ndim == 2 else 1
+            converter = converter or soxr.ResampleStream(from_rate, to_rate, channels, dtype="float32", quality="HQ")
+            block = converter.resample_chunk(np.ascontiguousarray(block))
         yield block
+    if converter is not None:
+        yield converter.resample_chunk(block[:0], last=True)
+
+
+class _Levels:
+    """RMS levels of mixture and estimate, of the whole and each 100 ms."""
+
+    def __init__(self, samples: int, rate: int) -> None:
+        self.step = max(1, round(PRESENCE_S * rate))
+        self.power = np.zeros((2, -(-samples // self.step)))
+        self.samples, self.at, self.clipped = samples, 0, 0
+
+    def add(self, *pair: np.ndarray) -> None:
+        places = (self.at + np.arange(len(pair[0]))) // self.step
+        for power, piece in zip(self.power, pair, strict=True):
+            squares = np.square(piece, dtype=np.float64)
+            power += np.bincount(places, squares.mean(1) if squares.ndim == 2 else squares, len(power))
+        self.at += len(pair[0])
+
+    def db(self, which: int) -> float:
+        power = self.power[which].sum() / self.samples
+        return max(10 * float(np.log10(power)), FLOOR_DB) if power else FLOOR_DB
+
+    def presence(self) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.maximum(10 * np.log10(self.power[1] / self.power[0]), FLOOR_DB)

@@ -116,10 +116,18 @@ class Extractor(nn.Module, Pretrained):
             embedding = self.verified(embedding, voice)
         return Speaker(frames, embedding, context)
 
-    def extract_speaker(self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None, mix_index: Tensor | None = None) -> Tensor:
+    def extract_speaker(
+        self,
+        mix: Tensor,
+        speaker: Speaker,
+        seen: Tensor | None = None,
+        mix_index: Tensor | None = None,
+        channels: Tensor | None = None,
+    ) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`.
 
         With ``mix_index`` (B,), the number of the mixture for each of B speakers, there are as many mixtures as it names.
+        With ``channels`` (C, T) and one mixture, the mask is laid on each of them: -> est (C, T).
         """
         if mix.dim() != 2 or len(mix if mix_index is None else mix_index) != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
@@ -135,6 +143,8 @@ class Extractor(nn.Module, Pretrained):
         for block in self.blocks[self.config.mixture_blocks :]:
             z = self._run(block, z, speaker.context, speaker.embedding)
         mask = torch.view_as_complex(self.merge(z).to(spec.real.dtype))
+        if channels is not None:
+            spec, mask = self.spectrum(channels), mask.expand(len(channels), -1, -1)
         return self.spectrum.inverse(spec, mix.shape[-1], mask, mix_index)
 
     def _run(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
