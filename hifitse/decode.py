@@ -61,6 +61,8 @@ class Sound:
         if not os.path.isfile(path):  # False, unlike Path.is_file, for a name that is too long for the file system
             reason = "is a folder" if os.path.isdir(path) else "is no regular file" if os.path.exists(path) else "does not exist"
             raise AudioError(f"audio file {str(path)!r} {reason}, expected a readable audio file")
+        if not os.path.getsize(path):
+            raise AudioError(f"file {str(path)!r} is not readable as audio (it is empty), expected a sound or video file")
         self.file = _libsndfile(self.path)
         if self.file is not None:
             self.sample_rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
@@ -69,8 +71,8 @@ class Sound:
             self.sample_rate, first = next(self._decoded(), (0, np.zeros((0, 1), np.float32)))
             self.channels, self.subtype = first.shape[1], "FFMPEG"
         if not RATES_HZ[0] <= self.sample_rate <= RATES_HZ[1]:
-            said = f"holds 0 samples, or samples at an impossible rate ({self.sample_rate} Hz)"
             self.close()
+            said = f"holds samples at {self.sample_rate} Hz" if self.sample_rate else "holds 0 samples"
             raise AudioError(f"audio file {str(path)!r} {said}, expected at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
 
     def __enter__(self) -> "Sound":

@@ -32,12 +32,12 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):  # which take names that are too long
         raise CheckpointError(f"cannot write {str(path)!r}: it is a folder, device or pipe, expected a file or a new name")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.parent / f".{path.name}.{secrets.token_hex(6)}{path.suffix}"
+        name = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}{path.suffix}"
         name.touch(exist_ok=False)
         temporary, mode = name, name.stat().st_mode
         write(temporary)

@@ -107,8 +107,8 @@ def test_one_mixture_becomes_one_file(files, capsys):
         info = soundfile.info(out)
         assert (info.frames, info.samplerate, info.channels, info.subtype) == (72_000, 48_000, 1, subtype)
         speed = r"1\.5 s in [\d.]+ s \([\d.]+ times as fast as it plays\)"
-        line = rf"hifitse: gemischt 混合\.wav -> {re.escape(out)}: {speed}, level -[\d.]+ dBFS of -[\d.]+\n"
-        assert re.fullmatch(line, capsys.readouterr().out)
+        line = rf"hifitse: gemischt 混合\.wav -> {re.escape(out)}: {speed}, level -[\d.]+ dBFS of -[\d.]+"
+        assert re.fullmatch(line, capsys.readouterr().out.splitlines()[-1])
     assert sorted(path.name for path in (files / "out").iterdir()) == ["ich.flac", "only me.wav"]
 
 
@@ -132,21 +132,19 @@ def test_a_flac_says_how_many_samples_it_clipped(files, extractor):
 
 NOT_STARTED = {
     "missing": (["absent.wav", *VOICE, "-o", "o.wav"], "'absent.wav' does not exist"),
-    "a folder": (["sub", *VOICE, "-o", "o.wav"], "'sub' is a folder"),
+    "a folder": (["sub", *VOICE, "-o", "o.wav"], "expected a folder"),
     "no audio": (["text.wav", *VOICE, "-o", "o.wav"], "not readable as audio"),
     "empty": (["empty.wav", *VOICE, "-o", "o.wav"], "holds 0 samples"),
     "missing enrolment": ([MIX, "--enroll", "absent.flac", "-o", "o.wav"], "'absent.flac' does not exist"),
     "silent enrolment": ([MIX, "--enroll", "silent.wav", "-o", "o.wav"], "'silent.wav' is silent (-120 dBFS)"),
     "short enrolment": ([MIX, *VOICE, "short.wav", "-o", "o.wav"], "'short.wav' lasts 0.02 s"),
-    "broken enrolment": ([MIX, "--enroll", "cut.flac", "-o", "o.wav"], "'cut.flac' cannot be decoded"),
-    "cut enrolment": ([MIX, "--enroll", "cut.wav", "-o", "o.wav"], "'cut.wav' has"),
     "over the mixture": ([MIX, *VOICE, "-o", MIX], "is an input"),
     "over it by a link": ([MIX, *VOICE, "-o", "link.wav"], "is an input"),
     "over the enrolment": (["stereo.flac", *VOICE, "-o", VOICE[1]], "is an input"),
     "into its own folder": ([MIX, "stereo.flac", *VOICE, "-o", "."], "is an input"),
-    "no suffix": ([MIX, *VOICE, "-o", "absent"], "allowed are a name that ends in .flac or .wav"),
-    "mp3": ([MIX, *VOICE, "-o", "o.mp3"], "allowed are a name that ends in"),
-    "two to one file": ([MIX, "stereo.flac", *VOICE, "-o", "o.wav"], "allowed is a folder"),
+    "no suffix": ([MIX, *VOICE, "-o", "absent"], "expected a name that ends in .flac or .wav"),
+    "mp3": ([MIX, *VOICE, "-o", "o.mp3"], "expected a name that ends in"),
+    "two to one file": ([MIX, "stereo.flac", *VOICE, "-o", "o.wav"], "expected a folder"),
     "two of one name": ([MIX, f"sub/{MIX}", *VOICE, "-o", "new"], "would both go to"),
     "no model": ([MIX, *VOICE, "-o", "o.wav", "--model", "no/such/model"], "which is no folder"),
     "no enrolment": ([MIX, "-o", "o.wav"], "--enroll"),
@@ -162,8 +160,6 @@ def test_what_is_not_allowed_is_refused_before_anything_starts(case, files, caps
     soundfile.write("empty.wav", np.zeros(0), SAMPLE_RATE)
     soundfile.write("silent.wav", np.zeros(48_000), SAMPLE_RATE)
     soundfile.write("short.wav", np.full(1000, 0.1), SAMPLE_RATE)
-    (files / "cut.flac").write_bytes((files / VOICE[1]).read_bytes()[:50_000])
-    (files / "cut.wav").write_bytes((files / MIX).read_bytes()[:90_000])
     before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
     arguments, words = NOT_STARTED[case]
     assert extract(*arguments) == 2
@@ -172,27 +168,12 @@ def test_what_is_not_allowed_is_refused_before_anything_starts(case, files, caps
     assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("case", ["cut flac", "cut wav", "NaN"])
-def test_a_damaged_mixture_leaves_nothing_and_the_others_are_done(case, files, capsys):
-    bad = "bad.flac" if case == "cut flac" else "bad.wav"
-    if case == "NaN":
-        soundfile.write(bad, np.where(np.arange(72_000) == 60_000, np.nan, 0.1), SAMPLE_RATE, subtype="FLOAT")
-    else:
-        whole = files / ("stereo.flac" if case == "cut flac" else MIX)
-        (files / bad).write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
-    assert extract(bad, MIX, *VOICE, "-o", "new") == 1
+def test_a_mixture_that_cannot_be_used_leaves_nothing_and_the_others_are_done(files, capsys):
+    soundfile.write("bad.wav", np.where(np.arange(72_000) == 60_000, np.nan, 0.1), SAMPLE_RATE, subtype="FLOAT")
+    assert extract("bad.wav", MIX, *VOICE, "-o", "new") == 1
     printed = capsys.readouterr()
-    assert bad in printed.err and "allowed" in printed.err and printed.err.count("\n") == 1
-    assert [path.name for path in (files / "new").iterdir()] == [MIX]
-
-
-def test_a_size_that_a_pipe_left_open_is_no_damage(files):
-    """Programs that write wav into a pipe leave the largest size there is."""
-    sound = bytearray((files / MIX).read_bytes())
-    place = sound.index(b"data") + 4
-    sound[place : place + 4] = b"\xff\xff\xff\xff"
-    (files / "piped.wav").write_bytes(sound)
-    assert sum(map(len, extract_files.read_blocks("piped.wav"))) == 72_000
+    assert "bad.wav" in printed.err and "NaN" in printed.err and printed.err.count("\n") == 1
+    assert [path.name for path in (files / "new").iterdir()] == [MIX] and "failed" in printed.out
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")

@@ -74,7 +74,8 @@ def test_the_default_extracts_whom_it_is_asked_for_out_of_recordings():
 def test_it_is_the_models_forward_at_48_khz(extractor, mixtures):
     mix, enroll = mixtures[0].mix, mixtures[0].enroll
     with torch.no_grad():
-        known = extractor(torch.from_numpy(mix)[None], torch.from_numpy(enroll)[None])[0].numpy()
+        heard = (extraction.without_rumble(torch.from_numpy(signal)[None]) for signal in (mix, enroll))
+        known = extractor(*heard)[0].numpy()
     assert np.abs(extractor.extract(mix, enroll[0]) - known).max() < 1e-5
 
 
@@ -91,7 +92,7 @@ def test_other_rates_give_the_same_voice_in_the_same_length(rate, extractor, mix
 @pytest.mark.parametrize("rate", [16_000, 44_100, 22_050, 96_000])
 def test_a_model_that_changes_nothing_gives_the_mixture_back_at_any_rate(rate, extractor, mixtures, monkeypatch):
     monkeypatch.setattr(extractor, "extract_speaker", lambda mix, speaker: mix)
-    mix = audio.resample(mixtures[1].mix, SAMPLE_RATE, rate)[:-7]
+    mix = audio.resample(extraction.without_rumble(torch.from_numpy(mixtures[1].mix)).numpy(), SAMPLE_RATE, rate)[:-7]
     assert difference_db(extractor.extract(mix, mixtures[1].enroll[0], rate), mix) < -35
 
 
@@ -178,15 +179,15 @@ WITH_NAN = np.where(np.arange(24_000) == 5, np.nan, GOOD).astype(np.float32)
 REFUSED = {
     "empty mixture": ((np.zeros(0, np.float32), GOOD), "mix has the shape (0,)"),
     "no channels": ((np.zeros((0, 100), np.float32), GOOD), "mix has the shape (0, 100)"),
-    "three axes": ((GOOD.reshape(2, 3, -1), GOOD), "(channels, T)"),
+    "three axes": ((GOOD.reshape(2, 3, -1), GOOD), "(2, T)"),
     "a number": ((np.array(3.0), GOOD), "mix has the shape ()"),
     "square": ((np.zeros((9, 9), np.float32), GOOD), "mix has the shape (9, 9)"),
-    "too many channels": ((np.zeros((40, 100), np.float32), GOOD), "at most 32 channels"),
+    "a batch": ((np.zeros((3, 100), np.float32), GOOD), "several recordings are several calls"),
     "NaN": ((WITH_NAN, GOOD), "mix holds NaN or infinite values"),
     "NaN in the enrolment": ((GOOD, WITH_NAN), "enroll holds NaN or infinite values"),
     "infinite in the second": ((GOOD, [GOOD, np.full(24_000, np.inf)]), "enroll[1] holds NaN"),
-    "integers": (((GOOD * 32767).astype(np.int16), GOOD), "mix holds int16, allowed are floating point"),
-    "complex": ((torch.zeros(100, dtype=torch.complex64), GOOD), "mix holds torch.complex64"),
+    "integers of no known scale": (((GOOD * 32767).astype(np.int64), GOOD), "mix holds int64, expected"),
+    "complex": ((torch.zeros(100, dtype=torch.complex64), GOOD), "mix holds complex64"),
     "a list of numbers": (([0.0, 0.1], GOOD), "mix is a list"),
     "a name": ((GOOD, "voice.wav"), "enroll is a str"),
     "nobody": ((GOOD, []), "enroll is an empty list"),
@@ -205,4 +206,5 @@ def test_what_cannot_be_used_is_one_sentence(case, extractor):
     arguments, words = REFUSED[case]
     with pytest.raises(audio.AudioError) as caught:
         extractor.extract(*arguments)
-    assert words in str(caught.value) and "allowed" in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert words in said and ("expected" in said or "allowed" in said) and "\n" not in said

@@ -82,11 +82,12 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     if not several:  # what is wrong with one recording is said before the model is loaded
         first = survey(jobs[0].mix, options["channel"])
         refuse_rate(jobs[0].out, first.sample_rate)
-    heard, names = _enrolments(jobs[0].mix, voices, options)
+    heard = _enrolments(jobs[0].mix, voices, options)
     extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
-    speaker = extraction.encode(extractor, heard, names=names)
+    speaker = extraction.encode(extractor, [each for _, each in heard], names=[name for name, _ in heard])
+    _examine(heard, voices)
     how = extract_files.How(*(options[name] for name in ("channel", "keep_stereo", "keep_db")))
-    identity = _identity(extractor, heard, how)
+    identity = _identity(extractor, [each for _, each in heard], how)
     rows, failed = [], 0
     for job in jobs:
         comment = f"hifitse extract {_of_file(identity, job.mix)}"
@@ -114,31 +115,32 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     return failed
 
 
-def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> tuple[list, list[str]]:
-    """The speaker's recordings ``(signal, rate)`` and what to call them; what they are worth is said."""
-    from hifitse.commands.doctor import examine
-    from hifitse.model.extraction import ENROLL_MIN_S
-    from hifitse.model.survey import enrolment, survey
+def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> list[tuple[str, tuple]]:
+    """The speaker's recordings by what to call them: ``(name, (signal, rate))``."""
+    from hifitse.model.survey import enrolment
 
-    heard, names = [], []
-    for path in voices:
-        for warning in survey(path).warnings():
-            _warn(f"enrolment {path.name!r}: {warning}")
-        heard.append(enrolment(path))
-        names.append(f"enrolment {str(path)!r}")
+    found = [(f"enrolment {str(path)!r}", enrolment(path)) for path in voices]
     if piece := options["enroll_from"]:
         given = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", piece)
         if not given or not float(given[1]) < float(given[2]):
             raise CommandError(f"--enroll-from is {piece!r}, expected seconds from and to, such as 12.5-18.0")
-        heard.append(enrolment(mix, float(given[1]), float(given[2]), options["channel"]))
-        names.append(f"enrolment {piece} s of {str(mix)!r}")
-    for (signal_, rate), name in zip(heard, names, strict=True):
-        if len(signal_) >= ENROLL_MIN_S * rate:  # a shorter one is refused in words of its own
-            worth = examine(signal_, rate)
-            print(f"hifitse: {name}: {worth}", flush=True)
-            for warning in worth.warnings():
-                _warn(f"{name}: {warning}")
-    return heard, names
+        found.append((f"enrolment {piece} s of {str(mix)!r}", enrolment(mix, float(given[1]), float(given[2]), options["channel"])))
+    return found
+
+
+def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path]) -> None:
+    """Say what the enrolments are worth."""
+    from hifitse.commands.doctor import examine
+    from hifitse.model.survey import survey
+
+    for path in voices:
+        for warning in survey(path).warnings():
+            _warn(f"enrolment {path.name!r}: {warning}")
+    for name, each in heard:
+        worth = examine(*each)
+        print(f"hifitse: {name}: {worth}", flush=True)
+        for warning in worth.warnings():
+            _warn(f"{name}: {warning}")
 
 
 def _warn(text: str) -> None:

@@ -42,7 +42,7 @@ def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
     found, several = [], len(names) > 1
     for name in names:
         path = Path(name)
-        if path.is_dir() or (not path.exists() and glob.has_magic(name)):
+        if os.path.isdir(path) or (not os.path.exists(path) and glob.has_magic(name)):
             inside = path.iterdir() if path.is_dir() else map(Path, glob.glob(name, recursive=True))
             files = sorted(each for each in inside if each.suffix.lower() in SUFFIXES and not each.name.startswith(".") and each.is_file())
             if not files:
@@ -95,7 +95,7 @@ def plan(
         for path in job.written:
             if path.resolve() in inputs:
                 raise AudioError(f"output {str(path)!r} is an input, expected another place")
-            if path.exists() and not path.is_file():
+            if os.path.exists(path) and not os.path.isfile(path):
                 raise AudioError(f"output {str(path)!r} is a folder, device or pipe, expected a file or a new name")
             if path in taken:
                 raise AudioError(f"{str(taken[path])!r} and {str(job.mix)!r} would both go to {str(path)!r}, expected different names")

@@ -1,0 +1,173 @@
+"""Sound files of many kinds, whole and damaged, for the table of test_files.py."""
+
+import io
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+from hifitse import SAMPLE_RATE
+
+SECONDS = 2.0
+Make = Callable[[Path], Path]
+
+
+def signal(seconds: float = SECONDS) -> np.ndarray:
+    """A tone of changing pitch and level in noise, to the end: what is lost of it is noticed."""
+    time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    rough = 0.02 * np.random.default_rng(0).standard_normal(len(time))
+    tone = np.sin(2 * np.pi * (200 + 60 * time) * time) * (0.6 + 0.4 * np.sin(4 * np.pi * time))
+    return (0.3 * tone + rough).astype(np.float32)
+
+
+def bytes_of(kind: str, subtype: str | None = None, sound: np.ndarray | None = None, rate: int = SAMPLE_RATE) -> bytes:
+    memory = io.BytesIO()
+    soundfile.write(memory, signal() if sound is None else sound, rate, format=kind, subtype=subtype)
+    return memory.getvalue()
+
+
+def raw(name: str | bytes, data: Callable[[], bytes]) -> Make:
+    def make(folder: Path) -> Path:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name))))
+        path.write_bytes(data())
+        return path
+
+    return make
+
+
+def by_libsndfile(name: str, kind: str, subtype: str | None = None, change: Callable[[bytes], bytes] = bytes) -> Make:
+    return raw(name, lambda: change(bytes_of(kind, subtype)))
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) * 6 // 10]
+
+
+def wav_size(size: int) -> Callable[[bytes], bytes]:
+    """The sound's size in the header, as programs leave it that write into a pipe."""
+
+    def change(data: bytes) -> bytes:
+        at = data.index(b"data") + 4
+        return data[:4] + struct.pack("<I", min(size + 36, 2**32 - 1)) + data[8:at] + struct.pack("<I", size) + data[at + 4 :]
+
+    return change
+
+
+def flac_without_length(data: bytes) -> bytes:
+    return data[:21] + bytes([data[21] & 0xF0, 0, 0, 0, 0]) + data[26:]
+
+
+def flac_of_days(data: bytes) -> bytes:
+    return data[:21] + bytes([data[21] | 0x0F, 255, 255, 255, 255]) + data[26:]
+
+
+def mp3_without_xing(data: bytes) -> bytes:
+    rates = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+    return data[144_000 * rates[data[2] >> 4] // SAMPLE_RATE + (data[2] >> 1 & 1) :]
+
+
+def by_ffmpeg(name: str, codec: str, rate: int = SAMPLE_RATE, video: bool = False, change: Callable[[bytes], bytes] = bytes) -> Make:
+    def make(folder: Path) -> Path:
+        path = folder / name
+        with av.open(str(path), "w") as container:
+            picture = container.add_stream("mpeg4", rate=10) if video else None
+            sound = container.add_stream(codec, rate=rate)
+            sound.layout = "mono"
+            if codec == "wmav2":
+                sound.bit_rate = 128_000
+            if picture is not None:
+                picture.width = picture.height = 32
+                picture.pix_fmt = "yuv420p"
+                for number in range(round(10 * SECONDS)):
+                    image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+                    image.pts = number
+                    container.mux(picture.encode(image))
+                container.mux(picture.encode())
+            frame = av.AudioFrame.from_ndarray(signal()[None], format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+            resampler = av.AudioResampler(sound.codec_context.format, "mono", rate)
+            waiting = av.AudioFifo()
+            for part in (*resampler.resample(frame), *resampler.resample(None)):
+                waiting.write(part)
+            while (part := waiting.read(sound.codec_context.frame_size or 1024)) is not None:
+                container.mux(sound.encode(part))
+            if (part := waiting.read(0, partial=True)) is not None:
+                container.mux(sound.encode(part))
+            container.mux(sound.encode(None))
+        path.write_bytes(change(path.read_bytes()))
+        return path
+
+    return make
+
+
+WHOLE: dict[str, Make] = {
+    "wav": by_libsndfile("a.wav", "WAV", "PCM_16"),
+    "float wav": by_libsndfile("a.wav", "WAV", "FLOAT"),
+    "rf64": by_libsndfile("a.wav", "RF64", "PCM_16"),
+    "flac": by_libsndfile("a.flac", "FLAC"),
+    "mp3": by_libsndfile("a.mp3", "MP3"),
+    "ogg": by_libsndfile("a.ogg", "OGG"),
+    "opus": by_libsndfile("a.opus", "OGG", "OPUS"),
+    "aiff": by_libsndfile("a.aif", "AIFF", "PCM_16"),
+    "caf": by_libsndfile("a.caf", "CAF", "PCM_16"),
+    "w64": by_libsndfile("a.w64", "W64", "PCM_16"),
+    "au": by_libsndfile("a.au", "AU", "PCM_16"),
+    "m4a": by_ffmpeg("a.m4a", "aac"),
+    "alac": by_ffmpeg("a.m4a", "alac"),
+    "aac": by_ffmpeg("a.aac", "aac"),
+    "wma": by_ffmpeg("a.wma", "wmav2"),
+    "amr": by_ffmpeg("a.amr", "libopencore_amrnb", rate=8_000),
+    "mp4 video": by_ffmpeg("a.mp4", "aac", video=True),
+    "mov video": by_ffmpeg("a.mov", "aac", video=True),
+    "mkv video": by_ffmpeg("a.mkv", "libopus", video=True),
+    "webm": by_ffmpeg("a.webm", "libopus"),
+    "flac of unknown length": by_libsndfile("a.flac", "FLAC", change=flac_without_length),
+    "wav of size 0": by_libsndfile("a.wav", "WAV", change=wav_size(0)),
+    "wav of size 2e9": by_libsndfile("a.wav", "WAV", change=wav_size(2_000_000_000)),
+    "wav of size 2^31": by_libsndfile("a.wav", "WAV", change=wav_size(0x7FFFF000)),
+    "wav of size 2^32": by_libsndfile("a.wav", "WAV", change=wav_size(2**32 - 1)),
+    "au of open size": by_libsndfile("a.au", "AU", change=lambda data: data[:8] + b"\xff" * 4 + data[12:]),
+    "mp3 without xing": by_libsndfile("a.mp3", "MP3", change=mp3_without_xing),
+    "name of no text": raw(b"\xff\xe9.wav", lambda: bytes_of("WAV")),
+    "name of no text, by ffmpeg": raw(b"\xff\xe9.flac", lambda: flac_without_length(bytes_of("FLAC"))),
+    "wrong ending": raw("a.ogg", lambda: bytes_of("FLAC")),
+}
+"""Files that hold the whole signal."""
+
+JOINED: dict[str, Make] = {
+    "joined mp3": by_libsndfile("a.mp3", "MP3", change=lambda data: 2 * data),
+    "chained ogg": raw("a.ogg", lambda: bytes_of("OGG") + bytes_of("OGG", sound=0.5 * signal())),
+    "chained opus": raw("a.opus", lambda: bytes_of("OGG", "OPUS") + bytes_of("OGG", "OPUS", 0.5 * signal())),
+}
+"""Files that hold it twice."""
+
+DAMAGED: dict[str, tuple[Make, str]] = {
+    "cut wav": (by_libsndfile("a.wav", "WAV", change=cut), "0.8 s of its 2.0 s"),
+    "cut flac": (by_libsndfile("a.flac", "FLAC", change=cut), "s of its 2.0 s"),
+    "cut aiff": (by_libsndfile("a.aif", "AIFF", change=cut), "0.8 s of its 2.0 s"),
+    "cut w64": (by_libsndfile("a.w64", "W64", change=cut), "0.8 s of its 2.0 s"),
+    "cut au": (by_libsndfile("a.au", "AU", change=cut), "0.8 s of its 2.0 s"),
+    "cut caf": (by_libsndfile("a.caf", "CAF", change=cut), "0.8 s of its 2.0 s"),
+    "cut mp3": (by_libsndfile("a.mp3", "MP3", change=cut), "s of its 2.0 s"),
+    "cut ogg": (by_libsndfile("a.ogg", "OGG", change=cut), "its last page is missing"),
+    "cut opus": (by_libsndfile("a.opus", "OGG", "OPUS", change=cut), "its last page is missing"),
+    "cut webm": (by_ffmpeg("a.webm", "libopus", change=cut), "s of its 2.0 s"),
+    "size too large": (by_libsndfile("a.wav", "WAV", change=wav_size(1_000_000)), "s of its 10.4 s"),
+    "flac of days": (by_libsndfile("a.flac", "FLAC", change=flac_of_days), "s are missing at the end"),
+}
+"""Files of which a part is there, and what is said of the rest."""
+
+NONE: dict[str, tuple[Make, str]] = {
+    "text": (raw("a.wav", lambda: b"no sound at all"), "not readable as audio"),
+    "play list": (raw("a.m3u8", lambda: b"#EXTM3U\n#EXTINF:2,\nother.wav\n#EXT-X-ENDLIST\n"), "not readable as audio"),
+    "empty": (raw("a.flac", bytes), "not readable as audio"),
+    "no samples": (raw("a.wav", lambda: bytes_of("WAV", sound=signal()[:0])), "0 samples"),
+    "mp4 without its index": (by_ffmpeg("a.m4a", "aac", change=cut), "not readable as audio"),
+    "NaN": (raw("a.wav", lambda: bytes_of("WAV", "FLOAT", np.where(np.arange(9_600) == 7, np.nan, 0.1))), "NaN or infinite"),
+    "impossible rate": (raw("a.wav", lambda: bytes_of("WAV", rate=10)), "holds samples at 10 Hz, expected"),
+}
+"""Files that are refused, and why."""

@@ -1,0 +1,267 @@
+"""What people bring: kind of file x command -> outcome; channels, devices, folders; what goes to the API."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from sound_files import DAMAGED, JOINED, NONE, SECONDS, WHOLE, by_ffmpeg, bytes_of, signal
+from sounds import hum
+
+from hifitse import SAMPLE_RATE, audio
+from hifitse.audio import AudioError
+from hifitse.commands import cli
+from hifitse.model import Extractor, extract_files
+
+PADDING_S = 0.06
+"""s: what a codec's frames may add."""
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Extractor:
+    return Extractor.from_pretrained()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, extractor) -> Path:
+    """A working folder with an enrolment; the model is loaded once for all cases."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Extractor, "from_pretrained", lambda *_, **__: extractor)
+    soundfile.write("me.wav", hum(220, 2, 3), SAMPLE_RATE)
+    return tmp_path
+
+
+def extract(*arguments: object, enroll: tuple[str, ...] = ("--enroll", "me.wav")) -> int:
+    return cli.main(["extract", *map(str, arguments), *enroll])
+
+
+def heard(path: Path) -> tuple[np.ndarray, list[str]]:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        return audio.read(path), [str(warning.message) for warning in said]
+
+
+# ---- kind of file x command
+
+
+@pytest.mark.parametrize("kind", [*WHOLE, *JOINED])
+def test_all_of_a_file_is_read_and_extracted_without_a_word(kind, folder, capfd):
+    path, seconds = (WHOLE[kind](folder), SECONDS) if kind in WHOLE else (JOINED[kind](folder), 2 * SECONDS)
+    got, said = heard(path)
+    more = 0.1 if kind in JOINED else PADDING_S
+    assert not said and SAMPLE_RATE * (seconds - (0.05 if kind == "wma" else 0.001)) <= len(got) <= SAMPLE_RATE * (seconds + more)
+    assert audio.info(path).samples == len(got)
+    assert audio.level_db(got[: SAMPLE_RATE // 2]) == pytest.approx(audio.level_db(signal()[: SAMPLE_RATE // 2]), abs=1)
+    assert audio.level_db(got[-SAMPLE_RATE // 4 :]) > -30, "its end is there"
+    start = len(got) // 3
+    np.testing.assert_allclose(audio.read(path, start, 5_000), got[start : start + 5_000], atol=1e-4)
+    assert extract(path, "-o", "est.wav") == 0
+    assert capfd.readouterr().err == "", "nothing of libmpg123 or FFmpeg either"
+    with soundfile.SoundFile("est.wav") as est:
+        assert abs(est.frames / est.samplerate - len(got) / SAMPLE_RATE) < 1e-3 and est.channels == 1
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_of_a_damaged_file_what_is_there_is_used_and_what_is_missing_said(kind, folder, capfd):
+    make, words = DAMAGED[kind]
+    got, said = heard(path := make(folder))
+    least = 0.8 if kind.startswith("cut ") else SECONDS
+    assert len(got) >= least * SAMPLE_RATE and len(said) == 1 and words in said[0], said
+    assert extract(path, "-o", "est.wav") == 0
+    error = capfd.readouterr().err
+    assert error.startswith("hifitse: warning: ") and words in error and error.count("\n") == 1
+    with soundfile.SoundFile("est.wav") as est:
+        assert est.frames == len(got)
+
+
+@pytest.mark.parametrize("kind", NONE)
+def test_what_is_no_sound_is_one_sentence(kind, folder, capfd):
+    make, words = NONE[kind]
+    path = make(folder)
+    with pytest.raises(AudioError, match=words):
+        audio.read(path)
+    assert extract(path, "-o", "est.wav") == 2
+    said = capfd.readouterr().err
+    assert said.startswith("hifitse: ") and said.count("\n") == 1 and words in said and not Path("est.wav").exists()
+
+
+def test_a_stretch_of_an_mp3_does_not_begin_muted(tmp_path):
+    """libmpg123 needs the bytes of earlier frames, and leaves out what it cannot decode."""
+    time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
+    soundfile.write(tmp_path / "a.mp3", 0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time), SAMPLE_RATE)
+    whole = audio.read(tmp_path / "a.mp3")
+    np.testing.assert_allclose(audio.read(tmp_path / "a.mp3", 100_000, 1_000), whole[100_000:101_000], atol=1e-4)
+
+
+def test_a_pipe_is_a_recording(folder, capsys):
+    os.mkfifo("pipe.wav")
+    subprocess.Popen([sys.executable, "-c", "import sys; open('pipe.wav', 'wb').write(open('me.wav', 'rb').read())"])
+    assert extract("pipe.wav", "-o", "est.wav") == 0
+    assert soundfile.info("est.wav").frames == 2 * SAMPLE_RATE
+
+
+# ---- what is written
+
+
+REFUSED = {
+    "a device": (["a.wav", "-o", "/dev/null"], "expected a name that ends in"),
+    "a device by a link": (["a.wav", "-o", "null.wav"], "is a folder, device or pipe"),
+    "a pipe": (["a.wav", "-o", "pipe.wav"], "is a folder, device or pipe"),
+    "residual over the input": (["a.wav", "-o", "o.wav", "--residual", "a.wav"], "is an input"),
+    "residual over the output": (["a.wav", "-o", "o.wav", "--residual", "o.wav"], "would both go to"),
+    "presence elsewhere": (["a.wav", "-o", "o.wav", "--presence", "p.txt"], "ends in .json"),
+    "no such channel": (["a.wav", "-o", "o.wav", "--channel", "2"], "channel is 2, expected 1 to 1"),
+    "channel 0": (["a.wav", "-o", "o.wav", "--channel", "0"], "--channel"),
+    "a rate for no flac": (["fast.wav", "-o", "o.flac"], "cannot hold the 700001 Hz"),
+    "an empty folder": (["none", "-o", "o"], "no sound file in 'none'"),
+    "a glob of nothing": (["no*.mp3", "-o", "o"], "no sound file in 'no*.mp3'"),
+    "no enrolment": (["a.wav", "-o", "o.wav"], "--enroll-from"),
+    "a piece in words": (["a.wav", "-o", "o.wav", "--enroll-from", "now"], "expected seconds from and to"),
+    "a piece behind the end": (["a.wav", "-o", "o.wav", "--enroll-from", "7-8"], "begins at 7 s"),
+    "a piece of two": (["a.wav", "fast.wav", "-o", "o", "--enroll-from", "0-1"], "takes a piece of one MIX"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_done_is_refused_and_no_device_is_replaced(case, folder, capsys):
+    arguments, words = REFUSED[case]
+    Path("a.wav").write_bytes(bytes_of("WAV"))
+    Path("fast.wav").write_bytes(bytes_of("WAV", rate=700_001))
+    os.mkfifo("pipe.wav")
+    Path("null.wav").symlink_to(os.devnull)
+    Path("none").mkdir()
+    before = sorted(folder.rglob("*"))
+    assert extract(*arguments, enroll=() if "piece" in case or case == "no enrolment" else ("--enroll", "me.wav")) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before and Path("pipe.wav").is_fifo() and Path("null.wav").is_char_device()
+
+
+def test_beyond_4_gib_a_wav_is_an_rf64(folder, monkeypatch):
+    Path("a.wav").write_bytes(bytes_of("WAV"))
+    monkeypatch.setattr(extract_files, "WAV_BYTES", 300_000)
+    assert extract("a.wav", "-o", "est.wav") == 0
+    assert soundfile.info("est.wav").format == "RF64" and len(audio.read("est.wav")) == 2 * SAMPLE_RATE
+
+
+# ---- channels
+
+
+def test_channels_that_cancel_each_other_are_said_and_one_is_heard(folder, capsys):
+    soundfile.write("anti.wav", np.stack([signal(), -signal()], 1), SAMPLE_RATE)
+    assert extract("anti.wav", "-o", "est.wav") == 0
+    assert "cancel each other" in capsys.readouterr().err
+    assert extract("anti.wav", "-o", "one.wav", "--channel", "1") == 0
+    assert capsys.readouterr().err == ""
+    est, one = audio.read("est.wav"), audio.read("one.wav")
+    assert est.any() and audio.level_db(est) == pytest.approx(audio.level_db(one), abs=0.1)
+
+
+def test_the_centre_of_a_film_keeps_its_level(tmp_path):
+    film = np.zeros((SAMPLE_RATE, 6), np.float32)
+    film[:, 2] = signal(1)
+    soundfile.write(tmp_path / "a.wav", film, SAMPLE_RATE, subtype="FLOAT")
+    assert audio.level_db(audio.read(tmp_path / "a.wav")) == pytest.approx(audio.level_db(signal(1)) - 3, abs=0.1)
+
+
+def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(folder):
+    soundfile.write("st.wav", np.stack([signal(), 0.25 * signal()], 1), SAMPLE_RATE, subtype="FLOAT")
+    assert extract("st.wav", "-o", "est.wav", "--keep-stereo", "--residual", "rest.wav", "--presence", "p.json") == 0
+    mix, est, rest = (soundfile.read(name, dtype="float32")[0] for name in ("st.wav", "est.wav", "rest.wav"))
+    assert est.shape == mix.shape and np.abs(est + rest - mix).max() < 1e-5
+    np.testing.assert_allclose(est[:, 1], 0.25 * est[:, 0], atol=1e-4)
+    assert extract("st.wav", "-o", "quieter.wav", "--keep-stereo", "--keep-db", "12") == 0
+    np.testing.assert_allclose(soundfile.read("quieter.wav", dtype="float32")[0], est + 10**-0.6 * rest, atol=1e-5)
+    found = json.loads(Path("p.json").read_text())
+    assert len(found["level_db"]) == len(found["present"]) == 20 and found["step_s"] == 0.1
+    tenth = SAMPLE_RATE // 10
+    known = audio.level_db(est[3 * tenth : 4 * tenth]) - audio.level_db(mix[3 * tenth : 4 * tenth])
+    assert found["level_db"][3] == pytest.approx(known, abs=0.06)
+    assert not found["calibrated"] and found["false_alarm_rate"] is None
+    assert found["present"] == [level is not None and level >= found["threshold_db"] for level in found["level_db"]]
+
+
+# ---- what is said, folders
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: np.clip(9 * signal(), -1, 1), "samples are clipped"),
+    (lambda: np.pad(signal(0.5), (0, 48_000)), "0.5 s of speech, expected at least 1 s"),
+    (lambda: 0.1 * np.random.default_rng(1).standard_normal(96_000), "sounds like noise"),
+])  # fmt: skip
+def test_a_poor_enrolment_is_said(make, words, folder, capsys):
+    Path("a.wav").write_bytes(bytes_of("WAV"))
+    soundfile.write("poor.wav", make(), SAMPLE_RATE)
+    assert extract("a.wav", "-o", "est.wav", enroll=("--enroll", "poor.wav")) == 0
+    printed = capsys.readouterr()
+    assert words in printed.err and "s of speech in" in printed.out
+
+
+def test_a_clipped_mixture_is_said_and_an_enrolment_may_be_a_piece_of_it(folder, capsys):
+    soundfile.write("loud.wav", np.clip(9 * signal(), -1, 1), SAMPLE_RATE, subtype="FLOAT")
+    assert extract("loud.wav", "-o", "est.wav", "--enroll-from", "0.2-1.7", enroll=()) == 0
+    printed = capsys.readouterr()
+    assert "'loud.wav': " in printed.err and "of its samples are clipped" in printed.err
+    assert "0.2-1.7 s of 'loud.wav': 1.5 s of speech" in printed.out
+
+
+def test_folders_and_globs_are_done_once(folder, capsys):
+    Path("in").mkdir()
+    by_ffmpeg("in/a.mp4", "aac", video=True)(folder)
+    for name in ("in/b.wav", "in/c.txt", "in/.d.wav"):
+        Path(name).write_bytes(bytes_of("WAV"))
+    assert extract("in", "-o", "out") == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.wav", "b.wav"]
+    first = audio.read("out/b.wav")
+    Path("out/b.wav").write_bytes(bytes_of("WAV"))  # of something else
+    capsys.readouterr()
+    assert extract("in/*.*", "-o", "out") == 0
+    table = capsys.readouterr().out.splitlines()[-3:]
+    assert table[0].startswith("recording") and "skipped" in table[1] and "2.0 s" in table[2]
+    np.testing.assert_array_equal(audio.read("out/b.wav"), first)
+
+
+# ---- the API
+
+
+def test_integers_are_scaled_and_come_back(extractor):
+    mix, enroll = signal(), hum(220, 1, 3).astype(np.float32)
+    known = extractor.extract(mix, enroll)
+    est = extractor.extract((mix * 32768).astype(np.int16), (enroll * 2.0**31).astype(np.int32))
+    assert est.dtype == np.int16 and np.abs(est / 32768 - known).max() < 1e-3
+
+
+def test_an_enrolment_has_its_own_rate(extractor):
+    mix, enroll = signal(), hum(220, 1, 3).astype(np.float32)
+    slow = audio.resample(enroll, SAMPLE_RATE, 16_000)
+    known = extractor.extract(mix, audio.resample(slow, 16_000, SAMPLE_RATE))
+    for given in ((slow, 16_000), [(slow, 16_000)]):
+        np.testing.assert_allclose(extractor.extract(mix, given), known, atol=1e-5)
+
+
+def test_an_offset_changes_nothing(extractor):
+    mix, enroll = signal(), hum(220, 1, 3).astype(np.float32)
+    known = extractor.extract(mix, enroll)
+    for est in (extractor.extract(mix + 0.3, enroll), extractor.extract(mix, enroll + 0.3)):
+        assert audio.level_db(est - known) < audio.level_db(known) - 60
+
+
+LEAN = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None  # as on Windows
+from hifitse.commands import cli
+code = cli.main(["extract", "me.wav", "--enroll", "me.wav", "-o", "est.wav"])
+print(code, sorted({"pandas", "matplotlib", "av", "IPython", "papermill"} & set(sys.modules)))
+"""
+
+
+def test_extract_runs_without_modules_of_unix_and_loads_nothing_for_reports(tmp_path):
+    soundfile.write(tmp_path / "me.wav", hum(220, 2, 3), SAMPLE_RATE)
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", LEAN], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
