@@ -16,7 +16,7 @@ from made_up import arm, content, row, write
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from hifitse.commands.cli import hifitse
+from hifitse.commands.cli import hifitse, main
 from hifitse.params import PRESET_DIR, Params, resolve
 from hifitse.report import readme
 
@@ -52,6 +52,12 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
             assert words[place + 1] in Params.model_fields or words[place + 1] == "loss_l1"  # the term that a reader adds
         if word in ("--preset", "--overlay", "--also"):
             assert (PRESET_DIR / f"{words[place + 1]}.yaml").exists()
+
+
+def test_parameters_are_listed_and_a_wrong_name_is_answered_with_the_nearest(capsys) -> None:
+    assert main(["params"]) == 0 and capsys.readouterr().out.count("\n") >= 2 * len(Params.model_fields)
+    assert main(["params", "steps"]) == 0 and capsys.readouterr().out.startswith(f"steps = {Params().steps}")
+    assert main(["params", "stpes"]) == 2 and "'steps'" in capsys.readouterr().err
 
 
 def test_the_environment_is_active_before_the_first_command() -> None:

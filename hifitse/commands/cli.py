@@ -15,6 +15,7 @@ from hifitse.commands.compare import compare
 from hifitse.commands.export import export
 from hifitse.commands.extract import extract
 from hifitse.commands.gallery import gallery
+from hifitse.commands.params import params
 from hifitse.commands.prepare import prepare
 from hifitse.commands.run import run
 from hifitse.presets import call
@@ -25,7 +26,7 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, export, compare, gallery):
+for command in (run, extract, prepare, export, compare, gallery, params):
     hifitse.add_command(command)
 
 
