@@ -14,9 +14,9 @@ def pitch(speaker: int) -> float:
     return 300.0 + 50 * speaker
 
 
-def save(path: Path, audio: np.ndarray, rate: int = SAMPLE_RATE) -> None:
+def save(path: Path, audio: np.ndarray, rate: int = SAMPLE_RATE, subtype: str = "PCM_16") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, audio, rate, subtype="PCM_16")
+    soundfile.write(path, audio, rate, subtype=subtype)
 
 
 def hum(frequency: float, seconds: float, seed: int) -> np.ndarray:

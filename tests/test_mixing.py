@@ -8,6 +8,7 @@ from sounds import folders, pitch, save, small, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
+from hifitse.data.acoustics import Acoustics
 from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
@@ -255,8 +256,23 @@ def test_too_small_corpus_missing_folder_and_unknown_split(sources, tmp_path):
 def test_silent_noise_is_a_clear_error(sources, tmp_path):
     for number in range(3):
         save(tmp_path / f"{chr(97 + number)}.wav", np.zeros(SAMPLE_RATE))
-    with pytest.raises(CorpusError, match="gave no sound in 8 draws"):
+    with pytest.raises(CorpusError, match="gave no sound in 100 draws"):
         Mixer(small(sources | {"noise": str(tmp_path)}), "train").mixture(0, 0, HARD)
+
+
+def test_dither_and_pauses_in_noise_files_are_not_scaled_up_to_the_level_of_noise(sources, tmp_path):
+    dither, hiss = (level * np.random.default_rng(0).standard_normal(6 * SAMPLE_RATE) for level in (2e-5, 0.05))
+    for name in "abcd":
+        for kind, sound in (("some", np.concatenate([dither, hiss[:96_000]])), ("none", dither), ("faint", 20 * dither)):
+            save(tmp_path / kind / f"{name}.wav", sound, subtype="PCM_24")
+
+    def drawn(kind):
+        acoustics = Acoustics(small(sources | {"noise": str(tmp_path / kind)}), "train")
+        return [acoustics.noise(np.random.default_rng(seed), SAMPLE_RATE).start / SAMPLE_RATE for seed in range(20)]
+
+    assert min(drawn("some")) > 4.99 and min(drawn("faint")) < 3  # the hiss begins at 6 s; a faint file is the noise that it is
+    with pytest.raises(CorpusError, match="every piece drawn was silent"):
+        drawn("none")
 
 
 def test_without_noise_and_target_there_is_an_interferer(sources):

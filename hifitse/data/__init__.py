@@ -11,6 +11,7 @@ Where sound comes from:
     index.py      large corpora: utterances on disk until they are asked for
     corpus.py     speakers -> utterances, from folders and manifests, with disjoint splits
     clips.py      the same for noise recordings and room responses
+    content.py    what a source holds, by which runs and rows are named
 
     reader.py     stretches of recordings, kept in memory up to a limit
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from hifitse import HifitseError, audio
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import rooms, synthetic
 from hifitse.data.clips import Clip, Clips, load_clips, merged_clips
 from hifitse.data.manifest import CorpusError, sources
@@ -14,9 +14,14 @@ from hifitse.data.reader import Reader
 from hifitse.data.scene import File, Noise
 from hifitse.params import Params
 
-NOISE_TRIES = 8
-SILENT_POWER = 1e-12
-"""-120 dBFS: mean square below which a piece of noise is silent, and drawn anew."""
+NOISE_TRIES = 100
+"""Draws of a piece of noise: in a folder of which nine tenths are pauses, one mixture in 40,000 would find none."""
+LOUD_POWER, SILENT_POWER = 1e-5, 1e-8
+"""-50 and -80 dBFS, as mean squares: a louder piece of noise is taken as it is, a fainter one is silent, and drawn anew."""
+PAUSE = 1e-4
+"""A piece between the two is a pause, and drawn anew, where it lies 40 dB below its file: at the level of noise, dither would be heard."""
+PROBES = 16
+"""Seconds of a file by which its level is known."""
 
 
 class Acoustics:
@@ -37,6 +42,7 @@ class Acoustics:
         self.reverb_prob = params.reverb_prob
         self.reader = Reader(self.noises.root, params.cache_mb * 2**20) if self.noises else None
         self._rates: dict[str, int] = {}
+        self._powers: dict[str, float] = {}
         self._groups = list(self.rooms.groups.items()) if self.rooms else []
 
     def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[File]]:
@@ -58,7 +64,7 @@ class Acoustics:
         return name, [File(clip.path, clip.samples) for clip in clips]
 
     def noise(self, rng: np.random.Generator, samples: int) -> Noise:
-        """A piece of a noise recording, to be looped where the recording is shorter; one that is silent is drawn anew.
+        """A piece of a noise recording, to be looped where the recording is shorter; one that is silent, or a pause, is drawn anew.
 
         Raises:
             CorpusError: no noises are loaded, or they are silent.
@@ -72,12 +78,18 @@ class Acoustics:
             try:
                 piece = Noise(File(clip.path, clip.samples, self._rate(clip)), start)
                 sound = self.reader.look(piece.file, start, samples)
+                if len(sound) and self._heard(clip, power(sound)):
+                    return piece
             except HifitseError as error:
                 reason = str(error)
-                continue
-            if len(sound) and power(sound) > SILENT_POWER:
-                return piece
         raise CorpusError(f"noise folder {self.noises.root} gave no sound in {NOISE_TRIES} draws: {reason}")
+
+    def _heard(self, clip: Clip, found: float) -> bool:
+        """Whether a piece with power ``found`` is the noise of its file, and not a pause in it."""
+        if LOUD_POWER > found > SILENT_POWER and clip.path not in self._powers:
+            starts = np.linspace(0, max(0, clip.samples - SAMPLE_RATE), PROBES).astype(int)
+            self._powers[clip.path] = float(np.mean([power(self.noises.read(clip, start, SAMPLE_RATE)) for start in starts]))
+        return found > max(SILENT_POWER, PAUSE * self._powers.get(clip.path, 0))
 
     def _rate(self, clip: Clip) -> int:
         if clip.path not in self._rates:

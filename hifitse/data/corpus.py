@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hifitse import HifitseError, audio
-from hifitse.data.index import INDEXED_BYTES, indexed
+from hifitse.data.index import INDEXED_BYTES, Reasons, indexed
 from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
 from hifitse.data.utterance import Utterance, unfit
 from hifitse.decode import SUFFIXES
@@ -129,8 +129,8 @@ def load_corpus(source: str | Path) -> Corpus:
     manifest = manifest_of(path)
     root = manifest_root(manifest) if manifest else path
     if manifest and manifest.stat().st_size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES:
-        found = from_manifest(manifest, root, skipped, _utterance, TEXTS, once=False)
-        return _checked(Corpus(root, indexed(manifest, root, found, skipped), skipped), path)
+        found = from_manifest(manifest, root, reasons := Reasons(), _utterance, TEXTS, once=False)
+        return _checked(Corpus(root, *indexed(manifest, root, found, reasons)), path)
     found = from_manifest(manifest, root, skipped, _utterance, TEXTS) if manifest else _from_folder(root, skipped)
     speakers: dict[str, list[Utterance]] = {}
     for utterance in found:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -23,10 +23,24 @@ VERSION = 2
 INDEXED_BYTES = 64 * 2**20
 """A manifest of more bytes, some 400,000 utterances, is indexed; a smaller one is kept in memory."""
 REASONS = 1000
-"""Reasons of left-out lines that are kept word by word; the others are counted."""
 NAME = "index.sqlite"
 COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"
 """The fields of an :class:`Utterance` in their order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
+
+
+class Reasons(list[str]):
+    """Why lines were left out: the first 1,000 word by word, the others are counted."""
+
+    more = 0
+
+    def append(self, reason: str) -> None:
+        if len(self) < REASONS:
+            super().append(reason)
+        else:
+            self.more += 1
+
+    def all(self) -> list[str]:
+        return [*self, *([f"and {self.more} more"] if self.more else [])]
 
 
 def _packed(said: Utterance) -> list[bytes | int]:
@@ -39,7 +53,7 @@ def _unpacked(row: Iterable[bytes | int]) -> Utterance:
 
 def _opened(path: Path) -> sqlite3.Connection:
     """The file to read from. It never changes, so no lock is needed, which some network disks do not have."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, check_same_thread=False)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 class Records:
@@ -85,16 +99,16 @@ class Said(Sequence[Utterance]):
         return self._records.read(self._first + place % self._count)
 
 
-def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: list[str]) -> dict[str, Said]:
-    """Utterances by speaker, from an index in the cache that is made of ``found`` at the first call, and anew where it is damaged.
+def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: Reasons) -> tuple[dict[str, Said], list[str]]:
+    """Utterances by speaker, and why others were left out: from an index in the cache, made at the first call or where it is damaged.
 
-    Order and rules are those of a corpus in memory; of the reasons the first 1,000 go to ``skipped``.
+    Order and rules are those of a corpus in memory.
 
     Args:
         manifest: known by its path, length and time of change, and by the folders that links may lead to.
         root: its root.
-        found: utterances of the readable lines, gone through only where there is no index; its reasons go to ``skipped``.
-        skipped: is added to.
+        found: utterances of the readable lines, gone through only where there is no index.
+        skipped: where ``found`` puts its reasons.
 
     Raises:
         HifitseError: the cache cannot be written.
@@ -102,32 +116,34 @@ def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: lis
     state = manifest.stat()
     key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])
     name = f"index-v{VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    for _ in range(2):
+    while True:
+        fresh = not (cache_dir() / name).is_dir()
         path = made_once(name, partial(_make, found, skipped)) / NAME
         try:
-            return _speakers(path, skipped)
-        except sqlite3.Error:
+            return _speakers(path)
+        except sqlite3.Error as error:
             aside = path.parent.with_name(f".damaged-{name}-{os.getpid()}")
             path.parent.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
-    raise HifitseError(f"index {cache_dir() / name} cannot be read back, expected a disk that keeps what is written")
+            if fresh:
+                raise HifitseError(f"index {path} cannot be read back ({error}), expected a disk that keeps what is written") from None
 
 
-def _speakers(path: Path, skipped: list[str]) -> dict[str, Said]:
-    """Speakers and skipped lines of an index; raises sqlite3.Error where it is not as it was written."""
+def _speakers(path: Path) -> tuple[dict[str, Said], list[str]]:
+    """Speakers and reasons of an index; raises sqlite3.Error where it is not as it was written."""
     records, file = Records(path), _opened(path)
     try:
         [[state]] = file.execute("PRAGMA quick_check(1)")
         if state != "ok":
             raise sqlite3.DatabaseError(state)
-        skipped[:] = [text.decode(errors="surrogatepass") for (text,) in file.execute("SELECT text FROM reason")]
+        reasons = [text.decode(errors="surrogatepass") for (text,) in file.execute("SELECT text FROM reason")]
         spans = file.execute("SELECT name, first, count FROM speaker ORDER BY first")
-        return {name.decode(errors="surrogatepass"): Said(records, first, count) for name, first, count in spans}
+        return {name.decode(errors="surrogatepass"): Said(records, first, count) for name, first, count in spans}, reasons
     finally:
         file.close()
 
 
-def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
+def _make(found: Iterable[Utterance], skipped: Reasons, folder: Path) -> None:
     """Fill the file: lines as they come, then sorted, without the paths that are listed twice."""
     try:
         file = sqlite3.connect(folder / NAME, isolation_level=None)
@@ -139,7 +155,7 @@ def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: list[str]) -> None:
+def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: Reasons) -> None:
     # The folder appears whole or not at all, so nothing need be undone.
     file.executescript(f"""
         PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;
@@ -148,12 +164,11 @@ def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: list[st
         CREATE TABLE speaker (name, first INTEGER, count INTEGER);
         CREATE TABLE reason (text);
     """)
-    reasons = _Reasons()
     marks = ", ".join("?" * len(COLUMNS.split(",")))
-    file.executemany(f"INSERT INTO line VALUES ({marks})", (_packed(said) for said in reasons.emptied(found, skipped)))
+    file.executemany(f"INSERT INTO line VALUES ({marks})", map(_packed, found))
     [[repeated]] = file.execute("SELECT count(*) - count(DISTINCT path) FROM line")
     if repeated:
-        reasons.add(f"{repeated} paths are listed twice")
+        skipped.append(f"{repeated} paths are listed twice")
     once = "WHERE rowid IN (SELECT min(rowid) FROM line GROUP BY path)" if repeated else ""
     file.execute(f"INSERT INTO said SELECT * FROM line {once} ORDER BY speaker, utterance, path")
     spans = file.execute(
@@ -161,38 +176,8 @@ def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: list[st
     ).fetchall()
     for name, first, count, groups, splits in spans:
         if reason := unfit(count, groups, splits):
-            reasons.add(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
+            skipped.append(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
         else:
             file.execute("INSERT INTO speaker VALUES (?, ?, ?)", [name, first, count])
-    file.executemany("INSERT INTO reason VALUES (?)", ([text.encode(errors="surrogatepass")] for text in reasons.all()))
+    file.executemany("INSERT INTO reason VALUES (?)", ([text.encode(errors="surrogatepass")] for text in skipped.all()))
     file.execute("COMMIT")
-
-
-class _Reasons:
-    """Why lines were left out: the first ones, and how many more."""
-
-    def __init__(self) -> None:
-        self._said: list[str] = []
-        self._more = 0
-
-    def add(self, reason: str) -> None:
-        if len(self._said) < REASONS:
-            self._said.append(reason)
-        else:
-            self._more += 1
-
-    def emptied(self, found: Iterable[Utterance], skipped: list[str]) -> Iterator[Utterance]:
-        """Take the reasons, as they come, from a list that would grow with the manifest."""
-        skipped.clear()
-        for said in found:
-            yield said
-            self._take(skipped)
-        self._take(skipped)
-
-    def _take(self, skipped: list[str]) -> None:
-        for reason in skipped:
-            self.add(reason)
-        skipped.clear()
-
-    def all(self) -> list[str]:
-        return self._said + ([f"and {self._more} more"] if self._more else [])
