@@ -29,8 +29,16 @@ Axis letters in shape comments:
 B batch, T samples, F frequency bins, L frames, K bands, D features, N enrolments, S sources.
 """
 
+import os
+import sys
+
 SAMPLE_RATE = 48_000
 """Hz. The one rate inside the library; files at other rates are resampled when they are read."""
+
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    # Threads of torch that wait by spinning are several times slower where anything else runs; read once, when torch is loaded.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 
 class HifitseError(Exception):

@@ -1,11 +1,15 @@
 """The machine: the device to compute on, CPU threads, memory that stays with the process, and how much that is."""
 
+import contextlib
 import ctypes
 import functools
+import math
 import os
 import platform
 import resource
+import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +42,54 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     count = torch.get_num_threads()
     return f"{platform.machine()} {device.type}, {count} thread{'s' if count != 1 else ''}"
+
+
+def usable_cores(group: str = "/sys/fs/cgroup") -> int:
+    """Cores that this process may use: its affinity, and the quota of its control group where there is one; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for root in (group, f"{group}/cpu"):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+            with contextlib.suppress(OSError, ValueError):  # no such version of control groups, or no limit ("max", -1)
+                quota, period = (int(word) for name in names for word in Path(root, name).read_text().split())
+                cores = min(cores, math.ceil(quota / period)) if quota > 0 else cores
+    return max(1, cores)
+
+
+def set_threads(count: int) -> int:
+    """From now on torch computes with ``count`` CPU threads; 0: with its own number, but no more than :func:`usable_cores`. Returns it."""
+    torch.set_num_threads(count or min(torch.get_num_threads(), usable_cores()))
+    return torch.get_num_threads()
+
+
+@functools.cache
+def half_precision(precision: str, device: torch.device) -> bool:
+    """Whether the model computes in bfloat16: asked for, and the card has it. One without is said once, and computes in float32."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        warnings.warn(f"{torch.cuda.get_device_name(device)} has no bfloat16, so the model computes in float32", stacklevel=2)
+        return False
+    return precision == "bf16"
+
+
+def make_room_for_workers(workers: int, batch_mb: float, shared: str = "/dev/shm") -> None:
+    """See that worker processes can hand over their batches: as many open files as the system grants, and shared memory.
+
+    Args:
+        workers: how many.
+        batch_mb: 10^6 bytes of a batch; each worker has up to five under way.
+
+    Raises:
+        HifitseError: either is too little.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 256 + 64 * workers
+    if workers and soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise HifitseError(f"ulimit -n is {hard}, expected {wanted} for {workers} workers: raise it, or use fewer workers")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    needed = 5 * workers * batch_mb
+    if workers and os.path.isdir(shared) and (free := shutil.disk_usage(shared).free / 1e6) < needed:
+        cure = "give it more (docker: --shm-size) or use fewer workers or a smaller batch_size"
+        raise HifitseError(f"{shared} has {free:.0f} MB free, expected {needed:.0f} MB for {workers} workers: {cure}")
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class Learning(Data):
     gan_seconds: float = Field(1.0, ge=0.1, le=60, description="s: length of the part, drawn anew, of a segment that discriminators hear")
     gan_warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps, the first, in which only the discriminators learn")
     gan_ramp: float = Field(0.2, ge=0, le=1, description="share of the steps, after the warm-up, over which adversarial terms rise")
-    gan_patience: int = Field(50, ge=1, le=1_000_000, description="steps in a row that must show a collapse before the run is stopped")
+    gan_patience: int = Field(50, ge=1, le=1_000_000, description="updates in a row that must show a collapse before the run is stopped")
     loss_adversarial: float = Field(1.0, ge=0, le=1000, description="weight of the least-squares adversarial term; see gan")
     loss_feature: float = Field(2.0, ge=0, le=1000, description="weight of the distance of the discriminators' feature maps; see gan")
 
@@ -221,6 +221,7 @@ def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool
 
     A comparison trains many variants, and a preset made for one training may be too long for each: ``arms`` lays the file
     ``<preset>-arms`` over the preset, where there is one. ``demo-best`` is ``demo`` with ``demo-best`` laid over it.
+    Whoever gives ``steps`` gets them: the preset's ``max_minutes`` does not hold then.
 
     Args:
         preset: name of a file in ``params/`` without ``.yaml``; ``None`` takes ``values["preset"]`` or ``"full"``.
@@ -234,6 +235,8 @@ def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool
     if preset is None:
         preset = values.get("preset", "full")
     known = preset_values(preset, arms)
+    if "steps" in values and "max_minutes" not in values:
+        known["max_minutes"] = 0.0
     return Params(**(known | (load_yaml(overlay, "overlay") if overlay is not None else {}) | values))
 
 

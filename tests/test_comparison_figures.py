@@ -164,7 +164,7 @@ def test_schedule_draws_what_the_training_draws_from():
     assert [axis.get_ylabel().split("\n")[0] for axis in figure.axes] == [
         "target-to-noise", "interferers", "target absent,", "noisy enrolment,", "similarity of",
     ]  # fmt: skip
-    total = params.steps * params.batch_size * params.accumulation
+    total = params.steps * params.batch_size
     reads = [lambda c: c.snr_min_db, lambda c: c.interferers_min, lambda c: 100 * c.absent_prob, lambda c: 100 * c.noisy_enroll_prob]
     for axis, read in zip(figure.axes, reads, strict=False):
         line = next(line for line in axis.lines if line.get_color() == figures.BLUE)

@@ -20,7 +20,7 @@ from hifitse.training.group import Group, GroupError, refuse_unequal
 from hifitse.training.run import Run
 from hifitse.training.train import main, train
 
-VALUES = dict(steps=4, batch_size=2, accumulation=2, threads=1, workers=0, checkpoint_every=2, valid_mixtures=2, device="cpu")
+VALUES = dict(steps=8, batch_size=2, accumulation=2, threads=1, workers=0, checkpoint_every=4, valid_mixtures=2, device="cpu")
 VALUES |= dict(both_talkers=True, enroll_dropout=0.4, specaug=0.2, enrollments=2, enrollments_min=1, optimizer="muon", lr=1e-3)
 """All that is drawn for a batch is drawn here."""
 
@@ -100,16 +100,16 @@ def test_two_processes_have_the_loss_curve_of_one_and_checkpoints_move_between_t
     shutil.copytree(one.folder, tmp_path / "moved" / params.run_id)
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "moved"))
     checkpoints(Run.of(params).folder)[0].unlink()
-    assert Run.of(params).step == 2
-    said = together(VALUES, tmp_path / "moved", (0, 3))
-    assert all(each.startswith("KeyboardInterrupt: training stopped at step 3 of 4") for each in said)
-    assert Run.of(params).step == 3 and [row["step"] for row in Run.of(params).history] == [1, 2, 3]
+    assert Run.of(params).step == 4
+    said = together(VALUES, tmp_path / "moved", (0, 6))
+    assert all(each.startswith("KeyboardInterrupt: training stopped at step 6 of 8") for each in said)
+    assert Run.of(params).step == 6 and [row["step"] for row in Run.of(params).history] == [2, 4, 6]
     near(losses(train(params, progress=False)), losses(one))
 
 
 def test_discriminators_of_two_processes_learn_as_those_of_one(runs, tmp_path):
     start = train(resolve("smoke", steps=1, batch_size=1, threads=1, device="cpu", valid_mixtures=2), progress=False)
-    values = VALUES | dict(start_from=start.folder.name, steps=3, optimizer="adamw", freeze_norms=True)
+    values = VALUES | dict(start_from=start.folder.name, steps=6, optimizer="adamw", freeze_norms=True)
     values |= dict(gan="stft", disc_channels=4, gan_seconds=0.1, gan_warmup=0.34, gan_ramp=0.0)
     one = train(resolve("smoke", **values), progress=False)
     shutil.copytree(start.folder, tmp_path / "two" / start.folder.name)
@@ -120,8 +120,8 @@ def test_discriminators_of_two_processes_learn_as_those_of_one(runs, tmp_path):
 
 
 def test_a_failure_of_one_process_is_told_by_all_and_the_main_one_writes_it_down(tmp_path):
-    said = together(VALUES, tmp_path / "bad", (0, -1))
-    assert said[0] == said[1] and said[0].startswith("NotFinite: the loss or its gradient is not finite at step 2")
+    said = together(VALUES, tmp_path / "bad", (0, -2))
+    assert said[0] == said[1] and said[0].startswith("NotFinite: the loss or its gradient is not finite at step 4")
     folder = tmp_path / "bad" / resolve("smoke", **VALUES).run_id
     assert (folder / "not_finite.json").is_file() and load_checkpoint(folder) is None
 
@@ -130,6 +130,8 @@ def test_a_share_that_is_not_equal_is_refused_in_one_sentence(monkeypatch):
     refuse_unequal(resolve("smoke", accumulation=8), 4)
     with pytest.raises(GroupError, match="'accumulation' is 3, allowed on 2 processes are multiples of 2, such as 6 with batch_size 2 for"):
         refuse_unequal(resolve("smoke", batch_size=4, accumulation=3), 2)
+    with pytest.raises(GroupError, match="'steps' is 5, expected on 2 processes a multiple of 2"):
+        refuse_unequal(resolve("smoke", accumulation=2, steps=5), 2)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(GroupError, match="multiples of 2$"):
         train(resolve("smoke", batch_size=1, accumulation=1), progress=False)
@@ -148,7 +150,7 @@ def test_the_shares_of_a_step_are_together_its_batches_in_order():
         def mixture(self, seed, index, *_):
             return index
 
-    params = resolve("smoke", batch_size=3, accumulation=4, steps=2)
+    params = resolve("smoke", batch_size=3, accumulation=4, steps=8)
     for size in (1, 2, 4):
         loaders = [training_loader(params, Named(), 12, 12, (rank, size))._loader.sampler for rank in range(size)]
         assert [len(loader) for loader in loaders] == [4 // size] * size

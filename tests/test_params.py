@@ -70,7 +70,10 @@ def test_a_preset_named_after_another_is_laid_over_it() -> None:
 def test_full_is_the_plan() -> None:
     full = resolve()
     assert full == resolve("full") == Params()
-    assert (full.steps, full.batch_size * full.accumulation, full.n_fft, full.features, full.blocks) == (1_500_000, 64, 2048, 128, 6)
+    assert (full.steps, full.batch_size, full.accumulation, full.n_fft, full.features, full.blocks) == (1_500_000, 2, 32, 2048, 128, 6)
+    assert (full.steps // full.accumulation, full.steps * full.batch_size) == (46_875, 3_000_000), "updates, mixtures"
+    best = resolve("full-best")
+    assert (best.steps // best.accumulation, best.steps * best.batch_size) == (46_875, 3_000_000)
     assert full.bands_fine + full.bands_medium + full.bands_coarse == 53
     assert math.isclose(full.phase_starts[1] * full.steps, 200_000)
 
@@ -358,4 +361,6 @@ def test_arms_of_a_comparison_are_shorter_where_the_preset_says_so() -> None:
     alone, arm = resolve("demo"), resolve("demo", arms=True)
     assert arm.preset == "demo" and arm.steps < alone.steps and arm.extractor == alone.extractor
     assert resolve("demo", arms=True, steps=9).steps == 9  # an explicit value wins
+    limits = [resolve("demo", arms=True, **given).max_minutes for given in ({}, {"steps": 9}, {"steps": 9, "max_minutes": 5})]
+    assert limits == [30, 0, 5], "who gives the steps gets them"
     assert resolve("full", arms=True) == resolve("full")

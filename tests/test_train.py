@@ -1,5 +1,6 @@
 """Training: exact resume of a killed process, clean stops, the schedule, the average, a loss that is not finite."""
 
+import errno
 import json
 import os
 import signal
@@ -16,9 +17,10 @@ from hifitse.evaluation.comparison import vary, with_phase
 from hifitse.files import CheckpointError
 from hifitse.losses.objective import Objective
 from hifitse.params import Params, resolve
-from hifitse.training.checkpoint import checkpoints
+from hifitse.training import journal
+from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
 from hifitse.training.hide import hide_enrollments, spectrum_mask
-from hifitse.training.run import Run, locked
+from hifitse.training.run import Run, locked, relative
 from hifitse.training.train import TrainingError, learning_rate, new_state, train
 
 
@@ -119,6 +121,29 @@ def test_a_damaged_checkpoint_falls_back_and_ends_the_same(runs):
     assert again.finished and same(weights(again), expected)
 
 
+def test_steps_count_batches_and_the_last_update_takes_what_is_left(monkeypatch):
+    params = resolve("smoke", steps=7, accumulation=3, checkpoint_every=5, validate_every=4, threads=1)
+    heard, step = [], train_module.train_step
+
+    def watched(state, batches):
+        heard.append([meta["id"] for batch in batches for meta in batch["metadata"]])
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", watched)
+    run = train(params, progress=False)
+    assert [len(ids) for ids in heard] == [6, 6, 2] and len(set(sum(heard, []))) == 7 * params.batch_size
+    assert [row["step"] for row in run.history] == [3, 6, 7] and [row["step"] for row in run.validation] == [6, 7]
+    assert [path.stem[-1] for path in checkpoints(run.folder)] == ["7", "6"]
+
+
+def test_a_cut_run_whose_steps_were_updates_is_not_gone_on_with(monkeypatch):
+    params = resolve("smoke", accumulation=2, max_minutes=1e-9)
+    monkeypatch.setattr(train_module.State, "header", lambda state: {"seconds": 0.0, "device": "cpu"})
+    assert train(params, progress=False).step == 2
+    with pytest.raises(TrainingError, match="counts updates of 2 batches as steps"):
+        train(params, progress=False)
+
+
 def test_not_finite_loss_stops_with_step_and_mixtures(monkeypatch):
     real = Objective.forward
 
@@ -147,6 +172,64 @@ def test_not_finite_gradient_of_a_finite_loss_spoils_no_weight():
     with pytest.raises(TrainingError, match="gradient is not finite at step 1.*a, b"):
         train_module.train_step(state, [batch])
     assert same(before, state.model.state_dict())
+
+
+def test_memory_that_does_not_suffice_names_the_batch_and_the_cure(monkeypatch):
+    monkeypatch.setattr(Objective, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(TrainingError, match="batch_size 2 does not fit .* at step 1: halve batch_size and double accumulation"):
+        train(resolve("smoke"), progress=False)
+
+
+def test_a_file_system_without_locks_is_said_and_only_a_held_lock_is_another_process(monkeypatch, tmp_path):
+    import fcntl
+
+    for number, words in ((errno.ENOLCK, "has no locks"), (errno.EACCES, "another process")):
+        error = OSError(number, os.strerror(number))
+        monkeypatch.setattr(fcntl, "lockf", lambda *_, error=error: (_ for _ in ()).throw(error))
+        if number == errno.EACCES:
+            with pytest.raises(HifitseError, match=words), locked(tmp_path):
+                pass
+        else:
+            with pytest.warns(UserWarning, match=words), locked(tmp_path):
+                pass
+
+
+def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    scores = iter([1.0, 3.0, 2.0, 2.5, 2.2])
+    monkeypatch.setattr(train_module, "quick_validate", lambda *_: {"si_sdri_db": next(scores), "si_sdri_wrong_enroll_db": None})
+    params = resolve("smoke", steps=8, validate_every=2, checkpoint_every=3, threads=1)
+    step = train_module.train_step
+
+    def interrupted(state, batches):
+        if state.step == 5:
+            raise ZeroDivisionError
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", interrupted)
+    with pytest.raises(ZeroDivisionError):
+        train(params, progress=False)
+    monkeypatch.setattr(train_module, "train_step", step)
+    run = train(params, progress=False)  # from step 3 on
+    tensors, header = load_tensors(run.folder / BEST)
+    assert (header["step"], header["si_sdri_db"]) == (6, 2.5), "that of step 4 was undone, and measured again"
+    best, last = run.extractor(best=True).state_dict(), run.extractor().state_dict()
+    assert all(torch.equal(value, tensors[f"ema.{name}"]) for name, value in best.items()) and not same(best, last)
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == list(range(1, 9))
+
+
+def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatch, capsys):
+    first = train(resolve("smoke", steps=1), progress=True, others=2)
+    assert "training: 1 steps of 2 mixtures, 1 CPU thread" in (said := capsys.readouterr().err) and "2 more trainings after it" in said
+    monkeypatch.setattr(journal, "FIRST_S", 0.0)
+    train(resolve("smoke", steps=2, threads=1), progress=True, others=1)
+    said = capsys.readouterr().err
+    assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
+    assert "minutes to go" in said and "with those after it" in said
+    assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
 
 
 def test_two_processes_cannot_train_one_run():

@@ -80,7 +80,7 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
     minutes = round(metrics["seconds_of_training"] / 60)
     made = (
         f"{metrics['parameters'] / 1e6:.2f} M parameters, stored as {metrics['weights']}; run `{metrics['run']}` of the preset "
-        f"`{params.preset}`, {metrics['steps']} steps of {params.batch_size * params.accumulation} mixtures of {params.seconds:g} s, "
+        f"`{params.preset}`, {metrics['steps']} steps of {params.batch_size} mixtures of {params.seconds:g} s, "
         f"{minutes} minutes on {metrics['device']}. `params.json` holds every parameter; the same parameters train it again."
     )
     parts = [

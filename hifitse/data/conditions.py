@@ -98,7 +98,7 @@ def training_conditions(params: Params, index: int) -> Conditions:
     fine-tuning goes on with the value of its first phase).
     All else changes at once where a phase starts.
     """
-    progress = min(1.0, index / (params.steps * params.batch_size * params.accumulation))
+    progress = min(1.0, index / (params.steps * params.batch_size))
     phase = bisect_right(params.phase_starts, progress) - 1
     start, stop = (*params.phase_starts, 1.0)[phase : phase + 2]
     before = params.at_phase("noisy_enroll_prob", phase - 1) if phase else 0.0

@@ -223,7 +223,7 @@ def training_loader(
     The batches of a resumed run are those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that
     ``share`` them are together those of one.
     """
-    total = params.steps * params.batch_size * params.accumulation
+    total = params.steps * params.batch_size
     last = total if count is None else first_index + count
     # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed

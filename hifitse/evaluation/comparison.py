@@ -8,6 +8,7 @@ from hifitse import HifitseError
 from hifitse.evaluation.experiment import Arm, declared_diff, run_arm
 from hifitse.evaluation.rows import BASELINE, Row, compare, only_list
 from hifitse.params import PHASED, Params
+from hifitse.training.run import Run
 
 Changes = Mapping[str, Any]
 """Parameter -> value: all in which a variant differs from the baseline."""
@@ -99,19 +100,25 @@ def run_all(
         raise HifitseError(f"expected names {', '.join(sorted(unknown))}, allowed are the variants: {', '.join(variants)}")
     seeds = range(params.seed, params.seed + params.arm_seeds)
     wanted = {BASELINE: params} | variants
-    arms = {name: run_arm(name, each, evaluation=params, seeds=seeds, progress=progress) for name, each in wanted.items()}
+    trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in wanted.items() for seed in seeds]
+    arms, later = {}, [name for name, each in trainings if not Run.of(each).finished]
+    for name, each in wanted.items():
+        later = [other for other in later if other != name]
+        arms[name] = run_arm(name, each, evaluation=params, seeds=seeds, progress=progress, others=len(later))
     return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
 
 
 def equal_seconds(params: Params, seconds: float) -> dict[str, Any]:
-    """Changes to mixtures of another length with as many seconds of audio in a step, as near as whole mixtures allow.
+    """Changes to mixtures of another length: as many updates, of as many seconds of audio as whole mixtures allow.
 
     The batch gives where there is no accumulation, else the accumulation: one forward pass then has its full length in memory.
     """
     items = params.batch_size * params.accumulation * params.seconds / seconds
     if params.accumulation == 1:
         return {"seconds": seconds, "batch_size": max(1, round(items))}
-    return {"seconds": seconds, "accumulation": max(1, round(items / params.batch_size))}
+    accumulation = max(1, round(items / params.batch_size))
+    steps, warmup = (round(n * accumulation / params.accumulation) for n in (params.steps, params.warmup_steps))
+    return {"seconds": seconds, "accumulation": accumulation, "steps": max(1, steps), "warmup_steps": warmup}
 
 
 def with_phase(params: Params, start: float, **values: Any) -> dict[str, Any]:

@@ -153,8 +153,7 @@ def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list
 def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
     """Seconds of a training step of each, by :func:`hifitse.training.train.train_step` on made-up batches, in :func:`turns`.
 
-    All models are in memory together. Of several accumulated batches one is run and the time multiplied by their number, so that the
-    optimiser's own update, a small part, counts for each of them.
+    All models are in memory together. The weights' update, a small part, is in each step, also where it comes after several.
 
     Args:
         params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``.
@@ -175,8 +174,7 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
         for name, params in params_by_name.items():
             state = new_state(params.model_copy(update={"accumulation": 1}))
             calls[name] = partial(step, params, state, _drawn(params) if drawn else repeat(made_up_batch(params)))
-        times = turns(calls, repeats)
-    return {name: [seconds * params_by_name[name].accumulation for seconds in each] for name, each in times.items()}
+        return turns(calls, repeats)
 
 
 def _drawn(params: Params) -> Iterator[dict[str, Any]]:

@@ -42,7 +42,9 @@ class Arm:
     others: tuple[Run, ...] = ()
 
 
-def run_arm(name: str, params: Params, *, evaluation: Params | None = None, seeds: Sequence[int] = (), progress: bool = True) -> Arm:
+def run_arm(
+    name: str, params: Params, *, evaluation: Params | None = None, seeds: Sequence[int] = (), progress: bool = True, others: int = 0
+) -> Arm:
     """Train and evaluate a variant, or take from its run's folder what is there.
 
     Args:
@@ -52,11 +54,13 @@ def run_arm(name: str, params: Params, *, evaluation: Params | None = None, seed
             its corpus): give the baseline's. ``None`` takes ``params``.
         seeds: of the trainings; none takes ``params.seed`` alone.
         progress: show progress bars.
+        others: trainings that come after this arm's; only for what is said.
 
     Raises:
         HifitseError: as training and evaluation do.
     """
-    runs = [train(params.model_copy(update={"seed": seed}), progress=progress) for seed in seeds or (params.seed,)]
+    each = [params.model_copy(update={"seed": seed}) for seed in seeds or (params.seed,)]
+    runs = [train(one, progress, others + len(each) - number) for number, one in enumerate(each, start=1)]
     arm = Arm(name, runs[0].params, runs[0], [], evaluation or runs[0].params, tuple(runs[1:]))
     return replace(arm, rows=measure(arm, progress=progress))
 

@@ -10,6 +10,7 @@ from hifitse.losses import TERMS, Loss, Term, item_terms
 from hifitse.losses.identity import identity_contrast, voice
 from hifitse.losses.speaker import speaker_contrast
 from hifitse.losses.weighting import Uncertainty
+from hifitse.machine import half_precision
 from hifitse.params import Params
 
 
@@ -57,7 +58,7 @@ class Objective(nn.Module):
         found, temperature = item_terms(est, target, mix, present, self.params), self.params.speaker_temperature
 
         def embed(audio: Tensor) -> Tensor:
-            with torch.autocast(audio.device.type, torch.bfloat16, enabled=self.params.precision == "bf16"):
+            with torch.autocast(audio.device.type, torch.bfloat16, enabled=half_precision(self.params.precision, audio.device)):
                 return model.encode(audio).embedding
 
         if "speaker" in self.weights:

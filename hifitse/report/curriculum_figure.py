@@ -28,7 +28,7 @@ def _course(params: Params) -> tuple[np.ndarray, list[Conditions]]:
     """Steps at which each phase starts and ends (2 P,), and the conditions there; between them all runs in a straight line."""
     borders = [*params.phase_starts, 1.0]
     shares = [share for start, stop in zip(borders[:-1], borders[1:], strict=True) for share in (start, stop - 1e-9 * (stop - start))]
-    total = params.steps * params.batch_size * params.accumulation
+    total = params.steps * params.batch_size
     return np.array(shares) * params.steps, [training_conditions(params, share * total) for share in shares]
 
 

@@ -31,7 +31,7 @@ def voices(params: Params) -> str:
 def scale(arm: Arm) -> str:
     """Size, steps, time and device of a training in one sentence."""
     params, run = arm.params, arm.run
-    heard = run.step * params.batch_size * params.accumulation * params.seconds / (2 if params.both_talkers else 1)
+    heard = run.step * params.batch_size * params.seconds / (2 if params.both_talkers else 1)
     use = ", each used once for each of two talkers," if params.both_talkers else ""
     stopped = "" if run.finished else f" of the {params.steps:,} asked for"
     begun = f", beginning with the weights of run {params.start_from}" if params.start_from else ""

@@ -54,7 +54,7 @@ def plan_sizes() -> HTML:
 
 
 def audio_a_step(comparison: Comparison) -> HTML:
-    """Seconds of audio that one optimiser step of each arm hears: as equal as whole mixtures allow."""
+    """Seconds of audio in one update of the weights, by arm: as equal as whole mixtures allow."""
     base, rows = None, []
     for name, arm in comparison.all.items():
         params = arm.params
@@ -63,4 +63,4 @@ def audio_a_step(comparison: Comparison) -> HTML:
         base = base or seconds
         share = f"{100 * (seconds / base - 1):+.1f} %".replace("-", "−")
         rows.append([name, f"{params.seconds:g}", str(items), f"{seconds:g}", share])
-    return HTML(tables.table(["arm", "segment, s", "mixtures a step", "audio a step, s", "against the baseline"], rows))
+    return HTML(tables.table(["arm", "segment, s", "mixtures per update", "audio per update, s", "against the baseline"], rows))

@@ -80,6 +80,6 @@ def gradient_shares(run: Run, batches: int = BATCHES) -> dict[str, float]:
 def _unseen(run: Run, batches: int) -> Iterator[dict[str, Any]]:
     """Batches of the validation voices under the conditions of the training's end."""
     params = run.params.model_copy(update={"seed": valid_seed(run.params), "workers": 0})
-    all_items = params.steps * params.batch_size * params.accumulation
+    all_items = params.steps * params.batch_size
     wanted = min(all_items, batches * params.batch_size)
     return iter(training_loader(params, Mixer(params, "valid"), all_items - wanted, wanted))

@@ -7,7 +7,7 @@
     adversary.py   discriminators that learn beside the extractor, and when to stop
     optimizers.py  the optimisers of a training, and their learning rate
     hide.py        what training hides from the network: enrolments, parts of the spectrum
-    start.py       the weights that a fine-tuning starts from
+    state.py       all that changes: made anew, from a checkpoint, or from another run
     validation.py  a quick look at unseen voices while training goes on
     stopping.py    a stop that comes after a whole step
     journal.py     what a training tells while it goes on

@@ -156,7 +156,7 @@ class Adversary:
 
 
 class Watch:
-    """Says when adversarial training has collapsed: of ``gan_patience`` steps in a row
+    """Says when adversarial training has collapsed: of ``gan_patience`` updates in a row
 
     - in each the discriminators' loss was below ``LOSS_FLOOR`` and they judged everything right: they have won, or
     - the mean SI-SDRi was more than ``FALL_DB`` below that of the warm-up, in which the extractor stood still.
@@ -165,7 +165,7 @@ class Watch:
     def __init__(self, params: Params) -> None:
         self.params = params
         self.numbers = torch.zeros(3 + params.gan_patience, dtype=torch.float64)
-        """Steps won in a row; sum and number of SI-SDRi in the warm-up; the newest SI-SDRi, by step modulo the patience."""
+        """Updates won in a row; sum and number of SI-SDRi in the warm-up; the newest SI-SDRi, by update modulo the patience."""
 
     def look(self, seen: Mapping[str, float], step: int) -> None:
         """Take in what a step showed: ``disc, disc_told, si_sdri``.
@@ -173,17 +173,18 @@ class Watch:
         Raises:
             Collapse: one of the two rules holds.
         """
-        held, patience = held_steps(self.params), self.params.gan_patience
+        patience, several = self.params.gan_patience, self.params.accumulation
+        update, held = step // several, -(-held_steps(self.params) // several)
         self.numbers[0] = self.numbers[0] + 1 if seen["disc"] < LOSS_FLOOR and seen["disc_told"] == 1 else 0
-        self.numbers[3 + step % patience] = seen["si_sdri"]
-        if step < max(1, held):
+        self.numbers[3 + update % patience] = seen["si_sdri"]
+        if update < max(1, held):
             self.numbers[1:3] += torch.tensor([seen["si_sdri"], 1.0], dtype=torch.float64)
         where = f"the adversarial training collapsed at step {step + 1}"
-        if self.numbers[0] >= patience and step >= held + patience:
+        if self.numbers[0] >= patience and update >= held + patience:
             raise Collapse(
-                f"{where}: for {patience} steps the discriminators' loss was below {LOSS_FLOOR:g} and no estimate passed for a target"
+                f"{where}: for {patience} updates the discriminators' loss was below {LOSS_FLOOR:g} and no estimate passed for a target"
             )
         before, now = float(self.numbers[1] / self.numbers[2].clamp(min=1)), float(self.numbers[3:].mean())
-        if step >= held + patience and now < before - FALL_DB:
+        if update >= held + patience and now < before - FALL_DB:
             allowed = f"allowed is at most {FALL_DB:g} dB below the {before:.2f} dB of the warm-up"
-            raise Collapse(f"{where}: SI-SDRi of the last {patience} steps is {now:.2f} dB, {allowed}")
+            raise Collapse(f"{where}: SI-SDRi of the last {patience} updates is {now:.2f} dB, {allowed}")

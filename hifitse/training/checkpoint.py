@@ -17,7 +17,9 @@ from torch import Tensor
 from hifitse.files import CheckpointError, write_atomic
 
 KEPT = 2
-"""Checkpoints that stay in a run's folder."""
+"""Checkpoints that stay in a run's folder, beside the best."""
+BEST = "best.safetensors"
+"""Averaged weights and learned loss weights at the best validation so far."""
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:

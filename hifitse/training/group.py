@@ -1,12 +1,12 @@
-"""One training on several processes: each takes its share of a step's batches, and all make the same step.
+"""One training on several processes: each takes its share of an update's batches, and all make the same update.
 
-A step is made of ``accumulation`` batches of ``batch_size`` mixtures. Of P processes number r takes the batches r, r + P, ... whole. What
-is drawn for a batch is a function of its number in the step, and gradients and logged values are added up over the processes. So the
-mixtures of a step, what is hidden from the network and the loss curve are those of one process, but for the rounding of sums in another
-order; and what a device needs in memory depends on ``batch_size`` alone.
+An update is made of ``accumulation`` steps, each a batch of ``batch_size`` mixtures. Process r of P takes the batches r, r + P, ...
+What is drawn for a batch is a function of its number in the update; gradients and logged values are added up over the processes. So
+mixtures, what is hidden from the network and the loss curve are those of one process, but for the order of sums. What a device needs
+in memory depends on ``batch_size`` alone.
 
-Gradients are added once a step, in one message, instead of during the backward pass as ``DistributedDataParallel`` does: with
-accumulation the message is a small part of a step, and whatever else learns (weights of loss terms, discriminators) goes the same way.
+Gradients are added once an update, in one message, instead of during the backward pass as ``DistributedDataParallel`` does: with
+accumulation the message is a small part of it, and whatever else learns (weights of loss terms, discriminators) goes the same way.
 """
 
 import os
@@ -126,15 +126,17 @@ class Group:
 
 
 def refuse_unequal(params: Params, size: int) -> None:
-    """Stop where the batches of a step cannot be dealt equally to ``size`` processes.
+    """Stop where the batches of an update, or of the last one, cannot be dealt equally to ``size`` processes.
 
     Raises:
         GroupError: they cannot.
     """
     if params.accumulation % size:
         items, parts = params.batch_size * params.accumulation, lcm(params.accumulation, size)
-        same = f", such as {parts} with batch_size {items // parts} for the same {items} mixtures a step" if items % parts == 0 else ""
+        same = f", such as {parts} with batch_size {items // parts} for the same {items} mixtures an update" if items % parts == 0 else ""
         raise GroupError(f"parameter 'accumulation' is {params.accumulation}, allowed on {size} processes are multiples of {size}{same}")
+    if params.steps % size:
+        raise GroupError(f"parameter 'steps' is {params.steps}, expected on {size} processes a multiple of {size}")
 
 
 @contextmanager

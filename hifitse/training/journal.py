@@ -2,12 +2,18 @@
 
 import json
 import math
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
-from hifitse.training.run import Run
+from hifitse.training.run import Run, read_rows
+
+FIRST_S = 60.0
+"""s of training after which the journal says how long it takes."""
 
 
 class Journal:
@@ -16,13 +22,35 @@ class Journal:
     Args:
         run: that is trained.
         bar: the progress bar.
+        others: trainings like this one that come after it.
     """
 
-    def __init__(self, run: Run, bar: tqdm) -> None:
+    def __init__(self, run: Run, bar: tqdm, others: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self.run, self.bar = run, bar
-        self._board = SummaryWriter(run.folder / "tensorboard")
+        self.run, self.bar, self.others, self._first = run, bar, others, bar.n
+        self._board = SummaryWriter(run.folder / "tensorboard", purge_step=bar.n + 1)
+        self._best = max((row["si_sdri_db"] or -math.inf for row in read_rows(run.folder / "validation.jsonl")), default=-math.inf)
+        self._begun: float | None = time.monotonic()
+        params = run.params
+        after = f", and {others} more training{'s' if others > 1 else ''} after it" if others else ""
+        limit = f"at most {params.max_minutes:g} minutes, " if params.max_minutes else ""
+        left = f"{params.steps - bar.n:,} of " if bar.n else ""
+        self._say(f"{left}{params.steps:,} steps of {params.batch_size} mixtures, {limit}{torch.get_num_threads()} CPU threads{after}")
+
+    def _say(self, text: str) -> None:
+        if not self.bar.disable:
+            self.bar.write(f"training: {text}", file=sys.stderr)
+
+    def tick(self, step: int) -> None:
+        """After an update: once the first minute is over, say how long all will take."""
+        if self._begun is not None and (gone := time.monotonic() - self._begun) > FIRST_S:
+            each = gone / (step - self._first)
+            rest = each * (self.run.params.steps - step)
+            limit = 60 * self.run.params.max_minutes or math.inf
+            more = f", {minutes(min(rest, limit - gone) + self.others * min(each * self.run.params.steps, limit))} with those after it"
+            self._say(f"about {minutes(min(rest, limit - gone))} to go{more if self.others else ''}")
+            self._begun = None
 
     def steps(self, window: list[dict[str, float]], step: int, seconds: float) -> None:
         """Mean over the rows of the steps since the last call, which are dropped."""
@@ -33,10 +61,12 @@ class Journal:
         self._plot("train", mean, step)
         self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")
 
-    def validation(self, measured: dict[str, float | None], step: int) -> None:
-        """What a quick look at unseen voices found."""
+    def validation(self, measured: dict[str, float | None], step: int) -> bool:
+        """What a quick look at unseen voices found. Returns whether it is the best so far."""
         _append(self.run.folder / "validation.jsonl", {"step": step} | measured)
         self._plot("valid", {"step": step} | measured, step)
+        before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)
+        return self._best > before
 
     def _plot(self, kind: str, row: dict[str, Any], step: int) -> None:
         for name, value in row.items():
@@ -48,6 +78,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._board.close()
+
+
+def minutes(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:

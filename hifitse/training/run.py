@@ -1,9 +1,11 @@
 """The folder that a training leaves: ``runs/<run id>/`` with parameters, history, validation, checkpoints."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +18,7 @@ from hifitse.files import CheckpointError, load_weights, write_text
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.params import NOT_TRAINING, Params
-from hifitse.training.checkpoint import clear_unfinished, load_checkpoint
+from hifitse.training.checkpoint import BEST, clear_unfinished, load_checkpoint, load_tensors
 
 
 def runs_dir() -> Path:
@@ -102,13 +104,13 @@ class Run:
         """Rows of validation: step, si_sdri_db and si_sdri_wrong_enroll_db on unseen voices."""
         return read_rows(self.folder / "validation.jsonl")
 
-    def extractor(self) -> Extractor:
-        """The averaged (EMA) weights, in evaluation mode, on the CPU.
+    def extractor(self, best: bool = False) -> Extractor:
+        """The averaged (EMA) weights of the end, or of the best validation, in evaluation mode, on the CPU.
 
         Raises:
-            CheckpointError: the run has no checkpoint yet.
+            CheckpointError: the run has no checkpoint, or no validation, yet.
         """
-        tensors, _ = self._loaded
+        tensors = load_tensors(self.folder / BEST)[0] if best else self._loaded[0]
         if not tensors:
             raise CheckpointError(f"run {self.folder.name} has no checkpoint, allowed is a run that was trained for at least one step")
         model = Extractor(self.params.extractor)
@@ -164,6 +166,25 @@ def refuse_another(path: Path, params: Params) -> None:
             )
 
 
+PORTIONS = {"steps", "batch_size", "accumulation", "precision", "checkpointing", "warmup_steps"}
+"""Parameters that say how long and in what portions a run learns, not what."""
+
+
+def relative(params: Params) -> str:
+    """A finished run that differs in ``PORTIONS`` alone, and how to begin from it, in one sentence; empty: none."""
+    for path in sorted(runs_dir().glob("*/params.json")):
+        try:
+            run = Run(path.parent, Params.model_validate_json(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            continue
+        values = {name: (getattr(run.params, name), value) for name, value in params if name not in NOT_TRAINING}
+        other = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
+        if other and set(other) <= PORTIONS and run.finished:
+            words = ", ".join(f"{name} ({theirs}, here {ours})" for name, (theirs, ours) in other.items())
+            return f"run {path.parent.name} is finished and differs in {words}; to begin with its weights: -p start_from {path.parent.name}"
+    return ""
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder for this process alone; the lock goes with the process, however it ends.
@@ -178,7 +199,11 @@ def locked(folder: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise HifitseError(f"run {folder.name} is being trained by another process, allowed is one at a time; wait for it") from None
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                rule = "expected one at a time; wait for it"
+                raise HifitseError(f"run {folder.name} is being trained by another process, {rule}") from None
+            here = "see that no other process trains the same run"
+            warnings.warn(f"the file system of {folder.parent} has no locks ({error.strerror}): {here}", stacklevel=3)
         clear_unfinished(folder)
         yield

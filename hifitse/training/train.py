@@ -16,99 +16,34 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import click
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from hifitse import HifitseError
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.files import load_weights, write_text
-from hifitse.losses.objective import Objective
-from hifitse.machine import TrainingError, device_name, pick_device
-from hifitse.model import Extractor
+from hifitse.files import write_text
+from hifitse.machine import TrainingError, device_name, half_precision, make_room_for_workers, set_threads
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import CommandError, call, parameter_options, values
-from hifitse.training.adversary import Adversary, Collapse
-from hifitse.training.checkpoint import flatten_optimizers, load_checkpoint, restore_optimizers, save_checkpoint
+from hifitse.training.adversary import Collapse
+from hifitse.training.checkpoint import BEST, save_checkpoint, save_tensors
 from hifitse.training.group import Group, GroupError, launched_rank, leave
 from hifitse.training.hide import hide_bands, hide_enrollments, spectrum_mask
 from hifitse.training.journal import Journal
-from hifitse.training.optimizers import learning_rate, new_optimizers
-from hifitse.training.run import Run, cut_rows, locked, refuse_another
-from hifitse.training.start import take_over
+from hifitse.training.optimizers import learning_rate
+from hifitse.training.run import Run, locked, refuse_another, relative
+from hifitse.training.state import State, new_state, resume
 from hifitse.training.stopping import graceful_stop
 from hifitse.training.validation import quick_validate, validation_mixtures
 
 
-@dataclass
-class State:
-    """All that changes while training goes on."""
-
-    params: Params
-    model: Extractor
-    ema: Extractor
-    optimizers: list[torch.optim.Optimizer]
-    device: torch.device
-    objective: Objective
-    step: int = 0
-    seconds: float = 0.0
-    window: list[dict[str, float]] = field(default_factory=list)
-    """Rows of the steps since the last row of the history."""
-    group: Group = field(default_factory=Group)
-    """The processes that train together."""
-    adversary: Adversary | None = None
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint holds."""
-        return (
-            {f"model.{k}": v for k, v in self.model.state_dict().items()}
-            | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-            | {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
-            | flatten_optimizers(self.optimizers)
-            | (self.adversary.tensors() if self.adversary else {})
-        )
-
-
-def new_state(params: Params, group: Group | None = None) -> State:
-    """Fresh weights from ``params.seed``, or those of the finished run ``params.start_from``; the same in every process of the group."""
-    group = group or Group()
-    device = group.device or pick_device(params.device)
-    torch.manual_seed(params.seed)
-    model = Extractor(params.extractor).to(device)
-    model.checkpointing = params.checkpointing
-    if model.verifier is not None and not params.start_from:
-        model.verifier.load_resemblyzer()
-    ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
-    take_over(model, params)
-    ema.load_state_dict(model.state_dict())
-    objective = Objective(params).to(device)
-    adversary = Adversary(params, device) if params.gan != "none" else None
-    return State(params, model, ema, new_optimizers(model, params, objective), device, objective, group=group, adversary=adversary)
-
-
-def resume(state: State, run: Run) -> None:
-    """Bring ``state`` to the run's newest readable checkpoint, if there is one."""
-    found = state.group.from_main(lambda: load_checkpoint(run.folder))
-    if found is not None:
-        tensors, header = found
-        for name, module in (("model.", state.model), ("ema.", state.ema), ("objective.", state.objective)):
-            load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)
-        restore_optimizers(state.optimizers, tensors)
-        if state.adversary is not None:
-            state.adversary.load(tensors, run.folder.name)
-        state.step, state.seconds = header["step"], header["seconds"]
-    for name in ("history.jsonl", "validation.jsonl") if state.group.main else ():
-        cut_rows(run.folder / name, state.step)
-
-
 def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
-    """One optimiser step over the accumulated batches, of which each process has its share.
+    """One update of the weights from ``accumulation`` steps, of whose batches each process has its share.
 
     Returns the row to log: loss, terms, lr, grad_norm.
     """
@@ -122,28 +57,35 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
     parts = len(batches) * group.size
     with group.together():
         for number, batch in enumerate(batches):
-            for name, value in _accumulate(state, batch, group.rank + number * group.size, parts).items():
+            try:
+                terms = _accumulate(state, batch, group.rank + number * group.size, parts)
+            except torch.OutOfMemoryError as error:
+                cure = "halve batch_size and double accumulation and steps, which learns the same, or set checkpointing"
+                reason = f"batch_size {params.batch_size} does not fit into the memory of {device_name(state.device)}"
+                raise TrainingError(f"{reason} at step {state.step + 1}: {cure}") from error
+            for name, value in terms.items():
                 row[name] = row.get(name, 0.0) + value / parts
     row = group.add_up(row)
     group.add_gradients(weight for optimizer in state.optimizers for each in optimizer.param_groups for weight in each["params"])
     row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
     if not math.isfinite(row["grad_norm"]):  # a finite loss can have such a gradient, and one step would spoil all weights
         ids = [meta["id"] for batch in batches for meta in batch["metadata"]]
-        raise NotFinite(state.step + 1, sum(group.gather(ids), []))
+        raise NotFinite(state.step + parts, sum(group.gather(ids), []))
     if state.adversary is not None:
         state.adversary.update(state.step, group)
     for optimizer in state.optimizers:
         optimizer.step()
     # young averages forget faster, or the random start would linger through a short run
-    decay = min(params.ema_decay, (1 + state.step) / (10 + state.step))
+    updates = state.step // params.accumulation
+    decay = min(params.ema_decay, (1 + updates) / (10 + updates))
     with torch.no_grad():
         torch._foreach_lerp_(list(state.ema.parameters()), list(state.model.parameters()), 1 - decay)
-    state.step += 1
+    state.step += parts
     return row | {"lr": rate}
 
 
 def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> dict[str, float]:
-    """Add the gradient of batch number ``part`` of a step's ``parts``. Returns its loss and terms."""
+    """Add the gradient of batch number ``part`` of an update's ``parts``. Returns its loss and terms."""
     params, device = state.params, state.device
     mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
     enroll = hide_enrollments(enroll, params, state.step, part)
@@ -151,13 +93,13 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
     seen = spectrum_mask(mix, params, state.step, part)
     # what is hidden differs from item to item: nothing is in common then
     shared = batch.get("shared") if seen is None and not params.enroll_dropout else None
-    with torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(params.precision, device)):
         est = state.model(mix, enroll, seen, shared)
     loss = state.objective(est.float(), target, mix, present, batch, state.model)
     if state.adversary is not None:
         loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part)
     if not torch.isfinite(loss.total):
-        raise NotFinite(state.step + 1, [meta["id"] for meta in batch["metadata"]])
+        raise NotFinite(state.step + part + 1, [meta["id"] for meta in batch["metadata"]])
     (loss.total / parts).backward()
     return {"loss": float(loss.total.detach())} | loss.terms
 
@@ -174,14 +116,15 @@ class NotFinite(TrainingError):
         return type(self), (self.step, self.ids)
 
 
-def train(params: Params, progress: bool = True) -> Run:
+def train(params: Params, progress: bool = True, others: int = 0) -> Run:
     """Train, or go on, or return what is there: the run of these parameters.
 
     Stops early, resumably, after ``max_minutes`` of training or at SIGINT or SIGTERM (then ``KeyboardInterrupt``).
 
     Args:
         params: all parameters.
-        progress: show a progress bar with loss, SI-SDR, steps a second and time left.
+        progress: show a progress bar with loss, SI-SDR, steps per second and time left.
+        others: trainings like this one that come after it; only for what is said.
 
     Raises:
         TrainingError: the loss is not finite (step and mixture ids are saved in the run's folder), or no such device.
@@ -190,14 +133,15 @@ def train(params: Params, progress: bool = True) -> Run:
     run, group = Run.of(params), Group.join(params)
     if group.from_main(lambda: run.finished):
         return run
-    if params.threads:
-        torch.set_num_threads(params.threads)
+    set_threads(params.threads)
     with ExitStack() as held, graceful_stop(patient=group.size > 1) as stop:
         group.from_main(lambda: _claim(run, held))
         state = new_state(params, group)
         resume(state, run)
+        if progress and group.main and not state.step and not params.start_from and (said := relative(params)):
+            print(f"training: {said}", file=sys.stderr)
         try:
-            _loop(state, run, stop, progress)
+            _loop(state, run, stop, progress, others)
         except NotFinite as error:
             record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
             if group.main:
@@ -218,37 +162,46 @@ def _claim(run: Run, held: ExitStack) -> None:
     write_text(run.folder / "params.json", run.params.model_dump_json(indent=1))
 
 
-def _loop(state: State, run: Run, stop: threading.Event, progress: bool) -> None:
+def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others: int) -> None:
     """Step, log, validate, save until the steps or the time end, or a stop is asked for in any process."""
     params, group = state.params, state.group
-    per_step = params.batch_size * params.accumulation
+    first, left = (count * params.batch_size for count in (state.step, params.steps - state.step))
     with group.together():
+        make_room_for_workers(params.workers, _batch_mb(params))
         mixer = Mixer(params, "train")
-        first, count = state.step * per_step, (params.steps - state.step) * per_step
-        loader = training_loader(params, mixer, first, count, (group.rank, group.size), state.device)
+        loader = training_loader(params, mixer, first, left, (group.rank, group.size), state.device)
         batches, valid = iter(loader), validation_mixtures(params) if group.main else []
     shown = progress and group.main
     bar = tqdm(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0, dynamic_ncols=True)
     deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf
     log_every = max(1, params.steps // 2000)
-    with bar, Journal(run, bar) if group.main else nullcontext() as journal:
+    with bar, Journal(run, bar, others) if group.main else nullcontext() as journal:
         while state.step < params.steps:
-            started = time.monotonic()
+            started, before = time.monotonic(), state.step
             with group.together():
-                taken = list(islice(batches, params.accumulation // group.size))
+                taken = list(islice(batches, min(params.accumulation, params.steps - before) // group.size))
             state.window.append(train_step(state, taken))
             state.seconds += time.monotonic() - started
-            bar.update()
+            bar.update(state.step - before)
+            if journal is not None:
+                journal.tick(state.step)
             asked, late = map(any, zip(*group.gather((stop.is_set(), time.monotonic() > deadline)), strict=True))
             if asked:
                 stop.set()
             last = state.step == params.steps or asked or late
-            due = {name: last or state.step % every == 0 for name, every in (("log", log_every), ("save", params.checkpoint_every))}
-            due["validate"] = state.step % params.validate_every == 0 or state.step == params.steps
+            every = {"log": log_every, "save": params.checkpoint_every, "validate": params.validate_every}
+            ends = {"log": last, "save": last, "validate": state.step == params.steps}
+            due = {name: ends[name] or state.step // steps > before // steps for name, steps in every.items()}
             with group.together() if any(due.values()) else nullcontext():
                 _write(state, run, journal, valid, due)
             if last:
                 break
+
+
+def _batch_mb(params: Params) -> float:
+    """10^6 bytes of the sounds of a batch: mix, target, enrolments, those of an interferer."""
+    seconds = 2 * params.seconds + 2 * params.enrollments * params.enroll_seconds
+    return params.batch_size * seconds * SAMPLE_RATE * 4 / 1e6
 
 
 def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture], due: dict[str, bool]) -> None:
@@ -260,9 +213,12 @@ def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture]
         if due["log"]:
             journal.steps(state.window, state.step, state.seconds)
         if due["validate"]:
-            journal.validation(quick_validate(state.ema, valid, state.device), state.step)
+            measured = quick_validate(state.ema, valid, state.device)
+            if journal.validation(measured, state.step):
+                kept = {name: value for name, value in state.tensors().items() if name.startswith(("ema.", "objective."))}
+                save_tensors(run.folder / BEST, kept, state.header() | measured | {"step": state.step})
         if due["save"]:
-            save_checkpoint(run.folder, state.step, state.tensors(), {"seconds": state.seconds, "device": device_name(state.device)})
+            save_checkpoint(run.folder, state.step, state.tensors(), state.header())
     except OSError as error:  # the disk is full, say, while a row is added to the history
         onward = "the same call goes on from the last checkpoint"
         raise TrainingError(f"training stopped at step {state.step} ({error}), allowed is a disk with room; {onward}") from error
@@ -274,8 +230,7 @@ def _fall_back(state: State, run: Run, reason: str) -> None:
     state.model.load_state_dict(start)
     state.ema.load_state_dict(start)
     if state.group.main:
-        header = {"seconds": state.seconds, "device": device_name(state.device), "collapsed": reason}
-        save_checkpoint(run.folder, state.step, state.tensors(), header)
+        save_checkpoint(run.folder, state.step, state.tensors(), state.header() | {"collapsed": reason})
         warnings.warn(f"{reason}; the run ends with the weights that it started from", stacklevel=3)
 
 

@@ -1,0 +1,88 @@
+"""The machine: how many cores and threads, how they wait, bfloat16, room for workers, memory that stays with the process."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hifitse import HifitseError, machine
+
+USES = """
+import resource, torch
+from hifitse.params import resolve
+from hifitse.data.mixing import Mixer
+if {kept}:
+    Mixer(resolve("smoke"), "train")
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(25_000_000)  # 100 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told")
+def test_a_process_that_mixes_takes_memory_anew_without_page_faults():
+    freed, kept = (
+        int(subprocess.run([sys.executable, "-c", USES.format(kept=k)], capture_output=True, text=True, check=True).stdout)
+        for k in (False, True)
+    )
+    assert kept < 1000, f"page faults of ten uses of 100 MB: {kept}"
+    assert freed > 2 * kept, "without it the system clears the pages for each use"
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [({"cpu.max": "50000 100000"}, 1), ({"cpu.max": "max 100000"}, 4096)]
+    + [({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 4096)]
+    + [({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1), ({}, 4096)],
+)
+def test_cores_are_those_that_the_process_may_use(files, most, tmp_path, monkeypatch):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4096)), raising=False)
+    assert machine.usable_cores(str(tmp_path)) == most
+
+
+def test_threads_are_no_more_than_cores_unless_asked_for(monkeypatch):
+    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
+    with machine.threads(2):
+        assert machine.set_threads(3) == 3 and machine.set_threads(0) == 1
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE 0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")])
+def test_threads_wait_without_spinning_unless_the_user_says_how(given, expected):
+    told = "import os, hifitse.params; print(os.environ['OMP_WAIT_POLICY'], os.environ.get('GOMP_SPINCOUNT'))"
+    variables = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")} | given
+    assert subprocess.run([sys.executable, "-c", told], env=variables, capture_output=True, text=True).stdout.strip() == expected
+
+
+def test_a_card_without_bfloat16_computes_in_float32_and_says_so(monkeypatch):
+    machine.half_precision.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.warns(UserWarning, match="Tesla T4 has no bfloat16, so the model computes in float32"):
+        assert not machine.half_precision("bf16", torch.device("cuda", 0))
+    assert machine.half_precision("bf16", torch.device("cpu")) and not machine.half_precision("float32", torch.device("cpu"))
+    machine.half_precision.cache_clear()
+
+
+def test_workers_get_open_files_and_shared_memory_or_one_sentence_with_the_cure(monkeypatch, tmp_path):
+    limits = [(64, 4096)]
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(machine.resource, "setrlimit", lambda _, pair: limits.append(pair))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**8, 0, 64 * 10**6))
+    machine.make_room_for_workers(2, 6.0, str(tmp_path))
+    assert limits[-1] == (384, 4096)
+    with pytest.raises(HifitseError, match="has 64 MB free, expected 70 MB for 2 workers: give it more"):
+        machine.make_room_for_workers(2, 7.0, str(tmp_path))
+    machine.make_room_for_workers(0, 70.0, str(tmp_path))
+    limits.append((64, 128))
+    with pytest.raises(HifitseError, match="ulimit -n is 128, expected 384 for 2 workers"):
+        machine.make_room_for_workers(2, 6.0, str(tmp_path))

@@ -1,0 +1,77 @@
+"""The pretrained verifier beside the pooled embedding: frozen, of unit length, taken from a package that may be absent."""
+
+import sys
+
+import pytest
+import torch
+
+import hifitse.training.train as train_module
+from hifitse import HifitseError
+from hifitse.model.verifier import Verifier
+from hifitse.params import resolve
+from hifitse.training.optimizers import new_optimizers
+from hifitse.training.state import new_state
+from hifitse.training.train import train
+
+VALUES = {"verifier": True, "steps": 3, "checkpoint_every": 1, "threads": 1}
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path, monkeypatch):
+    """An installed ``resemblyzer``, with weights of its shapes and one more, as the real file has."""
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
+    folder = tmp_path / "site" / "resemblyzer"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    torch.manual_seed(7)
+    state = Verifier().state_dict()
+    torch.save({"model_state": state | {"similarity_weight": torch.ones(1)}}, folder / "pretrained.pt")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return state
+
+
+@pytest.mark.parametrize("samples", [480, 48_000, 130_000])
+def test_embeddings_have_unit_length_and_follow_the_voice_not_its_level(samples):
+    verifier, enroll = Verifier().eval(), 0.05 * torch.randn(2, 3, samples)
+    enroll[1] = 0.05 * torch.sin(0.02 * torch.arange(samples))
+    for weight in verifier.parameters():  # fresh ones hardly follow what they hear
+        torch.nn.init.normal_(weight, std=0.3)
+    found = verifier(enroll)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(2))
+    torch.testing.assert_close(verifier(0.1 * enroll), found, atol=1e-3, rtol=0)
+    assert not torch.allclose(found[0], found[1], atol=1e-3)
+
+
+def test_frozen_weights_come_from_the_package_and_no_optimiser_has_them(package):
+    params = resolve("smoke", optimizer="muon", **VALUES)
+    state = new_state(params)
+    frozen = {id(weight) for weight in state.model.verifier.parameters()}
+    learnt = {id(w) for o in new_optimizers(state.model, params) for g in o.param_groups for w in g["params"]}
+    assert frozen and not frozen & learnt
+    run = train(params, progress=False)
+    for name, value in run.extractor().verifier.state_dict().items():
+        assert torch.equal(value, package[name])
+
+
+def test_a_cut_training_ends_with_the_weights_of_a_whole_one(monkeypatch):
+    params, step = resolve("smoke", **VALUES), train_module.train_step
+
+    def interrupted(state, batches):
+        if state.step == 2:
+            raise ZeroDivisionError
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", interrupted)
+    with pytest.raises(ZeroDivisionError):
+        train(params, progress=False)
+    monkeypatch.setattr(train_module, "train_step", step)
+    resumed = train(params, progress=False)
+    monkeypatch.setenv("HIFITSE_RUNS", str(resumed.folder.parent / "whole"))
+    whole = train(params, progress=False).extractor().state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.extractor().state_dict().items())
+
+
+def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site" not in path or "packages" in path])
+    with pytest.raises(HifitseError, match="expected the package resemblyzer .pip install --no-deps resemblyzer., got none"):
+        train(resolve("smoke", **VALUES), progress=False)
