@@ -30,16 +30,16 @@ def package(tmp_path, monkeypatch):
     return state
 
 
-@pytest.mark.parametrize("samples", [480, 48_000, 130_000])
+@pytest.mark.parametrize("samples", [480, 130_000])
 def test_embeddings_have_unit_length_and_follow_the_voice_not_its_level(samples):
-    verifier, enroll = Verifier().eval(), 0.05 * torch.randn(2, 3, samples)
-    enroll[1] = 0.05 * torch.sin(0.02 * torch.arange(samples))
+    verifier, enroll = Verifier().eval(), 0.02 * torch.randn(2, 3, samples)  # below -30 dBFS, to which both are raised
+    enroll[1] = 0.02 * torch.sin(0.02 * torch.arange(samples))
     for weight in verifier.parameters():  # fresh ones hardly follow what they hear
-        torch.nn.init.normal_(weight, std=0.3)
+        torch.nn.init.normal_(weight, std=0.15)
     found = verifier(enroll)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(2))
     torch.testing.assert_close(verifier(0.1 * enroll), found, atol=1e-3, rtol=0)
-    assert not torch.allclose(found[0], found[1], atol=1e-3)
+    assert not torch.allclose(found[0], found[1], atol=0.05)
 
 
 def test_frozen_weights_come_from_the_package_and_no_optimiser_has_them(package):
