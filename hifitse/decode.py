@@ -44,6 +44,13 @@ class AudioError(HifitseError):
     """An audio file or signal cannot be used."""
 
 
+def channel_of(path: str | Path) -> tuple[Path, int | None]:
+    """A file, and which of its channels is meant: ``call.wav/1`` is the second channel of ``call.wav``, as if it lay in that file."""
+    path = Path(path)
+    inside = path.name.isdecimal() and os.path.isfile(path.parent)
+    return (path.parent, int(path.name)) if inside else (path, None)
+
+
 class Sound:
     """An open file; a context manager.
 
@@ -57,11 +64,11 @@ class Sound:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path, self.missing = Path(path), ""
-        if not os.path.isfile(path):  # False, unlike Path.is_file, for a name that is too long for the file system
+        (self.path, self.channel), self.missing = channel_of(path), ""
+        if not os.path.isfile(self.path):  # False, unlike Path.is_file, for a name that is too long for the file system
             reason = "is a folder" if os.path.isdir(path) else "is no regular file" if os.path.exists(path) else "does not exist"
             raise AudioError(f"audio file {str(path)!r} {reason}, expected a readable audio file")
-        if not os.path.getsize(path):
+        if not os.path.getsize(self.path):
             raise AudioError(f"file {str(path)!r} is not readable as audio (it is empty), expected a sound or video file")
         self.file = _libsndfile(self.path)
         if self.file is not None:
@@ -74,6 +81,11 @@ class Sound:
             self.close()
             said = f"holds samples at {self.sample_rate} Hz" if self.sample_rate else "holds 0 samples"
             raise AudioError(f"audio file {str(path)!r} {said}, expected at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+        if self.channel is not None:
+            if self.channel >= self.channels:
+                self.close()
+                raise AudioError(f"audio file {str(self.path)!r} has {self.channels} channels, expected one of them, got {self.channel}")
+            self.channels = 1
 
     def __enter__(self) -> "Sound":
         return self
@@ -98,7 +110,7 @@ class Sound:
                 self.file.seek(first - before)
                 audio = self.file.read(last - first + before, dtype="float32", always_2d=True)[before:]
                 if len(audio) == last - first:
-                    return audio
+                    return self._chosen(audio)
             except (soundfile.LibsndfileError, MemoryError, ValueError):  # the latter two: a damaged header that promises days of sound
                 pass
         parts, at = [np.zeros((0, self.channels), np.float32)], 0
@@ -119,9 +131,13 @@ class Sound:
             if not np.isfinite(block).all():
                 raise AudioError(f"audio file {str(self.path)!r} holds NaN or infinite values, expected finite ones")
             done += len(block)
-            yield block
+            yield self._chosen(block)
         if self.file is not None and done < self.file.frames:
             self.missing = _cut(done / self.sample_rate, self.file.frames / self.sample_rate)
+
+    def _chosen(self, audio: np.ndarray) -> np.ndarray:
+        """The channel that the path names, of all ``(T, channels)``."""
+        return audio if self.channel is None else audio[:, [self.channel]]
 
     def _pieces(self) -> Iterator[np.ndarray]:
         done = 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sounds import save
 
+from hifitse import HifitseError, audio
 from hifitse.data.corpus import load_corpus
 from hifitse.prepare.layouts import LAYOUTS, LayoutError, listing
 from hifitse.prepare.prepare import prepare
@@ -96,8 +97,19 @@ def write(folder, recordings, segments, packed=True):
         (folder / f"{name}.jsonl{'.gz' if packed else ''}").write_bytes(gzip.compress(text) if packed else text)
 
 
-@pytest.mark.parametrize("packed", [True, False])
-def test_lhotse_manifests_give_a_corpus(tmp_path, packed):
+def as_cuts(folder, recordings, segments):
+    """As Lhotse writes cuts: half a recording each, the last two mixed."""
+    cuts = [
+        {"id": f"{one['id']}-{half}", "start": half / 2, "duration": 0.5, "channel": 0, "recording": one, "type": "MonoCut",
+         "supervisions": [said for said in segments if said["recording_id"] == one["id"] and said["start"] == half / 2]}
+        for one in recordings for half in (0, 1)
+    ]  # fmt: skip
+    mixed = {"id": "mix", "type": "MixedCut", "tracks": [{"cut": cut, "type": "MonoCut", "offset": 0.0} for cut in cuts[-2:]]}
+    (folder / "cuts_train.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in [*cuts[:-2], mixed]))
+
+
+@pytest.mark.parametrize("form", ["packed", "plain", "cuts", "cuts beside recordings"])
+def test_lhotse_manifests_give_a_corpus(tmp_path, form):
     for speaker in "ab":
         for number in range(2):
             save(tmp_path / "audio" / speaker / f"{number}.flac", 0.1 * np.random.default_rng(number).standard_normal(48000))
@@ -105,13 +117,37 @@ def test_lhotse_manifests_give_a_corpus(tmp_path, packed):
     source = tmp_path / "audio"
     recordings = [recording(f"{speaker}-{number}", source / speaker / f"{number}.flac") for speaker in "ba" for number in (1, 0)]
     segments = [segment(one["id"], one["id"][0], start) for one in recordings for start in (0.0, 0.5)]
-    write(tmp_path / "manifests", recordings, segments, packed)
+    if form != "cuts":
+        write(tmp_path / "manifests", recordings, segments, form == "packed")
+    if "cuts" in form:
+        as_cuts(tmp_path / "manifests", recordings, segments)
     summary = prepare(tmp_path / "manifests", tmp_path / "m.jsonl", layout="lhotse", workers=0)
-    assert (summary["kept"], summary["speakers"]) == (4, 2)
+    assert (summary["files"], summary["kept"], summary["speakers"]) == (4, 4, 2)
     corpus = load_corpus(tmp_path / "m.jsonl")
     assert {name: [(said.utterance, said.path) for said in some] for name, some in corpus.speakers.items()} == {
         "a": [("a-0", "audio/a/0.flac"), ("a-1", "audio/a/1.flac")], "b": [("b-0", "audio/b/0.flac"), ("b-1", "audio/b/1.flac")],
     }  # fmt: skip
+
+
+def test_each_channel_of_a_lhotse_recording_with_a_speaker_of_its_own_is_an_utterance(tmp_path):
+    rng = np.random.default_rng(0)
+    sound = {f"call{number}": 0.1 * rng.standard_normal((24_000, 2)) for number in range(3)}
+    for name, both in sound.items():
+        save(tmp_path / f"{name}.wav", both)
+    sources = {name: [{"type": "file", "channels": [0, 1], "source": f"{name}.wav"}] for name in sound}
+    segments = [segment(name, speaker, channel=channel) for name in sound for channel, speaker in enumerate(("anna", "bert"))]
+    write(tmp_path, [recording(name, "", sources=sources[name]) for name in sound], [*segments, segment("call2", "carl", 0.4, channel=1)])
+    summary = prepare(tmp_path, tmp_path / "m.jsonl", layout="lhotse", workers=0)
+    assert (summary["kept"], summary["left_out"], summary["suffixes"]) == (4, {"several speakers": 1}, {".wav": {"several speakers": 1}})
+    assert "stereo" not in summary["marked"]
+    corpus = load_corpus(tmp_path / "m.jsonl")
+    assert {name: [said.path for said in some] for name, some in corpus.speakers.items()} == {
+        "anna": ["call0.wav/0", "call1.wav/0"], "bert": ["call0.wav/1", "call1.wav/1"],
+    }  # fmt: skip
+    for speaker, channel in (("anna", 0), ("bert", 1)):
+        assert np.allclose(corpus.read(corpus.speakers[speaker][1], 500, 1000), sound["call1"][500:1500, channel], atol=1e-4)
+    with pytest.raises(HifitseError, match="has 2 channels, expected one of them, got 2"):
+        audio.read(tmp_path / "call0.wav" / "2")
 
 
 def test_lhotse_recordings_that_are_no_utterance_have_a_reason(tmp_path):

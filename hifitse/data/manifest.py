@@ -16,6 +16,7 @@ from stat import S_ISLNK, S_ISREG
 from typing import TypeVar
 
 from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.decode import channel_of
 
 T = TypeVar("T")
 
@@ -160,7 +161,8 @@ class Inside:
         Raises:
             ValueError: it leads out of the root, by its name or by a link, or is not there.
         """
-        path = os.path.normpath(os.path.join(self.root, named))
+        given = os.path.normpath(os.path.join(self.root, named))
+        path = str(channel_of(given)[0])
         if not path.startswith(str(self.root).rstrip(os.sep) + os.sep):
             raise ValueError(f"path {named} leads out of the corpus folder")
         try:
@@ -174,7 +176,7 @@ class Inside:
             raise ValueError(f"path {named} is a link out of the corpus folder; {ALLOW_ROOTS} names folders that links may lead to")
         if not (S_ISREG(mode) or os.path.isfile(path)):
             raise ValueError(f"file {named} is missing")
-        return path.removeprefix(str(self.root).rstrip(os.sep) + os.sep)
+        return given.removeprefix(str(self.root).rstrip(os.sep) + os.sep)
 
 
 def _parse(line: str, inside: Inside, seen: set[str] | None, texts: Sequence[str], least: int) -> tuple[dict, str, int]:

@@ -4,9 +4,10 @@ import gzip
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ MICROPHONES = (1, 2)
 FAULTY_MICROPHONE_2 = frozenset({"p280", "p315"})
 NO_SPEECH = ("interjection", "melodic", "nonverbal", "vegetative")
 """Parts of EARS that its own speech enhancement benchmark leaves out."""
-LHOTSE = ("recordings", "supervisions")
 
 
 class LayoutError(HifitseError):
@@ -28,7 +28,10 @@ class LayoutError(HifitseError):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file: ``path`` relative to the corpus' root, ``speaker`` empty for noise and rooms; ``reason`` where it is left out unopened."""
+    """A file: ``path`` relative to the corpus' root, ``speaker`` empty for noise and rooms; ``reason`` where it is left out unopened.
+
+    ``call.wav/1`` is the second channel of ``call.wav``; see :func:`hifitse.decode.channel_of`.
+    """
 
     path: str
     speaker: str = ""
@@ -72,8 +75,8 @@ def _own_parent(entry: os.DirEntry) -> bool:
 
 
 def suffix_of(path: str) -> str:
-    """A file's suffix in lower case, or "no suffix"."""
-    return os.path.splitext(path)[1].lower() or "no suffix"
+    """A file's suffix in lower case, or "no suffix"; of a channel that of its file."""
+    return os.path.splitext(re.sub(r"/\d+$", "", path))[1].lower() or os.path.splitext(path)[1].lower() or "no suffix"
 
 
 def _stem(path: str) -> str:
@@ -133,7 +136,7 @@ def _dns(root: Path, kind: Kind, _: int) -> Iterator[Item]:
 
 
 def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Objects of ``*recordings*.jsonl(.gz)`` or ``*supervisions*.jsonl(.gz)`` of a folder, or of its parts."""
+    """Objects of ``*<name>*.jsonl(.gz)`` of a folder, or of its parts; name is recordings, supervisions or cuts."""
     files = sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file())
     for path in files:
         opened = gzip.open if path.suffix == ".gz" else open
@@ -149,6 +152,36 @@ def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
             raise LayoutError(f"{path} cannot be read ({error}), allowed is a manifest of Lhotse as JSON lines") from None
 
 
+def _cuts(root: Path) -> Iterator[dict[str, Any]]:
+    """Lhotse's cuts; in place of a mixed one those that it mixes."""
+    for cut in _lines(root, "cuts"):
+        yield from [track.get("cut", {}) for track in cut.get("tracks", [])] or [cut]
+
+
+def _recordings(root: Path) -> Iterator[dict[str, Any]]:
+    """Lhotse's recordings, and those that only cuts hold, once."""
+    seen = set()
+    for recording in _lines(root, "recordings"):
+        seen.add(str(recording.get("id")))
+        yield recording
+    for cut in _cuts(root):
+        recording = cut.get("recording")
+        if isinstance(recording, dict) and (name := str(recording.get("id"))) not in seen:
+            seen.add(name)
+            yield recording
+
+
+def _speakers(root: Path) -> dict[str, dict[int, set[str]]]:
+    """Who is heard in Lhotse's recordings, by their ids and channels."""
+    found: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    in_cuts = (segment for cut in _cuts(root) for segment in cut.get("supervisions") or ())
+    for segment in chain(_lines(root, "supervisions"), in_cuts):
+        who, channels = segment.get("speaker"), segment.get("channel", 0)
+        for channel in channels if isinstance(channels, list) else [channels]:
+            found[str(segment.get("recording_id"))][channel] |= {who} if isinstance(who, str) and who else set()
+    return found
+
+
 def _source(root: Path, recording: dict[str, Any]) -> str | None:
     """Path of a recording that is one file, absolute: as Lhotse has it from the working folder, or else from the manifest's."""
     sources = recording.get("sources")
@@ -162,29 +195,37 @@ def _source(root: Path, recording: dict[str, Any]) -> str | None:
 
 def _lhotse_root(root: Path) -> Path:
     """The folder that all recordings lie in."""
-    folders = {os.path.dirname(path) for recording in _lines(root, LHOTSE[0]) if (path := _source(root, recording))}
+    folders = {os.path.dirname(path) for recording in _recordings(root) if (path := _source(root, recording))}
     return Path(os.path.commonpath(folders)) if folders else root
 
 
 def _lhotse(root: Path, kind: Kind, _: int) -> Iterator[Item]:
-    """Lhotse's ``recordings.jsonl`` and ``supervisions.jsonl`` (or packed with gzip). A recording is one utterance, and has one speaker."""
-    speakers: dict[str, set[str]] = {}
-    for segment in _lines(root, LHOTSE[1]) if kind == "speech" else ():
-        who = segment.get("speaker")
-        speakers.setdefault(str(segment.get("recording_id")), set()).update([who] if isinstance(who, str) and who else [])
+    """Lhotse's ``recordings.jsonl`` and ``supervisions.jsonl``, or ``cuts.jsonl``, plain or packed with gzip.
+
+    A recording is one utterance if it has one speaker, or one a channel if each of its channels has a speaker of its own.
+    """
+    speakers = _speakers(root) if kind == "speech" else {}
     base, seen = _lhotse_root(root), set()
-    for recording in sorted(_lines(root, LHOTSE[0]), key=lambda one: str(one.get("id"))):
+    for recording in sorted(_recordings(root), key=lambda one: str(one.get("id"))):
         name, path = str(recording.get("id")), _source(root, recording)
-        known = speakers.get(name, set())
+        heard = speakers.get(name, {})
+        known = set().union(*heard.values())
         if path is None:
             yield Item(name, reason="not one plain file")
-        elif path in seen:
-            yield Item(os.path.relpath(path, base), reason="listed twice")
-        elif kind == "speech" and len(known) != 1:
-            yield Item(os.path.relpath(path, base), reason="several speakers" if known else "no speaker")
-        else:
+            continue
+        short = os.path.relpath(path, base)
+        if path in seen:
+            yield Item(short, reason="listed twice")
+        elif kind == "speech" and not known:
+            yield Item(short, reason="no speaker")
+        elif len(known) < 2:
             seen.add(path)
-            yield Item(os.path.relpath(path, base), *known, utterance=name if known else "")
+            yield Item(short, *known, utterance=name if known else "")
+        elif all(len(some) == 1 for some in heard.values()) and set(heard) <= set(order := recording["sources"][0].get("channels") or ()):
+            seen.add(path)
+            yield from (Item(f"{short}/{order.index(at)}", *heard[at], utterance=f"{name}-{at}") for at in sorted(heard))
+        else:
+            yield Item(short, reason="several speakers")
 
 
 LAYOUTS = {
@@ -192,7 +233,7 @@ LAYOUTS = {
     "vctk": Layout("wav48_silence_trimmed/p225/p225_001_mic1.flac", ("speech",), _vctk),
     "ears": Layout("p001/rainbow_01_regular.wav", ("speech",), _ears),
     "dns": Layout("book_00000_chp_0009_reader_06709_0_seg_1.wav", KINDS, _dns),
-    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz", KINDS, _lhotse, _lhotse_root),
+    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz, or cuts.jsonl.gz", KINDS, _lhotse, _lhotse_root),
 }
 """Layouts by name."""
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from hifitse import HifitseError
 from hifitse.data.manifest import locate, within
+from hifitse.decode import channel_of
 from hifitse.files import write_atomic, write_text
 from hifitse.pool import DiedError, Pool
 from hifitse.pool import Task as Started
@@ -122,7 +123,7 @@ def _task(item: Item, base: Path, partial: Partial) -> Task:
     if item.reason:
         return item, path, None, {"reason": item.reason, "detail": ""}
     try:
-        state = path.stat()
+        state = channel_of(path)[0].stat()
     except OSError as error:
         return item, path, None, {"reason": "broken", "detail": f"{error.strerror}"}
     key = (str(path), state.st_size, state.st_mtime_ns)

@@ -89,7 +89,7 @@ def _pass(file: Sound) -> Found:
         high = size >= FULL_SCALE
         clipped += int((high[:-2] & high[1:-1] & high[2:]).any(1).sum())
         last = block[-2:]
-        mono = block.mean(1, dtype=np.float32)  # (T,)
+        mono = audio.downmix(block)  # (T,)
         offset += float(mono.sum(dtype=np.float64))
         power = np.square(mono, dtype=np.float64)
         square += float(power.sum())
