@@ -107,11 +107,12 @@ def load_corpus(source: str | Path) -> Corpus:
     """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,mp3,m4a ...}``.
 
     A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
-    ``speaker``, ``utterance``, ``path`` (of a file, or ``call.wav/1`` for its second channel; relative to the root, and inside it: the manifest's folder, or the one that its first line names
-    as ``{"root": "..."}``; :mod:`hifitse.data.manifest` says what is allowed outside of the manifest's folder), ``samples`` and
-    ``sample_rate`` (both the file's own). Optional: ``group`` (speakers of one group are held out together; default the speaker),
-    ``split`` ("train", "valid" or "test": where its speaker goes; default drawn) and ``source`` (whose recordings are alike; default the
-    speaker's name up to the first ``_``). Other fields are not read.
+    ``speaker``, ``utterance``, ``path`` (of a file, or ``call.wav/1`` for its second channel), ``samples`` and ``sample_rate`` (both
+    the file's own). Optional: ``group`` (speakers of one group are held out together; default the speaker), ``split`` ("train", "valid"
+    or "test": where its speaker goes; default drawn) and ``source`` (whose recordings are alike; default the speaker's name up to the
+    first ``_``). Other fields are not read.
+    Paths are relative to the root, and inside it: the manifest's folder, or the one that its first line names as ``{"root": "..."}``;
+    :mod:`hifitse.data.manifest` says what is allowed outside of the manifest's folder.
     An unreadable line, a missing, broken or very short file, a path or link that leaves the folder, a path listed twice, and a speaker with
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
