@@ -1,6 +1,6 @@
 """What all tests share: no windows, the same examples in each run, one cache of synthetic sound, the recordings where they are present.
 
-Where two processes run the suite together (tests/in_two.py), HIFITSE_TESTS_SHARED names the folder in which each takes its files of tests.
+``make test`` runs the suite in two processes of pytest-xdist, each of which takes one file of tests after the other.
 """
 
 import os
@@ -20,38 +20,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 settings.load_profile("repeatable")
 
-
-SHARED = os.environ.pop("HIFITSE_TESTS_SHARED", None)
-TAKEN: dict[Path, bool] = {}
-"""File of tests -> whether this process, and not the other, has taken it."""
-
-
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Leave a test out whose file the other process has taken."""
-    if SHARED and item.path not in TAKEN:
-        try:
-            (Path(SHARED) / item.path.name).touch(exist_ok=False)
-            TAKEN[item.path] = True
-        except FileExistsError:
-            TAKEN[item.path] = False
-    return None if TAKEN.get(item.path, True) else True
-
-
 LONGEST = ("comparison_notebooks", "notebooks", "train", "group", "gan", "explore", "soak")
 """Files that take longest: where two processes share the files these come first, so that both end at about the same time."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the longest files first, each file whole and all others in their order."""
-    if SHARED:
+    if hasattr(config, "workerinput"):
         names = [f"test_{name}.py" for name in LONGEST]
         items.sort(key=lambda item: names.index(item.path.name) if item.path.name in names else len(names))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def synthetic_sound(tmp_path_factory) -> Path:
+def synthetic_sound(request, tmp_path_factory) -> Path:
     """Folder of the embedded corpus, noise and rooms: made anew, but once for all tests and the processes that they start."""
-    folder = Path(SHARED) / "cache" if SHARED else tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp() / "cache"
+    if hasattr(request.config, "workerinput"):
+        folder = folder.parent.with_name("cache")  # beside the folders of the processes: they share it
     folder.mkdir(exist_ok=True)
     os.environ["HIFITSE_CACHE"] = str(folder)
     return folder
