@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from hifitse import HifitseError
-from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig
-from hifitse.model.bands import BandMerge, BandSplit, Cut, Overlap, band_layout, cut, overlap
+from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig, kernels
+from hifitse.model.bands import BandMerge, band_layout
 from hifitse.model.conditioning import FiLM, SpeakerPooling
-from hifitse.model.gridnet import GatedConv
+from hifitse.model.kernels import Cut, Overlap, cut, overlap
 from hifitse.model.spectrum import Spectrum
 from hifitse.model.usef import BandAttention, FullBandAttention, attend
 
@@ -60,7 +60,7 @@ def test_stft_pair_reconstructs_any_length(samples, window):
 def test_masked_inverse_and_its_gradients_are_those_of_torchs_istft(window, together, monkeypatch):
     """Two spectra for three masks; gradients with respect to both; item by item, and all at once as on a GPU."""
     if together:
-        monkeypatch.setattr("hifitse.model.spectrum._together", lambda rows: [slice(0, len(rows))])
+        monkeypatch.setattr("hifitse.model.kernels._together", lambda rows: [slice(0, len(rows))])
     n_fft, win_length, hop = window
     spectrum, mix_index = Spectrum(*window).double(), torch.tensor([1, 0, 1])
     spec = spectrum(torch.randn(2, 200, dtype=torch.float64)).requires_grad_()
@@ -104,26 +104,34 @@ def test_all_one_mask_is_perfect_reconstruction_through_split_and_merge():
     assert torch.allclose(model(mix, torch.randn(2, 9_000)), mix, atol=1e-5)
 
 
-def test_split_equals_one_plain_layer_a_band():
-    """The batched split against the definition: normalise a band over bins and frames, then its linear layer."""
-    config = ExtractorConfig(**TINY)
-    split = BandSplit(config)
-    for parameter in split.parameters():
-        torch.nn.init.normal_(parameter)
-    spec = torch.randn(2, 513, 9, dtype=torch.complex64)
-    z = split(spec)
-    band = 0
-    for region, module in zip(band_layout(config), split.regions, strict=True):
-        place = 0
-        for k, (first, last) in enumerate(region):
-            x = torch.view_as_real(spec[:, first:last]).permute(0, 2, 1, 3)  # (B, L, W, 2)
-            mean, var = x.mean((1, 2, 3), keepdim=True), x.var((1, 2, 3), keepdim=True, correction=0)
-            rows = slice(place, place + last - first)
-            x = (x - mean) * (var + 1e-5).rsqrt() * module.gain[rows] + module.offset[rows]
-            expected = torch.einsum("blwc,wcd->bld", x, module.weight[rows]) + module.bias[k]
-            assert torch.allclose(z[:, band], expected, atol=1e-4), f"band {band}"
-            place += last - first
-            band += 1
+EVERY = FAST | dict(frame_attention=True, adaln=True, mixture_blocks=1, reinject="band")
+"""Every layer that there is."""
+MAGNITUDES = TINY | dict(frame_layer="conv", input_power=0.3, phase_input=False, usef="band")
+
+
+@pytest.mark.parametrize("config", [TINY, FAST, EVERY, MAGNITUDES], ids=["lstm", "fast", "every", "magnitudes"])
+def test_fast_paths_give_what_the_plain_formulas_give(config, monkeypatch):
+    """Estimates and all gradients, in float64: in float32 a unit of a perceptron may be on in one and off in the other by rounding."""
+    model = stir(make(config)).double()
+    mix, enroll = torch.randn(2, 5_000).double(), torch.randn(2, 4_000).double()
+
+    def computed() -> list[torch.Tensor]:
+        model.zero_grad()
+        est = model(mix, enroll)
+        est.square().mean().backward()
+        return [est.detach(), *(p.grad for p in model.parameters())]
+
+    fast = computed()
+    with kernels.plain():
+        assert not kernels.fast()
+        with kernels.plain(False):
+            assert not kernels.fast(), "what is plain outside stays so inside"
+        for name in ("Cut", "Overlap", "Inverse", "convolve", "padded"):
+            monkeypatch.setattr(kernels, name, None)  # none of them is needed
+        plain = computed()
+    assert kernels.fast()
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9 * float(1 + one.abs().max()))
 
 
 def test_cutting_into_bands_and_adding_them_up_are_adjoint_and_differentiable():
@@ -247,17 +255,6 @@ def test_speaker_pooling_ignores_the_order_of_frames():
     pooling = SpeakerPooling(4, 8, 16)
     frames = torch.randn(2, 4, 9, 8)
     assert torch.allclose(pooling(frames), pooling(frames[:, :, torch.randperm(9)]), atol=1e-5)
-
-
-def test_gated_conv_equals_torchs_convolution():
-    layer = GatedConv(6, 5, dilation=2)
-    conv = torch.nn.Conv1d(6, 10, 3, dilation=2, padding=2)
-    with torch.no_grad():
-        conv.weight.copy_(layer.taps.weight.view(10, 3, 6).transpose(1, 2))
-        conv.bias.copy_(layer.taps.bias)
-    x = torch.randn(3, 11, 6)
-    y = torch.nn.functional.glu(conv(layer.norm(x).transpose(1, 2)).transpose(1, 2), -1)
-    assert torch.allclose(layer(x), x + layer.out(y), atol=1e-5)
 
 
 def test_more_bands_than_bins_are_refused():

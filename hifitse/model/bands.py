@@ -1,22 +1,18 @@
 """From a waveform to features of overlapping bands, and from features back to a mask over bins."""
 
 import math
-from collections.abc import Sequence
 from itertools import chain
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.config import ExtractorConfig
+from hifitse.model import kernels
 
 REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)
 """Borders of the fine, medium and coarse bands."""
-
-Spans = Sequence[tuple[int, int]]
-"""First and one past the last column of each piece."""
 
 
 def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
@@ -42,65 +38,11 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
     return layout
 
 
-def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
-    """Columns of rows in overlapping pieces, short ones filled with zeros: (M, P) -> (K, M, width)."""
-    pieces = rows.new_empty(len(spans), len(rows), width)
-    for piece, (first, last) in zip(pieces, spans, strict=True):
-        piece[:, : last - first] = rows[:, first:last]
-        piece[:, last - first :] = 0
-    return pieces
-
-
-def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> Tensor:
-    """Pieces added up where they overlap, zero where none is: each (K, M, W) -> (M, columns). The adjoint of :func:`cut`.
-
-    Pieces must begin in rising order.
-    """
-    rows, done = pieces[0].new_empty(pieces[0].shape[1], columns), 0
-    for piece, (first, last) in zip(chain(*pieces), chain(*spans), strict=True):
-        if first > done:
-            rows[:, done:first] = 0
-        again = min(max(done - first, 0), last - first)  # columns that a piece before has been put into
-        rows[:, first : first + again] += piece[:, :again]
-        rows[:, first + again : last] = piece[:, again : last - first]
-        done = max(done, last)
-    rows[:, done:] = 0
-    return rows
-
-
-class Cut(torch.autograd.Function):
-    """:func:`cut`, differentiable: slices copied in long runs, where indexing would go number by number."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, spans: Spans, width: int) -> Tensor:
-        ctx.spans, ctx.columns = spans, rows.shape[1]
-        return cut(rows, spans, width)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return overlap([gradient], [ctx.spans], ctx.columns), None, None
-
-
-class Overlap(torch.autograd.Function):
-    """:func:`overlap`, differentiable."""
-
-    @staticmethod
-    def forward(ctx, spans: Sequence[Spans], columns: int, *pieces: Tensor) -> Tensor:
-        ctx.spans, ctx.widths = spans, [each.shape[-1] for each in pieces]
-        return overlap(pieces, spans, columns)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(cut(gradient, spans, width) for spans, width in zip(ctx.spans, ctx.widths, strict=True))
-
-
 class _Region(nn.Module):
-    """Neighbouring bands of about one width W, so that one batched product does the work of K small layers; short bands are padded.
+    """Neighbouring bands of about one width W. Weights are one flat list of all band places.
 
-    Weights are one flat list of all band places; ``rows`` (K, W) is the place in it of each bin of each band, where the place past the end
-    stands for padding, with a weight of zero.
+    ``slices`` are each band's bins and places. ``rows`` (K, W) is the place of each bin of each band, where the place past the end
+    stands for padding: the kernels do a region's bands in one product.
 
     Args:
         bands: first bin and one past the last of each.
@@ -113,17 +55,15 @@ class _Region(nn.Module):
         self.spans = [(first * channels, last * channels) for first, last in bands]
         self.n_bands, self.places = len(bands), sum(last - first for first, last in bands)
         self.width = max(last - first for first, last in bands)
+        self.slices: list[tuple[slice, slice]] = []
         rows = torch.full((self.n_bands, self.width), self.places)
         place = 0
         for band, (first, last) in enumerate(bands):
             rows[band, : last - first] = torch.arange(place, place + last - first)
+            self.slices.append((slice(first, last), slice(place, place + last - first)))
             place += last - first
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("sizes", torch.tensor([last - first for first, last in bands]), persistent=False)
-
-    def padded(self, flat: Tensor) -> Tensor:
-        """(places, C, ...) -> (K, W * C, ...), zero where a band has no bin."""
-        return torch.cat([flat, flat.new_zeros(1, *flat.shape[1:])])[self.rows].flatten(1, 2)
 
 
 class _SplitRegion(_Region):
@@ -138,21 +78,15 @@ class _SplitRegion(_Region):
         self.weight = nn.Parameter((torch.rand(self.places, channels, features) * 2 - 1) * bound)
         self.bias = nn.Parameter(torch.zeros(self.n_bands, features))
 
-    def forward(self, x: Tensor, sums: Tensor) -> Tensor:
-        """(B, L, F * C), and the sums of its values and of their squares over C and L (2, B, F) -> (K, B, L, D)."""
-        B, L, _ = x.shape
-        # statistics of a band over its places, channels and frames, for each item
-        n = self.sizes[:, None] * (self.channels * L)
-        mean, power = torch.stack([sums[..., first:last].sum(-1) for first, last in self.bands], 1) / n  # (K, B) each
-        scale = ((power - mean.square()).clamp_min(0) + 1e-5).rsqrt()[:, :, None, None]
-        # W (g (x - m) s + o) + b = s (W g) x - s m sum(W g) + W o + b: the large input is touched once, by the product
-        weight = self.padded(self.weight)  # (K, W * C, D)
-        gained = weight * self.padded(self.gain)[..., None]
-        rows = Cut.apply(x.flatten(0, 1), self.spans, self.width * self.channels)  # (K, B * L, W * C)
-        z = torch.bmm(rows, gained).view(self.n_bands, B, L, -1)  # (K, B, L, D)
-        constant = (weight * self.padded(self.offset)[..., None]).sum(1) + self.bias  # (K, D)
-        shift = constant[:, None, None] - scale * mean[:, :, None, None] * gained.sum(1)[:, None, None]  # (K, B, 1, D)
-        return torch.addcmul(shift, z, scale)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, F, C) -> (K, B, L, D): each band at mean 0 and variance 1 over its bins and frames, then its layer."""
+        found = []
+        for band, (bins, places) in enumerate(self.slices):
+            gain, offset, weight = (value[places].flatten(0, 1) for value in (self.gain, self.offset, self.weight))
+            part = x[:, :, bins].flatten(2)  # (B, L, W * C)
+            part = F.layer_norm(part, part.shape[1:]) * gain + offset
+            found.append(part @ weight + self.bias[band])
+        return torch.stack(found)
 
 
 class BandSplit(nn.Module):
@@ -190,8 +124,10 @@ class BandSplit(nn.Module):
 
     def layers(self, x: Tensor) -> Tensor:
         """Inputs of all bins -> features: (B, L, F, C) -> (B, K, L, D)."""
+        if not kernels.fast():
+            return torch.cat([region(x) for region in self.regions]).transpose(0, 1)
         sums = torch.stack([x.sum(1), x.square().sum(1)]).sum(-1)  # (2, B, F), of which every region takes its bins
-        return torch.cat([region(x.flatten(2), sums) for region in self.regions]).transpose(0, 1)
+        return torch.cat([kernels.split_region(region, x.flatten(2), sums) for region in self.regions]).transpose(0, 1)
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
@@ -208,14 +144,10 @@ class _MergeRegion(_Region):
         # mask 1 + 0j at the start: the mixture itself, whose SI-SDR improvement is 0, not noise
         self.bias = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(self.places, 1))
 
-    def cover(self, cover: Tensor) -> None:
-        """Keep each place's share of its bin, of which ``cover`` (F,) has the number of bands."""
-        self.register_buffer("share", 1 / torch.cat([cover[first:last] for first, last in self.bands]), persistent=False)  # (places,)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """(K, B * L, D + 1), whose last feature is 1 -> (K, B * L, W * 2), divided by the number of bands that each bin has."""
-        weight = torch.cat([self.weight, self.bias[..., None]], -1)  # (places, 2, D + 1)
-        return torch.bmm(z, self.padded(weight * self.share[:, None, None]).transpose(1, 2))  # cheaper than to divide and add to the mask
+    def forward(self, z: Tensor, mask: Tensor) -> None:
+        """Add the masks of the bands: z (B, K, L, D), mask (B, L, F, 2)."""
+        for band, (bins, places) in enumerate(self.slices):
+            mask[:, :, bins] += torch.einsum("bld,pcd->blpc", z[:, band], self.weight[places]) + self.bias[places]
 
 
 class BandMerge(nn.Module):
@@ -234,12 +166,13 @@ class BandMerge(nn.Module):
             cover[first:last] += 1
         self.register_buffer("cover", cover, persistent=False)
         for region in self.regions:
-            region.cover(cover)
+            share = 1 / torch.cat([cover[first:last] for first, last in region.bands])
+            region.register_buffer("share", share, persistent=False)  # (places,)
 
     def forward(self, z: Tensor) -> Tensor:
-        B, K, L, D = z.shape
-        rows = F.pad(z.transpose(0, 1).reshape(K, B * L, D), (0, 1), value=1.0)
-        counts = [region.n_bands for region in self.regions]
-        pieces = [region(part) for region, part in zip(self.regions, rows.split(counts), strict=True)]
-        mask = Overlap.apply([region.spans for region in self.regions], 2 * self.n_bins, *pieces)  # (B * L, F * 2)
-        return mask.view(B, L, self.n_bins, 2).transpose(1, 2)
+        if kernels.fast():
+            return kernels.merge_regions(self.regions, z, self.n_bins)
+        mask = z.new_zeros(z.shape[0], z.shape[2], self.n_bins, 2)
+        for region, part in zip(self.regions, z.split([region.n_bands for region in self.regions], 1), strict=True):
+            region(part, mask)
+        return (mask / self.cover[:, None]).transpose(1, 2)

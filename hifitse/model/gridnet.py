@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hifitse.config import ExtractorConfig
+from hifitse.model import kernels
 from hifitse.model.conditioning import AdaptiveNorm, FiLM
 from hifitse.model.usef import CROSS_ATTENTION, BandAttention
 
@@ -51,10 +52,13 @@ class GatedConv(nn.Module):
         self.out = nn.Linear(hidden, features)
 
     def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
-        y = self.norm(x, spk_emb)[:, None].permute(0, 3, 1, 2)  # (G, D, 1, L), the layout in memory that convolutions have a fast way for
-        kernel = self.taps.weight.unflatten(1, (3, -1))[:, None].permute(0, 3, 1, 2)  # (2 H, D, 1, 3), the same
-        y = F.conv2d(y, kernel, self.taps.bias, padding=(0, self.dilation), dilation=(1, self.dilation))
-        return x + self.out(F.glu(y[:, :, 0].transpose(1, 2), -1))
+        y = self.norm(x, spk_emb)
+        if kernels.fast():
+            y = kernels.convolve(y, self.taps, self.dilation)
+        else:
+            kernel = self.taps.weight.unflatten(1, (3, -1)).transpose(1, 2)  # (2 H, D, 3)
+            y = F.conv1d(y.transpose(1, 2), kernel, self.taps.bias, padding=self.dilation, dilation=self.dilation).transpose(1, 2)
+        return x + self.out(F.glu(y, -1))
 
 
 class BandMixer(nn.Module):

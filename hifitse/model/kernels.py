@@ -1,0 +1,210 @@
+"""Fast paths of the model, written by hand, and the one switch that turns them off.
+
+``bands.py``, ``spectrum.py`` and ``gridnet.py`` state what is computed. These twins give the same to rounding in less time on a CPU: a
+region's bands are one product, bands are cut and added up in long runs of memory, and an item's frames stay in the cache on their way
+back to samples.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+LEAST_WEIGHT = 1e-11
+"""Sum of squared windows below which a sample lies under no window, as ``torch.istft`` has it."""
+Spans = Sequence[tuple[int, int]]
+"""First and one past the last column of each piece."""
+_switch = {"fast": True}
+
+
+def fast() -> bool:
+    """Whether the fast paths are used, as they are by default."""
+    return _switch["fast"]
+
+
+@contextmanager
+def plain(use: bool = True) -> Iterator[None]:
+    """Let every model compute by the plain formulas inside this context; with ``use=False`` as before."""
+    before, _switch["fast"] = _switch["fast"], not use and _switch["fast"]
+    try:
+        yield
+    finally:
+        _switch["fast"] = before
+
+
+def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
+    """Columns of rows in overlapping pieces, short ones filled with zeros: (M, P) -> (K, M, width)."""
+    pieces = rows.new_empty(len(spans), len(rows), width)
+    for piece, (first, last) in zip(pieces, spans, strict=True):
+        piece[:, : last - first] = rows[:, first:last]
+        piece[:, last - first :] = 0
+    return pieces
+
+
+def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> Tensor:
+    """Pieces added up where they overlap, zero where none is: each (K, M, W) -> (M, columns). The adjoint of :func:`cut`.
+
+    Pieces must begin in rising order.
+    """
+    rows, done = pieces[0].new_empty(pieces[0].shape[1], columns), 0
+    for piece, (first, last) in zip(chain(*pieces), chain(*spans), strict=True):
+        if first > done:
+            rows[:, done:first] = 0
+        again = min(max(done - first, 0), last - first)  # columns that a piece before has been put into
+        rows[:, first : first + again] += piece[:, :again]
+        rows[:, first + again : last] = piece[:, again : last - first]
+        done = max(done, last)
+    rows[:, done:] = 0
+    return rows
+
+
+class Cut(torch.autograd.Function):
+    """:func:`cut`, differentiable: slices copied in long runs, where indexing would go number by number."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor, spans: Spans, width: int) -> Tensor:
+        ctx.spans, ctx.columns = spans, rows.shape[1]
+        return cut(rows, spans, width)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return overlap([gradient], [ctx.spans], ctx.columns), None, None
+
+
+class Overlap(torch.autograd.Function):
+    """:func:`overlap`, differentiable."""
+
+    @staticmethod
+    def forward(ctx, spans: Sequence[Spans], columns: int, *pieces: Tensor) -> Tensor:
+        ctx.spans, ctx.widths = spans, [each.shape[-1] for each in pieces]
+        return overlap(pieces, spans, columns)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(cut(gradient, spans, width) for spans, width in zip(ctx.spans, ctx.widths, strict=True))
+
+
+def split_region(region: nn.Module, x: Tensor, sums: Tensor) -> Tensor:
+    """Normalisation and linear layers of a region's bands as one product, which touches the large input once.
+
+    ``W (g (x - m) s + o) + b = s (W g) x - s m sum(W g) + W o + b``
+
+    Args:
+        region: with gain, offset, weight, bias, spans, bands, sizes, channels and width.
+        x: (B, L, F * C), inputs of all bins.
+        sums: (2, B, F), of the inputs' values and of their squares over channels and frames.
+
+    Returns:
+        (K, B, L, D).
+    """
+    B, L, _ = x.shape
+    n = region.sizes[:, None] * (region.channels * L)
+    mean, power = torch.stack([sums[..., first:last].sum(-1) for first, last in region.bands], 1) / n  # (K, B) each
+    scale = ((power - mean.square()).clamp_min(0) + 1e-5).rsqrt()[:, :, None, None]
+    weight = padded(region, region.weight)  # (K, W * C, D)
+    gained = weight * padded(region, region.gain)[..., None]
+    rows = Cut.apply(x.flatten(0, 1), region.spans, region.width * region.channels)  # (K, B * L, W * C)
+    z = torch.bmm(rows, gained).view(region.n_bands, B, L, -1)
+    constant = (weight * padded(region, region.offset)[..., None]).sum(1) + region.bias  # (K, D)
+    shift = constant[:, None, None] - scale * mean[:, :, None, None] * gained.sum(1)[:, None, None]  # (K, B, 1, D)
+    return torch.addcmul(shift, z, scale)
+
+
+def merge_regions(regions: Sequence[nn.Module], z: Tensor, n_bins: int) -> Tensor:
+    """Linear layers of all bands and their overlapping mean: (B, K, L, D) -> (B, F, L, 2)."""
+    B, K, L, D = z.shape
+    rows = F.pad(z.transpose(0, 1).reshape(K, B * L, D), (0, 1), value=1.0)  # the bias is the weight of a feature that is 1
+    pieces = []
+    for region, part in zip(regions, rows.split([region.n_bands for region in regions]), strict=True):
+        weight = torch.cat([region.weight, region.bias[..., None]], -1)  # (places, 2, D + 1)
+        # to divide the weights by the number of bands that a bin has is cheaper than to divide the mask
+        pieces.append(torch.bmm(part, padded(region, weight * region.share[:, None, None]).transpose(1, 2)))
+    mask = Overlap.apply([region.spans for region in regions], 2 * n_bins, *pieces)  # (B * L, F * 2)
+    return mask.view(B, L, n_bins, 2).transpose(1, 2)
+
+
+def padded(region: nn.Module, flat: Tensor) -> Tensor:
+    """Values of a region's band places, zero where a short band has none: (places, C, ...) -> (K, W * C, ...)."""
+    return torch.cat([flat, flat.new_zeros(1, *flat.shape[1:])])[region.rows].flatten(1, 2)
+
+
+def convolve(x: Tensor, taps: nn.Linear, dilation: int) -> Tensor:
+    """Three taps along frames in the layout in memory that convolutions have a fast way for: (G, L, D) -> (G, L, 2 H)."""
+    kernel = taps.weight.unflatten(1, (3, -1))[:, None].permute(0, 3, 1, 2)  # (2 H, D, 1, 3)
+    y = F.conv2d(x[:, None].permute(0, 3, 1, 2), kernel, taps.bias, padding=(0, dilation), dilation=(1, dilation))
+    return y[:, :, 0].transpose(1, 2)
+
+
+class Inverse(torch.autograd.Function):
+    """Masked frames back to signals: product, inverse transform, window, overlapping sum, division by the sum of the squared windows.
+
+    Shape:
+        spec (M, L, F) complex, mask (B, L, F) complex or ``None``, rows (B,) into spec, window (W), n_fft = N, hop, samples = T -> (B, T),
+        from the middle of the first frame on
+    """
+
+    @staticmethod
+    def forward(ctx: Any, spec: Tensor, mask: Tensor | None, rows: Tensor, window: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
+        L, places = spec.shape[1], -(-len(window) // hop)
+        audio, weight = window.new_empty(len(rows), samples), window.new_zeros(L - 1 + places, hop)
+        first = n_fft // 2 - (n_fft - len(window)) // 2  # the first window begins so many samples before the middle of its frame
+        ctx.part = slice(first, first + samples)
+        for number, _, part in _pieces(window, n_fft, hop):
+            weight[number : number + L, : len(part)] += part.square()
+        weight.clamp_min_(LEAST_WEIGHT)
+        for items in _together(rows):
+            masked = spec[rows[items]]
+            frames = torch.fft.irfft(masked if mask is None else masked.mul_(mask[items]), n_fft)  # (b, L, N)
+            waves = window.new_zeros(len(masked), *weight.shape)
+            for number, place, part in _pieces(window, n_fft, hop):
+                waves[:, number : number + L, : len(part)].addcmul_(frames[..., place], part)
+            audio[items] = waves.div_(weight).flatten(1)[:, ctx.part]
+        ctx.n_fft, ctx.hop = n_fft, hop
+        ctx.save_for_backward(spec, mask if ctx.needs_input_grad[0] else None, rows, window, weight)
+        ctx.masked = mask is not None
+        return audio
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        spec, mask, rows, window, weight = ctx.saved_tensors
+        to_spec, to_mask = ctx.needs_input_grad[:2]
+        L, scaled = spec.shape[1], window * (2 / ctx.n_fft)
+        spec_gradient = torch.zeros_like(spec) if to_spec else None
+        mask_gradient = spec.new_empty(len(rows), *spec.shape[1:]) if to_mask else None
+        for items in _together(rows):
+            waves = window.new_zeros(len(rows[items]), *weight.shape)
+            waves.flatten(1)[:, ctx.part] = gradient[items]
+            waves /= weight
+            frames = waves.new_zeros(len(waves), L, ctx.n_fft)
+            for number, place, part in _pieces(scaled, ctx.n_fft, ctx.hop):
+                frames[..., place] = waves[:, number : number + L, : len(part)] * part
+            bins = torch.fft.rfft(frames)  # (b, L, F)
+            bins[..., 0] *= 0.5  # the two bins that the inverse takes once, and all others twice
+            if ctx.n_fft % 2 == 0:
+                bins[..., -1] *= 0.5
+            if to_mask:
+                torch.mul(bins, spec[rows[items]].conj_physical_(), out=mask_gradient[items])
+            if to_spec:
+                spec_gradient.index_add_(0, rows[items], bins * mask[items].conj() if ctx.masked else bins)
+        return spec_gradient, mask_gradient, *[None] * 5
+
+
+def _together(rows: Tensor) -> Iterator[slice]:
+    """Items that are computed together: one after the other on a CPU, all at once elsewhere."""
+    count = 1 if rows.device.type == "cpu" else max(1, len(rows))
+    return (slice(first, first + count) for first in range(0, len(rows), count))
+
+
+def _pieces(window: Tensor, size: int, hop: int) -> Iterator[tuple[int, slice, Tensor]]:
+    """A window in pieces of a hop: number, place in a frame of ``size`` samples, values; the last may be shorter."""
+    margin = (size - len(window)) // 2
+    starts = range(0, len(window), hop)
+    return ((number, slice(margin + at, margin + min(at + hop, len(window))), window[at : at + hop]) for number, at in enumerate(starts))
