@@ -161,5 +161,3 @@ def measure(source: Corpus, folder: Path, params: Params, utterances: int, in_me
         one = manifest if name != "list in memory" else fewer
         found[name] = {"utterances": count} | fresh(one, params, in_memory=name == "list in memory")
     return found
-
-

@@ -130,9 +130,7 @@ def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, dict[str
     arranged = {OLD: (OldMixer, params), NEW: (Mixer, params), KEPT: (Mixer, kept)}
     found: dict[str, dict[str, list[float]]] = {name: {stage: [] for stage in (*STAGES, "total")} for name in arranged}
     with ExitStack() as held:
-        pools = {
-            name: held.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, each)) for name, each in arranged.items()
-        }
+        pools = {name: held.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, each)) for name, each in arranged.items()}
         for turn in range(rounds + 1):
             for name in list(pools) if turn % 2 else reversed(pools):
                 values = pools[name].submit(_make, turn * mixtures, mixtures).result()

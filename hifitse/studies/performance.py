@@ -1,172 +1,252 @@
-"""How fast the extractor computes: against the machine's own peak, and against length, batch and threads.
+"""Speed of the model: fast paths against plain formulas, time by length, busy machines, long recordings.
 
-Times are medians of rounds in turns (:func:`hifitse.evaluation.cost.turns`), operations are counted (:mod:`hifitse.evaluation.counting`).
+Times are rounds in turns (:func:`hifitse.evaluation.cost.turns`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import soundfile
 import torch
 
-from hifitse import SAMPLE_RATE
-from hifitse.config import ExtractorConfig
-from hifitse.evaluation.cost import CostError, turns
-from hifitse.evaluation.counting import build, encoding_multiply_adds, multiply_adds
-from hifitse.machine import pick_device, threads
-from hifitse.params import Params
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.audio import level_db
+from hifitse.data.conditions import Conditions
+from hifitse.data.mixing import Mixer
+from hifitse.evaluation.cost import CostError, made_up_batch, turns
+from hifitse.evaluation.counting import build
+from hifitse.machine import peak_mb, pick_device, threads
+from hifitse.model import kernels
+from hifitse.model.extract_files import encode_files, extract_file
+from hifitse.model.extraction import encode, stream
+from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
+from hifitse.training.train import State, new_state, train_step
+
+FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
+PIECE_S = 4.0
+"""s: length of the mixtures that a long recording is put together from."""
+Times = dict[str, list[float]]
+"""Name -> seconds, one a round."""
 
 
-def thread_counts() -> list[int]:
-    """1, and all that torch takes by itself."""
-    return sorted({1, torch.get_num_threads()})
-
-
-def peak_gflops(rounds: int = 5, size: int = 1536, device: str = "cpu") -> dict[int, float]:
-    """The machine's peak in 10^9 floating-point operations a second, by number of threads: the best of several products.
-
-    Float32 products of square matrices, which library and processor do best; nothing with small layers in it reaches this.
-
-    Args:
-        rounds: products of each, 1 or more.
-        size: rows of a matrix, 1 or more.
-        device: as the parameter ``device``; a GPU has no number of threads.
-    """
-    where, found = pick_device(device), {}
-    if size < 1:
-        raise CostError(f"size of the matrices is {size}, allowed is at least 1")
-    a, b = (torch.rand(size, size, device=where) for _ in range(2))
-    for count in thread_counts():
-        with threads(count):
-            found[count] = 2e-9 * size**3 / min(turns({"product": lambda: a @ b}, rounds)["product"])
+def models(params: Params) -> dict[str, Params]:
+    """The parameters by the name of their preset, and with the preset's best recipe laid over, where there is one."""
+    best, found = f"{params.preset}-best", {params.preset: params}
+    if (PRESET_DIR / f"{best}.yaml").is_file():
+        found[best] = Params(**(params.model_dump() | load_yaml(best)))
     return found
 
 
-@dataclass(frozen=True)
-class Pass:
-    """A forward pass without gradient; the speaker was encoded before, once.
-
-    Attributes:
-        seconds: s, length of each mixture.
-        batch: mixtures.
-        threads: of the CPU.
-        took_s: s, median over the rounds.
-        gflop: 10^9 floating-point operations of the pass.
-    """
-
-    seconds: float
-    batch: int
-    threads: int
-    took_s: float
-    gflop: float
-
-    @property
-    def per_second(self) -> float:
-        """Seconds for a second of audio."""
-        return self.took_s / (self.batch * self.seconds)
-
-    @property
-    def rate(self) -> float:
-        """10^9 floating-point operations a second."""
-        return self.gflop / self.took_s
+def plans(params: Params) -> dict[str, Params]:
+    """The model of preset full and its best recipe; none where ``bench_full_seconds`` is empty."""
+    if params.preset == "full" or not params.bench_full_seconds:
+        return {}
+    given = {"threads": params.threads, "device": params.device}
+    return {name: resolve("full", overlay, **given) for name, overlay in (("full", None), ("full-best", "full-best"))}
 
 
-def passes(params: Params, shapes: Sequence[tuple[float, int, int]], rounds: int) -> list[Pass]:
-    """Forward passes of a model with new weights, all shapes in turns.
+def _states(params: Params) -> dict[str, tuple[State, dict[str, Any]]]:
+    """Equal weights and their batch: as it is, with nothing shared among its items, and for the plain formulas."""
+    batch = made_up_batch(params)
+    alone = {name: value for name, value in batch.items() if name != "shared"}
+    found = {FAST: (new_state(params), batch)}
+    if "shared" in batch and not params.enroll_dropout and not params.specaug:
+        found[ALONE] = (new_state(params), alone)
+    return found | {PLAIN: (new_state(params), alone)}
+
+
+def _forward(state: State, batch: Mapping[str, Any]) -> None:
+    with torch.no_grad():
+        state.model(batch["mix"].to(state.device), batch["enroll"].to(state.device), None, batch.get("shared"))
+
+
+def versions(params: Params, rounds: int) -> dict[str, Times]:
+    """Seconds of the fast paths and of the plain formulas (:func:`hifitse.model.kernels.plain`), equal weights, in turns.
 
     Args:
-        params: the model's shape, the length of its enrolments and the device.
-        shapes: seconds above 0, batch and threads of each pass.
-        rounds: 1 or more.
-    """
-    config, device = params.extractor, pick_device(params.device)
-    model = build(config).eval().to(device)
-    enroll = 0.1 * torch.randn(max(batch for _, batch, _ in shapes), round(params.enroll_seconds * SAMPLE_RATE), device=device)
-
-    def run(seconds: float, batch: int, count: int, speaker: Any, mix: torch.Tensor) -> None:
-        with threads(count), torch.inference_mode():
-            model.extract_speaker(mix, speaker)
-
-    calls = {}
-    with torch.inference_mode():
-        for shape in shapes:
-            mix = 0.1 * torch.randn(shape[1], round(shape[0] * SAMPLE_RATE), device=device)
-            calls[shape] = partial(run, *shape, model.encode(enroll[: shape[1]]), mix)
-    encoding = encoding_multiply_adds(config, params.enroll_seconds)
-    gflop = {s: 2e-9 * (s * multiply_adds(config, s, params.enroll_seconds) - encoding) for s in {shape[0] for shape in shapes}}
-    times = turns(calls, rounds)
-    return [Pass(*shape, float(np.median(times[shape])), shape[1] * gflop[shape[0]]) for shape in shapes]
-
-
-def curves(models: Mapping[str, Params], lengths: Sequence[float], batches: Sequence[int], rounds: int) -> dict[str, list[Pass]]:
-    """Forward passes of each model with each number of threads, of every length with every batch.
-
-    Args:
-        models: name -> parameters.
-        lengths: s, above 0.
-        batches: 1 or more each.
+        params: of model, batch and threads.
         rounds: 1 or more.
 
     Returns:
-        name and threads -> passes.
+        "forward pass" and "training step" -> version -> seconds.
     """
-    found = {}
-    for name, params in models.items():
-        measured = passes(params, [(s, batch, count) for s in lengths for batch in batches for count in thread_counts()], rounds)
-        for count in thread_counts():
-            named = f"{name}, {count} thread{'s' if count > 1 else ''}"
-            found[named] = [one for one in measured if one.threads == count]
-    return found
+
+    def run(name: str, call: Any, *arguments: Any) -> None:
+        with kernels.plain(name == PLAIN):
+            call(*arguments)
+
+    params = params.model_copy(update={"accumulation": 1})
+    with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
+        states = _states(params)
+        forward = {name: partial(run, name, _forward, *each) for name, each in states.items()}
+        step = {name: partial(run, name, train_step, state, [batch]) for name, (state, batch) in states.items()}
+        return {"forward pass": turns(forward, rounds), "training step": turns(step, rounds)}
 
 
-def exponent(measured: Sequence[Pass]) -> float:
-    """Exponent of the power law that fits the times best over the length: 1 where twice the length takes twice the time.
+def equal(params: Params) -> dict[str, float]:
+    """Largest differences of the plain formulas from the fast paths, relative to the largest value.
+
+    Both in float64: in float32 one unit of a perceptron in a million is on in one and off in the other, by rounding alone.
+
+    Returns:
+        ``outputs`` and ``gradients``, both without unit.
+    """
+    found: dict[str, list[torch.Tensor]] = {}
+    with torch.random.fork_rng(devices=[]):
+        for name, (state, batch) in _states(params.model_copy(update={"precision": "float32", "device": "cpu"})).items():
+            model = state.model.double()
+            mix, target, enroll = (batch[part].double() for part in ("mix", "target", "enroll"))
+            with kernels.plain(name == PLAIN):
+                est = model(mix, enroll, None, batch.get("shared"))
+                state.objective(est, target, mix, batch["present"], batch, model).total.backward()
+            gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+            found[name] = [est.detach().flatten(), torch.cat(gradients)]
+    pairs = zip(("outputs", "gradients"), found[FAST], found[PLAIN], strict=True)
+    return {name: float((one - other).abs().max() / one.abs().max()) for name, one, other in pairs}
+
+
+def by_length(params: Params, lengths: Sequence[float], rounds: int) -> dict[float, float]:
+    """Length of a mixture, s -> median seconds of its forward pass; the enrolment was encoded before.
+
+    Args:
+        params: of model, enrolment, device and threads.
+        lengths: s, above 0.
+        rounds: 1 or more.
+    """
+    device = pick_device(params.device)
+    model = build(params.extractor).eval().to(device)
+    enroll = 0.1 * torch.randn(1, round(params.enroll_seconds * SAMPLE_RATE), device=device)
+    with torch.inference_mode(), threads(params.threads or torch.get_num_threads()):
+        speaker = model.encode(enroll)
+        mixes = {seconds: 0.1 * torch.randn(1, round(seconds * SAMPLE_RATE), device=device) for seconds in lengths}
+        times = turns({seconds: partial(model.extract_speaker, mix, speaker) for seconds, mix in mixes.items()}, rounds)
+    return {seconds: float(np.median(each)) for seconds, each in times.items()}
+
+
+def exponent(times: Mapping[float, float]) -> float:
+    """Exponent of the power law that fits best: 1 where twice the length takes twice the time.
+
+    Args:
+        times: s of mixture -> s of computation.
 
     Raises:
         CostError: fewer than two lengths.
     """
-    lengths = {each.seconds for each in measured}
-    if len(lengths) < 2:
-        raise CostError(f"lengths are {sorted(lengths)} s, allowed are two or more to fit a power law")
-    logs = np.log([(each.seconds, each.took_s) for each in measured])
-    return float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0])
+    if len(times) < 2:
+        raise CostError(f"lengths are {sorted(times)} s, allowed are two or more to fit a power law")
+    return float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
 
 
-@dataclass(frozen=True)
-class Attention:
-    """Operations of a forward pass for a second of mixture, by its length in s: ``others`` without frame attention, with it
-    ``rest + slope * length`` in all. The enrolment's encoding is left out, as in a long mixture it may be."""
-
-    others: float
-    rest: float
-    slope: float
-
-    def share(self, seconds: float) -> float:
-        """Share of frame attention, its projections included, in a mixture of that length."""
-        whole = self.rest + self.slope * seconds
-        return (whole - self.others) / whole
-
-    @property
-    def half_s(self) -> float:
-        """Length at which it is half of the operations."""
-        return (2 * self.others - self.rest) / self.slope
+@contextmanager
+def _busy(programs: int) -> Iterator[None]:
+    """So many other programs, each of which keeps one core busy."""
+    running = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(programs)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
 
 
-def attention(config: ExtractorConfig, enroll_seconds: float = 4.0) -> Attention:
-    """What frame attention costs at any length; every frame looks at every other one of its band.
+def beside_others(params: Params, rounds: int, programs: Sequence[int] = (0, 1, 2)) -> dict[int, float]:
+    """Number of other busy programs -> median seconds of a training step beside them."""
+    params, found = params.model_copy(update={"accumulation": 1}), {}
+    with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
+        state, batch = new_state(params), [made_up_batch(params)]
+        for count in programs:
+            with _busy(count):
+                found[count] = float(np.median(turns({"step": partial(train_step, state, batch)}, rounds)["step"]))
+    return found
+
+
+def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """A recording ``(T,)`` of two test speakers who go on talking, and an enrolment ``(T',)`` of one of them.
+
+    It is one test mixture again and again, each time from another place on and each speaker up to 3 dB louder or quieter.
+
+    Args:
+        params: sources of speech and noise.
+        seconds: above 0.
 
     Raises:
-        CostError: a model without frame attention.
+        HifitseError: no length.
     """
-    if not config.frame_attention:
-        raise CostError("frame_attention is False, allowed is a model with attention along the frames")
-    without = ExtractorConfig(**{name: getattr(config, name) for name in ExtractorConfig.model_fields} | {"frame_attention": False})
+    if not seconds > 0:
+        raise HifitseError(f"seconds of the recording are {seconds}, allowed is a length above 0")
+    alone = params.model_copy(update={"reverb_prob": 0.0, "interferers_min": [1], "interferers_max": [1], "seconds": PIECE_S})
+    mixture = Mixer(alone, "test").mixture(0, 0, Conditions("test", PIECE_S, snr_min_db=15, snr_max_db=30))
+    rng = np.random.default_rng(0)
 
-    def count(shape: ExtractorConfig, seconds: float) -> float:
-        return multiply_adds(shape, seconds, enroll_seconds) - encoding_multiply_adds(shape, enroll_seconds) / seconds
+    def turned(signal: np.ndarray) -> np.ndarray:
+        return np.roll(signal, rng.integers(len(signal))) * np.float32(10 ** (rng.uniform(-3, 3) / 20))
 
-    near, far = 100.0, 400.0
-    slope = (count(config, far) - count(config, near)) / (far - near)
-    return Attention(count(without, far), count(config, near) - slope * near, slope)
+    count = int(np.ceil(seconds / PIECE_S))
+    pieces = [turned(mixture.target) + turned(mixture.interferers[0]) + mixture.noise for _ in range(count)]
+    return np.concatenate(pieces)[: round(seconds * SAMPLE_RATE)], mixture.enroll[0]
+
+
+def seam_db(extractor: Any, params: Params, seconds: float = 60.0) -> float:
+    """Difference of extraction in chunks from extraction as a whole, dB relative to the whole's level."""
+    mix, enroll = conversation(params, seconds)
+    speaker = encode(extractor, enroll)
+    with torch.inference_mode():
+        whole = extractor.extract_speaker(torch.from_numpy(mix)[None], speaker)[0].numpy()
+    chunked = torch.cat(list(stream(extractor, [torch.from_numpy(mix)], speaker))).numpy()
+    return level_db(chunked - whole) - level_db(whole)
+
+
+def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dict[str, float]]:
+    """Extract from recordings on disk with the model inside, each length in a process of its own.
+
+    Args:
+        params: as :func:`conversation`; its threads.
+        lengths: s, above 0.
+
+    Returns:
+        s -> ``took_s``: of the extraction alone; ``peak_mb``: most resident memory of the process; ``before_mb``: before it began.
+
+    Raises:
+        HifitseError: the process failed, with its last words.
+    """
+    found = {}
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        mix, enroll = conversation(params, 30.0)
+        soundfile.write(folder / "voice.wav", enroll, SAMPLE_RATE, subtype="FLOAT")
+        for seconds in lengths:
+            left = round(seconds * SAMPLE_RATE)
+            with soundfile.SoundFile(folder / "mix.wav", "w", SAMPLE_RATE, 1, subtype="FLOAT") as file:
+                while left > 0:  # piece by piece: this process need not hold it either
+                    file.write(mix[:left])
+                    left -= len(mix[:left])
+            code = f"from hifitse.studies.performance import _answer; _answer({params.threads or torch.get_num_threads()})"
+            path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
+            command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": path}
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+            if done.returncode:
+                raise HifitseError(f"process that extracts ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+            found[seconds] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _answer(count: int) -> None:
+    """What :func:`long_recordings` asks of its process, in a folder with ``mix.wav`` and ``voice.wav``: one line of JSON."""
+    from hifitse.model import Extractor
+
+    torch.set_num_threads(count)
+    extractor = Extractor.from_pretrained()
+    speaker = encode_files(extractor, ["voice.wav"])
+    before, started = peak_mb(), time.perf_counter()
+    extract_file(extractor, speaker, Path("mix.wav"), Path("est.wav"), progress=False)
+    print(json.dumps({"took_s": time.perf_counter() - started, "peak_mb": peak_mb(), "before_mb": before}))

@@ -1,0 +1,272 @@
+"""How fast mixtures are made: the old path beside the present one, memory, and a corpus of millions of utterances.
+
+The old path is what the plan replaces: every recording is decoded whole for each stretch of it, speed changes by
+``scipy.signal.resample``, rooms convolve by ``fftconvolve`` with a response decoded anew. All draws, crops and levels are those of the
+present path, so the content is the same but for the resampler. Seconds are CPU time of one thread: other programs weigh on it little.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from math import ceil, gcd
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from scipy.signal import fftconvolve, resample
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data import corpus as corpora
+from hifitse.data import rooms, synthetic
+from hifitse.data.clips import Clip
+from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.data.enrolment import Enrolments
+from hifitse.data.mixing import Mixer, validation_conditions
+from hifitse.data.surroundings import Surroundings
+from hifitse.data.talker import Talkers
+from hifitse.data.utterance import Utterance
+from hifitse.evaluation.cost import ratios
+from hifitse.files import cache_dir, made_once
+from hifitse.machine import peak_mb, resident_mb
+from hifitse.metrics import Interval
+from hifitse.params import Params
+
+OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
+KEPT_MB = 512
+JOINED_S, JOINED_SPEAKERS = 15.0, 40
+"""s, the shortest file of :func:`long_files`, and its speakers."""
+PER_SPEAKER, RECORDINGS = 1000, 12
+"""Utterances of a speaker in a simulated corpus; recordings that all its paths lead to."""
+
+
+def change_speed(signal: np.ndarray, factor: float) -> np.ndarray:
+    """The old path's: (T,) -> (ceil(T / factor),). Zeros make the length divisible, or the factor would be another one."""
+    percent = round(100 * factor)
+    if percent == 100:
+        return signal
+    step = percent // gcd(100, percent)
+    padded = audio.crop_or_pad(signal, -(-len(signal) // step) * step)
+    return resample(padded, 100 * len(padded) // percent)[: ceil(100 * len(signal) / percent)].astype(np.float32, copy=False)
+
+
+def reverberate(dry: np.ndarray, responses: list[np.ndarray]) -> np.ndarray:
+    """The old path's: each row convolved with its response, (S, T) -> (S, T); what rings on beyond the end is cut."""
+    return np.stack([fftconvolve(row, rir)[: len(row)] for row, rir in zip(dry, responses, strict=True)]).astype(np.float32, copy=False)
+
+
+class _OldTalkers(Talkers):
+    def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
+        return self.corpus.read(utterance)[start : start + samples]
+
+    def _faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
+        return change_speed(crop, speed)
+
+
+class _OldSurroundings(Surroundings):
+    def _read(self, clip: Clip, start: int, samples: int) -> np.ndarray:
+        return self.noises.read(clip)[start : start + samples]
+
+    def reverberate(self, dry: np.ndarray, responses: list[Clip]) -> np.ndarray:
+        return reverberate(dry, [rooms.align(self.rooms.read(clip)) for clip in responses])
+
+
+class OldMixer(Mixer):
+    """Mixtures of one split in the old ways; arguments and errors as :class:`hifitse.data.mixing.Mixer`."""
+
+    keeps_memory = False  # the memory goes back to the system as it did
+
+    def __init__(self, params: Params, split: str) -> None:
+        super().__init__(params, split)
+        self.surroundings, self.talkers = _OldSurroundings(params, split), _OldTalkers(self.corpus)
+        self.enrolments = Enrolments(params, self.corpus, self.surroundings, self.talkers)
+
+
+def plan_mixing(params: Params) -> Params:
+    """The parameters with mixtures as hard as the plan's own (1 to 3 interferers, noise, always a room), 4 s where they are longer than
+    1 s; nothing is kept in memory, which one of the paths is there to measure."""
+    plan = Params()
+    names = ("interferers_min", "interferers_max", "snr_min_db", "snr_max_db", "noise_prob", "reverb_prob", "speed_min", "speed_max")
+    update = {name: getattr(plan, name) for name in names} | {"both_talkers": False, "accumulation": 1, "cache_mb": 0}
+    if params.seconds > 1:
+        update |= {"seconds": plan.seconds, "enroll_seconds": plan.enroll_seconds}
+    return params.model_copy(update=update)
+
+
+def long_files(params: Params) -> Params:
+    """The parameters with files of 15 s and more, 16 bit FLAC, joined from synthetic voices: as long as those of corpora of read speech.
+    A corpus of recordings stays what it is."""
+    if params.corpus != "synthetic":
+        return params
+    source = synthetic.make_speech(params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
+    return params.model_copy(update={"corpus": str(made_once(f"joined-{source.name}", partial(_join, source)))})
+
+
+def _join(source: Path, folder: Path) -> None:
+    corpus = load_corpus(source)
+    for name, said in list(corpus.speakers.items())[:JOINED_SPEAKERS]:
+        (folder / name).mkdir()
+        whole = np.concatenate([corpus.read(utterance) for utterance in said])
+        whole = np.resize(whole, max(len(whole), round(JOINED_S * SAMPLE_RATE)))
+        for number in range(2):
+            soundfile.write(folder / name / f"{number}.flac", np.roll(whole, number * len(whole) // 2), SAMPLE_RATE, subtype="PCM_16")
+
+
+def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, list[float]]:
+    """Path -> CPU seconds per mixture, one value a round; all paths make the same mixtures, in turns.
+
+    Each path has a process of its own and has looked at every recording before the first round, which is not counted.
+
+    Args:
+        params: of the mixtures.
+        rounds: 1 or more.
+        mixtures: of a round.
+    """
+    arranged = {OLD: (OldMixer, params), NEW: (Mixer, params)}
+    arranged[KEPT] = (Mixer, params.model_copy(update={"cache_mb": KEPT_MB}))
+    found: dict[str, list[float]] = {name: [] for name in arranged}
+    with ExitStack() as held:
+        pools = {name: held.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, each)) for name, each in arranged.items()}
+        for turn in range(rounds + 1):
+            for name in list(pools) if turn % 2 else reversed(pools):
+                seconds = pools[name].submit(_make, turn * mixtures, mixtures).result()
+                found[name] += [seconds] if turn else []
+    return found
+
+
+_here: dict[str, Any] = {}
+"""In a process of :func:`paths`: its mixer and parameters."""
+
+
+def _begin(kind: type[Mixer], params: Params) -> None:
+    torch.set_num_threads(1)
+    mixer = kind(params, "train")
+    mixer.look()
+    if params.cache_mb:
+        silence = np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
+        for clip in mixer.surroundings.rooms.clips:
+            mixer.surroundings.reverberate(silence, [clip])
+    _here.update(mixer=mixer, params=params)
+
+
+def _make(first: int, count: int) -> float:
+    params, started = _here["params"], time.process_time()
+    for index in range(first, first + count):
+        _here["mixer"].mixture(params.seed, index, validation_conditions(params)[0])
+    return (time.process_time() - started) / count
+
+
+def gains(found: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """Old time divided by that of each other path: median over the rounds with its 95 % bootstrap interval."""
+    rates = {name: [1 / seconds for seconds in each] for name, each in found.items()}
+    return {name: value for name, value in ratios(rates, OLD).items() if name != OLD}
+
+
+def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
+    """Power of the largest difference of the old path's mixtures, dB relative to the mixture; whether keeping recordings changes a bit."""
+    kept = params.model_copy(update={"cache_mb": KEPT_MB})
+    mixers = OldMixer(params, "train"), Mixer(params, "train"), Mixer(kept, "train")
+    worst, same = -np.inf, True
+    for index in range(mixtures):
+        one, other, third = (mixer.mixture(params.seed, index, validation_conditions(params)[0]) for mixer in mixers)
+        same &= bool(np.array_equal(other.mix, third.mix) and np.array_equal(other.enroll, third.enroll))
+        error = np.mean((one.mix - other.mix).astype(np.float64) ** 2) / np.mean(other.mix.astype(np.float64) ** 2)
+        worst = max(worst, 10 * np.log10(max(float(error), 1e-20)))
+    return {"old_to_present_db": worst, "kept_bit_equal": float(same)}
+
+
+def memory_mb(params: Params, mixtures: int) -> float:
+    """Resident memory, 10^6 bytes, that a process adds from the first tenth of so many mixtures to the last."""
+    mixer, first = Mixer(params, "train"), 0.0
+    for index in range(mixtures):
+        mixer.mixture(params.seed, index, validation_conditions(params)[0])
+        first = resident_mb() if index == mixtures // 10 else first
+    return resident_mb() - first
+
+
+def simulate(source: Corpus, folder: Path, utterances: int) -> Path:
+    """Write a manifest of ``utterances`` lines (rounded down to whole speakers), whose paths lead by links to recordings of ``source``.
+
+    Args:
+        source: a small corpus of files of one suffix.
+        folder: an empty or new one.
+        utterances: 20 or more.
+
+    Raises:
+        HifitseError: fewer utterances, or no links or no room on this disk.
+    """
+    if utterances < 20:
+        raise HifitseError(f"utterances of the simulated corpus are {utterances}, allowed are 20 or more")
+    each = min(PER_SPEAKER, utterances // 10)
+    real = [said for speaker in list(source.speakers.values())[: min(each, RECORDINGS)] for said in speaker[:1]]
+    try:
+        (folder / "pool").mkdir(parents=True)
+        tails = []
+        for number in range(each):
+            said = real[number % len(real)]
+            name = f"{number:04d}{Path(said.path).suffix}"
+            if number < len(real):
+                shutil.copyfile(source.root / said.path, folder / "pool" / name)
+            else:
+                os.link(folder / "pool" / tails[number % len(real)][1], folder / "pool" / name)
+            samples = round(said.samples * said.sample_rate / SAMPLE_RATE)
+            tails.append((f"{number:04d}", name, f'"samples": {samples}, "sample_rate": {said.sample_rate}'))
+        with open(folder / "manifest.jsonl", "w", encoding="utf-8") as file:
+            for speaker in range(utterances // each):
+                who = f"s{speaker:06d}"
+                os.symlink(folder / "pool", folder / who)
+                file.writelines(
+                    f'{{"speaker": "{who}", "utterance": "{name}", "path": "{who}/{at}", {rest}}}\n' for name, at, rest in tails
+                )
+    except OSError as error:
+        message = f"corpus of {utterances} utterances cannot be simulated in {folder} ({error})"
+        raise HifitseError(f"{message}, allowed is an empty place on a disk with links") from None
+    return folder / "manifest.jsonl"
+
+
+def start(manifest: Path, params: Params) -> dict[str, float]:
+    """Load a large manifest in a process of its own, whose index is kept beside the manifest, and use it.
+
+    Returns:
+        ``start_s``: until train, valid and test are there; ``memory_mb``: resident memory that this and look-ups added, ``peak_mb``: the
+        most on the way; ``lookups_per_s``: a speaker and two utterances in random order.
+
+    Raises:
+        HifitseError: the process failed, with its last words.
+    """
+    shares = [params.valid_share, params.test_share, params.corpus_seed]
+    code = f"from hifitse.studies.data_loading import _answer; _answer({str(manifest)!r}, *{shares})"
+    cache = manifest.parent / ".cache"
+    cache.mkdir(exist_ok=True)
+    for path in cache_dir().iterdir() if cache_dir().is_dir() else ():
+        if not path.name.startswith((".", "index-")) and not (cache / path.name).exists():
+            os.symlink(path, cache / path.name)  # all that the user's cache has; what is added, an index of gigabytes, stays here
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HIFITSE_CACHE": str(cache)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise HifitseError(f"process that loads {manifest} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _answer(manifest: str, *shares: Any) -> None:
+    """What :func:`start` asks of its process: one line of JSON on the output."""
+    corpora.INDEXED_BYTES = 0
+    before, started = resident_mb(), time.perf_counter()
+    train = load_corpus(manifest).split(*shares)["train"]
+    answer: dict[str, Any] = {"start_s": time.perf_counter() - started, "peak_mb": peak_mb() - before}
+    rng, names, count, started = np.random.default_rng(0), list(train.speakers), 0, time.process_time()
+    while time.process_time() - started < 1:
+        said = train.speakers[names[rng.integers(len(names))]]
+        _ = [said[int(number)].path for number in rng.permutation(len(said))[:2]]
+        count += 1
+    answer["lookups_per_s"] = count / (time.process_time() - started)
+    print(json.dumps(answer | {"memory_mb": resident_mb() - before}))
