@@ -21,7 +21,7 @@ from hifitse.data.mixing import Mixer, validation_conditions
 from hifitse.data.reader import Reader
 from hifitse.data.scene import File
 from hifitse.params import resolve
-from hifitse.studies import large_corpus, loading, loading_choices, old_path
+from hifitse.studies import data_loading
 
 
 def listed(folder, extra=()):
@@ -183,14 +183,14 @@ def test_mixtures_are_the_same_bit_for_bit_with_recordings_kept():
 
 
 def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler():
-    dry = loading.plan_mixing(resolve("smoke", cache_mb=30))
+    dry = data_loading.plan_mixing(resolve("smoke", cache_mb=30))
     assert dry.cache_mb == 0  # the demo keeps recordings: of that, one path is the measure
     still = dry.model_copy(update={"speed_min": 1.0, "speed_max": 1.0})
-    old, new = old_path.OldMixer(still, "train"), Mixer(still, "train")
+    old, new = data_loading.OldMixer(still, "train"), Mixer(still, "train")
     for index in range(4):
         one, other = (mixer.mixture(0, index, validation_conditions(still)[0]) for mixer in (old, new))
         assert one.metadata == other.metadata and np.abs(one.mix - other.mix).max() < 2e-6  # rooms differ in rounding only
-    found = loading.alike(dry, mixtures=3)
+    found = data_loading.alike(dry, mixtures=3)
     assert found["old_to_present_db"] < -20 and found["kept_bit_equal"] == 1
 
 
@@ -198,43 +198,32 @@ def test_old_speed_and_rooms_against_their_definitions():
     rng = np.random.default_rng(0)
     tone = np.sin(2 * np.pi * 1000 * np.arange(9600) / SAMPLE_RATE).astype(np.float32)
     for factor in (0.9, 1.1):
-        fast = old_path.change_speed(tone, factor)
+        fast = data_loading.change_speed(tone, factor)
         assert len(fast) == len(audio.change_speed(tone, factor))
         want = np.sin(2 * np.pi * 1000 * factor * np.arange(len(fast)) / SAMPLE_RATE)
         assert np.abs(fast - want)[2000:-2000].max() < 5e-3
     dry, rir = rng.standard_normal((2, 500)).astype(np.float32), [rng.standard_normal(n).astype(np.float32) for n in (70, 900)]
-    wet = old_path.reverberate(dry, rir)
+    wet = data_loading.reverberate(dry, rir)
     assert np.allclose(wet, [np.convolve(one, other)[:500] for one, other in zip(dry, rir, strict=True)], atol=1e-4)
     assert np.allclose(wet[0], fftconvolve(dry[0], rir[0])[:500], atol=1e-4)
-
-
-def test_resamplers_err_by_less_than_an_ear_hears():
-    errors = {name: error for name, (_, error) in loading_choices.resamplers(0.5, 1).items()}
-    assert errors["soxr VHQ"] < errors["soxr HQ"] < -80 and errors["torchaudio, kept filter"] < -25
 
 
 # ---- what is measured
 
 
 def test_gains_are_ratios_of_the_same_round():
-    found = {name: {stage: [4.0 / k, 8.0 / k] for stage in (*loading.STAGES, "total")} for name, k in ((loading.OLD, 1), (loading.NEW, 4))}
-    assert all(each[loading.NEW].mean == pytest.approx(4) for each in loading.gains(found).values())
-
-
-def test_cores_needed():
-    assert loading.cores_needed(16, 2.0) == pytest.approx(2)
-    with pytest.raises(HifitseError, match="above 0"):
-        loading.cores_needed(0, 1)
+    found = data_loading.gains({data_loading.OLD: [4.0, 8.0], data_loading.NEW: [1.0, 2.0]})
+    assert list(found) == [data_loading.NEW] and found[data_loading.NEW].mean == pytest.approx(4)
 
 
 def test_a_simulated_corpus_is_listed_whole(tmp_path, monkeypatch):
     source = load_corpus(listed(tmp_path / "c"))
-    manifest = large_corpus.simulate(source, tmp_path / "large", 200)
+    manifest = data_loading.simulate(source, tmp_path / "large", 200)
     corpus = load_corpus(manifest)
     assert len(corpus.speakers) == 10 and {len(said) for said in corpus.speakers.values()} == {20} and corpus.skipped == []
     first = next(iter(corpus.speakers.values()))[3]
     assert len(corpus.read(first)) == first.samples
     for count, where in ((19, "x"), (20, "large")):
         with pytest.raises(HifitseError, match="simulated"):
-            large_corpus.simulate(source, tmp_path / where, count)
+            data_loading.simulate(source, tmp_path / where, count)
     assert os.path.samefile(tmp_path / "large" / "s000009" / "0007.flac", tmp_path / "large" / "pool" / "0000.flac")

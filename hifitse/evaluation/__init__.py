@@ -1,11 +1,11 @@
 """From a run to one row a mixture, and from rows to means, paired differences and costs.
 
-    perceptual.py  PESQ and STOI, in parallel processes
-    evaluate.py    run + fixed evaluation lists -> one row a mixture
-    rows.py        rows -> means, paired differences, bins
-    experiment.py  arms, shared cached runs
-    comparison.py  a baseline and its variants, by declared changes
-    fidelity.py    spectra of estimates and targets, below and above 8 kHz
-    counting.py    parameters, operations and activations of a model
-    cost.py        what a model costs: these, and time
+perceptual.py  PESQ and STOI, in parallel processes
+evaluate.py    run + fixed evaluation lists -> one row a mixture
+rows.py        rows -> means, paired differences, bins
+experiment.py  arms, shared cached runs
+comparison.py  a baseline and its variants, by declared changes
+fidelity.py    spectra of estimates and targets, below and above 8 kHz
+counting.py    parameters, operations and activations of a model
+cost.py        what a model costs: these, and time
 """

@@ -45,7 +45,7 @@ class Cost:
     Attributes:
         parameters: number of weights.
         gflops_per_second: as :func:`gflops_per_second`, at the lengths of the training.
-        kept_mb: 10^6 bytes, as :func:`kept_bytes`.
+        kept_mb: 10^6 bytes, as :func:`kept_bytes`; like the next ``None`` with checkpointing, where it is not counted.
         training_mb: 10^6 bytes, as :func:`training_bytes`.
         step_seconds: median seconds of a training step on this machine; ``None`` where it was not measured.
         step_ratio: of these seconds to the baseline's; ``None`` where it was not measured.
@@ -53,18 +53,21 @@ class Cost:
 
     parameters: int
     gflops_per_second: float
-    kept_mb: float
-    training_mb: float
+    kept_mb: float | None
+    training_mb: float | None
     step_seconds: float | None = None
     step_ratio: Interval | None = None
 
 
-def training_bytes(params: Params) -> int:
-    """Bytes that a training step holds when its backward pass begins.
+def training_bytes(params: Params) -> int | None:
+    """Bytes that a training step holds when its backward pass begins; ``None`` with checkpointing, where it is not counted.
 
     The weights, their gradients, the averaged weights, the optimiser's state (two moments for AdamW, one for a matrix under Muon),
     what network and loss keep (:func:`kept_bytes`), and the batch itself. What a library needs for the time of one operation is not in it.
     """
+    kept = _kept_by_network(params)
+    if kept is None:
+        return None
     model = build(params)
     moments = {Muon: 1, torch.optim.AdamW: 2}
     state = sum(
@@ -74,12 +77,12 @@ def training_bytes(params: Params) -> int:
         for parameter in group["params"]
     )
     weights = 3 * sum(parameter.numel() for parameter in model.parameters())
-    return FLOAT * (weights + state) + _kept_by_network(params) + params.batch_size * _loss_bytes(params)
+    return FLOAT * (weights + state) + kept + params.batch_size * _loss_bytes(params)
 
 
-def _kept_by_network(params: Params) -> int:
+def _kept_by_network(params: Params) -> int | None:
     lengths = params.batch_size, params.seconds, params.enroll_seconds
-    return kept_bytes(params.extractor, *lengths, params.checkpointing, params.precision, params.enrollments)
+    return None if params.checkpointing else kept_bytes(params.extractor, *lengths, params.precision, params.enrollments)
 
 
 def _loss_bytes(params: Params) -> int:
@@ -93,8 +96,6 @@ def _loss_bytes(params: Params) -> int:
     est = batch["mix"].clone().requires_grad_()
     model = build(params).train() if items > 1 else None
     kept = Kept({parameter.untyped_storage()._cdata for parameter in (model.parameters() if model else ())})
-    if model:
-        model.checkpointing = params.checkpointing
     for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
         kept.pack(sound)
     with kept.counting():
@@ -165,6 +166,7 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
         CostError: no rounds.
         TrainingError: no such device.
     """
+
     def step(params: Params, state: Any, batches: Iterator[dict[str, Any]]) -> None:
         with threads(params.threads or torch.get_num_threads()):
             train_step(state, [next(batches)])
@@ -225,8 +227,8 @@ def costs(params_by_name: Mapping[str, Params], repeats: int = 5, to: str = BASE
         found[name] = Cost(
             parameters(params),
             gflops_per_second(params, *lengths),
-            _kept_by_network(params) / 1e6,
-            training_bytes(params) / 1e6,
+            None if params.checkpointing else _kept_by_network(params) / 1e6,
+            None if params.checkpointing else training_bytes(params) / 1e6,
             float(np.median(times[name])) if name in times else None,
             ratio.get(name),
         )

@@ -4,7 +4,8 @@ The plan's baseline takes two seconds and no memory to count, and the numbers ar
 """
 
 import math
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,8 +19,12 @@ from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.model import Extractor, ExtractorConfig
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
-ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v)}
-"""torch's counter knows the fused attention of GPUs, but not that of CPUs."""
+RULES = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    # a step of one direction is a product of (4 H, I) with the input and one of (4 H, H) with the state
+    torch.ops.aten.mkldnn_rnn_layer: lambda x, w, u, *_, **__: 2 * x[0] * x[1] * (math.prod(w) + math.prod(u)),
+}
+"""Operations by shapes, of what torch's counter does not know: attention and LSTMs on CPUs."""
 
 
 class CostError(HifitseError):
@@ -78,20 +83,9 @@ def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seco
 def multiply_adds(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
     """Multiply-adds of one forward pass for each second of mixture; arguments and rules as :func:`gflops_per_second`."""
     _check(1, seconds, enroll_seconds, enrollments)
-    model = _Shapes(build(config))
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        model(1, seconds, enroll_seconds, enrollments)
-    return counter.get_total_flops() / 2 / seconds + sum(lstm.multiply_adds for lstm in model.lstms) / seconds
-
-
-def encoding_multiply_adds(config: ExtractorConfig, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
-    """Multiply-adds of encoding the enrolments of one mixture, which :func:`multiply_adds` contains; arguments and rules as there."""
-    _check(1, 1.0, enroll_seconds, enrollments)
-    model = _Shapes(build(config))
-    model.extractor.forward = lambda mix, enroll: model.extractor.encode(enroll)
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
-        model(1, 1.0, enroll_seconds, enrollments)
-    return counter.get_total_flops() / 2 + sum(lstm.multiply_adds for lstm in model.lstms)
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RULES) as counter:
+        _shapes(build(config), 1, seconds, enroll_seconds, enrollments)
+    return counter.get_total_flops() / 2 / seconds
 
 
 def kept_bytes(
@@ -99,7 +93,6 @@ def kept_bytes(
     batch: int,
     seconds: float,
     enroll_seconds: float,
-    checkpointing: bool = False,
     precision: str = "float32",
     enrollments: int = 1,
 ) -> int:
@@ -107,13 +100,12 @@ def kept_bytes(
 
     Each stretch of memory counts once, however many operations keep it. An LSTM counts with what the formula of its gradient needs:
     input, output, four gates and the cell of each direction. Libraries keep more: oneDNN, on CPUs, three times the gates and cells.
-    With checkpointing: what blocks are recomputed from, and the inside of the one block that keeps most. The loss is not in it.
+    The loss is not in it; with checkpointing less is kept, which is not counted.
 
     Args:
         config: shape of the model.
         batch: mixtures, 1 or more.
         seconds, enroll_seconds: s, above 0.
-        checkpointing: whether blocks are computed again in the backward pass.
         precision: "float32", or "bf16" for autocast as on a GPU, where LSTMs too are in bfloat16.
         enrollments: recordings of each mixture, 1 or more.
 
@@ -123,61 +115,40 @@ def kept_bytes(
     _check(batch, seconds, enroll_seconds, enrollments)
     if precision not in DTYPES:
         raise CostError(f"precision is {precision!r}, allowed are {', '.join(map(repr, DTYPES))}")
-    model = _Shapes(build(config), DTYPES[precision])
-    weights = set(map(_place, model.state.values()))
-    kept, blocks = Kept(weights), []
-    with ExitStack() as hooks:
-        for block in [*model.extractor.speaker_blocks, *model.extractor.blocks] if checkpointing else []:
-            blocks.append(Kept(weights))
-            _count_apart(block, kept, blocks[-1])
-        hooks.enter_context(kept.counting())
-        hooks.enter_context(torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"))
-        model(batch, seconds, enroll_seconds, enrollments)
-    return kept.bytes() + max((block.bytes(kept) for block in blocks), default=0)
+    model = build(config).train()
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.LSTM):
+                setattr(parent, name, _LSTM(child, DTYPES[precision]))
+    kept = Kept()
+    with kept.counting(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        kept.weights |= _shapes(model, batch, seconds, enroll_seconds, enrollments)
+    return kept.bytes()
 
 
-class _Shapes:
-    """A model on tensors without content: shapes, types and what is kept are right, no value is computed."""
-
-    def __init__(self, extractor: Extractor, dtype: torch.dtype = torch.float32) -> None:
-        self.extractor, self.lstms = extractor.train(), []
-        for parent in list(extractor.modules()):
-            for name, child in list(parent.named_children()):
-                if isinstance(child, nn.LSTM):
-                    self.lstms.append(_LSTM(child, dtype))
-                    setattr(parent, name, self.lstms[-1])
-        self.mode = FakeTensorMode()
-        with self.mode:
-            self.state = {name: torch.empty(p.shape).requires_grad_() for name, p in extractor.named_parameters()}
-            self.state |= {name: torch.empty(b.shape, dtype=b.dtype) for name, b in extractor.named_buffers()}
-
-    def __call__(self, batch: int, seconds: float, enroll_seconds: float, enrollments: int) -> None:
-        with self.mode:
-            mix = torch.empty(batch, round(seconds * SAMPLE_RATE))
-            enroll = torch.empty(batch, enrollments, round(enroll_seconds * SAMPLE_RATE))
-            functional_call(self.extractor, self.state, (mix, enroll))
+def _shapes(model: Extractor, batch: int, seconds: float, enroll_seconds: float, enrollments: int) -> set[int]:
+    """A forward pass on tensors without content: shapes, types and what is kept are right. Returns the places of the weights."""
+    with FakeTensorMode():
+        state = {name: torch.empty(p.shape).requires_grad_() for name, p in model.named_parameters()}
+        state |= {name: torch.empty(b.shape, dtype=b.dtype) for name, b in model.named_buffers()}
+        mix = torch.empty(batch, round(seconds * SAMPLE_RATE))
+        enroll = torch.empty(batch, enrollments, round(enroll_seconds * SAMPLE_RATE))
+        functional_call(model, state, (mix, enroll))
+        return set(map(_place, state.values()))
 
 
 class _LSTM(nn.Module):
-    """Shapes of an LSTM's output, its multiply-adds, and what it keeps: torch's own counters do not see into its kernels.
-
-    A step of one direction is a product of (4 H, I + H): four gates from input and state.
+    """What an LSTM keeps, which torch cannot see: input, output, four gates and the cell of each direction.
 
     Shape: (G, S, I) -> (G, S, 2 H)
     """
 
     def __init__(self, lstm: nn.LSTM, dtype: torch.dtype) -> None:
         super().__init__()
-        if lstm.num_layers != 1 or lstm.proj_size:
-            raise CostError(f"{lstm} has {lstm.num_layers} layers and a projection of {lstm.proj_size}, allowed are 1 and 0")
-        self.inputs, self.hidden, self.dtype = lstm.input_size, lstm.hidden_size, dtype
-        self.directions = 1 + lstm.bidirectional
-        self.multiply_adds = 0
+        self.hidden, self.dtype = (1 + lstm.bidirectional) * lstm.hidden_size, dtype
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        steps = x.shape[0] * x.shape[1]
-        self.multiply_adds += steps * self.directions * 4 * self.hidden * (self.inputs + self.hidden)
-        return _KeepLSTM.apply(x, self.directions * self.hidden, self.dtype), None
+        return _KeepLSTM.apply(x, self.hidden, self.dtype), None
 
 
 class _KeepLSTM(torch.autograd.Function):
@@ -199,40 +170,21 @@ def _place(tensor: Tensor) -> int:
 class Kept:
     """Stretches of memory that a graph keeps, without the weights; they are held, or their places would be used again."""
 
-    def __init__(self, weights: set[int]) -> None:
-        self.weights, self.storages = weights, {}
+    def __init__(self, weights: set[int] | None = None) -> None:
+        self.weights, self.storages = weights or set(), {}
 
     def pack(self, tensor: Tensor) -> Tensor:
-        place = _place(tensor)
-        if place not in self.weights:
-            self.storages[place] = tensor.untyped_storage()
+        self.storages[_place(tensor)] = tensor.untyped_storage()
         return tensor
 
-    def counting(self) -> saved_tensors_hooks:
+    @contextmanager
+    def counting(self) -> Iterator[None]:
         """Context in which everything that a graph keeps goes through :meth:`pack`."""
-        return saved_tensors_hooks(self.pack, lambda tensor: tensor)
+        with saved_tensors_hooks(self.pack, lambda tensor: tensor):
+            yield
 
-    def bytes(self, beside: "Kept | None" = None) -> int:
-        """All bytes, without those that ``beside`` has counted."""
-        return sum(storage.nbytes() for place, storage in self.storages.items() if beside is None or place not in beside.storages)
-
-
-def _count_apart(block: nn.Module, kept: Kept, inside: Kept) -> None:
-    """What goes into the block counts as ``kept``, what the block itself keeps as ``inside``."""
-    contexts = []
-
-    def enter(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-        for value in inputs:
-            if isinstance(value, Tensor):
-                kept.pack(value)
-        contexts.append(inside.counting())
-        contexts[-1].__enter__()
-
-    def leave(*_: Any) -> None:
-        contexts.pop().__exit__(None, None, None)
-
-    block.register_forward_pre_hook(enter)
-    block.register_forward_hook(leave)
+    def bytes(self) -> int:
+        return sum(storage.nbytes() for place, storage in self.storages.items() if place not in self.weights)
 
 
 def _check(batch: int, seconds: float, enroll_seconds: float, enrollments: int) -> None:

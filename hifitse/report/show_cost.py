@@ -33,7 +33,7 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
         rows.append([name, *numbers, *memory, ratio, seconds, tables.measured(mean(arm.rows), 2, True)])
     header = ["arm", "parameters, M", "GFLOP a second of audio", "kept for backward, MB", "training step, MB"]
     header += ["time a step, ratio to the baseline", "seconds a step here", "SI-SDRi, dB"]
-    return HTML(tables.table(header, rows, "memory of activations is counted, not sampled; 1 MB is 10⁶ bytes"))
+    return HTML(tables.table(header, rows, "memory of activations is counted, but not with checkpointing; 1 MB is 10⁶ bytes"))
 
 
 def pareto(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
