@@ -15,7 +15,7 @@ from hifitse.evaluation.fidelity import BANDS_HZ, fidelity
 from hifitse.metrics import Interval
 from hifitse.params import Params, resolve
 from hifitse.report import figures
-from hifitse.studies import finetune, gan_figure, show_gan
+from hifitse.studies import gan_finetune, show_gan_finetune
 
 FULL = Params()
 
@@ -24,14 +24,14 @@ FULL = Params()
 
 
 def test_at_full_size_it_is_the_plans() -> None:
-    changed = vary(FULL, finetune.changes(FULL, "hifigan"))
+    changed = vary(FULL, gan_finetune.changes(FULL, "hifigan"))
     assert changed.lr == changed.lr_min == pytest.approx(1e-5) and changed.disc_lr == pytest.approx(8e-5)
     assert (changed.disc_channels, changed.gan_seconds, changed.freeze_norms, changed.steps) == (32, 0.5, True, 450_000)
-    assert changed.start_from == FULL.run_id and finetune.before(changed).gan == "none"
+    assert changed.start_from == FULL.run_id and gan_finetune.before(changed).gan == "none"
 
 
 def test_it_goes_on_with_the_last_phase_from_its_first_mixture_on() -> None:
-    changed = vary(FULL, finetune.changes(FULL))
+    changed = vary(FULL, gan_finetune.changes(FULL))
     last = training_conditions(FULL, FULL.steps * 2)
     for index in (0, changed.steps):
         now = training_conditions(changed, index)
@@ -40,8 +40,8 @@ def test_it_goes_on_with_the_last_phase_from_its_first_mixture_on() -> None:
 
 def test_the_control_lets_the_extractor_learn_for_as_many_steps() -> None:
     demo = resolve("demo", arms=True)
-    longer, gan = (vary(demo, finetune.changes(demo, kind)) for kind in ("none", "stft"))
-    learning = [step for step in range(gan.steps) if finetune.held_steps(gan) <= step]
+    longer, gan = (vary(demo, gan_finetune.changes(demo, kind)) for kind in ("none", "stft"))
+    learning = [step for step in range(gan.steps) if gan_finetune.held_steps(gan) <= step]
     assert longer.steps == len(learning) < gan.steps
     same = set(longer.changed()) ^ set(gan.changed())
     assert same == {"gan", "disc_lr", "disc_channels", "gan_seconds"}
@@ -51,14 +51,14 @@ def test_the_run_to_start_from_is_found_by_its_parameters(tmp_path, monkeypatch)
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
     smoke = resolve("smoke")
     tuned = vary(smoke, {"gan": "stft", "disc_channels": 8, "freeze_norms": True})
-    assert finetune.before(tuned) == smoke
+    assert gan_finetune.before(tuned) == smoke
     with pytest.raises(HifitseError, match=f"run {smoke.run_id} to start from is not in"):
-        finetune.start(tuned)
+        gan_finetune.start(tuned)
 
 
 def test_weights_of_discriminators_are_counted_where_there_are_any() -> None:
-    assert finetune.weights(resolve("smoke")) == 0
-    assert 10_000 < finetune.weights(resolve("smoke", gan="stft", disc_channels=4)) < 100_000
+    assert gan_finetune.weights(resolve("smoke")) == 0
+    assert 10_000 < gan_finetune.weights(resolve("smoke", gan="stft", disc_channels=4)) < 100_000
 
 
 # ---- which weights are kept
@@ -86,7 +86,7 @@ def compared(**arms: Arm) -> Comparison:
 )
 def test_the_rule_that_keeps_or_drops_fine_tuned_weights(gain, distance, collapsed, kept, words) -> None:
     comparison = compared(tuned=made_up_arm(collapsed=collapsed))
-    found = finetune.choose(comparison, {"baseline": spectra(4.0, 10.0), "tuned": spectra(4.0 + gain, 10.0 + distance)})["tuned"]
+    found = gan_finetune.choose(comparison, {"baseline": spectra(4.0, 10.0), "tuned": spectra(4.0 + gain, 10.0 + distance)})["tuned"]
     assert found.tuned is kept and words in found.reason
     assert found.si_sdri.mean == pytest.approx(gain) and found.lsd_high.mean == pytest.approx(distance)
 
@@ -139,13 +139,13 @@ GOOD, NONE, BAD = Interval(0.5, 0.3, 0.7, 60), Interval(0.1, -0.1, 0.3, 60), Int
     ],
 )
 def test_the_gain_of_more_steps_is_not_called_the_discriminators(pair, mark, words) -> None:
-    found = show_gan.headline({"STFT": pair})
+    found = show_gan_finetune.headline({"STFT": pair})
     assert found[0] == mark and words in found[1]
 
 
 def test_the_answer_names_the_arm_that_was_stopped() -> None:
     longer, tuned = made_up_arm(made_up_rows(5.0), collapsed=""), made_up_arm(made_up_rows(4.0), collapsed="it collapsed at step 9")
-    shown = show_gan.answer(compared(longer=longer, STFT=tuned), "longer").data
+    shown = show_gan_finetune.answer(compared(longer=longer, STFT=tuned), "longer").data
     assert "STFT was stopped: it collapsed at step 9." in shown and "STFT less longer" in shown and "−1.00 dB" in shown
 
 
@@ -153,10 +153,10 @@ def test_curves_mark_the_warm_up_and_the_ramp() -> None:
     params = resolve("smoke", gan="stft", steps=100)
     rows = [{"step": step, "disc": 0.5, "disc_told": 0.6} for step in range(1, 101)]
     rows[10:] = [row | {"adversarial": 0.3, "feature": 0.1} for row in rows[10:]]
-    figure = gan_figure.losses({"HiFi-GAN": (params, rows), "STFT": (params, [])})
+    figure = show_gan_finetune.losses_figure({"HiFi-GAN": (params, rows), "STFT": (params, [])})
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[0].patches]
     assert spans == [(0, 10), (10, 30)] and len(figure.axes) == 8 and figures.png(figure)
     drawn = [len(line.get_xdata()) for line in figure.axes[4].lines]
     assert drawn[-1] == 90
     with pytest.raises(HifitseError, match="0 arms"):
-        gan_figure.losses({})
+        show_gan_finetune.losses_figure({})

@@ -11,8 +11,8 @@ from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
 from hifitse.report import figures
-from hifitse.studies.gradient_shares import gradient_norms, gradient_shares
-from hifitse.studies.loss_figures import TERMS, learned_weights, shares
+from hifitse.studies.losses import gradient_norms, gradient_shares
+from hifitse.studies.show_losses import TERMS, learned_weights, shares_figure
 from hifitse.training.run import Run
 from hifitse.training.train import train
 
@@ -70,7 +70,7 @@ def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
 
 
 def test_a_run_without_loss_has_no_shares(run, monkeypatch):
-    monkeypatch.setattr("hifitse.studies.gradient_shares.gradient_norms", lambda *_: {})
+    monkeypatch.setattr("hifitse.studies.losses.gradient_norms", lambda *_: {})
     with pytest.raises(HifitseError, match="no term with a gradient"):
         gradient_shares(Run(run.folder, run.params), batches=1)
 
@@ -88,18 +88,19 @@ def texts(figure):
 
 def test_every_term_of_the_loss_has_a_name_and_a_colour_of_its_own():
     assert set(TERMS) == set(LOSS_TERMS) and len({colour for _, colour in TERMS.values()}) == len(TERMS)
-    assert texts(shares({"all": dict.fromkeys(TERMS, 1 / len(TERMS))})) == [name for name, _ in TERMS.values()]
+    assert texts(shares_figure({"all": dict.fromkeys(TERMS, 1 / len(TERMS))})) == [name for name, _ in TERMS.values()]
     assert texts(learned_weights({"all": [{"step": 1} | {f"weight_{name}": 1.0 for name in TERMS}]}))
 
 
 def test_a_new_term_is_drawn_under_its_own_name():
     """Whoever adds a loss opens two files; the figures are none of them."""
-    assert texts(shares({"all": {"loudness": 0.5, "si_sdr": 0.5}})) == ["SI-SDR", "loudness"]
+    assert texts(shares_figure({"all": {"loudness": 0.5, "si_sdr": 0.5}})) == ["SI-SDR", "loudness"]
     assert texts(learned_weights({"all": [{"step": 1, "weight_loudness": 1.0}]})) == ["loudness"]
 
 
 def test_bars_are_the_shares_and_small_ones_have_no_number():
-    figure = shares({"baseline": {"si_sdr": 0.7, "absent": 0.3}, "all": {"si_sdr": 0.14, "phase": 0.5, "speaker": 0.34, "snr": 0.02}})
+    values = {"si_sdr": 0.14, "phase": 0.5, "speaker": 0.34, "snr": 0.02}
+    figure = shares_figure({"baseline": {"si_sdr": 0.7, "absent": 0.3}, "all": values})
     assert texts(figure) == ["SI-SDR", "SNR", "phase", "speaker", "absent"]
     widths = [bar.get_width() for bars in figure.axes[0].containers for bar in bars if bar.get_width()]
     assert sorted(widths) == pytest.approx(sorted([0.7, 0.3, 0.14, 0.5, 0.34, 0.02]))
@@ -109,7 +110,7 @@ def test_bars_are_the_shares_and_small_ones_have_no_number():
 @pytest.mark.parametrize("wrong", [{}, {"a": {"si_sdr": 0.4}}, {"a": {"si_sdr": 1.5, "snr": -0.5}}])
 def test_shares_that_are_none_are_refused(wrong):
     with pytest.raises(HifitseError, match="expected"):
-        shares(wrong)
+        shares_figure(wrong)
 
 
 def test_weights_are_drawn_over_the_steps_on_a_logarithmic_axis():

@@ -8,7 +8,7 @@ import pytest
 from hifitse.data.similarity import Voices
 from hifitse.evaluation.counting import build, parameters, speaker_path
 from hifitse.model import ExtractorConfig
-from hifitse.studies import voice_pairs
+from hifitse.studies import conditioning
 
 HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
 
@@ -31,13 +31,13 @@ def test_pitch_of_a_voice():
 
 def test_registers_follow_the_pitch_with_its_speed():
     known = voices()
-    assert voice_pairs.registers(row(0, "low", "lower"), known) == "both low"
-    assert voice_pairs.registers(row(0, "low", "high"), known) == "different registers"
-    assert voice_pairs.registers(row(0, "high", "middle"), known) == "different registers"
-    assert voice_pairs.registers(row(0, "high", "middle", speeds=(1.1,)), known) == "both high", "176 Hz at this speed"
-    assert voice_pairs.registers(row(0, "low", "high", "lower"), known) == "both low", "one alike is enough"
+    assert conditioning.registers(row(0, "low", "lower"), known) == "both low"
+    assert conditioning.registers(row(0, "low", "high"), known) == "different registers"
+    assert conditioning.registers(row(0, "high", "middle"), known) == "different registers"
+    assert conditioning.registers(row(0, "high", "middle", speeds=(1.1,)), known) == "both high", "176 Hz at this speed"
+    assert conditioning.registers(row(0, "low", "high", "lower"), known) == "both low", "one alike is enough"
     unknown = Voices(["a", "b"], np.stack([np.full(3, np.nan), np.ones(3)]))
-    assert voice_pairs.registers(row(0, "b", "a"), unknown) == "pitch not known"
+    assert conditioning.registers(row(0, "b", "a"), unknown) == "pitch not known"
 
 
 def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_all_arms():
@@ -46,8 +46,8 @@ def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_al
     rows = [row(i, *pair) for i, pair in enumerate(pairs)]
     left_out = [row(90, "low"), row(91, "low", "high", present=False), row(92, "low", "high", list="long")]
     arms = {name: SimpleNamespace(rows=[dict(each, arm=name) for each in rows + left_out]) for name in ("baseline", "other")}
-    found = voice_pairs.by_likeness(arms, known)
-    assert list(found) == list(voice_pairs.THIRDS)
+    found = conditioning.by_likeness(arms, known)
+    assert list(found) == list(conditioning.THIRDS)
     sizes = [len(condition["baseline"]) for condition in found.values()]
     assert sum(sizes) == len(rows) and min(sizes) >= 2
     for condition in found.values():
@@ -59,7 +59,7 @@ def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_al
 
 def test_likeness_is_that_of_the_interferer_most_like_the_target():
     known = voices()
-    assert voice_pairs.likeness(row(0, "low", "lower", "high"), known) == max(known.similarity("low", each) for each in ("lower", "high"))
+    assert conditioning.likeness(row(0, "low", "lower", "high"), known) == max(known.similarity("low", each) for each in ("lower", "high"))
 
 
 def test_the_speaker_path_is_what_a_model_without_enrolment_would_not_have():

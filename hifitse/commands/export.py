@@ -12,7 +12,8 @@ from hifitse.presets import PRESET_DIR
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the model goes.")
 @click.option("--also", multiple=True, metavar="OVERLAY", help="Measure it on these data too, such as real.")
 @click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
-def export(run: str, output: str, also: tuple[str, ...], licence: str | None) -> int:
+@click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")
+def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None) -> int:
     """Make a model's folder of a training.
 
     RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
@@ -22,6 +23,7 @@ def export(run: str, output: str, also: tuple[str, ...], licence: str | None) ->
 
     terms = Licence.read(Path(licence)) if licence else None
     found = exporting.find_run(run, sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
-    folder = exporting.export(found, Path(output), also, terms)
+    known = exporting.conditions(Path(study), found) if study else None
+    folder = exporting.export(found, Path(output), also, terms, study=known)
     print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")
     return 0

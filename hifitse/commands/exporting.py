@@ -11,7 +11,7 @@ import torch
 from hifitse import HifitseError
 from hifitse.commands.model_card import Licence, card
 from hifitse.evaluation.evaluate import evaluate
-from hifitse.evaluation.rows import difference, mean, of_list, summarise
+from hifitse.evaluation.rows import mean, of_list, summarise
 from hifitse.files import CheckpointError
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
@@ -21,8 +21,6 @@ from hifitse.training.run import Run
 
 DTYPE = torch.float16
 """Half the size of float32, and finer than bfloat16; trained weights are far from its limits."""
-ROUNDING_MIXTURES = 24
-"""Mixtures on which the rounded weights are compared with those of the training."""
 
 
 def find_run(name: str, presets: Sequence[str]) -> Run:
@@ -54,7 +52,30 @@ def rounded(run: Run) -> Extractor:
     return model
 
 
-def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | None = None, progress: bool = True) -> Path:
+def conditions(path: Path, run: Run) -> dict[str, Any]:
+    """The numbers of notebook 14 of this run, from its ``metrics.json``.
+
+    Raises:
+        HifitseError: it cannot be read, is of another notebook, or of another model.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        study, model = content["default_model"], content["params"]["start_from"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HifitseError(f"study {path} cannot be read ({error!r}), expected metrics.json of 14_default_model") from None
+    if model != run.folder.name:
+        raise HifitseError(f"study {path} is of {model or 'the model inside'}, expected start_from {run.folder.name}")
+    return study
+
+
+def export(
+    run: Run,
+    folder: Path,
+    also: Sequence[str] = (),
+    licence: Licence | None = None,
+    progress: bool = True,
+    study: dict[str, Any] | None = None,
+) -> Path:
     """Measure a run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
 
     Args:
@@ -63,6 +84,7 @@ def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | 
         also: overlays in ``params/`` on whose data the model is measured too, beside those it was trained on.
         licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
         progress: show progress bars.
+        study: what the model does under other conditions, as :func:`conditions` reads it.
 
     Raises:
         HifitseError: as evaluation and writing do.
@@ -81,8 +103,8 @@ def export(run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | 
         "seconds_of_training": round(run.seconds),
         "device": run.device,
         "evaluations": evaluations,
-        "rounding": _rounding(run, model, progress),
     }
+    metrics |= {"default_model": study} if study else {}
     params = run.params.model_dump(mode="json")
     licence = licence or Licence.of(run.params, *before)
     model.save_pretrained(folder, params, metrics, card(run.params, metrics, licence, before), licence.text, dtype=DTYPE)
@@ -110,14 +132,6 @@ def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
     split = {name: _interval(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
     sources = {name: getattr(params, name) for name in ("corpus", "noise", "rooms", "reverb_prob", "eval_mixtures", "eval_seed")}
     return {"data": sources, "metrics": summarise(rows), "si_sdri_db_by_room": split if len(split) > 1 else {}}
-
-
-def _rounding(run: Run, model: Extractor, progress: bool) -> dict[str, Any]:
-    """What rounding the weights costs: paired difference of SI-SDRi on validation mixtures."""
-    params = run.params.model_copy(update={"eval_mixtures": ROUNDING_MIXTURES})
-    options = {"split": "valid", "lists": ("test",), "measure_perceptual": False}
-    after, before = (evaluate(which, params, run.folder, progress, **options) for which in (model, run.extractor()))
-    return {"si_sdri_db": _interval(difference(after, before))}
 
 
 def _interval(found: Interval) -> dict[str, float | int | None]:

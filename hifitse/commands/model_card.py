@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
 from hifitse import HifitseError
 from hifitse.params import Params
 from hifitse.report.tables import interval, number
+from hifitse.studies.show_default_model import markdown
 
 ROWS = {
     "si_sdri_db": "SI-SDRi, right enrolment, dB",
@@ -76,7 +79,6 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
         metrics: as :func:`hifitse.commands.exporting.export` writes them.
         licence: of the model.
     """
-    head = f"---\nlibrary_name: hifitse\nlicense: {licence.name}\ntags:\n- target-speaker-extraction\n- speech\n- 48kHz\n---\n"
     minutes = round(metrics["seconds_of_training"] / 60)
     made = (
         f"{metrics['parameters'] / 1e6:.2f} M parameters, stored as {metrics['weights']}; run `{metrics['run']}` of the preset "
@@ -84,7 +86,7 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
         f"{minutes} minutes on {metrics['device']}. `params.json` holds every parameter; the same parameters train it again."
     )
     parts = [
-        head + "# HiFi-TSE extractor",
+        f"---\n{_head(metrics, licence)}\n---\n# HiFi-TSE extractor",
         "Target speaker extraction at 48 kHz: a mixture and a recording of one person in, that person's voice out.",
         f"```python\n{USE}\n```",
         "## How it was made",
@@ -98,13 +100,29 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
         ),
         "## How good it is",
         *(_quality(name, found) for name, found in metrics["evaluations"].items()),
-        _rounding(metrics["rounding"]["si_sdri_db"], metrics["weights"]),
+        *(["### Under other conditions", markdown(metrics["default_model"])] if "default_model" in metrics else []),
         "## Limits",
         "\n".join(f"- {limit}" for limit in _limits(params, metrics)),
         "## Licence",
         licence.text,
     ]
     return "\n\n".join(parts).rstrip() + "\n"
+
+
+def _head(metrics: dict[str, Any], licence: Licence) -> str:
+    """What the Hugging Face Hub reads, its table of results included."""
+    results = [
+        EvalResult(
+            task_type="audio-to-audio", task_name="target speaker extraction", dataset_type=name, metric_type=metric, metric_name=label,
+            dataset_name=found["data"]["corpus"], metric_value=round(found["metrics"][metric]["mean"], 3),
+        )
+        for name, found in metrics["evaluations"].items()
+        for metric, label in ROWS.items()
+        if found["metrics"][metric]["mean"] is not None
+    ]  # fmt: skip
+    tags = ["target-speaker-extraction", "speech", "48kHz"]
+    known = {"model_name": "HiFi-TSE extractor", "eval_results": results} if results else {}
+    return ModelCardData(library_name="hifitse", license=licence.name, tags=tags, **known).to_yaml()
 
 
 def _data(params: Params) -> str:
@@ -147,13 +165,6 @@ def _verdict(metrics: dict[str, Any]) -> str:
     if high < 0:
         return "**On these data it does harm: the estimate is farther from the target than the mixture is. Do not use it for such data.**"
     return "On these data it helps." if low > 0 else "On these data it is not shown to help."
-
-
-def _rounding(found: dict[str, Any], weights: str) -> str:
-    return (
-        f"These are the numbers of the weights as they are stored. Rounding them to {weights} changed SI-SDRi by "
-        f"{number(found['mean'], 4)} dB ({interval(found, 4)}, paired, {found['n']} validation mixtures)."
-    )
 
 
 def _limits(params: Params, metrics: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from hifitse.model import extraction
 from hifitse.model.bands import BandMerge, BandSplit
 from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling, VerifiedVoice
 from hifitse.model.gridnet import GridBlock
-from hifitse.model.pretrained import Pretrained
+from hifitse.model.pretrained import CODERS, Pretrained
 from hifitse.model.spectrum import Spectrum
 from hifitse.model.usef import CROSS_ATTENTION
 from hifitse.model.verifier import Verifier
@@ -31,7 +31,7 @@ class Speaker(NamedTuple):
     """(B, K, S', D) what cross-attention sees: ``frames`` themselves, or more levels and scales of them."""
 
 
-class Extractor(nn.Module, Pretrained):
+class Extractor(nn.Module, Pretrained, coders=CODERS):
     """Band-split TF-GridNet with USEF conditioning, a complex ratio mask at 48 kHz.
 
     Args:

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
-from huggingface_hub import ModelHubMixin, snapshot_download
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from hifitse.config import ExtractorConfig
 from hifitse.files import CheckpointError, load_weights, write_atomic, write_text
-from hifitse.presets import ParameterError
 
 DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"
 """The checkpoint that comes with the library; its README.md says what it is good for."""
@@ -25,8 +23,6 @@ WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE = "model.safetensors", "config.j
 FILES = (WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 FORMATS = (torch.float32, torch.float16, torch.bfloat16)
-MAX_JSON = 10_000_000
-"""Bytes of the largest JSON file that is read."""
 
 
 class Origin(NamedTuple):
@@ -38,8 +34,12 @@ class Origin(NamedTuple):
     license: str = ""
 
 
-class Pretrained(ModelHubMixin, library_name="hifitse", tags=["target-speaker-extraction", "speech", "48kHz"]):
-    """What makes a module with a ``config`` (its only argument) one that can be saved, loaded, and shared on the Hugging Face Hub.
+CODERS = {ExtractorConfig: (lambda config: config.model_dump(mode="json"), lambda values: ExtractorConfig(**values))}
+"""How huggingface_hub writes and reads a configuration; each class names them anew, for it does not inherit them."""
+
+
+class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-speaker-extraction", "speech", "48kHz"], coders=CODERS):
+    """A module with a ``config`` (its only argument) that can be saved, loaded, and shared on the Hugging Face Hub.
 
     ``push_to_hub(repo_id)`` is huggingface_hub's and uploads the files that :meth:`save_pretrained` writes.
     """
@@ -73,14 +73,29 @@ class Pretrained(ModelHubMixin, library_name="hifitse", tags=["target-speaker-ex
         """
         folder = _folder(path_or_hub_id, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
         try:
-            config = ExtractorConfig(**_json(folder / CONFIG))
-        except ParameterError as error:
-            raise CheckpointError(f"{folder / CONFIG} is refused: {error}") from None
-        model = cls(config)
-        load_weights(model, _tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-        known = [_json(folder / name) if (folder / name).is_file() else {} for name in (PARAMS, METRICS)]
-        texts = [_text(folder / name) if (folder / name).is_file() else "" for name in (CARD, LICENSE)]
-        model.origin = Origin(*known, *texts)
+            known = [_object(folder / name) if name == CONFIG or (folder / name).is_file() else {} for name in (CONFIG, PARAMS, METRICS)]
+            texts = [(folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for name in (CARD, LICENSE)]
+            model = super().from_pretrained(folder)
+        except CheckpointError:
+            raise
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise CheckpointError(
+                f"cannot read the model in {folder} ({reason}), allowed is a folder with {WEIGHTS} and {CONFIG}"
+            ) from None
+        model.origin = Origin(*known[1:], *texts)
+        return model
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, config: ExtractorConfig, **_: Any) -> Self:
+        """What the mixin's own does, of one file format and with finite weights only."""
+        path, model = Path(model_id) / WEIGHTS, cls(config)
+        tensors = load_file(path)
+        for name, tensor in tensors.items():
+            if tensor.dtype not in FORMATS:
+                raise CheckpointError(f"weight {name!r} in {path} is {tensor.dtype}, allowed are {', '.join(map(str, FORMATS))}")
+            _refuse_infinite(name, tensor, str(path))
+        load_weights(model, tensors, str(path))
         return model.eval()
 
     def save_pretrained(
@@ -144,42 +159,13 @@ def _folder(path_or_hub_id: str | Path | None, **options: Any) -> Path:
         ) from None
 
 
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_JSON:
-            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, allowed are {MAX_JSON}")
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"cannot read {path} ({error}), allowed is the folder of a model with {WEIGHTS} and {CONFIG}") from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable as JSON ({error}), allowed is an object of names and values") from None
+def _object(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, allowed is an object of names and values")
     return content
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file as float32."""
-    tensors = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-                tensor = file.get_tensor(name)
-                if tensor.dtype not in FORMATS:
-                    raise CheckpointError(f"weight {name!r} in {path} is {tensor.dtype}, allowed are {', '.join(map(str, FORMATS))}")
-                tensors[name] = tensor.float().clone()  # a copy, not the mapped file
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read {path} ({error}), allowed is a whole safetensors file") from None
-    for name, tensor in tensors.items():
-        _refuse_infinite(name, tensor, str(path))
-    return tensors
-
-
-def _refuse_infinite(name: str, tensor: Tensor, where: str) -> None:
+def _refuse_infinite(name: str, tensor: torch.Tensor, where: str) -> None:
     if not tensor.isfinite().all():
         raise CheckpointError(f"weight {name!r} in {where} holds NaN or infinity, allowed are finite values")

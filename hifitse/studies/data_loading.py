@@ -27,14 +27,12 @@ from scipy.signal import fftconvolve, resample
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
-from hifitse.data import rooms, synthetic
-from hifitse.data.clips import Clip
+from hifitse.data import synthetic
 from hifitse.data.corpus import Corpus, load_corpus
-from hifitse.data.enrolment import Enrolments
 from hifitse.data.mixing import Mixer, validation_conditions
-from hifitse.data.surroundings import Surroundings
-from hifitse.data.talker import Talkers
-from hifitse.data.utterance import Utterance
+from hifitse.data.reader import Reader, Recording
+from hifitse.data.rendering import Renderer
+from hifitse.data.scene import File
 from hifitse.evaluation.cost import ratios
 from hifitse.files import cache_dir, made_once
 from hifitse.machine import peak_mb, resident_mb
@@ -64,20 +62,17 @@ def reverberate(dry: np.ndarray, responses: list[np.ndarray]) -> np.ndarray:
     return np.stack([fftconvolve(row, rir)[: len(row)] for row, rir in zip(dry, responses, strict=True)]).astype(np.float32, copy=False)
 
 
-class _OldTalkers(Talkers):
-    def _read(self, utterance: Utterance, start: int, samples: int) -> np.ndarray:
-        return self.corpus.read(utterance)[start : start + samples]
+class _OldReader(Reader):
+    def read(self, file: Recording, start: int, samples: int) -> np.ndarray:
+        return self.whole(file)[start : start + samples]
 
-    def _faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
+
+class _OldRenderer(Renderer):
+    def faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
         return change_speed(crop, speed)
 
-
-class _OldSurroundings(Surroundings):
-    def _read(self, clip: Clip, start: int, samples: int) -> np.ndarray:
-        return self.noises.read(clip)[start : start + samples]
-
-    def reverberate(self, dry: np.ndarray, responses: list[Clip]) -> np.ndarray:
-        return reverberate(dry, [rooms.align(self.rooms.read(clip)) for clip in responses])
+    def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
+        return reverberate(dry, [self.response(file) for file in responses])
 
 
 class OldMixer(Mixer):
@@ -87,8 +82,9 @@ class OldMixer(Mixer):
 
     def __init__(self, params: Params, split: str) -> None:
         super().__init__(params, split)
-        self.surroundings, self.talkers = _OldSurroundings(params, split), _OldTalkers(self.corpus)
-        self.enrolments = Enrolments(params, self.corpus, self.surroundings, self.talkers)
+        self.reader = self.sampler.reader = _OldReader(self.corpus.root)
+        self.acoustics.reader = _OldReader(self.acoustics.noises.root) if self.acoustics.noises else None
+        self.renderer = _OldRenderer(self.reader, self.acoustics.reader, self.renderer.rooms)
 
 
 def plan_mixing(params: Params) -> Params:
@@ -153,8 +149,8 @@ def _begin(kind: type[Mixer], params: Params) -> None:
     mixer.look()
     if params.cache_mb:
         silence = np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
-        for clip in mixer.surroundings.rooms.clips:
-            mixer.surroundings.reverberate(silence, [clip])
+        for clip in mixer.acoustics.rooms.clips:
+            mixer.renderer.reverberate(silence, [File(clip.path, clip.samples)])
     _here.update(mixer=mixer, params=params)
 
 

@@ -1,21 +1,72 @@
-"""The parts of a report on fine-tuning against discriminators, as a notebook displays them."""
+"""What notebook 01 displays of a fine-tuning against discriminators."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import matplotlib
+import numpy as np
 from IPython.display import HTML, Image
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from hifitse import HifitseError
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.fidelity import Fidelity
 from hifitse.evaluation.rows import Row, difference, mean, verdict
 from hifitse.machine import pick_device
 from hifitse.metrics import Interval
+from hifitse.params import Params
 from hifitse.report import listening, tables
+from hifitse.report.figures import BLUE, DPI, GREEN, GREY, ORANGE, STYLE, VERMILLION, WIDTH
+from hifitse.report.labels import legend
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, voices
 from hifitse.report.show_arms import expectation
-from hifitse.studies import finetune, gan_figure
-from hifitse.training.adversary import FALL_DB, LOSS_FLOOR
+from hifitse.studies import gan_finetune
+from hifitse.training.adversary import FALL_DB, LOSS_FLOOR, held_steps
 from hifitse.training.validation import estimate
+
+PANELS = (
+    ("discriminators' loss", "disc", VERMILLION, 0.5, "who cannot tell"),
+    ("share they judge right", "disc_told", GREEN, 0.5, "who cannot tell"),
+    ("extractor: adversarial", "adversarial", BLUE, None, ""),
+    ("extractor: feature maps", "feature", BLUE, None, ""),
+)
+"""Title, column of the history, colour, and a level to compare with."""
+
+
+@matplotlib.rc_context(STYLE)
+def losses_figure(histories: Mapping[str, tuple[Params, Sequence[Mapping]]]) -> Figure:
+    """One column an arm with discriminators, one row a curve; the warm-up is shaded grey, the ramp after it orange.
+
+    Args:
+        histories: name of the arm -> its parameters and the rows of its history.
+
+    Raises:
+        HifitseError: no arm.
+    """
+    if not histories:
+        raise HifitseError("curves of 0 arms with discriminators are asked for, allowed is at least one")
+    figure = Figure(figsize=(WIDTH, 1.55 * len(PANELS) + 0.9), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(PANELS), len(histories), sharex="col", sharey="row", squeeze=False)
+    for column, (name, (params, rows)) in enumerate(histories.items()):
+        held, ramp = held_steps(params), params.gan_ramp * params.steps
+        for axis, (title, key, colour, level, word) in zip(axes[:, column], PANELS, strict=True):
+            axis.axvspan(0, held, color=GREY, alpha=0.2, lw=0, label="warm-up: only discriminators learn")
+            axis.axvspan(held, held + ramp, color=ORANGE, alpha=0.2, lw=0, label="ramp: adversarial terms rise")
+            if level is not None:
+                axis.axhline(level, color=GREY, lw=1, ls=":", label=word)
+            pairs = np.array([(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)], float).reshape(-1, 2)
+            axis.plot(*pairs.T, color=colour, marker="o" if len(pairs) < 3 else None, ms=4, lw=1.3)
+            axis.set_xlim(0, params.steps)
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if not column:
+                axis.set_ylabel(title.replace(": ", ":\n").replace("' ", "'\n").replace("they ", "they\n"), fontsize=9)
+        axes[0, column].set_title(name)
+        axes[-1, column].set_xlabel("step")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    legend(figure, handles, labels)
+    return figure
+
 
 MEASURES = (
     ("si_sdri_db", "SI-SDRi, dB", 2), ("si_sdr_db", "SI-SDR, dB", 2), ("pesq", "PESQ, 16 kHz", 3), ("stoi", "STOI", 3),
@@ -59,7 +110,7 @@ def answer(comparison: Comparison, control: str) -> HTML:
     longer = difference(other.rows, base.rows)
     cards = card(f"{control} less before", longer, "the same steps without discriminators")
     gains = {}
-    for name in finetune.against(comparison, control).arms:
+    for name in gan_finetune.against(comparison, control).arms:
         gains[name] = tuple(difference(comparison.arms[name].rows, rows) for rows in (base.rows, other.rows))
         cards += card(f"{name} less before", gains[name][0], expectation(comparison.expected.get(name)))
         cards += card(f"{name} less {control}", gains[name][1], "what the discriminators add")
@@ -88,12 +139,12 @@ def _change(rows: list[Row], other: list[Row], column: str, digits: int) -> str:
     return "" if rows is other else tables.measured(difference(rows, other, column), digits, True)
 
 
-def choices(comparison: Comparison, chosen: Mapping[str, finetune.Choice]) -> HTML:
+def choices(comparison: Comparison, chosen: Mapping[str, gan_finetune.Choice]) -> HTML:
     """Which weights of each arm are kept, by the rule on the validation list."""
     lines = []
     for name, choice in chosen.items():
         numbers = [tables.measured(choice.si_sdri, 2, True), tables.measured(choice.lsd_high, 2, True)]
-        count = finetune.weights(comparison.arms[name].params)
+        count = gan_finetune.weights(comparison.arms[name].params)
         kept = "fine-tuned" if choice.tuned else "those from before"
         lines.append([name, kept, choice.reason, *numbers, f"{count / 1e6:.2f}" if count else "–"])
     header = ["arm", "weights kept", "why", "SI-SDRi less before, dB", "LSD less before, dB", "added, M"]
@@ -108,7 +159,7 @@ def rules() -> HTML:
         f"<p>A run is <b>stopped</b>, and falls back to the weights from before, when for <code>gan_patience</code> steps in a row the "
         f"discriminators' loss is below {LOSS_FLOOR:g} and all they judge is right, when the mean SI-SDRi of as many training steps is "
         f"{FALL_DB:g} dB below that of the warm-up, or when a term is not finite. Fine-tuned weights are <b>kept</b> where on the "
-        f"validation list SI-SDRi is at most {finetune.LOSS_ALLOWED_DB:g} dB lower and the log-spectral distance from 8 to 24 kHz is "
+        f"validation list SI-SDRi is at most {gan_finetune.LOSS_ALLOWED_DB:g} dB lower and the log-spectral distance from 8 to 24 kHz is "
         "smaller, by the means.</p>"
     )
 
@@ -117,7 +168,7 @@ def losses(comparison: Comparison) -> Image | HTML:
     """Curves of the arms with discriminators."""
     arms = {name: (arm.params, arm.run.history) for name, arm in comparison.arms.items() if arm.params.gan != "none"}
     alt = f"Curves over the steps of {', '.join(arms)}: loss and judgements of the discriminators, adversarial and feature-map terms"
-    return picture(gan_figure.losses(arms), alt)
+    return picture(losses_figure(arms), alt)
 
 
 def examples(comparison: Comparison, name: str) -> list[listening.Example]:
