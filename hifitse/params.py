@@ -23,7 +23,7 @@ __all__ += ["from_notebook", "load_yaml", "resolve"]
 
 BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600), "bench_long_seconds": (1, 36_000)}
 """Lengths that are measured, s, and the shortest and longest of each."""
-RETIRED = {"remix": 1}
+RETIRED = {"remix": 1, "bench_compile": True}
 """Parameters that are no more, with their defaults: a file of an older run that names one with this value can be read."""
 
 
@@ -125,7 +125,6 @@ class Params(Learning):
     bench_seconds: list[float] = Field([1.0, 4.0, 16.0, 60.0], description="s, 0.1 to 600: lengths of 11_performance's forward passes")
     bench_full_seconds: list[float] = Field([4.0], description="s, 0.1 to 600: the same for the model of preset full; none: not measured")
     bench_long_seconds: list[float] = Field([30.0, 300.0, 1800.0], description="s, 1 to 36000: recordings of 11_performance, rising")
-    bench_compile: bool = Field(True, description="11_performance also measures torch.compile, which takes minutes")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
     @model_validator(mode="before")
