@@ -26,8 +26,8 @@ from hifitse.training.adversary import FALL_DB, LOSS_FLOOR, held_steps
 from hifitse.training.validation import estimate
 
 PANELS = (
-    ("discriminators' loss", "disc", VERMILLION, 0.5, "who cannot tell"),
-    ("share they judge right", "disc_told", GREEN, 0.5, "who cannot tell"),
+    ("discriminators' loss", "disc", VERMILLION, 0.5, "chance"),
+    ("share they judge right", "disc_told", GREEN, 0.5, "chance"),
     ("extractor: adversarial", "adversarial", BLUE, None, ""),
     ("extractor: feature maps", "feature", BLUE, None, ""),
 )
