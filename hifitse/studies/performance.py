@@ -28,7 +28,7 @@ from hifitse.evaluation.counting import build
 from hifitse.machine import peak_mb, pick_device, threads
 from hifitse.model import kernels
 from hifitse.model.extract_files import encode_files, extract_file
-from hifitse.model.extraction import encode, stream
+from hifitse.model.extraction import encode, stream, without_rumble
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.training.train import State, new_state, train_step
 
@@ -201,7 +201,7 @@ def seam_db(extractor: Any, params: Params, seconds: float = 60.0) -> float:
     mix, enroll = conversation(params, seconds)
     speaker = encode(extractor, enroll)
     with torch.inference_mode():
-        whole = extractor.extract_speaker(torch.from_numpy(mix)[None], speaker)[0].numpy()
+        whole = extractor.extract_speaker(without_rumble(torch.from_numpy(mix))[None], speaker)[0].numpy()
     chunked = torch.cat(list(stream(extractor, [torch.from_numpy(mix)], speaker))).numpy()
     return level_db(chunked - whole) - level_db(whole)
 
