@@ -86,9 +86,9 @@ def swapped(mixture, who):
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    monkeypatch.setattr(evaluate, "Mixer", FakeMixer)
+    monkeypatch.setattr(evaluate, "list_mixer", FakeMixer)
     monkeypatch.setattr(validation, "Mixer", FakeMixer)
-    monkeypatch.setattr(listening, "Mixer", FakeMixer)
+    monkeypatch.setattr(listening, "list_mixer", FakeMixer)
     validation._kept.cache_clear()
     made.clear()
     yield

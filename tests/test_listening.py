@@ -88,7 +88,7 @@ def test_listening_takes_the_mixtures_of_the_evaluation_not_of_the_training(monk
             asked.append((self.params.corpus_seed, self.split, seed, conditions.name, conditions.snr_min_db))
             return made_up_mixture(present=not conditions.absent)
 
-    monkeypatch.setattr(listening, "Mixer", Mixer)
+    monkeypatch.setattr(listening, "list_mixer", Mixer)
     rows = made_up_rows(count=5) + [made_up_rows(count=2)[1] | {"list": "partial", "index": index} for index in range(2)]
     others = {"corpus_seed": 3, "eval_seed": 7, "snr_min_db": [2.0]}
     arm = replace(made_up_arm(rows), evaluation=SMOKE.model_copy(update=others))

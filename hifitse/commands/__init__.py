@@ -1,7 +1,7 @@
 """The commands of ``hifitse``, one a file, and the interactive panel.
 
     cli.py          the command ``hifitse`` and its exit codes
-    run.py extract.py prepare.py export.py compare.py gallery.py params.py    its commands
+    run.py extract.py prepare.py export.py compare.py gallery.py params.py scenes.py score.py    its commands
     exporting.py    a finished run -> a model's folder
     model_card.py   the text that goes with a model
     explore.py      the interactive panel

@@ -18,6 +18,8 @@ from hifitse.commands.gallery import gallery
 from hifitse.commands.params import params
 from hifitse.commands.prepare import prepare
 from hifitse.commands.run import run
+from hifitse.commands.scenes import scenes
+from hifitse.commands.score import score
 from hifitse.presets import call
 
 
@@ -26,7 +28,7 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, export, compare, gallery, params):
+for command in (run, extract, prepare, export, compare, gallery, params, scenes, score):
     hifitse.add_command(command)
 
 

@@ -32,6 +32,7 @@ What is made of it:
     rendering.py     a scene to sound
     device_store.py  decoded recordings on a GPU
     batch_rendering.py  scenes to a batch on a GPU
+    lists.py         test lists as scenes: written down, or imported from published ones
     mixing.py        one mixture: a scene drawn and made into sound
     specaug.py       masks for a mixture's spectrogram
     items.py         indices to mixtures: each once, for both of its talkers, or mixed anew

@@ -123,7 +123,7 @@ class BatchRenderer:
         rows = []
         for noise in noises:
             key, start = _noise_key(noise, samples) if noise else ((), None)
-            rows.append([Part(key, start or 0, samples, 0, 1.0)] if noise else [])
+            rows.append([Part(key, start or 0, samples, 0, noise.gain)] if noise else [])
         return self.store.rows(rows, samples)
 
     # ---- the mixture

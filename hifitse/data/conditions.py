@@ -15,6 +15,8 @@ TURN_STEP_S = 1.85
 """s: from the start of a turn to that of the next in the mean: 2.25 s of speech less 0.4 s of overlap."""
 LEAST_TURN_S = 1.0
 """s: a mixture has at least this for each of its turns."""
+LISTS = ("test", "partial", "long", "turns")
+"""Lists of the evaluation."""
 ENROLL_AS = get_args(Params.model_fields["eval_enroll"].annotation)
 """How enrolments can be asked for."""
 
@@ -121,8 +123,15 @@ def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
     "test": ``eval_mixtures`` of ``eval_seconds``, ``eval_absent_share`` of them without the target, spread evenly.
     "partial": ``eval_partial`` of 8 s, the target from 2.0 to 5.5 s.  "long": ``eval_long`` of 5 to 8 s.
     "turns": ``eval_turns`` of 8 to 12 s, in which the target and the interferers, at least one, take turns.
+    Where ``eval_list`` names a list of scenes, their conditions instead.
     Enrolments are as ``eval_enroll`` says; those of the training's augmentation are not among them.
     """
+
+    if params.eval_list:
+        from hifitse.data.lists import by_list  # which is made of conditions itself
+
+        scenes = by_list(params.eval_list)
+        return {name: [scene.conditions for scene in scenes.get(name, [])] for name in LISTS}
 
     def one(name: str, seconds: float, **changes: object) -> Conditions:
         return _phase_conditions(params, last, name, seconds, enroll_as=params.eval_enroll, **({"absent_prob": 0.0} | changes))

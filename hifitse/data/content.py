@@ -27,6 +27,9 @@ def by_content(params: Params) -> Params:
     """
     texts = {name: getattr(params, name) for name in SOURCES}
     real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text != "synthetic"}
+    if params.eval_list:
+        listed = Path(params.eval_list)
+        real["eval_list"] = hashlib.sha256(listed.read_bytes()).hexdigest() if listed.is_file() else "missing"
     return params.model_copy(update=real)
 
 

@@ -98,7 +98,8 @@ class Renderer:
     def piece(self, noise: Noise, samples: int) -> np.ndarray:
         """A piece of noise, (T,), looped where the recording is shorter."""
         sound = self.noise.read(noise.file, noise.start, samples)
-        return loop(sound, samples) if len(sound) < samples else sound.copy()
+        sound = loop(sound, samples) if len(sound) < samples else sound.copy()
+        return sound if noise.gain == 1.0 else sound * np.float32(noise.gain)
 
     def faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
         """A crop (T,) at another speed."""

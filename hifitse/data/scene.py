@@ -67,10 +67,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """A piece of a noise recording from sample ``start`` on, looped where the recording is shorter than what is needed."""
+    """A piece of a noise recording from sample ``start`` on, looped where the recording is shorter than what is needed.
+
+    ``gain`` matters where parts are summed as they are.
+    """
 
     file: File
     start: int
+    gain: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +222,13 @@ def from_json(line: str) -> Scene:
         raise HifitseError(f"scene has a fault at {place}: {first['msg']}, expected the JSON of a scene") from None
 
 
+def files(scene: Scene) -> list[File]:
+    """Every recording that a scene is made from."""
+    said = (*scene.talkers, *scene.enroll, *scene.wrong_enroll)
+    behind = [each.noise.file for each in (scene, *scene.enroll, *scene.wrong_enroll) if each.noise]
+    return [*(piece.file for each in said for piece in each.segment.pieces), *(each.response for each in said if each.response), *behind]
+
+
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
     """Write a list of scenes as JSON lines, whole or not at all; returns how many."""
     lines = [to_json(scene) + "\n" for scene in scenes]
@@ -241,6 +252,9 @@ def read_scenes(path: str | Path) -> list[Scene]:
             scenes.append(from_json(line))
         except HifitseError as error:
             raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
+        for file in files(scenes[-1]):
+            if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
+                raise HifitseError(f"list {str(path)!r}, line {number}: path {file.path!r} leaves its root, expected one inside")
     if not scenes:
         raise HifitseError(f"list {str(path)!r} is empty, expected at least one scene")
     return scenes

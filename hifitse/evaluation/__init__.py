@@ -2,6 +2,7 @@
 
 perceptual.py  PESQ and STOI, in parallel processes
 evaluate.py    run + fixed evaluation lists -> one row a mixture
+score.py       the same rows of any system's files
 rows.py        rows -> means, paired differences, bins
 experiment.py  arms, shared cached runs
 comparison.py  a baseline and its variants, by declared changes

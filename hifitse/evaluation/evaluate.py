@@ -19,6 +19,7 @@ from tqdm import tqdm
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import Conditions, evaluation_conditions
 from hifitse.data.content import by_content
+from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
@@ -121,7 +122,7 @@ def evaluate(
                 if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
                     pool.submit(row, est, item.mixture.mix, item.mixture.target)
             bar.update(len(batch))
-    ordered = [_plain(rows[place]) for place in expected]
+    ordered = [plain(rows[place]) for place in expected]
     if path and not pool.gave_up:  # asked again where the processes can start, PESQ and STOI are measured
         write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered))
     return ordered
@@ -138,7 +139,7 @@ def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditio
 def _items(
     params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None
 ) -> Iterator[Item]:
-    mixer = Mixer(params, split)
+    mixer = list_mixer(params, split)
     seed = params.eval_seed if split == "test" else valid_seed(params)
     for name, entries in conditions.items():
         for index, entry in enumerate(entries):
@@ -146,7 +147,7 @@ def _items(
             yield Item(name, index, entry, change(mixture) if change else mixture)
 
 
-def listed_mixture(mixer: Mixer, seed: int, index: int, conditions: Conditions) -> Mixture:
+def listed_mixture(mixer: Mixer | ListMixer, seed: int, index: int, conditions: Conditions) -> Mixture:
     """A mixture of a list as the evaluation takes it: with a wrong enrolment where the target is present."""
     return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
 
@@ -161,11 +162,15 @@ def _measure(extractor: Extract, batch: list[Item], silent: bool) -> Iterator[tu
         if batch[0].swappable:
             ests["wrong"] = estimate(extractor, mixtures, "wrong", device)
     for place, item in enumerate(batch):
-        mine = {name: values[place].double() for name, values in ests.items()}
-        row = _described(item) | NOT_APPLICABLE | unmeasured()
-        mix = torch.from_numpy(item.mixture.mix).double()
-        row |= _present(item, mine, mix) if item.present else _absent(mine["right"], mix)
-        yield item, ests["right"][place].numpy(), row
+        yield item, ests["right"][place].numpy(), measured(item, {name: values[place] for name, values in ests.items()})
+
+
+def measured(item: Item, ests: dict[str, Tensor]) -> dict[str, Any]:
+    """The row of a mixture, PESQ and STOI still missing; ``ests`` ``(T,)`` with the "right", and perhaps "wrong" and "zero", enrolment."""
+    mine = {name: est.double() for name, est in ests.items()}
+    row = _described(item) | NOT_APPLICABLE | unmeasured()
+    mix = torch.from_numpy(item.mixture.mix).double()
+    return row | (_present(item, mine, mix) if item.present else _absent(mine["right"], mix))
 
 
 def _described(item: Item) -> dict[str, Any]:
@@ -210,7 +215,7 @@ def _absent(est: Tensor, mix: Tensor) -> dict[str, float]:
     return {"absent_level_db": level_db(est).item(), "absent_suppression_db": suppression_db(est, mix).item()}
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def plain(row: dict[str, Any]) -> dict[str, Any]:
     """The row as strict JSON has it: Python's own numbers, None for what is not finite."""
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()}

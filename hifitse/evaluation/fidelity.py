@@ -10,7 +10,8 @@ import torch
 from tqdm import tqdm
 
 from hifitse.data.conditions import evaluation_conditions
-from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.lists import list_mixer
+from hifitse.data.mixing import Mixture
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device
@@ -38,7 +39,7 @@ def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "va
         progress: show a progress bar.
     """
     conditions = [(index, each) for index, each in enumerate(evaluation_conditions(params)["test"]) if not each.absent]
-    mixer, seed = Mixer(params, split), params.eval_seed if split == "test" else valid_seed(params)
+    mixer, seed = list_mixer(params, split), params.eval_seed if split == "test" else valid_seed(params)
     device = pick_device(params.device)
     runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
     found: Fidelity = {name: [] for name in arms}

@@ -8,6 +8,7 @@ import numpy as np
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
+from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
@@ -58,7 +59,7 @@ def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return chosen
 
 
-def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | None = None) -> Mixture:
+def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | ListMixer | None = None) -> Mixture:
     """The mixture that a row of the evaluation is about.
 
     Args:
@@ -67,12 +68,12 @@ def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | None = None) 
         mixer: that of the test split, where several mixtures are wanted.
     """
     conditions = evaluation_conditions(params)[row["list"]][row["index"]]
-    return listed_mixture(mixer or Mixer(params, "test"), params.eval_seed, row["index"], conditions)
+    return listed_mixture(mixer or list_mixer(params, "test"), params.eval_seed, row["index"], conditions)
 
 
 def examples(arm: Arm) -> list[Example]:
     """The mixtures of :func:`choose`, each with the estimates for the right and for the wrong enrolment."""
-    mixer, device, found = Mixer(arm.evaluation, "test"), pick_device(arm.params.device), []
+    mixer, device, found = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device), []
     extractor = arm.run.extractor().to(device)
     for name, row in choose(first_seed(arm, "test")).items():
         mixture = rebuild(row, arm.evaluation, mixer)
@@ -92,7 +93,7 @@ def contrasts(baseline: Arm, arm: Arm) -> list[Example]:
     before = {row["index"]: row for row in first_seed(baseline, "test")}
     both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]]["si_sdri_db"])]
     ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]]["si_sdri_db"])
-    mixer, found = Mixer(arm.evaluation, "test"), []
+    mixer, found = list_mixer(arm.evaluation, "test"), []
     devices = [pick_device(each.params.device) for each in (baseline, arm)]
     extractors = [each.run.extractor().to(device) for each, device in zip((baseline, arm), devices, strict=True)]
     for name, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
@@ -132,7 +133,7 @@ def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     Returns:
         times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS; both empty where the list is.
     """
-    mixer, device, hop = Mixer(arm.evaluation, "test"), pick_device(arm.params.device), round(FRAME_SECONDS * SAMPLE_RATE)
+    mixer, device, hop = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device), round(FRAME_SECONDS * SAMPLE_RATE)
     extractor = arm.run.extractor().to(device)
     levels: dict[str, list[np.ndarray]] = {"mixture": [], "target": [], "estimate": []}
     for row in first_seed(arm, "partial"):

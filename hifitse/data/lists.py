@@ -1,0 +1,242 @@
+"""Test lists as scenes: drawn once and written down, or imported from lists that others published."""
+
+import csv
+import re
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Literal
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data import synthetic
+from hifitse.data.acoustics import noise_folders, room_folders
+from hifitse.data.conditions import LISTS, Conditions, evaluation_conditions
+from hifitse.data.corpus import audio_files
+from hifitse.data.manifest import locate, manifest_of, manifest_root, sources
+from hifitse.data.mixing import Mixer
+from hifitse.data.reader import Reader
+from hifitse.data.rendering import Mixture, Renderer
+from hifitse.data.scene import Enrollment, File, Noise, Piece, Scene, Segment, Talker, read_scenes
+from hifitse.data.talker import WHOLE_S
+from hifitse.params import Params
+
+TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")
+"""Columns of VoiceFilter's lists (Wang et al., Interspeech 2019)."""
+
+
+class ListMixer:
+    """Stands in for the test split's :class:`hifitse.data.mixing.Mixer` where ``params.eval_list`` names the mixtures: only recordings that
+    the list names are opened.
+
+    Raises:
+        HifitseError: the list, or a source that it needs, is missing or unusable.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.scenes = by_list(params.eval_list)
+        every = [scene for scenes in self.scenes.values() for scene in scenes]
+        enrolled = [each for scene in every for each in (*scene.enroll, *scene.wrong_enroll)]
+        made = partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
+        speech = [made() if each == "synthetic" else each for each in sources(params.corpus)]
+        noise = noise_folders(params) if any(each.noise for each in (*every, *enrolled)) else []
+        rooms = room_folders(params) if any(each.response for each in enrolled) or any(scene.room for scene in every) else []
+        limit = params.cache_mb * 2**20
+        behind = Reader(_root(noise, "noise"), limit) if noise else None
+        self.renderer = Renderer(Reader(_root(speech, "corpus"), limit, WHOLE_S), behind, _root(rooms, "rooms") if rooms else None, limit)
+
+    def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
+        """Mixture number ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are as they were drawn."""
+        return self.renderer.mixture(self.scenes[conditions.name][index])
+
+
+def list_mixer(params: Params, split: Literal["train", "valid", "test"] = "test") -> Mixer | ListMixer:
+    """What makes an evaluation's mixtures: of the test split those of ``eval_list``, if it is given."""
+    return ListMixer(params) if split == "test" and params.eval_list else Mixer(params, split)
+
+
+@lru_cache(maxsize=4)
+def by_list(path: str) -> dict[str, list[Scene]]:
+    """The scenes of a file by the list of the evaluation that they belong to."""
+    found: dict[str, list[Scene]] = {}
+    for scene in read_scenes(path):
+        if scene.conditions.name not in LISTS:
+            raise HifitseError(f"list {path!r} has a scene of the list {scene.conditions.name!r}, expected one of {', '.join(LISTS)}")
+        found.setdefault(scene.conditions.name, []).append(scene)
+    return found
+
+
+def drawn(params: Params) -> Iterator[Scene]:
+    """The scenes of the evaluation's own lists."""
+    mixer = Mixer(params, "test")
+    for entries in evaluation_conditions(params.model_copy(update={"eval_list": ""})).values():
+        for index, conditions in enumerate(entries):
+            yield mixer.draw(params.eval_seed, index, conditions, wrong_enroll=not conditions.absent)
+
+
+def write_sound(params: Params, folder: Path) -> None:
+    """Write what other systems need of ``eval_list``: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``, in folders of these
+    names; of several enrolments the first."""
+    mixer = ListMixer(params)
+    for scene in (scene for scenes in mixer.scenes.values() for scene in scenes):
+        made = mixer.renderer.mixture(scene)
+        parts = {"mix": made.mix, "target": made.target, "enroll": made.enroll[0]}
+        if made.wrong_enroll is not None:
+            parts["wrong_enroll"] = made.wrong_enroll[0]
+        for name, sound in parts.items():
+            audio.write(folder / name / f"{scene.id}.flac", sound)
+
+
+def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
+    """Scenes of VoiceFilter's tuples: a clean utterance plus an interfering one, cut or padded to its length, both as loud as they are.
+
+    The wrong enrolment, which the list does not have, is the interferer's first other utterance by name.
+
+    Args:
+        path: CSV with the columns of ``TUPLE``; utterances by name, as ``p225_001``, with or without folder and suffix.
+        corpus: folder with the recordings: VCTK or LibriSpeech.
+
+    Raises:
+        HifitseError: no such file or column, or a recording that is not there.
+    """
+    root = locate(corpus, "corpus")
+    names = {_stem(file): file.relative_to(root).as_posix() for file in audio_files(root)}
+    scenes = []
+    for index, row in enumerate(_table(path, TUPLE)):
+        clean, enroll, other = (_found(names, Path(row[column]).stem, path) for column in TUPLE)
+        samples = _file(root, clean).samples
+        said = [_talker(root, name, samples) for name in (clean, other)]
+        rest = [name for name in names if _speaker(name) == said[1].speaker and names[name] != other]
+        wrong = (_enrolled(root, names[min(rest)]),) if rest else ()
+        scenes.append(_scene(f"voicefilter-{index}", index, samples, said, (_enrolled(root, enroll),), wrong))
+    return scenes
+
+
+def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Path | None = None) -> list[Scene]:
+    """Scenes of a LibriMix metadata file (Cosentino et al. 2020), each mixture once for every speaker with an enrolment; cut to the
+    shortest source ("min").
+
+    Args:
+        path: CSV with ``mixture_ID, source_1_path, source_1_gain, source_2_path ...`` and, for noise, ``noise_path, noise_gain``.
+        enrollments: map of ``mixture_ID utterance_ID enrollment`` a line, as SpeakerBeam's: an enrolment is ``s1/mixture_ID``, the first
+            source as it is in that mixture, or the path of a recording in the corpus.
+        corpus: LibriSpeech's folder, to which paths are relative.
+        noise: WHAM's folder; ``None``: without noise.
+
+    Raises:
+        HifitseError: no such file or column, a recording that is not there, or an enrolment that nothing has.
+    """
+    root = locate(corpus, "corpus")
+    rows = {row["mixture_ID"]: row for row in _table(path, ("mixture_ID", "source_1_path", "source_1_gain"))}
+    table: dict[tuple[str, str], str] = {}
+    for line in _text(enrollments).splitlines():
+        if len(words := re.split(r"[\s,]+", line.strip())) == 3:
+            table[words[0], words[1]] = words[2]
+    scenes = []
+    for name, row in rows.items():
+        places = _places(row)
+        samples, behind = min(_file(root, row[f"source_{place}_path"]).samples for place in places), None
+        if noise is not None:
+            file = _file(locate(noise, "noise"), row["noise_path"])
+            samples, behind = min(samples, file.samples), Noise(file, 0, float(row["noise_gain"]))
+        said = [_talker(root, row[f"source_{place}_path"], samples, float(row[f"source_{place}_gain"])) for place in places]
+        found = [_of_map(root, rows, table.get((name, Path(row[f"source_{place}_path"]).stem)), path) for place in places]
+        for number, enroll in enumerate(found):
+            if enroll:
+                order = [number, *(other for other in range(len(said)) if other != number)]
+                wrong = (found[order[1]],) if len(order) > 1 and found[order[1]] else ()
+                talkers = [said[each] for each in order]
+                scenes.append(_scene(f"{name}-s{number + 1}", len(scenes), samples, talkers, (enroll,), wrong, behind))
+    if not scenes:
+        raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected lines of three words")
+    return scenes
+
+
+def _of_map(root: Path, rows: dict[str, dict[str, str]], name: str | None, path: Path) -> Enrollment | None:
+    """The enrolment that a map names."""
+    if name is None:
+        return None
+    match = re.fullmatch(r"s(\d+)/(.+?)(?:\.wav)?", name)
+    if not match:
+        return _enrolled(root, name)
+    if match[2] not in rows:
+        raise HifitseError(f"enrolment is {name!r}, expected a mixture of {str(path)!r}")
+    row = rows[match[2]]
+    samples = min(_file(root, row[f"source_{place}_path"]).samples for place in _places(row))
+    talker = _talker(root, row[f"source_{match[1]}_path"], samples, float(row[f"source_{match[1]}_gain"]))
+    return Enrollment(talker.segment)
+
+
+def _places(row: dict[str, str]) -> list[int]:
+    return [place for place in range(1, 9) if row.get(f"source_{place}_path")]
+
+
+def _scene(
+    name: str,
+    index: int,
+    samples: int,
+    talkers: list[Talker],
+    enroll: tuple[Enrollment, ...],
+    wrong: tuple[Enrollment, ...],
+    noise: Noise | None = None,
+) -> Scene:
+    """A scene whose parts are summed as they are."""
+    count = len(talkers) - 1
+    conditions = Conditions("test", samples / SAMPLE_RATE, 0.0, count, count)
+    return Scene(conditions, "test", 0, index, True, False, tuple(talkers), enroll, wrong, noise=noise, name=name)
+
+
+def _talker(root: Path, path: str, samples: int, gain: float = 1.0) -> Talker:
+    file = _file(root, path)
+    piece = Piece(file, 0, min(file.samples, samples), 0, gain)
+    return Talker(_speaker(Path(path).stem), Segment((Path(path).stem,), (piece,), samples, samples), ((0, samples),))
+
+
+def _enrolled(root: Path, path: str) -> Enrollment:
+    return Enrollment(_talker(root, path, _file(root, path).samples).segment)
+
+
+@lru_cache(maxsize=100_000)
+def _file(root: Path, path: str) -> File:
+    known = audio.info(root / path)
+    return File(path, known.samples, known.sample_rate)
+
+
+def _speaker(stem: str) -> str:
+    """``p225_001`` -> ``p225``, ``4507-16021-0022`` -> ``4507``."""
+    return re.split(r"[_-]", stem)[0]
+
+
+def _stem(file: Path) -> str:
+    """A recording's name; of VCTK 0.92 its first microphone has the plain one."""
+    return file.stem.removesuffix("_mic1")
+
+
+def _found(names: dict[str, str], name: str, path: Path) -> str:
+    if name.removesuffix("_mic1") not in names:
+        raise HifitseError(f"{str(path)!r} names the utterance {name!r}, expected one of the {len(names)} in the corpus")
+    return names[name.removesuffix("_mic1")]
+
+
+def _text(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected a text file") from None
+
+
+def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    """The lines of a CSV with a header."""
+    rows = list(csv.DictReader(_text(path).splitlines(), skipinitialspace=True))
+    missing = [name for name in needed if not rows or rows[0].get(name) is None]
+    if missing:
+        raise HifitseError(f"list {str(path)!r} has no column {missing[0]!r}, expected the columns {', '.join(needed)}, and rows")
+    return rows
+
+
+def _root(folders: list[str | Path], what: str) -> Path:
+    """What paths of these sources are relative to."""
+    if len(folders) > 1:
+        return Path("/")
+    manifest = manifest_of(locate(folders[0], what))
+    return manifest_root(manifest) if manifest else locate(folders[0], what)

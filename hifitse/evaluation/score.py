@@ -1,0 +1,111 @@
+"""Any system's estimates of a list of scenes, as files: the same rows, intervals and confusions as those of this library's models."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data.lists import list_mixer
+from hifitse.evaluation.evaluate import PERCEPTUAL_LISTS, Item, measured, plain
+from hifitse.evaluation.perceptual import PerceptualPool
+from hifitse.evaluation.rows import mean, summarise
+from hifitse.files import write_text
+from hifitse.params import Params
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SLACK_S = 0.01
+"""s: by which an estimate's length may differ from its mixture's, as after resampling; it is cut or padded."""
+WORST = 5
+UNITS = {
+    "si_sdr_db": "SI-SDR, dB", "si_sdri_db": "SI-SDRi, dB", "si_sdri_wrong_enroll_db": "SI-SDRi with a wrong enrolment, dB",
+    "pesq": "PESQ", "stoi": "STOI", "absent_level_db": "level where the target is absent, dBFS",
+    "absent_suppression_db": "suppression where the target is absent, dB", "confusion_rate": "share of confusions",
+}  # fmt: skip
+
+
+class ScoreError(HifitseError):
+    """Estimates that cannot be scored."""
+
+
+def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[str, Any]]:
+    """Rows of a system's estimates, as :func:`hifitse.evaluation.evaluate.evaluate` makes them of an extractor.
+
+    Args:
+        params: ``eval_list`` is the list, and ``corpus``, ``noise`` and ``rooms`` are where its recordings are; ``eval_pesq``.
+        estimates: folder with a file ``<id>.wav`` (or flac, ogg, mp3) for each scene, of any rate; optionally ``wrong/<id>.wav``, made
+            with the wrong enrolment.
+        progress: show a progress bar.
+
+    Raises:
+        ScoreError: no list, a missing estimate, or one of another length.
+    """
+    if not params.eval_list:
+        raise ScoreError("eval_list is empty, expected the list of scenes that the estimates are of")
+    mixer = list_mixer(params, "test")
+    scenes = [(name, index, scene) for name, listed in mixer.scenes.items() for index, scene in enumerate(listed)]
+    missing = [scene.id for _, _, scene in scenes if _file(estimates, scene.id) is None]
+    if missing:
+        raise ScoreError(f"{estimates} has no estimate {missing[0]}.wav, nor {len(missing) - 1} others, expected {len(scenes)} files")
+    rows: list[dict[str, Any]] = []
+    with PerceptualPool() as pool:
+        for name, index, scene in tqdm(scenes, desc="score", unit="mixture", disable=not progress, dynamic_ncols=True):
+            item = Item(name, index, scene.conditions, mixer.mixture(scene.seed, index, scene.conditions))
+            samples = len(item.mixture.mix)
+            ests = {"right": _estimate(_file(estimates, scene.id), samples)}
+            wrong = _file(estimates / "wrong", scene.id)
+            if wrong and item.present and item.swappable:
+                ests["wrong"] = _estimate(wrong, samples)
+            rows.append(measured(item, ests))
+            if params.eval_pesq and item.present and name in PERCEPTUAL_LISTS:
+                pool.submit(rows[-1], ests["right"].numpy(), item.mixture.mix, item.mixture.target)
+    return [plain(row) for row in rows]
+
+
+def write_score(rows: Sequence[dict[str, Any]], folder: Path, title: str) -> str:
+    """Write ``rows.jsonl``, ``metrics.json`` and ``report.md`` into a folder; returns the report."""
+    lists = list(dict.fromkeys(row["list"] for row in rows))
+    metrics = {name: summarise(rows, name) for name in lists}
+    text = "\n".join(_report(rows, lists, metrics, title)) + "\n"
+    write_text(folder / "rows.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    write_text(folder / "report.md", text)
+    return text
+
+
+def _report(rows: Sequence[dict[str, Any]], lists: Sequence[str], metrics: dict[str, Any], title: str) -> Iterator[str]:
+    yield f"# {title}"
+    for name in lists:
+        mine = [row for row in rows if row["list"] == name]
+        absent = sum(not row["present"] for row in mine)
+        yield f"\n## List {name}: {len(mine)} mixtures, {absent} of them without the target\n"
+        yield "| metric | mean | 95 % interval | mixtures |"
+        yield "|---|---|---|---|"
+        for metric, label in UNITS.items():
+            values = metrics[name][metric]
+            if values["n"] and values["mean"] is not None:
+                low, high = ("?" if each is None else f"{each:.2f}" for each in (values["low"], values["high"]))
+                yield f"| {label} | {values['mean']:.2f} | {low} to {high} | {values['n']} |"
+        ranked = sorted((row for row in mine if row["si_sdri_db"] is not None), key=lambda row: row["si_sdri_db"])
+        if not ranked:
+            continue
+        confused = [row for row in ranked if row["confused"]]
+        gain = mean(mine, "si_sdri_db", name).mean
+        yield f"\nNearer to an interferer than to the target: {len(confused)} of {len(ranked)}. Below the mixture: "
+        yield f"{sum(row['si_sdri_db'] < 0 for row in ranked)} of {len(ranked)}. Lowest SI-SDRi, against {gain:.2f} dB in the mean:\n"
+        for row in ranked[:WORST]:
+            yield f"- {row['id']}: {row['si_sdri_db']:.2f} dB{', the interferer came out' if row['confused'] else ''}"
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    return next((folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()), None)
+
+
+def _estimate(path: Path, samples: int) -> torch.Tensor:
+    est = audio.read(path)
+    if abs(len(est) - samples) > SLACK_S * SAMPLE_RATE:
+        raise ScoreError(f"estimate {path} has {len(est) / SAMPLE_RATE:.2f} s, expected the {samples / SAMPLE_RATE:.2f} s of its mixture")
+    return torch.from_numpy(audio.crop_or_pad(est, samples))
