@@ -112,7 +112,7 @@ def test_a_bad_file_gives_one_sentence_with_its_own_name(kind, tmp_path):
     with pytest.raises(HifitseError) as caught:
         drop_in.decode(name, content)
     said = str(caught.value)
-    assert repr(name) in said and "allowed" in said and "\n" not in said and "hifitse-" not in said
+    assert repr(name) in said and "expected" in said and "\n" not in said and "hifitse-" not in said
 
 
 # ---- one extraction
@@ -198,6 +198,21 @@ def test_what_goes_wrong_is_said_and_nothing_is_lost(panel, tmp_path):
     assert "/nowhere" in panel.message.value and panel.corpus.value == "synthetic" and not panel.button.disabled
     panel.button.click()
     assert panel.message.value == "" and len(panel.asked) == 2
+
+
+def test_a_result_of_other_settings_is_greyed_and_what_is_not_loaded_cannot_be_chosen(panel, tmp_path):
+    assert not panel.room.disabled and not panel.snr.disabled
+    panel.room.value, panel.scenes.acoustics.rooms = True, None
+    panel._speakers()
+    assert panel.room.disabled and panel.room.value == "drawn" and "reverb_prob is 0" in panel.reasons.value and not panel.snr.disabled
+    panel.button.click()
+    assert explore.STALE not in panel.output._dom_classes
+    panel.source.value = "own file"  # and there is none
+    assert explore.STALE in panel.output._dom_classes and "belongs to other settings" in panel.message.value
+    panel.paths["mixture"].value = str(voice(tmp_path / "long.wav"))
+    assert explore.STALE not in panel.output._dom_classes and panel.asked[-1][0]["id"] == "own mixture" and panel.message.value == ""
+    panel.paths["mixture"].value = "/nowhere.wav"
+    assert "/nowhere.wav" in panel.message.value and "does not exist" in panel.message.value and explore.STALE not in panel.output._dom_classes
 
 
 # ---- the panel in JupyterLab

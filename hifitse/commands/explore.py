@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -16,7 +17,7 @@ from IPython.display import HTML, clear_output, display
 
 from hifitse import HifitseError
 from hifitse.commands import trial
-from hifitse.commands.drop_in import ACCEPTED, decode_upload
+from hifitse.commands.drop_in import ACCEPTED, decode_upload, read
 from hifitse.commands.scene import Scene, Scenes
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation.experiment import Arm
@@ -27,7 +28,9 @@ AS_DRAWN = ("as drawn", "drawn")
 SIR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-15, 21, 5))]
 SNR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-10, 31, 5)), ("no noise", math.inf)]
 ROOMS = [AS_DRAWN, ("with a room", True), ("without a room", False)]
-HINT = "<p>Change anything, or press <b>extract</b>. Of own files, up to 10 MB, the first 30 s are used.</p>"
+HINT = "<p>Change anything, or press <b>extract</b>. Of own files the first 30 s are used; give the path of one above 10 MB.</p>"
+STALE = "hifitse-stale"
+"""Class of a result that does not belong to what the widgets say."""
 WIDE = {"description_width": "110px"}
 LAYOUT = {"width": "min(100%, 400px)"}
 LINE = {"flex_flow": "row wrap"}
@@ -74,6 +77,11 @@ class Panel:
             name: widgets.FileUpload(accept=ACCEPTED, description=f"own {name}", tooltip="up to 10 MB", layout={"width": "auto"})
             for name in ("mixture", "enrolment")
         }
+        self.paths = {
+            name: widgets.Text(placeholder=f"or the path of an own {name}", continuous_update=False, layout=LAYOUT) for name in self.uploads
+        }
+        self.reasons = widgets.HTML(f"<style>.{STALE} {{ opacity: 0.35 }}</style>")
+        self.shown: tuple | None = None
         self.button = widgets.Button(description="extract", button_style="primary")
         self.message = widgets.HTML()
         self.output = widgets.Output()
@@ -83,9 +91,12 @@ class Panel:
         self.corpus.observe(self._moved, "value")
         for name, upload in self.uploads.items():
             upload.observe(lambda change, name=name: self._dropped(name, change["new"]), "value")
+        for name, path in self.paths.items():
+            path.observe(lambda change, name=name: self._named(name, change["new"]), "value")
         self.button.on_click(self._changed)
         rows = [[self.corpus, self.index], [self.target, self.room], [self.interferers], [self.sir, self.snr]]
-        rows += [[self.source, self.uploads["mixture"]], [self.kind, self.uploads["enrolment"]], [self.button]]
+        rows += [[self.reasons], [self.source, self.uploads["mixture"], self.paths["mixture"]]]
+        rows += [[self.kind, self.uploads["enrolment"], self.paths["enrolment"]], [self.button]]
         lines = [widgets.HBox(row, layout=LINE) for row in rows]
         self.box = widgets.VBox([*lines, self.message, self.output])
 
@@ -122,16 +133,24 @@ class Panel:
 
     def _dropped(self, name: str, files: Any) -> None:
         """An own file: where it cannot be used, what was there before stays."""
-        if not files or self.quiet:
-            return
-        with self._working():
-            self.files[name] = decode_upload(files[0])
-            with self._silently():
-                if name == "mixture":
-                    self.source.value = "own file"
-                else:
-                    self.kind.value = "own"
-            self._extract()
+        if files and not self.quiet:
+            with self._working():
+                self._own(name, decode_upload(files[0]))
+
+    def _named(self, name: str, path: str) -> None:
+        """As :meth:`_dropped`, of a path."""
+        if path.strip() and not self.quiet:
+            with self._working():
+                self._own(name, read(Path(path.strip()).expanduser(), path.strip()))
+
+    def _own(self, name: str, signal: np.ndarray) -> None:
+        self.files[name] = signal
+        with self._silently():
+            if name == "mixture":
+                self.source.value = "own file"
+            else:
+                self.kind.value = "own"
+        self._extract()
 
     # ---- what follows
 
@@ -156,7 +175,15 @@ class Panel:
                 except HifitseError as error:
                     said = f"<p role='alert'><b>{html.escape(str(error))}</b></p>"
         finally:
+            stale = self.shown is not None and self.shown != self._settings()
+            (self.output.add_class if stale else self.output.remove_class)(STALE)
+            said += "<p>The result below belongs to other settings.</p>" if stale else ""
             self.button.disabled, self.message.value = False, said
+
+    def _settings(self) -> tuple:
+        """What a result depends on."""
+        chosen = (self.index, self.target, self.interferers, self.sir, self.snr, self.room, self.kind, self.source)
+        return (self.params.corpus, *(widget.value for widget in chosen), *(id(signal) for signal in self.files.values()))
 
     def _ready(self) -> None:
         """Load the corpus, once."""
@@ -167,7 +194,14 @@ class Panel:
     def _speakers(self) -> None:
         """Offer the test speakers, and choose those of the mixture."""
         drawn = self._mixture(Scene(self.index.value)).metadata
+        acoustics = self.scenes.acoustics
         with self._silently():
+            self.room.disabled, self.snr.disabled = acoustics.rooms is None, acoustics.noises is None
+            lacking = {"No rooms are loaded: reverb_prob is 0.": self.room, "No noise is loaded: noise_prob is 0.": self.snr}
+            for widget in lacking.values():
+                widget.value = AS_DRAWN[1] if widget.disabled else widget.value
+            style = self.reasons.value.partition("</style>")[0]
+            self.reasons.value = f"{style}</style>{' '.join(why for why, widget in lacking.items() if widget.disabled)}"
             names = sorted(self.scenes.speakers)
             self.target.options, self.target.value = names, drawn["target_speaker"]
             self.interferers.options, self.interferers.value = names, tuple(drawn["interferer_speakers"])
@@ -191,7 +225,7 @@ class Panel:
     def _extract(self) -> None:
         if self.source.value == "own file":
             if "mixture" not in self.files:
-                raise HifitseError("no mixture was dropped in, allowed is 'own file' with one; wav, flac, ogg and mp3 can be read")
+                raise HifitseError("no mixture was dropped in, expected 'own file' with one; sound and video files can be read")
             mixture = trial.own_mixture(self.files["mixture"])
         else:
             self._ready()
@@ -199,6 +233,7 @@ class Panel:
         found = trial.shown(trial.extract(self.extractor, mixture, self.kind.value, self.files.get("enrolment")))
         clear_output(wait=True)
         display(found)
+        self.shown = self._settings()
 
 
 def panel(arm: Arm) -> Any:

@@ -1,12 +1,13 @@
 """One extraction by hand: from a test mixture or an own file, with the enrolment that is asked for; measured, seen and heard."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from IPython.display import HTML
 
-from hifitse import HifitseError
+from hifitse import HifitseError, audio
 from hifitse.data.mixing import Mixture
 from hifitse.metrics import si_sdr
 from hifitse.report import figures, players, tables
@@ -53,7 +54,7 @@ def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | N
     is_own = mixture.metadata["index"] is None
     if kind == "own":
         if own is None:
-            raise HifitseError("no enrolment was dropped in, allowed is 'own file' with one; wav, flac, ogg and mp3 can be read")
+            raise HifitseError("no enrolment was dropped in, expected 'own file' with one; sound and video files can be read")
         mixture = replace(mixture, enroll=own[None])
     elif kind != "zero" and is_own:
         raise HifitseError("of whom an own mixture is, nobody knows here; allowed enrolments are 'own file' and 'silence'")
@@ -85,4 +86,8 @@ def shown(heard: Heard) -> HTML:
     clips = {name: clip for name, clip in heard.clips.items() if name != "enrolment"}
     # As HTML, for JupyterLab leaves out the text that goes with a picture.
     picture = image(figures.png(figures.spectrograms(clips)), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
-    return HTML(f"<style>{FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}{players.players(heard.clips, heard.about)}")
+    gain_db = 20 * math.log10(players.common_gain(heard.clips))
+    gain = f"All players have one gain, {tables.number(gain_db, 1, True)} dB; the mixture's own level is "
+    level = f"{tables.number(audio.level_db(clips['mixture']), 1)} dBFS."
+    listen = players.players(heard.clips, heard.about)
+    return HTML(f"<style>{FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}<p>{gain}{level}</p>{listen}")
