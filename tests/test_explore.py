@@ -212,7 +212,8 @@ def test_a_result_of_other_settings_is_greyed_and_what_is_not_loaded_cannot_be_c
     panel.paths["mixture"].value = str(voice(tmp_path / "long.wav"))
     assert explore.STALE not in panel.output._dom_classes and panel.asked[-1][0]["id"] == "own mixture" and panel.message.value == ""
     panel.paths["mixture"].value = "/nowhere.wav"
-    assert "/nowhere.wav" in panel.message.value and "does not exist" in panel.message.value and explore.STALE not in panel.output._dom_classes
+    assert "/nowhere.wav" in panel.message.value and "does not exist" in panel.message.value
+    assert explore.STALE not in panel.output._dom_classes
 
 
 # ---- the panel in JupyterLab

@@ -169,7 +169,7 @@ def test_the_centre_of_a_film_keeps_its_level(tmp_path):
     assert audio.level_db(audio.read(tmp_path / "a.wav")) == pytest.approx(audio.level_db(signal(1)) - 3, abs=0.1)
 
 
-def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(folder):
+def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(folder, extractor):
     soundfile.write("st.wav", np.stack([signal(), 0.25 * signal()], 1), SAMPLE_RATE, subtype="FLOAT")
     assert extract("st.wav", "-o", "est.wav", "--keep-stereo", "--residual", "rest.wav", "--presence", "p.json") == 0
     mix, est, rest = (soundfile.read(name, dtype="float32")[0] for name in ("st.wav", "est.wav", "rest.wav"))
@@ -182,8 +182,17 @@ def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(fo
     tenth = SAMPLE_RATE // 10
     known = audio.level_db(est[3 * tenth : 4 * tenth]) - audio.level_db(mix[3 * tenth : 4 * tenth])
     assert found["level_db"][3] == pytest.approx(known, abs=0.06)
-    assert not found["calibrated"] and found["false_alarm_rate"] is None
+    known = extractor.origin.metrics["presence"]
+    assert found["calibrated"] and {name: found[name] for name in ("threshold_db", "false_alarm_rate")}.items() <= known.items()
     assert found["present"] == [level is not None and level >= found["threshold_db"] for level in found["level_db"]]
+
+
+def test_presence_without_a_measured_threshold_says_so(folder, extractor, monkeypatch):
+    Path("a.wav").write_bytes(bytes_of("WAV"))
+    monkeypatch.setattr(extractor, "origin", extractor.origin._replace(metrics={}))
+    assert extract("a.wav", "-o", "est.wav", "--presence", "p.json") == 0
+    found = json.loads(Path("p.json").read_text())
+    assert not found["calibrated"] and found["false_alarm_rate"] is None and len(found["present"]) == 20
 
 
 # ---- what is said, folders

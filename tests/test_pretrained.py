@@ -237,6 +237,8 @@ def test_export_measures_what_it_stores(finished, tmp_path, capsys):
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     evaluation = model.origin.metrics["evaluations"]["training"]
     assert evaluation["data"]["corpus"] == "synthetic" and evaluation["metrics"]["si_sdri_db"]["n"] > 0
+    presence = model.origin.metrics["presence"]
+    assert presence["absent"] > 5 and 0 < presence["false_alarm_rate"] <= 0.2 and presence["threshold_db"] < 6
     head = yaml.safe_load(model.origin.card.split("---")[1])
     assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(evaluation["metrics"]["si_sdri_db"]["mean"], 3)
     assert "made up" in model.origin.card and "synthetic voices" in model.origin.card

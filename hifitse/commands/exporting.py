@@ -11,6 +11,7 @@ import torch
 from hifitse import HifitseError
 from hifitse.commands.model_card import Licence, card
 from hifitse.evaluation.evaluate import evaluate
+from hifitse.evaluation.presence import calibrate
 from hifitse.evaluation.rows import mean, of_list, summarise
 from hifitse.files import CheckpointError
 from hifitse.metrics import Interval
@@ -104,7 +105,8 @@ def export(
         "device": run.device,
         "evaluations": evaluations,
     }
-    metrics |= {"default_model": study} if study else {}
+    presence = calibrate(model, run.params)
+    metrics |= ({"presence": presence} if presence else {}) | ({"default_model": study} if study else {})
     params = run.params.model_dump(mode="json")
     licence = licence or Licence.of(run.params, *before)
     model.save_pretrained(folder, params, metrics, card(run.params, metrics, licence, before), licence.text, dtype=DTYPE)

@@ -190,6 +190,7 @@ def _write_presence(job: Job, level_db: Any, calibration: dict[str, float] | Non
         "calibrated": calibration is not None,
         "threshold_db": known["threshold_db"],
         "false_alarm_rate": known["false_alarm_rate"],
+        "detection_rate": known.get("detection_rate"),
         "present_s": round(float(there.sum()) * PRESENCE_S, 1),
         "level_db": [round(float(value), 1) if np.isfinite(value) else None for value in level_db],
         "present": there.tolist(),

@@ -108,7 +108,7 @@ def extract_file(
     began, how = time.monotonic(), how or How()
     found = found or survey(mix, how.channel)
     rate, stereo = found.sample_rate, how.keep_stereo and found.channels > 1
-    levels = _Levels(found.samples, rate)
+    levels = Levels(found.samples, rate)
     shown = os.fsencode(mix.name).decode(errors="backslashreplace")
     bar = tqdm(total=found.seconds, desc=shown, unit="s", disable=None if progress else True, dynamic_ncols=True, leave=False)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
@@ -229,7 +229,7 @@ def resampled(blocks: Iterable[np.ndarray | Tensor], from_rate: int, to_rate: in
         yield converter.resample_chunk(block[:0], last=True)
 
 
-class _Levels:
+class Levels:
     """RMS levels of mixture and estimate, of the whole and each 100 ms."""
 
     def __init__(self, samples: int, rate: int) -> None:
