@@ -20,6 +20,7 @@ from hifitse.commands.prepare import prepare
 from hifitse.commands.run import run
 from hifitse.commands.scenes import scenes
 from hifitse.commands.score import score
+from hifitse.commands.sitting import pack, sitting
 from hifitse.presets import call
 
 
@@ -28,7 +29,7 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, export, compare, gallery, params, scenes, score):
+for command in (run, extract, prepare, export, compare, gallery, params, scenes, score, pack, sitting):
     hifitse.add_command(command)
 
 

@@ -18,6 +18,7 @@ from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import load_yaml
+from hifitse.training.checkpoint import BEST, load_tensors
 from hifitse.training.run import Run
 
 DTYPE = torch.float16
@@ -46,9 +47,9 @@ def find_run(name: str, presets: Sequence[str]) -> Run:
     return run
 
 
-def rounded(run: Run) -> Extractor:
-    """The run's averaged weights as they will be stored: rounded to 16 bits, in float32 again."""
-    model = run.extractor()
+def rounded(run: Run, best: bool = False) -> Extractor:
+    """The run's averaged weights, or those of its best validation, as they will be stored: rounded to 16 bits, in float32 again."""
+    model = run.extractor(best)
     model.load_state_dict({name: tensor.to(DTYPE).float() for name, tensor in model.state_dict().items()})
     return model
 
@@ -76,6 +77,7 @@ def export(
     licence: Licence | None = None,
     progress: bool = True,
     study: dict[str, Any] | None = None,
+    best: bool = False,
 ) -> Path:
     """Measure a run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
 
@@ -86,12 +88,13 @@ def export(
         licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
         progress: show progress bars.
         study: what the model does under other conditions, as :func:`conditions` reads it.
+        best: the weights of the best validation instead of those of the end.
 
     Raises:
         HifitseError: as evaluation and writing do.
     """
     before = _before(run)  # first of all: what is missing is said before minutes are spent
-    model, evaluations = rounded(run), {}
+    model, evaluations = rounded(run, best), {}
     for overlay in (None, *also):
         params = run.params if overlay is None else resolve(run.params.preset, overlay, **_changed(run.params, overlay))
         rows = of_list(evaluate(model, params, run.folder, progress, lists=("test",)), "test")
@@ -100,7 +103,7 @@ def export(
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "weights": str(DTYPE).removeprefix("torch."),
         "run": run.folder.name,
-        "steps": run.step,
+        "steps": load_tensors(run.folder / BEST)[1]["step"] if best else run.step,
         "seconds_of_training": round(run.seconds),
         "device": run.device,
         "evaluations": evaluations,

@@ -1,0 +1,117 @@
+"""The commands ``hifitse pack`` and ``hifitse sitting``: recordings for another machine, and one sitting there."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hifitse.params import Params, resolve
+from hifitse.presets import parameter_options, values
+
+PROBE, WARM = 60, 20
+"""Steps of a training that only finds out how long a step takes, and those of them that do not count."""
+TRAINING_SHARE = 0.75
+"""Of the sitting's time; evaluation, model and report have the rest."""
+KEPT = ("params.json", "history.jsonl", "validation.jsonl")
+
+
+@click.command()
+@parameter_options("gpu")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
+@click.option("--mb", default=40.0, show_default=True, help="Most megabytes of all files.")
+def pack(output: str, mb: float, **given: Any) -> int:
+    """Pack a preset's recordings as Ogg Opus, small enough to take them to another machine."""
+    from hifitse.prepare.pack import pack as write
+
+    found = write(resolve(**({"preset": "gpu"} | values(**given))), Path(output), mb)
+    print(f"hifitse: {output} holds " + ", ".join(f"{name} ({size:.1f} MB)" for name, size in found.items()))
+    return 0
+
+
+@click.command()
+@parameter_options("gpu")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where report, metrics.json, weights and run.zip go.")
+@click.option("--minutes", default=9.0, show_default=True, help="How long all of it may take.")
+def sitting(output: str, minutes: float, **given: Any) -> int:
+    """Train, evaluate and export a preset within some minutes of a machine.
+
+    The number of steps is chosen after a minute's trial unless -p steps gives it. With the run.zip of an earlier sitting in the folder
+    the same command goes on from there.
+    """
+    from hifitse.training.train import train
+
+    until, folder, explicit = time.monotonic() + 60 * minutes, Path(output).absolute(), values(**given)
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["HIFITSE_RUNS"] = str(folder / "runs")
+    before = _unpack(folder)
+    params = before or resolve(**({"preset": "gpu"} | explicit))
+    if before is None and "steps" not in explicit:
+        params = fitted(params, until - time.monotonic())
+    left = TRAINING_SHARE * (until - time.monotonic()) / 60
+    run = train(params.model_copy(update={"max_minutes": max(0.05, left)}))
+    _keep(folder, run.folder)
+    if not run.finished:
+        print(f"hifitse: {run.step} of {params.steps} steps are done; the same command goes on from {folder}/run.zip")
+        return 1
+    from hifitse.commands import exporting
+    from hifitse.evaluation.experiment import run_arm
+    from hifitse.report import report
+
+    arm = run_arm("baseline", params)
+    report.write_metrics(folder / "metrics.json", report.metrics("sitting", params, [arm]))
+    exporting.export(run, folder / "model")
+    if find_spec("papermill") and find_spec("nbconvert"):
+        _report(params, folder)
+    print(f"hifitse: {folder} holds the model, metrics.json and run.zip; {run.step} steps on {run.device}")
+    return 0
+
+
+def fitted(params: Params, seconds: float) -> Params:
+    """As many steps as fit into a sitting of so many seconds, the time of the trial included."""
+    from hifitse.training.train import train
+
+    started = time.monotonic()
+    trial = {"steps": PROBE, "validate_every": 10**7, "checkpoint_every": 10**7, "valid_mixtures": 1, "max_minutes": seconds / 240}
+    run = train(params.model_copy(update=trial), progress=False)
+    rows = run.history[min(WARM, len(run.history) // 2) :]
+    each = (rows[-1]["seconds"] - rows[0]["seconds"]) / max(1, rows[-1]["step"] - rows[0]["step"])
+    shutil.rmtree(run.folder)
+    left = TRAINING_SHARE * (seconds - (time.monotonic() - started))
+    steps = max(params.accumulation, int(0.95 * left / max(each, 1e-6)) // params.accumulation * params.accumulation)
+    told = f"{1000 * each:.0f} ms per step of {params.batch_size} mixtures"
+    print(f"hifitse: {told}, so {steps} steps in {left / 60:.1f} minutes", flush=True)
+    return params.model_copy(update={"steps": steps, "warmup_steps": min(params.warmup_steps, steps // 10)})
+
+
+def _keep(folder: Path, run: Path) -> None:
+    """What another sitting needs of a run: its newest checkpoint and its rows."""
+    newest = sorted(run.glob("checkpoint-*.safetensors"))[-1]
+    with zipfile.ZipFile(folder / "run.zip", "w") as archive:
+        for name in (newest.name, *KEPT):
+            if (run / name).is_file():
+                archive.write(run / name, f"{run.name}/{name}")
+
+
+def _unpack(folder: Path) -> Params | None:
+    """The parameters of the run in ``run.zip``, which is put into its place; ``None`` without one."""
+    if not (folder / "run.zip").is_file():
+        return None
+    with zipfile.ZipFile(folder / "run.zip") as archive:
+        archive.extractall(folder / "runs")
+        name = next(each for each in archive.namelist() if each.endswith("/params.json"))
+    return Params.model_validate_json((folder / "runs" / name).read_text(encoding="utf-8"))
+
+
+def _report(params: Params, folder: Path) -> None:
+    """The report of notebook 00 on the finished run, in a process of its own: a failure leaves all else."""
+    own = {name: value for name, value in params.changed().items() if name not in ("preset", "max_minutes")}
+    (folder / "parameters.yaml").write_text("".join(f"{name}: {value!r}\n" for name, value in own.items()), encoding="utf-8")
+    words = ["run", "00_baseline", "--preset", params.preset, "-f", str(folder / "parameters.yaml")]
+    subprocess.run([sys.executable, "-m", "hifitse.commands.cli", *words], env=os.environ | {"HIFITSE_REPORTS": str(folder / "report")})

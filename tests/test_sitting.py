@@ -1,0 +1,79 @@
+"""Recordings packed to travel, and a sitting at another machine: trained, cut, gone on with, exported."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from sounds import folders, small
+
+from hifitse import HifitseError
+from hifitse.commands import sitting
+from hifitse.commands.cli import main
+from hifitse.data.corpus import load_corpus
+from hifitse.data.mixing import Mixer
+from hifitse.model import Extractor
+from hifitse.params import resolve
+from hifitse.prepare.pack import fair_share, pack
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return folders(tmp_path_factory.mktemp("sources"))
+
+
+def test_what_is_cut_has_one_length_and_uses_the_space():
+    assert fair_share([1, 2, 9, 9], 11) == 4 and fair_share([3, 3], 3) == 1.5 and math.isinf(fair_share([1, 2], 3))
+
+
+def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_path):
+    params = small(sources)
+    sizes = pack(params, tmp_path / "packed", 0.5)
+    assert set(sizes) == {"speech", "noise", "rooms"} and sum(sizes.values()) < 0.5
+    before, after = load_corpus(sources["corpus"]), load_corpus(tmp_path / "packed" / "speech")
+    assert list(after.speakers) == list(before.speakers)
+    assert all(2 <= len(after.speakers[name]) <= len(said) for name, said in before.speakers.items())
+    first, same = before.speakers["s00"][0], after.speakers["s00"][0]
+    a, b = before.read(first), after.read(same)
+    assert len(a) == len(b) and np.corrcoef(a, b)[0, 1] > 0.95
+    packed = params.model_copy(update={name: str(tmp_path / "packed" / kind) for name, kind in (("noise", "noise"), ("rooms", "rooms"))})
+    packed = packed.model_copy(update={"corpus": str(tmp_path / "packed" / "speech")})
+    assert Mixer(packed, "test").speakers == Mixer(params, "test").speakers, "the same are held out"
+    with pytest.raises(HifitseError, match="has something in it, expected an empty"):
+        pack(params, tmp_path / "packed", 0.5)
+
+
+def test_too_little_space_is_said(sources, tmp_path):
+    with pytest.raises(HifitseError, match="expected more space"):
+        pack(small(sources), tmp_path / "packed", 0.01)
+
+
+def test_steps_are_chosen_to_fit_the_time(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    monkeypatch.setattr(sitting, "PROBE", 6)
+    short, long = (sitting.fitted(resolve("smoke"), seconds).steps for seconds in (60, 600))
+    assert 1 <= short < long and "ms per step of 2 mixtures" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir()), "the trial leaves nothing"
+
+
+def test_a_sitting_that_is_cut_goes_on_from_its_zip_and_leaves_a_model(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sitting, "find_spec", lambda _: None)
+    monkeypatch.setenv("HIFITSE_RUNS", "")
+    out = tmp_path / "out"
+    words = ["sitting", "--preset", "smoke", "-o", str(out), "-p", "eval_pesq", "false", "-p", "steps", "40", "-p", "threads", "1"]
+    assert main([*words, "--minutes", "0.001"]) == 1
+    assert "of 40 steps are done" in capsys.readouterr().out and (out / "run.zip").stat().st_size < 16e6
+    shutil.rmtree(out / "runs")
+    assert main([*words, "--minutes", "30"]) == 0
+    history = [json.loads(line)["step"] for line in next((out / "runs").glob("*/history.jsonl")).read_text().splitlines()]
+    assert history == list(range(1, 41)), "no step twice"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["arms"]["baseline"]["steps"] == 40
+    Extractor.from_pretrained(out / "model")
+
+
+def test_the_preset_of_a_gpu_reads_packed_recordings_and_no_synthetic_voices():
+    gpu = resolve("gpu")
+    assert gpu.extractor == resolve("people").extractor and gpu.corpus == "$HIFITSE_DATA/people" and not gpu.eval_pesq
+    assert resolve("gpu", arms=True).steps * resolve("gpu", arms=True).batch_size >= 60_000
