@@ -23,8 +23,8 @@ __all__ += ["from_notebook", "load_yaml", "resolve"]
 
 BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600), "bench_long_seconds": (1, 36_000)}
 """Lengths that are measured, s, and the shortest and longest of each."""
-RETIRED = {"remix": 1, "bench_compile": True}
-"""Parameters that are no more, with their defaults: a file of an older run that names one with this value can be read."""
+RETIRED = {"remix": (1,), "bench_compile": (True, False)}
+"""Parameters that are no more, with their defaults, or all values where none changed a training: files of older runs can be read."""
 
 
 class Learning(Data):
@@ -131,7 +131,7 @@ class Params(Learning):
     @model_validator(mode="before")
     @classmethod
     def _without_retired(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in values.items() if name not in RETIRED or RETIRED[name] != value}
+        return {name: value for name, value in values.items() if value not in RETIRED.get(name, ())}
 
     @model_validator(mode="after")
     def _ranges(self) -> "Params":

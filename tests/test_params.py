@@ -210,9 +210,9 @@ def test_values_that_contradict_each_other(values: dict, parts: list[str]) -> No
 
 def test_a_retired_parameter_is_dropped_where_it_has_its_default() -> None:
     """It stands in the ``params.json`` of finished runs and of the committed model."""
-    for name, value in RETIRED.items():
+    for name, value in ((name, value) for name, values in RETIRED.items() for value in values):
         assert Params(**{name: value}) == Params.model_validate_json(json.dumps({name: value})) == Params()
-        assert f"unknown parameter {name!r}" in refused(preset="smoke", **{name: 2 * value})
+        assert f"unknown parameter {name!r}" in refused(preset="smoke", **{name: 7})
 
 
 def test_what_changes_the_training_alone_changes_its_name_and_no_row_of_an_evaluation() -> None:
