@@ -80,6 +80,7 @@ SKIPPED = {
     "number as speaker": ([line("s00", 2) | {"speaker": 7}], ("line 5", "speaker is 7")),
     "text as samples": ([line("s00", 2, samples="many")], ("line 5", "samples is 'many'")),
     "negative samples": ([line("s00", 2, samples=-5)], ("line 5", "samples is -5")),
+    "too short": ([line("s00", 2, samples=100)], ("line 5", "100 samples at 48 kHz")),
     "rate of 0": ([line("s00", 2, sample_rate=0)], ("line 5", "sample_rate is 0")),
     "unknown path": ([line("s00", 9)], ("line 5", "s00/u9.flac")),
     "path with ..": ([line("s00", 2, path="../secret.flac")], ("line 5", "../secret.flac")),

@@ -1,6 +1,5 @@
 """The audit page: its numbers are the manifest's, its text is escaped, and it opens offline."""
 
-import json
 import re
 
 import numpy as np
@@ -92,8 +91,3 @@ def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path):
     for name in ("page.txt", "nowhere/page.html"):
         with pytest.raises(HifitseError, match=r"audit page is .*, allowed is the name of an \.html file"):
             audit.checked(str(tmp_path / name))
-
-
-def test_the_summary_is_plain_json(made):
-    manifest, summary, _ = made
-    assert json.loads((manifest.parent / "m.summary.json").read_text()) == summary

@@ -180,7 +180,7 @@ def test_a_damaged_lhotse_manifest_is_one_sentence(tmp_path, text, words):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_that_finds_nothing_says_what_it_looked_for(tmp_path, layout):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(LayoutError, match="no files like .* under .*, allowed is a folder with some") as caught:
+    with pytest.raises(LayoutError, match="no files like .* under .*, expected a folder with some") as caught:
         listing(tmp_path, layout)
     assert LAYOUTS[layout].like in str(caught.value)
 

@@ -368,7 +368,7 @@ def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not():
     (["speech", "-o", "m.jsonl", "--kind", "music"], ["'music'", "speech, noise, rooms"]),
     (["speech", "-o", "m.jsonl", "--layout", "vctk"], ["no files like", "p225_001_mic1.flac", "other layouts"]),
     (["speech", "-o", "m.jsonl", "--layout", "vctk", "--kind", "noise"], ["holds no noise"]),
-    (["speech", "-o", "m.jsonl", "--layout", "vctk", "--microphone", "3"], ["microphone is 3", "1 and 2"]),
+    (["speech", "-o", "m.jsonl", "--layout", "vctk", "--microphone", "3"], ["microphone is 3", "1, 2"]),
     (["speech", "-o", "m.json"], ["'m.json'", ".jsonl"]),
     (["speech", "-o", "nowhere/m.jsonl"], ["nowhere", "does not exist"]),
     (["speech", "-o", "m.jsonl", "--workers", "-1"], ["workers is -1"]),

@@ -95,12 +95,7 @@ def make_bank(rooms: int, seed: int) -> Path:
     Args:
         rooms: 1 or more.
         seed: 0 or more.
-
-    Raises:
-        RoomError: an argument out of its range.
     """
-    if rooms < 1 or seed < 0:
-        raise RoomError(f"rooms and seed are {rooms} and {seed}, allowed are 1 and 0 or more")
     return made_once(f"rooms-v{VERSION}-{rooms}-seed{seed}", partial(_make_bank, rooms, seed))
 
 

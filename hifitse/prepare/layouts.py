@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hifitse import HifitseError
 from hifitse.decode import SUFFIXES
@@ -39,21 +39,12 @@ class Item:
     reason: str = ""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One layout.
-
-    Attributes:
-        like: what its files are called, for errors.
-        kinds: what it can be prepared as.
-        items: root, kind and microphone -> items in an order that only depends on their names.
-        root: folder that the items' paths are relative to, by the folder that the user names; ``None``: the same.
-    """
+class Layout(NamedTuple):
+    """What its files are called, for errors; what it can be prepared as; and (root, kind, microphone) -> items in order of names."""
 
     like: str
     kinds: tuple[Kind, ...]
     items: Callable[[Path, Kind, int], Iterator[Item]]
-    root: Callable[[Path], Path] | None = None
 
 
 def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
@@ -145,11 +136,11 @@ def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
                 for number, line in enumerate(lines, start=1):
                     entry = json.loads(line) if line.strip() else None
                     if entry is not None and not isinstance(entry, dict):
-                        raise LayoutError(f"line {number} of {path} is not a JSON object, allowed is a manifest of Lhotse as JSON lines")
+                        raise LayoutError(f"line {number} of {path} is not a JSON object, expected a manifest of Lhotse as JSON lines")
                     if entry:
                         yield entry
         except (OSError, EOFError, ValueError) as error:
-            raise LayoutError(f"{path} cannot be read ({error}), allowed is a manifest of Lhotse as JSON lines") from None
+            raise LayoutError(f"{path} cannot be read ({error}), expected a manifest of Lhotse as JSON lines") from None
 
 
 def _cuts(root: Path) -> Iterator[dict[str, Any]]:
@@ -233,7 +224,7 @@ LAYOUTS = {
     "vctk": Layout("wav48_silence_trimmed/p225/p225_001_mic1.flac", ("speech",), _vctk),
     "ears": Layout("p001/rainbow_01_regular.wav", ("speech",), _ears),
     "dns": Layout("book_00000_chp_0009_reader_06709_0_seg_1.wav", KINDS, _dns),
-    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz, or cuts.jsonl.gz", KINDS, _lhotse, _lhotse_root),
+    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz, or cuts.jsonl.gz", KINDS, _lhotse),
 }
 """Layouts by name."""
 
@@ -253,26 +244,23 @@ def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1)
     Raises:
         LayoutError: no such folder or layout, not of this kind, or no file like the layout's.
     """
-    if layout not in LAYOUTS:
-        raise LayoutError(f"layout is {layout!r}, allowed are {', '.join(LAYOUTS)}")
-    if kind not in KINDS:
-        raise LayoutError(f"kind is {kind!r}, allowed are {', '.join(KINDS)}")
-    if microphone not in MICROPHONES:
-        raise LayoutError(f"microphone is {microphone!r}, allowed are 1 and 2")
+    for name, value, allowed in (("layout", layout, LAYOUTS), ("kind", kind, KINDS), ("microphone", microphone, MICROPHONES)):
+        if value not in allowed:
+            raise LayoutError(f"{name} is {value!r}, expected one of {', '.join(map(str, allowed))}")
     if not root.is_dir():
-        raise LayoutError(f"{str(root)!r} is not a folder, allowed is the folder of a corpus")
-    chosen = LAYOUTS[layout]
-    if kind not in chosen.kinds:
-        raise LayoutError(f"layout {layout} holds no {kind}, allowed is {', '.join(chosen.kinds)}; {kind} files have the layout folder")
+        raise LayoutError(f"{str(root)!r} is not a folder, expected the folder of a corpus")
+    like, kinds, items = LAYOUTS[layout]
+    if kind not in kinds:
+        raise LayoutError(f"layout {layout} holds no {kind}, expected {', '.join(kinds)}; {kind} files have the layout folder")
     try:
-        base = chosen.root(root) if chosen.root else root
-        if all(item.reason for item in chosen.items(root, kind, microphone)):
+        base = _lhotse_root(root) if layout == "lhotse" else root
+        if all(item.reason for item in items(root, kind, microphone)):
             also = ", ".join(name for name in LAYOUTS if name != layout)
-            like = chosen.like.removeprefix("speaker/") if kind != "speech" else chosen.like
-            raise LayoutError(f"no files like {like} under {root}, allowed is a folder with some; other layouts are {also}")
+            like = like.removeprefix("speaker/") if kind != "speech" else like
+            raise LayoutError(f"no files like {like} under {root}, expected a folder with some; other layouts are {also}")
     except OSError as error:
-        raise LayoutError(f"{root} cannot be listed ({error}), allowed is a folder that can be read") from None
-    return base, lambda: chosen.items(root, kind, microphone)
+        raise LayoutError(f"{root} cannot be listed ({error}), expected a folder that can be read") from None
+    return base, lambda: items(root, kind, microphone)
 
 
 def others(root: Path, layout: str) -> dict[str, int]:
