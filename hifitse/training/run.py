@@ -17,6 +17,7 @@ from hifitse.data.content import SOURCES, by_content
 from hifitse.files import CheckpointError, load_weights, write_text
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
+from hifitse.model.pretrained import DEFAULT, METRICS, PARAMS
 from hifitse.params import NOT_TRAINING, Params
 from hifitse.training.checkpoint import BEST, clear_unfinished, load_checkpoint, load_tensors
 
@@ -43,12 +44,14 @@ class Run:
 
     @classmethod
     def named(cls, run_id: str) -> "Run":
-        """The finished run of that name.
+        """The finished run of that name; where it is gone and the model inside came from it, that model stands for it.
 
         Raises:
             HifitseError: there is none, or it is not finished.
         """
         folder = runs_dir() / run_id
+        if not folder.exists() and (inside := ModelInside.of(run_id)):
+            return inside
         try:
             run = cls(folder, Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
@@ -124,6 +127,33 @@ class Run:
             kept = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}
             load_weights(objective, kept, self.folder.name)
         return objective
+
+
+class ModelInside(Run):
+    """The model that comes with the library in place of the run that made it: its averaged weights in half precision, no history."""
+
+    @classmethod
+    def of(cls, run_id: str) -> "ModelInside | None":
+        """That model, if the run made it."""
+        try:
+            known = json.loads((DEFAULT / METRICS).read_text(encoding="utf-8"))
+            params = Params.model_validate_json((DEFAULT / PARAMS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return cls(DEFAULT, params) if known.get("run") == run_id else None
+
+    @property
+    def step(self) -> int:
+        """All steps: only a finished run becomes a model."""
+        return self.params.steps
+
+    @property
+    def _header(self) -> dict[str, Any]:
+        return {}
+
+    def extractor(self, best: bool = False) -> Extractor:
+        """The weights, in evaluation mode, on the CPU; those that were exported, whatever ``best`` says."""
+        return Extractor.from_pretrained()
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
