@@ -44,7 +44,7 @@ def test_each_room_that_needs_words_has_a_readme_and_the_first_is_short() -> Non
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_commands_and_their_options_exist(words: list[str]) -> None:
     command = hifitse.commands[words[1]]
-    known = {option for parameter in command.params for option in parameter.opts} | {"..."}
+    known = {option for parameter in command.params for option in parameter.opts} | {"...", "--help"}
     for place, word in enumerate(words):
         if word.startswith("-"):
             assert word in known
