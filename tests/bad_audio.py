@@ -35,16 +35,6 @@ def cut(name: str, keep: float | int) -> Callable[[Path], Path]:
     return make
 
 
-def forged(folder: Path) -> Path:
-    """A FLAC file whose header promises 2^36 - 1 samples."""
-    path = sound("forged.flac")(folder)
-    data = bytearray(path.read_bytes())
-    data[21] |= 0x0F
-    data[22:26] = b"\xff" * 4
-    path.write_bytes(data)
-    return path
-
-
 def spoiled(value: float) -> np.ndarray:
     signal = TONE.copy()
     signal[7] = value

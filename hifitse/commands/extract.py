@@ -119,7 +119,7 @@ def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> l
     """The speaker's recordings by what to call them: ``(name, (signal, rate))``."""
     from hifitse.model.survey import enrolment
 
-    found = [(f"enrolment {str(path)!r}", enrolment(path)) for path in voices]
+    found = [(f"enrolment {path.name!r}", enrolment(path)) for path in voices]
     if piece := options["enroll_from"]:
         given = re.fullmatch(r"(\d+\.?\d*)-(\d+\.?\d*)", piece)
         if not given or not float(given[1]) < float(given[2]):
