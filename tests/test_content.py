@@ -10,7 +10,7 @@ from sounds import folders, save, small
 from torch import nn
 
 from hifitse.data.content import by_content, identity
-from hifitse.data.corpus import CorpusError
+from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.params import resolve
 from hifitse.prepare.prepare import prepare
@@ -83,6 +83,18 @@ def test_a_manifest_counts_by_its_lines_and_not_by_its_packing_or_place(tmp_path
     louder(tmp_path / "data" / "speech" / "s00" / "u0.flac")
     prepare(tmp_path / "data" / "speech", tmp_path / "lists" / "a.jsonl", workers=0)
     assert identity(str(tmp_path / "lists" / "a.jsonl")) != known
+
+
+def test_a_folder_of_links_is_what_they_lead_to(tmp_path):
+    folders(tmp_path / "data")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for speaker in sorted((tmp_path / "data" / "speech").iterdir())[: None if name == "one" else 6]:
+            (tmp_path / name / speaker.name).symlink_to(speaker)
+    ids = [identity(str(tmp_path / name)) for name in ("one", "two")]
+    assert len(load_corpus(tmp_path / "one").speakers) == 9 and ids[0] != ids[1]
+    louder(tmp_path / "data" / "speech" / "s00" / "u0.flac")
+    assert all(identity(str(tmp_path / name)) != known for name, known in zip(("one", "two"), ids, strict=True))
 
 
 def test_several_sources_count_in_their_order_and_an_unreadable_one_is_one_sentence(tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import os
 import zlib
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from hifitse.data.corpus import audio_files
@@ -65,7 +66,8 @@ def _state(path: Path) -> tuple[int, int]:
 
 def _listing(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in audio_files(folder):
+    linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())  # which a search passes over
+    for path in chain(audio_files(folder), *map(audio_files, linked)):
         size, changed = _state(path)
         name = os.fsencode(path.relative_to(folder).as_posix())
         digest.update(b"%s\0%d\0%s\0" % (name, size, _middle(path, size, changed)))
