@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from hifitse.evaluation import cost, counting
 from hifitse.evaluation.cost import (
     CostError,
+    activation_bytes,
     costs,
     gflops_per_second,
-    kept_bytes,
-    multiply_adds,
+    macs,
     parameters,
     ratios,
     step_seconds,
@@ -75,23 +75,23 @@ def test_counting_leaves_the_random_numbers_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    parameters(LSTM), multiply_adds(LSTM), kept_bytes(LSTM, 1, 1, 1), step_seconds({"a": SMOKE}, 1)
+    parameters(LSTM), macs(LSTM), activation_bytes(LSTM, 1, 1, 1), step_seconds({"a": SMOKE}, 1)
     assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize(("blocks", "seconds", "enroll_seconds", "enrollments"), [(1, 1, 1, 1), (3, 3, 1, 1), (2, 2, 1, 3)])
-def test_multiply_adds_are_those_counted_by_hand(blocks, seconds, enroll_seconds, enrollments):
+def test_macs_are_those_counted_by_hand(blocks, seconds, enroll_seconds, enrollments):
     config = ExtractorConfig(**TINY | {"blocks": blocks})
-    counted = multiply_adds(config, seconds, enroll_seconds, enrollments)
+    counted = macs(config, seconds, enroll_seconds, enrollments)
     assert counted * seconds == pytest.approx(by_hand(config, seconds, enroll_seconds, enrollments), rel=1e-9)
     assert gflops_per_second(config, seconds, enroll_seconds, enrollments) == pytest.approx(2e-9 * counted, rel=1e-12)
 
 
-def test_multiply_adds_without_lstm_are_those_of_a_real_pass():
+def test_macs_without_lstm_are_those_of_a_real_pass():
     # attention as plain matrix products, which torch's counter sees on every machine
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         Extractor(MIXER)(torch.randn(1, 96_000), torch.randn(1, 2, 48_000))
-    assert 2 * 2 * multiply_adds(MIXER, 2, 1, 2) == pytest.approx(counter.get_total_flops(), rel=1e-9)
+    assert 2 * 2 * macs(MIXER, 2, 1, 2) == pytest.approx(counter.get_total_flops(), rel=1e-9)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -120,27 +120,27 @@ def test_lstm_counts_as_one_made_of_linear_layers(bidirectional):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_kept_bytes_without_lstm_are_those_of_a_real_pass(batch):
-    assert kept_bytes(MIXER, batch, 1, 1) == pytest.approx(real_kept(Extractor(MIXER), batch), rel=0.003)
+def test_activation_bytes_without_lstm_are_those_of_a_real_pass(batch):
+    assert activation_bytes(MIXER, batch, 1, 1) == pytest.approx(real_kept(Extractor(MIXER), batch), rel=0.003)
 
 
 def test_an_lstm_keeps_input_output_gates_and_cells():
-    one, two = (kept_bytes(ExtractorConfig(**TINY | {"lstm_hidden": H}), 1, 1, 1) for H in (8, 9))
+    one, two = (activation_bytes(ExtractorConfig(**TINY | {"lstm_hidden": H}), 1, 1, 1) for H in (8, 9))
     cells = 13 * 102  # bands and frames
     assert two - one == 4 * 2 * cells * (2 + 2 * 5)  # float32, LSTMs; output and five for each of two directions
 
 
-def test_kept_bytes_rise_in_a_straight_line_with_the_batch_and_the_length():
-    by_batch = [kept_bytes(LSTM, batch, 1, 1) for batch in (2, 3, 5)]  # a single item spares copies
+def test_activation_bytes_rise_in_a_straight_line_with_the_batch_and_the_length():
+    by_batch = [activation_bytes(LSTM, batch, 1, 1) for batch in (2, 3, 5)]  # a single item spares copies
     assert by_batch[2] - by_batch[1] == 2 * (by_batch[1] - by_batch[0]) > 0
-    by_length = [kept_bytes(LSTM, 1, seconds, 1) for seconds in (1, 2, 4)]
+    by_length = [activation_bytes(LSTM, 1, seconds, 1) for seconds in (1, 2, 4)]
     assert by_length[2] - by_length[1] == pytest.approx(2 * (by_length[1] - by_length[0]), rel=1e-3)
-    assert kept_bytes(LSTM, 2, 1, 1, enrollments=2) > by_batch[0]
+    assert activation_bytes(LSTM, 2, 1, 1, enrollments=2) > by_batch[0]
 
 
 @pytest.mark.parametrize("config", [LSTM, MIXER], ids=["lstm", "mixer"])
 def test_half_precision_keeps_between_half_and_all(config):
-    full, half = (kept_bytes(config, 1, 1, 1, precision=precision) for precision in ("float32", "bf16"))
+    full, half = (activation_bytes(config, 1, 1, 1, precision=precision) for precision in ("float32", "bf16"))
     assert 0.5 * full < half < 0.9 * full
 
 
@@ -150,7 +150,7 @@ def test_training_bytes_add_weights_gradient_average_and_moments():
     assert training_bytes(adamw) - training_bytes(muon) == 4 * matrices
     silent = SMOKE.model_copy(update={"loss_phase": 0.0, "loss_amplitude": 0.0})
     assert training_bytes(silent) < training_bytes(SMOKE)
-    network = kept_bytes(SMOKE, SMOKE.batch_size, SMOKE.seconds, SMOKE.enroll_seconds)
+    network = activation_bytes(SMOKE, SMOKE.batch_size, SMOKE.seconds, SMOKE.enroll_seconds)
     assert training_bytes(silent) > network + 5 * 4 * parameters(SMOKE)
 
 
@@ -198,11 +198,11 @@ def test_costs_at_each_arms_own_batch_and_length():
     found = costs({"baseline": SMOKE, "long": long}, repeats=0)
     assert found["baseline"].parameters == found["long"].parameters == parameters(SMOKE)
     assert found["long"].gflops_per_second == gflops_per_second(SMOKE, 2, 1)
-    assert found["long"].kept_mb == kept_bytes(SMOKE, 1, 2, 1) / 1e6
+    assert found["long"].activation_mb == activation_bytes(SMOKE, 1, 2, 1) / 1e6
     assert found["baseline"].training_mb == training_bytes(SMOKE) / 1e6
     assert found["long"].step_seconds is None and found["long"].step_ratio is None
     again = costs({"baseline": SMOKE.model_copy(update={"checkpointing": True})}, repeats=0)["baseline"]
-    assert again.kept_mb is again.training_mb is None, "not counted with checkpointing"
+    assert again.activation_mb is again.training_mb is None, "not counted with checkpointing"
     timed = costs({"baseline": SMOKE}, repeats=1)["baseline"]
     assert timed.step_seconds > 0 and timed.step_ratio.mean == 1
 
@@ -210,11 +210,11 @@ def test_costs_at_each_arms_own_batch_and_length():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: multiply_adds(LSTM, seconds=0), "seconds is 0"),
+        (lambda: macs(LSTM, seconds=0), "seconds is 0"),
         (lambda: gflops_per_second(LSTM, enroll_seconds=float("nan")), "enroll_seconds is nan"),
-        (lambda: kept_bytes(LSTM, 0, 1, 1), "batch is 0"),
-        (lambda: kept_bytes(LSTM, 1, 1, 1, enrollments=0), "enrollments is 0"),
-        (lambda: kept_bytes(LSTM, 1, 1, 1, precision="fp16"), "precision is 'fp16'"),
+        (lambda: activation_bytes(LSTM, 0, 1, 1), "batch is 0"),
+        (lambda: activation_bytes(LSTM, 1, 1, 1, enrollments=0), "enrollments is 0"),
+        (lambda: activation_bytes(LSTM, 1, 1, 1, precision="fp16"), "precision is 'fp16'"),
         (lambda: step_seconds({"a": SMOKE}, 0), "rounds are 0"),
         (lambda: ratios({"a": [1.0]}), "compared with 'baseline', allowed are a"),
         (lambda: ratios({"baseline": [1.0], "b": []}), "one number for all"),

@@ -19,7 +19,7 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.shared import Shared
-from hifitse.evaluation.counting import CostError, Kept, build, gflops_per_second, kept_bytes, multiply_adds, parameters
+from hifitse.evaluation.counting import CostError, Kept, activation_bytes, build, gflops_per_second, macs, parameters
 from hifitse.losses.objective import Objective
 from hifitse.machine import threads
 from hifitse.metrics import RESAMPLES, Interval
@@ -29,7 +29,7 @@ from hifitse.training.optimizers import new_optimizers
 from hifitse.training.train import new_state, train_step
 
 __all__ = [
-    "Cost", "CostError", "costs", "gflops_per_second", "kept_bytes", "made_up_batch", "multiply_adds", "parameters", "ratios",
+    "Cost", "CostError", "activation_bytes", "costs", "gflops_per_second", "macs", "made_up_batch", "parameters", "ratios",
     "step_seconds", "training_bytes", "turns",
 ]  # fmt: skip
 
@@ -45,7 +45,7 @@ class Cost:
     Attributes:
         parameters: number of weights.
         gflops_per_second: as :func:`gflops_per_second`, at the lengths of the training.
-        kept_mb: 10^6 bytes, as :func:`kept_bytes`; like the next ``None`` with checkpointing, where it is not counted.
+        activation_mb: 10^6 bytes, as :func:`activation_bytes`; like the next ``None`` with checkpointing, where it is not counted.
         training_mb: 10^6 bytes, as :func:`training_bytes`.
         step_seconds: median seconds of a training step on this machine; ``None`` where it was not measured.
         step_ratio: of these seconds to the baseline's; ``None`` where it was not measured.
@@ -53,7 +53,7 @@ class Cost:
 
     parameters: int
     gflops_per_second: float
-    kept_mb: float | None
+    activation_mb: float | None
     training_mb: float | None
     step_seconds: float | None = None
     step_ratio: Interval | None = None
@@ -63,7 +63,7 @@ def training_bytes(params: Params) -> int | None:
     """Bytes that a training step holds when its backward pass begins; ``None`` with checkpointing, where it is not counted.
 
     The weights, their gradients, the averaged weights, the optimiser's state (two moments for AdamW, one for a matrix under Muon),
-    what network and loss keep (:func:`kept_bytes`), and the batch itself. What a library needs for the time of one operation is not in it.
+    what network and loss keep (:func:`activation_bytes`), and the batch itself. What a library needs for one operation is not in it.
     """
     kept = _kept_by_network(params)
     if kept is None:
@@ -82,7 +82,7 @@ def training_bytes(params: Params) -> int | None:
 
 def _kept_by_network(params: Params) -> int | None:
     lengths = params.batch_size, params.seconds, params.enroll_seconds
-    return None if params.checkpointing else kept_bytes(params.extractor, *lengths, params.precision, params.enrollments)
+    return None if params.checkpointing else activation_bytes(params.extractor, *lengths, params.precision, params.enrollments)
 
 
 def _loss_bytes(params: Params) -> int:

@@ -77,10 +77,10 @@ def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seco
     Raises:
         CostError: a length or number out of range.
     """
-    return 2e-9 * multiply_adds(config, seconds, enroll_seconds, enrollments)
+    return 2e-9 * macs(config, seconds, enroll_seconds, enrollments)
 
 
-def multiply_adds(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
+def macs(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
     """Multiply-adds of one forward pass for each second of mixture; arguments and rules as :func:`gflops_per_second`."""
     _check(1, seconds, enroll_seconds, enrollments)
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RULES) as counter:
@@ -88,7 +88,7 @@ def multiply_adds(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds:
     return counter.get_total_flops() / 2 / seconds
 
 
-def kept_bytes(
+def activation_bytes(
     config: ExtractorConfig,
     batch: int,
     seconds: float,

@@ -29,7 +29,7 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
         ratio = tables.measured(each.step_ratio, 2) if each.step_ratio is not None else "–"
         seconds = tables.number(each.step_seconds, 3)
         numbers = [tables.number(each.parameters / 1e6, 2), tables.number(each.gflops_per_second, 2)]
-        memory = [tables.number(each.kept_mb, 0), tables.number(each.training_mb, 0)]
+        memory = [tables.number(each.activation_mb, 0), tables.number(each.training_mb, 0)]
         rows.append([name, *numbers, *memory, ratio, seconds, tables.measured(mean(arm.rows), 2, True)])
     header = ["arm", "parameters, M", "GFLOP a second of audio", "kept for backward, MB", "training step, MB"]
     header += ["time a step, ratio to the baseline", "seconds a step here", "SI-SDRi, dB"]
