@@ -33,4 +33,4 @@ def made_up_arm(rows: list[dict] | None = None, params: Params = SMOKE, **run) -
     given = {"step": 4, "seconds_per_step": 0.5, "finished": True, "device": "a made-up device", "history": [], "validation": []}
     model = Extractor(params.extractor).eval()
     trained = SimpleNamespace(params=params, extractor=lambda: model, **(given | run))
-    return Arm("baseline", params, trained, rows or made_up_rows(), params)
+    return Arm("baseline", params, trained, made_up_rows() if rows is None else rows, params)

@@ -47,8 +47,8 @@ def compared():
     base = made_up_arm([each | {"split": "test"} for each in made_up_rows(4.0, -2.0)])
 
     def worse(name, cost):
-        rows = [each | {key: each[key] - cost for key in ("si_sdri_db", "si_sdr_db") if each["present"]} for each in base.rows]
-        return replace(base, name=name, rows=rows)
+        keys = ["si_sdri_db", "si_sdr_db"]
+        return replace(base, name=name, rows=base.rows.assign(**{key: base.rows[key] - cost for key in keys}))
 
     costs = {fault.name: 0.1 * number for number, fault in enumerate(FAULTS) if fault.name != "beta 0.8"}
     costs |= {CONTROL: 1.0, "beta 0.8": 1.25, TOGETHER: 3.0}
@@ -56,7 +56,7 @@ def compared():
 
 
 def ways(compared):
-    base = compared.baseline.rows
+    base = compared.baseline.rows.to_dict("records")
     trained = [each | {"split": "train"} | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in base[::-1]]
     both = {"baseline": base, TOGETHER: compared.arms[TOGETHER].rows}
     return {RIGHT_TEST: both, "voices of the training": both | {"baseline": trained}}

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.evaluation.experiment import Arm, declared_diff, run_arm
-from hifitse.evaluation.rows import BASELINE, Row, compare, only_list
+from hifitse.evaluation.experiment import Arm, Extract, declared_diff, run_arm
+from hifitse.evaluation.rows import BASELINE, Rows, compare, only_list
 from hifitse.params import PHASED, Params
 from hifitse.training.run import Run
 
@@ -48,7 +48,7 @@ class Comparison:
         ]
 
 
-def by_condition(conditions: Mapping[str, Mapping[str, Sequence[Row]]], baseline: str = BASELINE) -> list[dict[str, Any]]:
+def by_condition(conditions: Mapping[str, Mapping[str, Rows]], baseline: str = BASELINE) -> list[dict[str, Any]]:
     """Each arm's SI-SDRi against the baseline's under each condition, as :func:`~hifitse.evaluation.rows.compare`.
 
     The condition stands in the column ``list``.
@@ -79,20 +79,25 @@ def vary(params: Params, changes: Changes) -> Params:
 
 
 def run_all(
-    params: Params, changes: Mapping[str, Changes], expected: Mapping[str, Expected] | None = None, *, progress: bool = True
+    params: Params,
+    changes: Mapping[str, Changes | Extract],
+    expected: Mapping[str, Expected] | None = None,
+    *,
+    progress: bool = True,
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, or take what is there.
 
     Args:
         params: of the baseline, which also decide everyone's test mixtures.
-        changes: name of the variant -> its changes.
+        changes: name of the variant -> its changes; or a model of one's own, any callable as in
+            :func:`hifitse.evaluation.experiment.run_arm`.
         expected: name of the variant -> what the plan expects.
         progress: show progress bars.
 
     Raises:
         HifitseError: as training and evaluation do; before anything starts, where a change is not allowed.
     """
-    variants = {name: vary(params, each) for name, each in changes.items()}
+    variants = {name: each if callable(each) else vary(params, each) for name, each in changes.items()}
     if BASELINE in variants:
         raise HifitseError(f"a variant is called {BASELINE!r}, allowed is any other name")
     unknown = set(expected or {}) - set(variants)

@@ -1,24 +1,64 @@
 """Arms of an experiment: train and evaluate each once, and measure it again on other mixtures where a question needs it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from torch import nn
+import pandas as pd
+from torch import Tensor, nn
 
+from hifitse import HifitseError
 from hifitse.evaluation.evaluate import LISTS, evaluate
-from hifitse.evaluation.rows import BASELINE, METRICS, compare, mean, of_list, summarise
+from hifitse.evaluation.rows import BASELINE, METRICS, compare, frame, mean, of_list, summarise
 from hifitse.machine import pick_device
 from hifitse.params import Params
 from hifitse.training.run import Run
 from hifitse.training.train import train
 
-__all__ = ["BASELINE", "METRICS", "PUBLISHED", "PUBLISHED_SOURCE", "Arm", "compare", "declared_diff", "mean", "measure", "of_list"]
-__all__ += ["run_arm", "summarise"]
+__all__ = ["BASELINE", "METRICS", "PUBLISHED", "PUBLISHED_SOURCE", "Arm", "OwnModel", "compare", "declared_diff", "mean"]
+__all__ += ["measure", "of_list", "run_arm", "summarise"]
 
 PUBLISHED = {"si_sdri_db": 4.18, "si_sdr_db": -1.71, "pesq": 1.14, "stoi": 0.489, "absent_suppression_db": 11.4}
 """The plan's own results for its baseline."""
 PUBLISHED_SOURCE = "the plan's baseline after 1.5 million steps, on 200 mixtures of its own recordings, which are not public"
+Extract = Callable[[Tensor, Tensor], Tensor]
+"""``(mix (B, T), enroll (B, N, T')) -> est (B, T)``."""
+
+
+class _Wrapped(nn.Module):
+    """Any callable as a module, so that it can be moved and its weights, if it has some, be counted."""
+
+    def __init__(self, call: Extract) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
+        return self.call(mix, enroll)
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model of one's own in the place of a training: it has no history and no folder, so its rows are measured each time.
+
+    Attributes:
+        call: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)`` at 48 kHz.
+        params: of the evaluation.
+    """
+
+    call: Extract
+    params: Params
+    folder: None = None
+    step: int = 0
+    seconds: float = 0.0
+    seconds_per_step: float = 0.0
+    finished: bool = True
+    collapsed: str = ""
+    device: str = "trained elsewhere"
+    history: Sequence[dict[str, float]] = field(default=())
+    validation: Sequence[dict[str, float]] = field(default=())
+
+    def extractor(self) -> nn.Module:
+        return _Wrapped(self.call).eval()
 
 
 @dataclass(frozen=True)
@@ -28,40 +68,55 @@ class Arm:
     Attributes:
         name: ``baseline``, or the variant's.
         params: of the training with the first seed.
-        run: the training with the first seed.
-        rows: of all seeds, each row with the seed of its training under ``"seed"``.
+        run: the training with the first seed, or a model of one's own.
+        rows: a line per mixture and training, whose seed is in the column ``seed``; columns as
+            :func:`hifitse.evaluation.evaluate.evaluate` names them.
         evaluation: parameters that decide the mixtures of the rows: those of the baseline, or ``params`` itself.
         others: the trainings with the further seeds.
     """
 
     name: str
     params: Params
-    run: Run
-    rows: list[dict[str, Any]]
+    run: Run | OwnModel
+    rows: pd.DataFrame
     evaluation: Params
     others: tuple[Run, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", frame(self.rows))
 
 def run_arm(
-    name: str, params: Params, *, evaluation: Params | None = None, seeds: Sequence[int] = (), progress: bool = True, others: int = 0
+    name: str,
+    params: Params | Extract,
+    *,
+    evaluation: Params | None = None,
+    seeds: Sequence[int] = (),
+    progress: bool = True,
+    others: int = 0,
 ) -> Arm:
     """Train and evaluate a variant, or take from its run's folder what is there.
 
     Args:
         name: of the arm.
-        params: of the training.
+        params: of the training; or any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``, which is only evaluated.
         evaluation: parameters that decide the mixtures, where the variant changes what would change them (its curriculum,
-            its corpus): give the baseline's. ``None`` takes ``params``.
+            its corpus): give the baseline's. ``None`` takes ``params``. A callable needs them.
         seeds: of the trainings; none takes ``params.seed`` alone.
         progress: show progress bars.
         others: trainings that come after this arm's; only for what is said.
 
     Raises:
-        HifitseError: as training and evaluation do.
+        HifitseError: as training and evaluation do, or a callable without ``evaluation``.
     """
-    each = [params.model_copy(update={"seed": seed}) for seed in seeds or (params.seed,)]
-    runs = [train(one, progress, others + len(each) - number) for number, one in enumerate(each, start=1)]
-    arm = Arm(name, runs[0].params, runs[0], [], evaluation or runs[0].params, tuple(runs[1:]))
+    runs: list[Run | OwnModel]
+    if isinstance(params, Params):
+        each = [params.model_copy(update={"seed": seed}) for seed in seeds or (params.seed,)]
+        runs = [train(one, progress, others + len(each) - number) for number, one in enumerate(each, start=1)]
+    elif evaluation is None:
+        raise HifitseError("evaluation is None for a model of one's own, expected the parameters that decide its mixtures")
+    else:
+        runs = [OwnModel(params, evaluation)]
+    arm = Arm(name, runs[0].params, runs[0], pd.DataFrame(), evaluation or runs[0].params, tuple(runs[1:]))
     return replace(arm, rows=measure(arm, progress=progress))
 
 
@@ -73,7 +128,7 @@ def measure(
     change: Callable[[nn.Module], nn.Module] | None = None,
     split: Literal["test", "valid", "train"] = "test",
     progress: bool = True,
-) -> list[dict[str, Any]]:
+) -> pd.DataFrame:
     """Rows of an arm's trainings on other mixtures, other lists, or with another use of the extractor; kept in the runs' folders.
 
     Args:
@@ -84,13 +139,13 @@ def measure(
         split: whose speakers, rooms and noises, as in :func:`hifitse.evaluation.evaluate.evaluate`.
         progress: show progress bars.
     """
-    rows: list[dict[str, Any]] = []
+    parts = []
     for run in (arm.run, *arm.others):
         extractor = run.extractor() if change is None else change(run.extractor())
         extractor = extractor.to(pick_device(arm.params.device))
         measured = evaluate(extractor, evaluation or arm.evaluation, run.folder, progress, split=split, lists=lists)
-        rows += [row | {"seed": run.params.seed} for row in measured]
-    return rows
+        parts.append(pd.DataFrame(measured).assign(seed=run.params.seed))
+    return pd.concat(parts, ignore_index=True)
 
 
 def declared_diff(params: Params, baseline: Params) -> dict[str, tuple[Any, Any]]:

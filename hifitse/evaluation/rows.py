@@ -1,14 +1,19 @@
-"""Rows of an evaluation -> means, paired differences and bins, with 95 % intervals; arms are compared on the same mixtures only."""
+"""Rows of an evaluation -> means, paired differences and bins, with 95 % intervals; arms are compared on the same mixtures only.
+
+Rows are a table (``pandas.DataFrame``) with one line per mixture and training seed; a list of mappings is taken as well.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hifitse import HifitseError
 from hifitse.metrics import Interval, bootstrap, combination, paired, unpaired
 
 Row = Mapping[str, Any]
+Rows = pd.DataFrame | Sequence[Row]
 
 DIRECTIONS = {
     "si_sdr_db": 1,
@@ -21,8 +26,8 @@ DIRECTIONS = {
     "absent_suppression_db": 1,
     "confusion_rate": -1,
 }
-"""Metric -> 1 if more is better, -1 if less is, 0 if neither: without an enrolment nobody is asked for. With a wrong enrolment the
-target should *not* come out, so less is better there."""
+"""Metric -> 1 if more is better, -1 if less is, 0 if neither: without an enrolment nobody is asked for. With a wrong
+enrolment the target should *not* come out, so less is better there."""
 METRICS = tuple(DIRECTIONS)
 """The metrics of ``metrics.json``."""
 BASELINE = "baseline"
@@ -36,36 +41,70 @@ class ExperimentError(HifitseError, ValueError):
     """Rows that cannot be summarised or compared as asked."""
 
 
-def summarise(rows: Sequence[Row], list_name: str = "test") -> dict[str, dict[str, float | int | None]]:
+def frame(rows: Rows) -> pd.DataFrame:
+    """The rows as a table, whatever they came as."""
+    return rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+
+
+def of_list(rows: Rows, name: str) -> pd.DataFrame:
+    """The rows of one list."""
+    table = frame(rows)
+    return table[table["list"] == name] if len(table) else table
+
+
+def only_list(rows: Rows) -> str:
+    """The list that all rows are of.
+
+    Raises:
+        ExperimentError: there are several, or no rows.
+    """
+    table = frame(rows)
+    names = sorted(set(table["list"])) if len(table) else []
+    if len(names) != 1:
+        raise ExperimentError(f"the rows are of the lists {names}, expected those of one list")
+    return names[0]
+
+
+def matrix(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> np.ndarray:
+    """Values ``(S, M)`` by seed of the training and by index of the mixture, both rising; nan where there is none."""
+    mine, column = of_list(rows, list_name), _column(metric)
+    if not len(mine):
+        return np.full((1, 0), np.nan)
+    seeds = mine["seed"] if "seed" in mine else pd.Series(0, mine.index)
+    values = mine[column].astype(float) if column in mine else pd.Series(np.nan, mine.index)
+    return pd.DataFrame({"seed": seeds, "index": mine["index"], "value": values}).pivot(index="seed", columns="index")["value"].to_numpy()
+
+
+def summarise(rows: Rows, list_name: str = "test") -> dict[str, dict[str, float | int | None]]:
     """Each metric's mean over a list with its 95 % interval; over seeds too, where the rows are of several.
 
     Args:
         rows: as :func:`hifitse.evaluation.evaluate.evaluate` makes them.
-        list_name: "test", "partial" or "long".
+        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
 
     Returns:
         Metric -> ``mean, low, high, n``; ``n`` counts the mixtures that have a value, and what does not exist is ``None``.
     """
-    return {metric: _numbers(mean(rows, metric, list_name)) for metric in METRICS}
+    return {metric: numbers(mean(rows, metric, list_name)) for metric in METRICS}
 
 
-def mean(rows: Sequence[Row], metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
+def mean(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
     """Mean of one metric over a list, with its 95 % interval."""
-    return bootstrap(_matrix(rows, metric, list_name))
+    return bootstrap(matrix(rows, metric, list_name))
 
 
-def difference(rows: Sequence[Row], baseline_rows: Sequence[Row], metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
+def difference(rows: Rows, baseline_rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
     """Mean difference to the baseline, paired by mixture of one list.
 
     Raises:
         ExperimentError: the two were not given the same mixtures.
     """
     check_same_mixtures(rows, baseline_rows, list_name)
-    return paired(_matrix(rows, metric, list_name), _matrix(baseline_rows, metric, list_name))
+    return paired(matrix(rows, metric, list_name), matrix(baseline_rows, metric, list_name))
 
 
-def selectivity(rows: Sequence[Row], baseline_rows: Sequence[Row]) -> Interval:
-    """How much more the enrolment matters than in the baseline: SI-SDRi with the right less that with a wrong one, paired by mixture.
+def selectivity(rows: Rows, baseline_rows: Rows) -> Interval:
+    """How much more the enrolment matters than in the baseline: SI-SDRi, right minus wrong enrolment, paired by mixture.
 
     Raises:
         ExperimentError: the two were not given the same mixtures.
@@ -73,10 +112,10 @@ def selectivity(rows: Sequence[Row], baseline_rows: Sequence[Row]) -> Interval:
     check_same_mixtures(rows, baseline_rows)
     signs = {"si_sdri_db": 1.0, "si_sdri_wrong_enroll_db": -1.0}
     sides = ((rows, 1.0), (baseline_rows, -1.0))
-    return combination([(_matrix(side, metric), sign * weight) for side, weight in sides for metric, sign in signs.items()])
+    return combination([(matrix(side, metric), sign * weight) for side, weight in sides for metric, sign in signs.items()])
 
 
-def shift(rows: Sequence[Row], right: Sequence[Row], metric: str = "si_sdri_db", *, paired_by_index: bool) -> Interval:
+def shift(rows: Rows, right: Rows, metric: str = "si_sdri_db", *, paired_by_index: bool) -> Interval:
     """How far the same model's number moves on other test mixtures.
 
     Args:
@@ -84,14 +123,11 @@ def shift(rows: Sequence[Row], right: Sequence[Row], metric: str = "si_sdri_db",
         metric: one of ``METRICS``.
         paired_by_index: mixtures of one index are alike in all but what was changed; else the two are drawn independently.
     """
-    values = _matrix(rows, metric), _matrix(right, metric)
-    return paired(*values) if paired_by_index else unpaired(*values)
+    return (paired if paired_by_index else unpaired)(matrix(rows, metric), matrix(right, metric))
 
 
-def interaction(
-    together: Sequence[Row], parts: Sequence[Sequence[Row]], baseline_rows: Sequence[Row], metric: str = "si_sdri_db"
-) -> Interval:
-    """Gain of all changes together less the sum of their separate gains, by mixture: above 0 they help each other.
+def interaction(together: Rows, parts: Sequence[Rows], baseline_rows: Rows, metric: str = "si_sdri_db") -> Interval:
+    """Gain of all changes together minus the sum of their separate gains, by mixture: above 0 they help each other.
 
     Args:
         together: rows of the arm with all changes.
@@ -104,39 +140,22 @@ def interaction(
     for rows in (together, *parts):
         check_same_mixtures(rows, baseline_rows)
     # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
-    terms = [(_matrix(together, metric), 1.0), *((_matrix(rows, metric), -1.0) for rows in parts)]
-    return combination([*terms, (_matrix(baseline_rows, metric), len(parts) - 1.0)])
+    terms = [(matrix(together, metric), 1.0), *((matrix(rows, metric), -1.0) for rows in parts)]
+    return combination([*terms, (matrix(baseline_rows, metric), len(parts) - 1.0)])
 
 
-def separate_gains(parts: Sequence[Sequence[Row]], baseline_rows: Sequence[Row], metric: str = "si_sdri_db") -> Interval:
+def separate_gains(parts: Sequence[Rows], baseline_rows: Rows, metric: str = "si_sdri_db") -> Interval:
     """Sum of the gains of several arms, each with one change, by mixture; arguments as :func:`interaction`."""
     for rows in parts:
         check_same_mixtures(rows, baseline_rows)
-    terms = [(_matrix(rows, metric), 1.0) for rows in parts]
-    return combination([*terms, (_matrix(baseline_rows, metric), -float(len(parts)))])
-
-
-def of_list(rows: Sequence[Row], name: str) -> list[Row]:
-    """The rows of one list."""
-    return [row for row in rows if row["list"] == name]
-
-
-def only_list(rows: Sequence[Row]) -> str:
-    """The list that all rows are of.
-
-    Raises:
-        ExperimentError: there are several, or no rows.
-    """
-    names = sorted({row["list"] for row in rows})
-    if len(names) != 1:
-        raise ExperimentError(f"the rows are of the lists {names}, allowed are those of one list")
-    return names[0]
+    terms = [(matrix(rows, metric), 1.0) for rows in parts]
+    return combination([*terms, (matrix(baseline_rows, metric), -float(len(parts)))])
 
 
 def compare(
     name: str,
-    rows: Sequence[Row],
-    baseline_rows: Sequence[Row],
+    rows: Rows,
+    baseline_rows: Rows,
     metric: str = "si_sdri_db",
     expected: tuple[float, float] | None = None,
     list_name: str = "test",
@@ -151,29 +170,28 @@ def compare(
         list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
 
     Returns:
-        ``arm, baseline, metric, difference, low, high, n, expected, verdict``; the verdict is "helped" or "hurt" where the interval
-        of the difference excludes 0 and the metric has a direction, else "neutral".
+        ``arm, baseline, metric, difference, low, high, n, expected, verdict``.
 
     Raises:
         ExperimentError: unknown metric, or the two were not given the same mixtures.
     """
     if metric not in DIRECTIONS:
-        raise ExperimentError(f"metric is {metric!r}, allowed are {', '.join(METRICS)}")
+        raise ExperimentError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
     found = difference(rows, baseline_rows, metric, list_name)
-    numbers = _numbers(found)
+    said = numbers(found)
     return {
         "arm": name,
         "baseline": BASELINE,
         "metric": metric,
-        "difference": numbers.pop("mean"),
-        **numbers,
+        "difference": said.pop("mean"),
+        **said,
         "expected": list(expected) if expected is not None else None,
         "verdict": verdict(found, metric),
     }
 
 
 def verdict(difference: Interval, metric: str) -> str:
-    """ "helped", "neutral" or "hurt", by the interval of the paired difference alone."""
+    """ "helped" or "hurt" where the interval of the paired difference excludes 0 and the metric has a direction, else "neutral"."""
     gain = DIRECTIONS[metric] * difference.mean
     if not difference.excludes_zero or gain == 0:
         return "neutral"
@@ -181,17 +199,17 @@ def verdict(difference: Interval, metric: str) -> str:
 
 
 def by_bin(
-    rows: Sequence[Row], key: str, edges: Sequence[float] | None = None, metric: str = "si_sdri_db", list_name: str = "test"
+    rows: Rows, key: str, edges: Sequence[float] | None = None, metric: str = "si_sdri_db", list_name: str = "test"
 ) -> list[tuple[str, Interval]]:
     """A metric by ranges of a row's number, such as ``sir_db``, ``snr_db`` or ``n_interferers``.
 
     Args:
-        rows: as :func:`hifitse.evaluation.evaluate.evaluate` makes them; those without the metric or without the number are left out.
+        rows: those without the metric or without the number are left out.
         key: name of the number.
-        edges: rising edges; a bin goes from an edge up to below the next, and what lies outside goes to "below the first" and "from
-            the last". ``None``: one bin for each value.
+        edges: rising edges; a bin goes from an edge up to below the next, and what lies outside goes to "below the first"
+            and "from the last". ``None``: one bin for each value.
         metric: one of ``METRICS``.
-        list_name: "test", "partial" or "long".
+        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
 
     Returns:
         Label and interval of each bin that is not empty, in rising order.
@@ -199,16 +217,16 @@ def by_bin(
     Raises:
         ExperimentError: the edges do not rise, or no row has the key.
     """
-    mine = [row for row in rows if row["list"] == list_name]
-    if mine and not any(key in row for row in mine):
-        raise ExperimentError(f"key is {key!r}, allowed are the rows' own: {', '.join(sorted(mine[0]))}")
+    mine, column = of_list(rows, list_name), _column(metric)
     if edges is not None and (len(edges) == 0 or any(a >= b for a, b in zip(edges, edges[1:], strict=False))):
-        raise ExperimentError(f"edges are {list(edges)}, allowed are rising numbers, at least one")
-    mine = [row for row in mine if row.get(key) is not None and row.get(_column(metric)) is not None]
-    bins: dict[float, list[Row]] = {}
-    for row in mine:
-        bins.setdefault(row[key] if edges is None else int(np.searchsorted(edges, row[key], side="right")), []).append(row)
-    return [(_label(place, edges), bootstrap(_matrix(bins[place], metric, list_name))) for place in sorted(bins)]
+        raise ExperimentError(f"edges are {list(edges)}, expected rising numbers, at least one")
+    if not len(mine):
+        return []
+    if key not in mine:
+        raise ExperimentError(f"key is {key!r}, expected one of the rows' own: {', '.join(sorted(mine))}")
+    known = mine.dropna(subset=[key, column]) if column in mine else mine[:0]
+    places = known[key] if edges is None else np.searchsorted(edges, known[key].astype(float), side="right")
+    return [(_label(place, edges), bootstrap(matrix(group, metric, list_name))) for place, group in known.groupby(places)]
 
 
 def _label(place: float, edges: Sequence[float] | None) -> str:
@@ -223,39 +241,36 @@ def _column(metric: str) -> str:
     return "confused" if metric == "confusion_rate" else metric
 
 
-def _matrix(rows: Sequence[Row], metric: str, list_name: str = "test") -> np.ndarray:
-    """``(S, M)`` values by seed of the training and by index of the mixture, both rising; nan where there is none."""
-    column = _column(metric)
-    mine = [row for row in rows if row["list"] == list_name]
-    seeds = {seed: place for place, seed in enumerate(sorted({row.get("seed", 0) for row in mine}))}
-    mixtures = {index: place for place, index in enumerate(sorted({row["index"] for row in mine}))}
-    values = np.full((max(1, len(seeds)), len(mixtures)), np.nan)
-    for row in mine:
-        value = row.get(column)
-        values[seeds[row.get("seed", 0)], mixtures[row["index"]]] = np.nan if value is None else float(value)
-    return values
-
-
-def check_same_mixtures(rows: Sequence[Row], baseline_rows: Sequence[Row], list_name: str = "test") -> None:
+def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test") -> None:
     """Two arms' mixtures are the same if each has the same SI-SDR before anything is extracted, and the same presence.
 
     Raises:
         ExperimentError: they are not.
     """
-    lists = [[row for row in side if row["list"] == list_name] for side in (rows, baseline_rows)]
-    sides = [{row["index"]: (row["present"], row["si_sdr_mix_db"]) for row in mine} for mine in lists]
-    if sides[0].keys() != sides[1].keys():
-        counts = f"{len(sides[0])} and {len(sides[1])}"
-        raise ExperimentError(f"the arms have {counts} mixtures of the list {list_name!r}, allowed are the same mixtures for both")
-    for index, (present, ratio) in sides[0].items():
-        other_present, other = sides[1][index]
-        if present != other_present or (ratio is None) != (other is None) or abs((ratio or 0) - (other or 0)) > SAME_MIXTURE_DB:
-            raise ExperimentError(
-                f"{list_name} mixture {index} has SI-SDR {ratio} dB in one arm and {other} dB in the other, allowed is the same mixture "
-                "for both: evaluate with the baseline's parameters"
-            )
+    one, other = (_mixtures(side, list_name) for side in (rows, baseline_rows))
+    if not one.index.equals(other.index):
+        counts = f"{len(one)} and {len(other)}"
+        raise ExperimentError(f"the arms have {counts} mixtures of the list {list_name!r}, expected the same mixtures for both")
+    ratios = one["si_sdr_mix_db"].astype(float), other["si_sdr_mix_db"].astype(float)
+    differs = (one["present"] != other["present"]) | (ratios[0].isna() != ratios[1].isna())
+    differs |= (ratios[0] - ratios[1]).abs() > SAME_MIXTURE_DB
+    if differs.any():
+        index = differs.idxmax()
+        raise ExperimentError(
+            f"{list_name} mixture {index} has SI-SDR {ratios[0][index]} dB in one arm and {ratios[1][index]} dB in the other, "
+            "expected the same mixture for both: evaluate with the baseline's parameters"
+        )
 
 
-def _numbers(interval: Interval) -> dict[str, float | int | None]:
+def _mixtures(rows: Rows, list_name: str) -> pd.DataFrame:
+    """Presence and the mixture's own SI-SDR, by the mixtures' index."""
+    mine = of_list(rows, list_name)
+    if not len(mine):
+        return pd.DataFrame({"present": [], "si_sdr_mix_db": []})
+    return mine.drop_duplicates("index", keep="last").set_index("index")[["present", "si_sdr_mix_db"]].sort_index()
+
+
+def numbers(interval: Interval) -> dict[str, float | int | None]:
+    """An interval as JSON has it: what is not finite is ``None``."""
     values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
     return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"n": interval.n}

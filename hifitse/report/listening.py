@@ -44,7 +44,8 @@ class Example:
 
 def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
     """The rows of one list, made by the arm's first training: the one whose weights :attr:`Arm.run` has."""
-    return [row for row in arm.rows if row["list"] == list_name and row["seed"] == arm.params.seed]
+    mine = arm.rows[(arm.rows["list"] == list_name) & (arm.rows["seed"] == arm.params.seed)]
+    return mine.astype(object).where(mine.notna(), None).to_dict("records")
 
 
 def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

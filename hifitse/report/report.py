@@ -14,7 +14,7 @@ from hifitse.data.clips import load_clips
 from hifitse.data.corpus import load_corpus
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import METRICS, Row, only_list, summarise
+from hifitse.evaluation.rows import METRICS, Rows, of_list, only_list, summarise
 from hifitse.files import write_text
 from hifitse.params import Params
 from hifitse.report import tables
@@ -68,7 +68,7 @@ def metrics(
     arms: Iterable[Arm],
     comparisons: Sequence[Mapping] = (),
     error: str = "",
-    groups: Mapping[str, Mapping[str, Mapping[str, Sequence[Row]]]] | None = None,
+    groups: Mapping[str, Mapping[str, Mapping[str, Rows]]] | None = None,
     costs: Mapping[str, Cost] | None = None,
 ) -> dict[str, Any]:
     """The content of ``metrics.json``.
@@ -142,8 +142,8 @@ def parameter_count(arm: Arm) -> int:
 def facts(arm: Arm) -> dict[str, str]:
     """What a reader needs to make the numbers again, for :func:`hifitse.report.tables.provenance`."""
     params, rows, run, evaluation = arm.params, arm.rows, arm.run, arm.evaluation
-    counts = Counter(row["list"] for row in rows)
-    present = sum(row["list"] == "test" and row["present"] for row in rows)
+    counts = Counter(rows["list"])
+    present = int(of_list(rows, "test")["present"].sum())
     return {
         "speech": "synthetic (espeak-ng voices)" if is_synthetic(params) else params.corpus,
         "noise": params.noise if params.noise_prob else "none",

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from hifitse.data.conditions import PARTIAL_ACTIVE_S
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import by_bin, summarise
+from hifitse.evaluation.rows import by_bin, matrix, of_list, summarise
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
 from hifitse.report import figures, listening, players, tables
@@ -43,9 +43,7 @@ def scale(arm: Arm) -> str:
 
 def gains(arm: Arm, kind: str) -> np.ndarray:
     """SI-SDRi with one kind of enrolment, ``(S, M)``: seeds of the training, test mixtures with the target; nan where not measured."""
-    rows = [row for row in arm.rows if row["list"] == "test" and row["present"]]
-    seeds = sorted({row["seed"] for row in rows})
-    return np.array([[row[ENROLMENTS[kind]] for row in rows if row["seed"] == seed] for seed in seeds], dtype=np.float64)
+    return matrix(arm.rows[arm.rows["present"]], ENROLMENTS[kind])
 
 
 def judge(right: Interval, difference: Interval) -> tuple[str, str]:
@@ -139,11 +137,8 @@ def confusions(arm: Arm) -> HTML:
 
 def untreated(arm: Arm) -> HTML:
     """PESQ and STOI of the mixtures themselves, without which those of the estimates say little."""
-    rows = [row for row in arm.rows if row["list"] == "test" and row["present"]]
-    before = {
-        name: bootstrap(np.array([row.get(key) for row in rows], dtype=np.float64))
-        for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))
-    }
+    rows = of_list(arm.rows, "test")
+    before = {name: bootstrap(rows[key][rows["present"]].astype(float)) for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))}
     known = [f"{name} {tables.number(value.mean, 2 if name == 'PESQ' else 3)}" for name, value in before.items() if value.n]
     if not known:
         return HTML("<p>PESQ and STOI were not measured (eval_pesq is false).</p>")

@@ -1,20 +1,20 @@
 """The parts of a report that compares variants with a baseline, as a notebook displays them."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from IPython.display import HTML, Image
 
 from hifitse.evaluation.comparison import Comparison, Expected
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import Row, difference, interaction, mean, only_list, separate_gains, verdict
+from hifitse.evaluation.rows import Rows, difference, interaction, mean, only_list, separate_gains, verdict
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
 from hifitse.report.show import LEAST_MIXTURES, box, card, gains, picture, scale, voices
 
-Conditions = Mapping[str, Mapping[str, Sequence[Row]]]
+Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
 WORDS = {"helped": "better than the baseline", "hurt": "worse than the baseline", "neutral": "not to be told from the baseline"}
 MARKS = {"helped": "good", "hurt": "bad", "neutral": "weak"}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hifitse.evaluation.experiment import PUBLISHED
+from hifitse.evaluation.rows import Rows, frame
 from hifitse.metrics import Interval
 from hifitse.params import Params
 
@@ -125,9 +126,9 @@ def provenance(facts: Mapping[str, Any]) -> str:
     return table(["fact", "value"], [*rows, ["system", system], ["packages", versions]])
 
 
-def failures(rows: Sequence[Mapping[str, Any]]) -> str:
+def failures(rows: Rows) -> str:
     """How often PESQ failed and why, in words."""
-    reasons = Counter(row["pesq_error"] for row in rows if row.get("pesq_error"))
+    reasons = Counter(frame(rows)["pesq_error"].dropna())
     if not reasons:
         return "none"
     counted = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common())

@@ -65,7 +65,8 @@ def by_register(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
 
 
 def _with_both(arm: Arm) -> list[Row]:
-    return [row for row in of_list(arm.rows, "test") if row["present"] and row["n_interferers"]]
+    rows = of_list(arm.rows, "test").to_dict("records")
+    return [row for row in rows if row["present"] and row["n_interferers"]]
 
 
 def _sorted(arms: Mapping[str, Arm], label: Callable[[Row], str], order: tuple[str, ...]) -> Conditions:

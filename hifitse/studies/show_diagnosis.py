@@ -7,7 +7,7 @@ from IPython.display import HTML
 
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import PUBLISHED, PUBLISHED_SOURCE
-from hifitse.evaluation.rows import BASELINE, Row, difference, mean, selectivity, shift
+from hifitse.evaluation.rows import BASELINE, Row, difference, frame, mean, selectivity, shift
 from hifitse.metrics import Interval
 from hifitse.report import tables
 from hifitse.report.report import parameter_count
@@ -66,7 +66,7 @@ def protocols(values: Mapping[str, Mapping[str, Sequence[Row]]]) -> HTML:
 
 def _moved(rows: Sequence[Row], right: Sequence[Row]) -> Interval:
     """The same voices with the same index, or others."""
-    return shift(rows, right, paired_by_index=all(row["split"] == other["split"] for row, other in zip(rows, right, strict=True)))
+    return shift(rows, right, paired_by_index=bool((frame(rows)["split"].values == frame(right)["split"].values).all()))
 
 
 def explanation(comparison: Comparison, values: Mapping[str, Mapping[str, Sequence[Row]]]) -> HTML:
