@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 REAL ?= 00_baseline
 ALL := $(sort $(basename $(notdir $(wildcard notebooks/[0-9]*.ipynb))))
 SUMMARY := 10_summary
-# Notebooks whose arms are trained three times: the recipe's aim is nearer than the luck of one training.
+# Notebooks whose arms are trained three times: the recipe's aim is nearer than the seed-to-seed variance.
 THRICE ?= 13_best
 NOTEBOOKS := $(filter-out $(SUMMARY),$(ALL)) $(filter $(SUMMARY),$(ALL))
 
@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/hifitse run 00_baseline --preset demo-best
-	@echo "The report: reports/demo-best/00_baseline/report.html (open it in a browser; metrics.json and report.ipynb lie beside it)"
+	@echo "The report: reports/mine/demo-best/00_baseline/report.html (open it in a browser; metrics.json and report.ipynb lie beside it)"
 
 test: $(STAMP)
 	@# Two processes with one thread each: on two cores little more than half of the time that one process takes.
@@ -39,7 +39,9 @@ lint: $(STAMP)
 
 # Every notebook with the demo preset on the synthetic corpus, about four hours on 2 cores; before that the best recipe alone and, where
 # HIFITSE_DATA is set, the notebooks of REAL on its recordings: make reports REAL="00_baseline 04_augmentation". The summary, whatever its
-# number, is the last: it reads all others.
+# number, is the last: it reads all others. Only this target writes to reports/ itself; what is run by hand goes to reports/mine/.
+reports: export HIFITSE_REPORTS := $(CURDIR)/reports
+reports: export HIFITSE_NAME :=
 reports: $(STAMP)
 	set -e; if [ -n "$$HIFITSE_DATA" ]; then for name in $(REAL); do \
 		$(BIN)/hifitse run $$name --preset demo --overlay real; \

@@ -1,5 +1,6 @@
 """Made-up rows and arms, for the tests of what a report shows."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,8 @@ def made_up_rows(gain: float = 4.0, wrong: float = -2.0, count: int = 50, seed: 
 
 
 def made_up_arm(rows: list[dict] | None = None, params: Params = SMOKE, **run) -> Arm:
-    given = {"step": 4, "seconds_per_step": 0.5, "finished": True, "device": "a made-up device", "history": [], "validation": []}
+    given = {"step": 4, "seconds_per_step": 0.5, "finished": True, "device": "a made-up device", "history": []}
+    given |= {"validation": [], "folder": Path("runs/0123456789abcdef")}
     model = Extractor(params.extractor).eval()
     trained = SimpleNamespace(params=params, extractor=lambda: model, **(given | run))
     return Arm("baseline", params, trained, made_up_rows() if rows is None else rows, params)

@@ -225,7 +225,7 @@ REPORTS = [
     Case("metrics.json cut short", reported(WHOLE[:-9]), collect.read, check=unreadable("not JSON")),
     Case("metrics.json of zeros", reported(b"\0" * 99), collect.read, check=unreadable("not JSON")),
     Case("metrics.json of another report", reported(content("demo/03_long_segments")), collect.read, check=unreadable("03_long_segments")),
-    Case("metrics.json is a list", reported("[]"), collect.read, check=unreadable("allowed is an object")),
+    Case("metrics.json is a list", reported("[]"), collect.read, check=unreadable("[] as all of it")),
     Case("disk full, gallery", reported(WHOLE), on_full_disk(gallery.write, 500), CheckpointError, ("index.html", "untouched")),
     Case("reports below a file, gallery", below_a_file(HOME), command("gallery"), words=("below",), code=1),
     Case("reports below a file, run", below_a_file(HOME), command("run", "00_baseline", "--preset", "smoke"), words=("below",), code=1),

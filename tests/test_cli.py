@@ -14,7 +14,7 @@ import pytest
 
 from hifitse.commands import cli
 from hifitse.presets import call, parameter_options, values
-from hifitse.report import report
+from hifitse.report import collect, report
 
 PARAMETERS = "# Parameters: made up\npreset = 'smoke'"
 
@@ -88,37 +88,60 @@ def test_values_are_read_as_yaml_and_single_ones_win(tmp_path):
     assert found == {"steps": 7, "lr": 0.01, "phase_starts": [0, 0.5], "eval_pesq": False, "snr_min_db": -15.0, "sir_min_db": -5}
 
 
-def test_a_good_run_leaves_three_files_and_says_where(checkout, capsys):
-    writes = "import os, sys, pathlib\npathlib.Path(os.environ['HIFITSE_REPORT_DIR'], 'metrics.json').write_text('{\"steps\": %d}' % steps)"
-    write_notebook(checkout, "97_good", PARAMETERS, writes, "print(sys.executable)")
-    assert cli.main(["run", "97_good", "-p", "steps", "9"]) == 0
-    folder = checkout / "out" / "smoke" / "97_good"
-    assert sorted(file.name for file in folder.iterdir()) == ["metrics.json", "report.html", "report.ipynb"]
-    assert json.loads((folder / "metrics.json").read_text()) == {"steps": 9}
+WRITES = """
+from hifitse import params
+from hifitse.report import report
+p = params.from_notebook(globals())
+report.write("97_good", p)
+if p.steps == 13:
+    raise params.ParameterError("it rained, expected sunshine")
+"""
+THREE = ["metrics.json", "report.html", "report.ipynb"]
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_a_good_run_leaves_three_files_where_its_parameters_say(checkout, capsys):
+    write_notebook(checkout, "97_good", PARAMETERS, WRITES, "import sys; print(sys.executable)")
+    for given, top in ((["-p", "steps", "9"], "smoke+steps=9"), (["-p", "steps", "9", "--name", "my run"], "smoke+my_run")):
+        assert cli.main(["run", "97_good", *given]) == 0
+        folder = checkout / "out" / top / "97_good"
+        assert left(folder) == THREE and left(folder.parent) == ["97_good"]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["params"]["steps"] == 9 and metrics["label"] == top.removeprefix("smoke+")
     assert sys.executable in (folder / "report.html").read_text()
     assert "report.html" in capsys.readouterr().out
-    assert "HIFITSE_REPORT_DIR" not in os.environ
+    assert "HIFITSE_REPORT_DIR" not in os.environ and "HIFITSE_NAME" not in os.environ
 
 
-def test_a_failed_run_keeps_what_was_done_and_says_why(checkout, capsys):
-    fails = "from hifitse import HifitseError\nprint('until here')\nraise HifitseError('it rained, allowed is sunshine')"
-    write_notebook(checkout, "96_bad", PARAMETERS, fails, "print('never')")
+def test_a_failed_run_lies_beside_the_last_complete_one(checkout, capsys):
+    write_notebook(checkout, "97_good", PARAMETERS, WRITES, "print('never')")
+    assert cli.main(["run", "97_good", "--name", "", "-p", "steps", "9"]) == 0
+    assert cli.main(["run", "97_good", "--name", "", "-p", "steps", "13"]) == 1
+    assert "hifitse: it rained, expected sunshine\n" in capsys.readouterr().err
+    folder, beside = checkout / "out/smoke/97_good", checkout / "out/smoke/97_good.attempt"
+    before, failed = (json.loads((each / "metrics.json").read_text()) for each in (folder, beside))
+    assert (before["status"], before["params"]["steps"]) == ("complete", 9)
+    assert (failed["status"], failed["error"]) == ("failed", "it rained, expected sunshine")
+    assert left(folder) == left(beside) == THREE and "it rained" in (beside / "report.html").read_text()
+    executed = nbformat.read(beside / "report.ipynb", as_version=4).cells
+    assert not any(cell.outputs for cell in executed if "print('" in cell.source)
+    (one,) = collect.read(checkout / "out", smoke=True)
+    assert (one.folder, one.status) == ("smoke/97_good", "complete")
+    assert cli.main(["run", "97_good", "--name", "", "-p", "steps", "9"]) == 0 and not beside.exists()
+
+
+EMPTY = "import os, pathlib\npathlib.Path(os.environ['HIFITSE_REPORT_DIR'], 'metrics.json').write_text('{}')"
+
+
+@pytest.mark.parametrize("source", ["1", EMPTY])
+def test_a_notebook_without_good_metrics_is_a_failure(source, checkout, capsys):
+    write_notebook(checkout, "96_bad", PARAMETERS, source)
     assert cli.main(["run", "96_bad", "--overlay", "real"]) == 1
-    assert "hifitse: it rained, allowed is sunshine\n" in capsys.readouterr().err
-    folder = checkout / "out" / "smoke-real" / "96_bad"
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert (metrics["status"], metrics["error"]) == ("failed", "it rained, allowed is sunshine")
-    text = (folder / "report.html").read_text()
-    assert "until here" in text and "it rained" in text
-    executed = nbformat.read(folder / "report.ipynb", as_version=4).cells
-    assert [bool(cell.outputs) for cell in executed if "print('" in cell.source] == [True, False]
-    assert not [file for file in folder.iterdir() if file.name.startswith(".")]
-
-
-def test_a_notebook_without_metrics_is_a_failure(checkout, capsys):
-    assert cli.main(["run", "98_made_up"]) == 1
-    assert "wrote no metrics.json" in capsys.readouterr().err
-    assert json.loads((checkout / "out" / "smoke" / "98_made_up" / "metrics.json").read_text())["status"] == "failed"
+    assert "left no report: metrics.json" in capsys.readouterr().err
+    assert json.loads((checkout / "out" / "smoke-real" / "96_bad.attempt" / "metrics.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -135,8 +158,9 @@ def test_a_stop_from_outside_leaves_a_failed_report_and_no_litter(number, checko
         process.send_signal(number)
         _, printed = process.communicate()
     assert process.returncode == 130 and "goes on from the last checkpoint" in printed
-    folder = checkout / "out" / "smoke-real" / "95_slow"
-    assert sorted(file.name for file in folder.iterdir()) == ["metrics.json", "report.html", "report.ipynb"]
+    (top,) = (checkout / "out").iterdir()
+    folder = top / "95_slow.attempt"
+    assert top.name.startswith("smoke-real+corpus=") and left(top) == ["95_slow.attempt"] and left(folder) == THREE
     assert json.loads((folder / "metrics.json").read_text())["status"] == "failed"
 
 

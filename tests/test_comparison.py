@@ -101,7 +101,7 @@ def test_a_further_phase_leaves_what_was_before_it():
 
 
 def test_a_phase_of_something_else_is_refused():
-    with pytest.raises(HifitseError, match="sir_min_db is no parameter of a phase, allowed are absent_prob"):
+    with pytest.raises(HifitseError, match="sir_min_db is no parameter of a phase, expected absent_prob"):
         with_phase(SMOKE, 0.5, sir_min_db=-10.0)
 
 

@@ -1,10 +1,10 @@
 """The notebooks that compare variants with the baseline, run as typed: each a whole report from one cached baseline."""
 
-import json
 import re
 import subprocess
 from pathlib import Path
 
+import headless
 import nbformat
 import pytest
 from headless import checkout, typed
@@ -78,7 +78,7 @@ def done(elsewhere, request) -> dict[str, subprocess.CompletedProcess]:
 @pytest.mark.parametrize("stem", ARMS)
 def test_a_comparison_runs_as_typed(stem, elsewhere, done):
     assert done[stem].returncode == 0, done[stem].stderr[-3000:]
-    metrics = json.loads((elsewhere / f"{stem}.metrics.json").read_text())
+    metrics = headless.metrics(elsewhere, stem)
     assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", stem, "smoke")
     assert list(metrics["arms"]) == ["baseline", *ARMS[stem]]
     base = resolve("smoke", arms=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from arms import made_up_rows
-from headless import checkout, typed
+from headless import checkout, metrics, typed
 
 from hifitse.data.mixing import Mixer, evaluation_conditions
 from hifitse.evaluation.evaluate import evaluate
@@ -119,7 +119,7 @@ def test_notebook_14_runs_as_typed_and_leaves_out_what_has_no_recordings(tmp_pat
     elsewhere = checkout(tmp_path)
     done = typed(elsewhere, "14_default_model", "out.ipynb", "-p", "preset", "smoke", threads=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((elsewhere / "14_default_model.metrics.json").read_text())
+    found = metrics(elsewhere, "14_default_model")
     assert (found["status"], found["notebook"]) == ("complete", "14_default_model")
     names = {condition.name for condition in CONDITIONS}
     assert set(found["left_out"]) == {"people, rooms and noise", "RAVDESS, dry", "Persian, dry"}

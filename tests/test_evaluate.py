@@ -174,7 +174,7 @@ def test_mixtures_are_those_of_split_seed_and_index():
 
 
 def test_unknown_list_is_refused():
-    with pytest.raises(EvaluationError, match="list is 'tset', allowed are test, partial, long"):
+    with pytest.raises(EvaluationError, match="list is 'tset', expected one of test, partial, long"):
         run(identity, lists=("tset",))
 
 

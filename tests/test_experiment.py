@@ -2,10 +2,14 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from arms import SMOKE
 
+from hifitse import HifitseError
 from hifitse.evaluation import experiment
 from hifitse.evaluation.experiment import PUBLISHED, declared_diff, run_arm
 from hifitse.evaluation.rows import (
@@ -23,6 +27,7 @@ from hifitse.evaluation.rows import (
 )
 from hifitse.metrics import Interval
 from hifitse.params import Params
+from hifitse.report import show
 
 
 def make_rows(gain: float = 0.0, noise: float = 0.3, seed: int = 0, mixtures: int = 100, **extra) -> list[dict]:
@@ -165,6 +170,16 @@ def test_published_numbers_are_of_known_metrics():
     assert set(PUBLISHED) <= set(METRICS)
 
 
+def test_a_model_of_ones_own_takes_the_place_of_a_training():
+    """Any callable: the mixture unchanged gains nothing, on every mixture, and its rows tell it apart from no training."""
+    tests = SMOKE.model_copy(update={"eval_partial": 0, "eval_long": 0, "eval_pesq": False})
+    mine = run_arm("mine", lambda mix, enroll: mix, evaluation=tests, progress=False)
+    assert mine.rows["si_sdri_db"].dropna().abs().max() < 1e-4 and len(mine.rows) == tests.eval_mixtures
+    assert "0.00 million parameters" in show.scale(mine) and difference(mine.rows, mine.rows).mean == 0
+    with pytest.raises(HifitseError, match="evaluation is None"):
+        run_arm("mine", lambda mix, enroll: mix)
+
+
 class FakeRun:
     def __init__(self, params: Params) -> None:
         self.params, self.folder = params, f"runs/{params.run_id}"
@@ -179,7 +194,7 @@ class FakeRun:
 def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
     trained, evaluated = [], []
 
-    def train(params, progress):
+    def train(params, progress, others):
         trained.append(params.seed)
         return FakeRun(params)
 
@@ -199,3 +214,10 @@ def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
     one = run_arm("one", baseline)
     assert list(one.rows["seed"]) == [baseline.seed]
     assert arm.evaluation == one.evaluation == baseline != arm.params
+
+
+def test_training_and_extraction_do_without_tables_and_figures():
+    code = "import sys, hifitse.commands.cli, hifitse.commands.extract, hifitse.training.train; print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "'hifitse.training.train'" in loaded
+    assert not [name for name in ("pandas", "matplotlib", "jinja2", "IPython") if f"'{name}'" in loaded]

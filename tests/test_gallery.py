@@ -21,12 +21,12 @@ from test_page import assert_offline
 from hifitse.report import collect, gallery, page, summary
 
 ROOT = Path(__file__).resolve().parent.parent
-NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n\ud800 & \"'"
+NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n & \"'"
 
 
 def links(text: str) -> list[str]:
     """Where a page or a text in Markdown leads."""
-    pattern = r"<a href=\"([^\"]*)\"" if "<html" in text else r"(?<!\\)\]\(([^)]*)\)"
+    pattern = r"<a href=\"([^\"]*)\"" if "<html" in text else r"(?<![!\\])\]\((?!index-)([^)]*)\)"
     return [unquote(html.unescape(place)) for place in re.findall(pattern, text)]
 
 
@@ -73,7 +73,8 @@ def test_the_page_is_one_file_with_a_figure_a_kind_of_data(index):
 
 def test_the_tables_of_the_text_are_whole(index):
     tables = re.findall(r"(?:^\|.*\n)+", (index / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(tables) == 6
+    assert len(tables) == 6 and len(re.findall(r"!\[Gains on [^]]+\]\(index-\w+\.png\)", (index / "index.md").read_text())) == 2
+    assert all((index / name).read_bytes().startswith(b"\x89PNG") for name in gallery.FIGURES.values())
     for table in tables:
         assert len({cells(line) for line in table.splitlines()}) == 1
 
@@ -85,7 +86,8 @@ def test_the_same_reports_give_the_same_bytes_wherever_they_lie(index, tmp_path)
     write(other, "demo/06_losses", content("demo/06_losses", row("several resolutions", 0.7)))
     for path in gallery.write(other):
         assert path.read_bytes() != (index / path.name).read_bytes()
-    assert sorted(path.name for path in other.iterdir() if path.is_file()) == ["index.html", "index.md"]
+    written = ["index-recordings.png", "index-synthetic.png", "index.html", "index.md"]
+    assert sorted(path.name for path in other.iterdir() if path.is_file()) == written
 
 
 def test_what_answers_no_claim_of_the_plan_is_ranked_too(tmp_path):
@@ -120,14 +122,14 @@ def test_text_from_reports_is_text_and_nothing_else(tmp_path):
 
 def test_a_report_without_its_page_is_linked_by_what_there_is(tmp_path):
     write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 0.9)), page=False)
-    assert set(links(gallery.page(tmp_path))) == {"demo/02_capacity/metrics.json"}
+    assert set(links(gallery.page(collect.read(tmp_path)))) == {"demo/02_capacity/metrics.json"}
 
 
 def test_an_empty_folder_and_none_give_an_index_that_says_so(tmp_path):
     for root in (tmp_path, tmp_path / "none"):
         for path in gallery.write(root):
             found = path.read_text(encoding="utf-8")
-            assert "There is no report yet." in found and "0 of the plan&#x27;s" in found.replace("'", "&#x27;") and links(found) == []
+            assert "There is no report yet." in found and "0 of the plan&#39;s" in found.replace("'", "&#39;") and links(found) == []
 
 
 def test_the_index_in_the_checkout_has_no_dead_links():
@@ -168,7 +170,8 @@ def test_the_notebook_shows_everything_as_missing_and_leaves_the_index_alone(tmp
     source = ROOT / "notebooks/10_summary.ipynb"
     done = run(tmp_path, tmp_path / "none", "papermill", str(source), "out.ipynb", "-p", "preset", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["10_summary.metrics.json", "out.ipynb"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "out.ipynb"]
+    assert [path.name for path in (tmp_path / "none").rglob("*.json")] == ["10_summary.metrics.json"]
     found = page.render(nbformat.read(tmp_path / "out.ipynb", as_version=4))
     assert "0 of the plan's 9 claims" in found and "Nothing was measured on synthetic voices" in found
     assert "hifitse run 02_capacity --preset smoke" in found or not (ROOT / "notebooks/02_capacity.ipynb").exists()

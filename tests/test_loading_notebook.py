@@ -1,8 +1,8 @@
 """Notebook 08 as a user types it."""
 
-import json
 import re
 
+import headless
 import nbformat
 from headless import checkout, typed
 
@@ -14,7 +14,7 @@ def test_data_loading_runs_as_typed_and_explains_itself(tmp_path):
     elsewhere = checkout(tmp_path)
     done = typed(elsewhere, "08_data_loading", "out.ipynb", "-p", "preset", "smoke")
     assert done.returncode == 0, done.stderr[-3000:]
-    metrics = json.loads((elsewhere / "08_data_loading.metrics.json").read_text())
+    metrics = headless.metrics(elsewhere, "08_data_loading")
     assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", "08_data_loading", "smoke")
     for stages in metrics["groups"].values():
         assert set(stages["total"]) == {data_loading.NEW, data_loading.KEPT}

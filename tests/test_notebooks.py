@@ -1,7 +1,6 @@
 """Every notebook: its form, and the baseline run as a user types it, in a copy of the checkout's two folders; its page in a browser."""
 
 import ast
-import json
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 import browser
 import nbformat
 import pytest
-from headless import ROOT, checkout, typed
+from headless import ROOT, checkout, metrics, typed
 
 from hifitse.params import Params
 from hifitse.report import page
@@ -86,10 +85,10 @@ def executed(elsewhere) -> nbformat.NotebookNode:
 
 
 def test_the_baseline_runs_as_typed(executed, elsewhere):
-    metrics = json.loads((elsewhere / "00_baseline.metrics.json").read_text())
-    assert (metrics["status"], metrics["preset"], metrics["params"]["steps"]) == ("complete", "smoke", 20)
-    assert metrics["arms"]["baseline"]["steps"] == 20
-    assert metrics["arms"]["baseline"]["metrics"]["si_sdri_db"]["n"] == 5
+    found = metrics(elsewhere, "00_baseline")
+    assert (found["status"], found["preset"], found["params"]["steps"]) == ("complete", "smoke", 20)
+    assert found["arms"]["baseline"]["steps"] == 20
+    assert found["arms"]["baseline"]["metrics"]["si_sdri_db"]["n"] == 5
     assert not [output for cell in executed.cells for output in cell.get("outputs", []) if output.output_type == "error"]
 
 

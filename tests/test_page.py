@@ -86,6 +86,15 @@ def test_tidy_drops_widgets_and_local_paths():
     assert tidied.metadata.papermill == {"input_path": "a.ipynb", "output_path": "report.ipynb"}
 
 
+def test_players_in_the_notebook_say_why_they_are_silent(tmp_path):
+    path = tmp_path / "report.ipynb"
+    nbformat.write(notebook(data("text/html", "<audio controls>"), source="show()"), path)
+    page.finish(path, tmp_path / "report.html")
+    cells = nbformat.read(path, as_version=4).cells
+    assert [cell.cell_type for cell in cells] == ["markdown", "markdown", "code"] and "(report.html)" in cells[1].source
+    assert "stay silent" not in (tmp_path / "report.html").read_text()
+
+
 def test_listening_page_stores_each_clip_once_and_stays_small():
     rng = np.random.default_rng(0)
     names = ("mixture", "target", "estimate", "enrolment", "estimate with the wrong enrolment")

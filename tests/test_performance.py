@@ -1,13 +1,13 @@
 """Performance: what is measured, two ratios that must not be lost, and notebook 11 as typed."""
 
 import inspect
-import json
 import re
 import subprocess
 import sys
 import time
 from functools import partial
 
+import headless
 import nbformat
 import numpy as np
 import pytest
@@ -184,7 +184,7 @@ def test_the_notebook_runs_as_typed_and_explains_itself(tmp_path):
     elsewhere = checkout(tmp_path)
     done = typed(elsewhere, "11_performance", "out.ipynb", "-p", "preset", "smoke", threads=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    metrics = json.loads((elsewhere / "11_performance.metrics.json").read_text())
+    metrics = headless.metrics(elsewhere, "11_performance")
     assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", "11_performance", "smoke")
     assert set(metrics["groups"]) == {"smoke", "smoke-best"}
     assert all(each["training step"][PLAIN]["ratio"]["mean"] > 0 for each in metrics["groups"].values())

@@ -10,8 +10,8 @@ from arms import SMOKE, made_up_arm, made_up_rows
 from hifitse.evaluation.experiment import METRICS, PUBLISHED, summarise
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
-from hifitse.params import Params
-from hifitse.report import report, show, tables
+from hifitse.params import Params, resolve
+from hifitse.report import collect, contract, report, show, tables
 
 
 def interval(mean: float, half: float = 0.5, n: int = 50) -> Interval:
@@ -94,7 +94,7 @@ def test_durations_take_the_unit_that_suits(seconds, text):
 
 
 def test_tables_escape_all_text():
-    text = tables.table(["<b>"], [["<i>", "a&b"]], "<u>")
+    text = tables.table(["<b>", "<i>"], [["<i>", "a&b"]], "<u>")
     assert not re.search(r"<[biu]>", text) and "a&amp;b" in text
 
 
@@ -115,7 +115,7 @@ def test_plan_table_shows_the_published_numbers():
 
 def test_parameter_table_lists_exactly_what_differs():
     text = tables.parameters(Params(steps=77, corpus="a<b"))
-    assert re.findall(r'<th scope="row">(\w+)</th>', text) == ["corpus", "steps"]
+    assert re.findall(r"<tr>\s*<th>(\w+)</th>\s*<td>", text) == ["corpus", "steps"]
     assert ">77<" in text and ">1500000<" in text and "a&lt;b" in text
 
 
@@ -137,8 +137,8 @@ def test_facts_name_no_noise_and_no_rooms_where_none_are_used():
 
 def test_metrics_have_the_agreed_form():
     content = report.metrics("00_baseline", SMOKE, [made_up_arm()])
-    names = ["notebook", "preset", "corpus", "status", "commit", "created", "device", "params", "arms", "comparisons"]
-    assert list(content) == names
+    names = ["notebook", "preset", "corpus", "status", "commit", "created", "device", "params", "arms", "comparisons", "label"]
+    assert list(content) == names and content["label"] == "interferers_max=_2_"
     assert content["status"] == "complete" and content["preset"] == "smoke" and content["corpus"] == "synthetic"
     arm = content["arms"]["baseline"]
     assert list(arm) == ["parameters", "steps", "seconds_per_step", "metrics"]
@@ -153,31 +153,62 @@ def test_failed_metrics_say_why():
     assert (content["status"], content["error"], content["arms"]) == ("failed", "it rained", {})
 
 
-def test_metrics_are_strict_json_and_written_whole(tmp_path):
-    given = {"a": float("nan"), "b": [float("inf"), 1.5], "c": (None, {"d": -0.5})}
-    path = report.write_metrics(tmp_path / "new" / "metrics.json", given)
+def test_metrics_are_strict_json_written_whole_and_read_back(tmp_path):
+    value = {"mean": float("nan"), "low": float("inf"), "high": 1.5, "n": 0}
+    given = report.metrics("00_baseline", SMOKE, [made_up_arm()]) | {"more": [value], "device": "a\tb"}
+    path = contract.write(tmp_path / "new" / "metrics.json", given)
     read = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
-    assert read == {"a": None, "b": [None, 1.5], "c": [None, {"d": -0.5}]}
+    assert read["more"] == [{"mean": None, "low": None, "high": 1.5, "n": 0}] and read["device"] == "a b"
+    assert contract.load(path).model_dump(mode="json", exclude_unset=True) == read
     before = path.read_text()
-    with pytest.raises(TypeError):
-        report.write_metrics(path, {"a": object()})
+    for wrong in ({"arms": []}, {"status": "good"}, {"comparisons": [{"arm": "x"}]}):
+        with pytest.raises(contract.ContractError, match="comparisons.0.metric" if "comparisons" in wrong else next(iter(wrong))):
+            contract.write(path, given | wrong)
     assert path.read_text() == before and [file.name for file in path.parent.iterdir()] == ["metrics.json"]
 
 
-def test_folder_tells_recordings_from_synthetic_voices(monkeypatch, tmp_path):
+def test_a_training_that_was_cut_says_so_first():
+    arm = made_up_arm(finished=False)
+    content = report.metrics("00_baseline", SMOKE, [arm])
+    assert content["status"] == "cut" and content["error"].startswith(f"Cut by max_minutes: baseline 4 of {SMOKE.steps} steps")
+    assert '<p class="headline">Cut by the time limit: baseline after 4 of' in show.verdict(arm).data
+
+
+def test_a_cut_report_replaces_all_but_a_complete_one(tmp_path):
+    def run(**kind):
+        for name in report.FILES[:2]:
+            (tmp_path / name).write_text("page")
+        contract.write(tmp_path / "metrics.json", report.metrics("00_baseline", resolve("smoke"), [made_up_arm(**kind)]))
+        return report.place(tmp_path, tmp_path / "smoke" / "00_baseline")
+
+    assert [run(finished=False)[0].name for _ in range(2)] == ["00_baseline"] * 2
+    assert run()[1] == ""
+    where, said = run(finished=False)
+    assert where.name == "00_baseline.attempt" and "goes on from the last checkpoint" in said
+    (one,) = collect.read(tmp_path, smoke=True)
+    assert (one.folder, one.status, one.place) == ("smoke/00_baseline", "complete", "smoke/00_baseline")
+
+
+def test_reports_of_a_preset_are_kept_apart(monkeypatch, tmp_path):
+    monkeypatch.delenv("HIFITSE_REPORTS", raising=False)
+    assert report.folder(resolve("smoke"), "a") == report.CHECKOUT / "reports" / "mine" / "smoke" / "a"
+    assert report.roots() == (report.CHECKOUT / "reports", report.CHECKOUT / "reports" / "mine")
     monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path))
-    assert report.folder(SMOKE, "00_baseline") == tmp_path / "smoke" / "00_baseline"
-    assert report.folder(SMOKE.model_copy(update={"corpus": "/x"}), "00_baseline") == tmp_path / "smoke-real" / "00_baseline"
-    monkeypatch.delenv("HIFITSE_REPORTS")
-    assert report.folder(SMOKE, "a") == report.CHECKOUT / "reports" / "smoke" / "a"
+    tops = [report.folder(resolve("smoke", **given), "a").parent.name for given in ({}, {"threads": 1}, {"lr": 0.5}, {"eval_seed": 7})]
+    assert tops == ["smoke", "smoke", "smoke+lr=0.5", "smoke+eval_seed=7"]
+    assert report.folder(resolve("smoke", arms=True), "a") == tmp_path / "smoke" / "a"
+    assert report.folder(resolve("smoke", corpus="/x y"), "a") == tmp_path / "smoke-real+corpus=_x_y" / "a"
+    monkeypatch.setenv("HIFITSE_NAME", "first/try")
+    assert report.folder(resolve("smoke", lr=0.5), "a") == tmp_path / "smoke+first_try" / "a" and report.roots() == (tmp_path,)
 
 
-def test_metrics_of_plain_papermill_stay_out_of_the_reports(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_metrics_by_hand_lie_beside_the_report_and_replace_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path))
     monkeypatch.delenv("HIFITSE_REPORT_DIR", raising=False)
-    assert report.metrics_path("00_baseline") == tmp_path / "00_baseline.metrics.json"
+    path = report.write("00_baseline", resolve("smoke"), [made_up_arm()])
+    assert path == tmp_path / "smoke" / "00_baseline" / "00_baseline.metrics.json" and collect.read(tmp_path, smoke=True) == []
     monkeypatch.setenv("HIFITSE_REPORT_DIR", str(tmp_path / "there"))
-    assert report.metrics_path("00_baseline") == tmp_path / "there" / "metrics.json"
+    assert report.metrics_path("00_baseline", SMOKE) == tmp_path / "there" / "metrics.json"
 
 
 def test_commit_outside_git_is_unknown(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 """The command ``hifitse``: its commands, and what their errors become.
 
 Exit codes: 0 done, 1 it failed (of a run the partial report is kept), 2 it was not started because something asked for
-is not allowed, 130 stopped from outside.
+is not allowed, 3 a training was cut by max_minutes, 130 stopped from outside.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from hifitse.commands.gallery import gallery
 from hifitse.commands.params import params
 from hifitse.commands.prepare import prepare
 from hifitse.commands.run import run
+from hifitse.commands.runs import runs
 from hifitse.commands.scenes import scenes
 from hifitse.commands.score import score
 from hifitse.commands.sitting import pack, sitting
@@ -29,7 +30,7 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, export, compare, gallery, params, scenes, score, pack, sitting):
+for command in (run, extract, prepare, export, compare, gallery, runs, params, scenes, score, pack, sitting):
     hifitse.add_command(command)
 
 

@@ -10,11 +10,11 @@ import click
 @click.argument("second", metavar="B")
 @click.option("-o", "--output", default="compare.html", show_default=True, metavar="HTML", help="File of the page.")
 def compare(first: str, second: str, output: str) -> int:
-    """Set two runs or reports side by side on one page.
+    """Set two runs, or two reports, side by side on one page.
 
-    A and B are names of runs, their folders, or folders of reports.
+    A and B are names of runs or their folders, or both are folders of reports.
     """
-    from hifitse.report.side_by_side import write
+    from hifitse.report.compare import write
 
     write(first, second, Path(output))
     print(f"hifitse: open {output} in a browser")

@@ -12,7 +12,7 @@ from hifitse import HifitseError
 from hifitse.commands.model_card import Licence, card
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.presence import calibrate
-from hifitse.evaluation.rows import mean, of_list, summarise
+from hifitse.evaluation.rows import mean, summarise
 from hifitse.files import CheckpointError
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
@@ -97,7 +97,7 @@ def export(
     model, evaluations = rounded(run, best), {}
     for overlay in (None, *also):
         params = run.params if overlay is None else resolve(run.params.preset, overlay, **_changed(run.params, overlay))
-        rows = of_list(evaluate(model, params, run.folder, progress, lists=("test",)), "test")
+        rows = evaluate(model, params, run.folder, progress, lists=("test",))
         evaluations[overlay or "training"] = _measured(rows, params)
     metrics = {
         "parameters": sum(weight.numel() for weight in model.parameters()),

@@ -9,12 +9,12 @@ import click
 @click.command()
 def gallery() -> int:
     """Write the index of all reports, and the tables of README.md, from their metrics.json."""
-    from hifitse.report import collect, readme, report
-    from hifitse.report.gallery import write
+    from hifitse.report import readme, report
+    from hifitse.report.gallery import write_index
 
-    page, _ = write(collect.root())
-    if collect.root() == report.CHECKOUT / "reports":
-        readme.fill(report.CHECKOUT / "README.md", collect.root())
+    page = write_index()
+    if report.root() == report.CHECKOUT / "reports":
+        readme.fill(report.CHECKOUT / "README.md", report.root())
     shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
     print(f"hifitse: open {shown} in a browser; index.md lies beside it")
     return 0

@@ -37,7 +37,8 @@ def notebook_path(name: str) -> Path:
 @click.command()
 @click.argument("notebook", metavar="NN_name")
 @parameter_options("what the notebook names")
-def run(notebook: str, **given: Any) -> int:
+@click.option("--name", default=None, metavar="LABEL", help="Keeps the report apart from others of the preset [default: what differs].")
+def run(notebook: str, name: str | None, **given: Any) -> int:
     """Run a notebook and write its report.
 
     NN_name is a notebook in notebooks/, such as 00_baseline; report.html, report.ipynb and metrics.json are written.
@@ -47,20 +48,22 @@ def run(notebook: str, **given: Any) -> int:
     source = notebook_path(notebook)
     injected = values(**given)
     params = resolve(**({"preset": _default_preset(source)} | injected))  # a wrong value stops here, before anything starts
+    if name is not None:
+        os.environ["HIFITSE_NAME"] = name  # for the notebook's kernel as well
     folder = report.folder(params, source.stem)
-    folder.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".running-", dir=folder))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=".running-", dir=folder.parent))
     print(f"hifitse: running {source.stem} with preset {params.preset}, voices: {params.corpus}", flush=True)
     try:
         error = _finish(work, source.stem, params, _execute(source, work, injected))
-        for name in FILES:
-            os.replace(work / name, folder / name)
+        folder, cut = report.place(work, folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        os.environ.pop("HIFITSE_NAME", None)
     shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
-    if error:
-        print(f"hifitse: {error}\nhifitse: what was done until then is in {shown}/report.html", file=sys.stderr)
-        return 130 if error == STOPPED else 1
+    if error or cut:
+        print(f"hifitse: {error or cut}\nhifitse: what was done until then is in {shown}/report.html", file=sys.stderr)
+        return 130 if error == STOPPED else 1 if error else 3
     print(f"hifitse: open {shown}/report.html in a browser; {' and '.join(FILES[::2])} lie beside it")
     return 0
 
@@ -107,15 +110,14 @@ def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
 
 def _finish(work: Path, notebook: str, params: Params, error: str) -> str:
     """Tidy the executed notebook, export the page, and see that there is a metrics.json. Returns the error, or a new one."""
-    import nbformat
+    from hifitse.report import contract, page, report
 
-    from hifitse.report import page, report
-
-    executed = nbformat.read(work / FILES[0], as_version=4)
-    nbformat.write(page.tidy(executed), work / FILES[0])
-    page.export(work / FILES[0], work / FILES[1])
-    if not error and not (work / FILES[2]).exists():
-        error = f"notebook {notebook} wrote no metrics.json, allowed is one that ends with report.write_metrics"
+    page.finish(work / FILES[0], work / FILES[1])
+    if not error:
+        try:
+            contract.load(work / FILES[2])
+        except contract.ContractError as wrong:
+            error = f"notebook {notebook} left no report: {wrong}, expected one that ends with report.write"
     if error:
-        report.write_metrics(work / FILES[2], report.metrics(notebook, params, [], error=error))
+        contract.write(work / FILES[2], report.metrics(notebook, params, [], error=error))
     return error

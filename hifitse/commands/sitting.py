@@ -62,10 +62,10 @@ def sitting(output: str, minutes: float, **given: Any) -> int:
         return 1
     from hifitse.commands import exporting
     from hifitse.evaluation.experiment import run_arm
-    from hifitse.report import report
+    from hifitse.report import contract, report
 
     arm = run_arm("baseline", params)
-    report.write_metrics(folder / "metrics.json", report.metrics("sitting", params, [arm]))
+    contract.write(folder / "metrics.json", report.metrics("sitting", params, [arm]))
     exporting.export(run, folder / "model")
     if find_spec("papermill") and find_spec("nbconvert"):
         _report(params, folder)

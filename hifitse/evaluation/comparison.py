@@ -74,7 +74,7 @@ def vary(params: Params, changes: Changes) -> Params:
     """
     changed = Params(**(params.model_dump() | dict(changes)))
     if changed.run_id == params.run_id:
-        raise HifitseError(f"changes are {dict(changes)}, which is the baseline itself: allowed are changes of the training")
+        raise HifitseError(f"changes are {dict(changes)}, which is the baseline itself; expected changes of the training")
     return changed
 
 
@@ -99,10 +99,10 @@ def run_all(
     """
     variants = {name: each if callable(each) else vary(params, each) for name, each in changes.items()}
     if BASELINE in variants:
-        raise HifitseError(f"a variant is called {BASELINE!r}, allowed is any other name")
+        raise HifitseError(f"a variant is called {BASELINE!r}, expected any other name")
     unknown = set(expected or {}) - set(variants)
     if unknown:
-        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, allowed are the variants: {', '.join(variants)}")
+        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected the variants: {', '.join(variants)}")
     seeds = range(params.seed, params.seed + params.arm_seeds)
     wanted = {BASELINE: params} | variants
     trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in wanted.items() for seed in seeds]
@@ -136,7 +136,7 @@ def with_phase(params: Params, start: float, **values: Any) -> dict[str, Any]:
     """
     for name in values:
         if name not in PHASED:
-            raise HifitseError(f"{name} is no parameter of a phase, allowed are {', '.join(PHASED)}")
+            raise HifitseError(f"{name} is no parameter of a phase, expected {', '.join(PHASED)}")
     phases = len(params.phase_starts)
     changes: dict[str, Any] = {"phase_starts": [*params.phase_starts, start]}
     for name in PHASED:

@@ -131,7 +131,7 @@ def evaluate(
 def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
     for name in lists:
         if name not in LISTS:
-            raise EvaluationError(f"list is {name!r}, allowed are {', '.join(LISTS)}")
+            raise EvaluationError(f"list is {name!r}, expected one of {', '.join(LISTS)}")
     known = evaluation_conditions(params)
     return {name: known[name] for name in lists}
 

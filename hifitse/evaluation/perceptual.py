@@ -77,7 +77,7 @@ def _unfit(est: np.ndarray, target: np.ndarray) -> str | None:
     """Why these two cannot be compared, or None."""
     for name, signal in (("estimate", est), ("target", target)):
         if signal.ndim != 1 or signal.shape != target.shape:
-            return f"the {name} has shape {signal.shape}, allowed is one of (T,) for both"
+            return f"the {name} has shape {signal.shape}, expected one of (T,) for both"
         if not np.isfinite(signal).all():
             return f"the {name} is not finite"
         if not np.any(signal):

@@ -1,27 +1,19 @@
-"""Every report's ``metrics.json``, read with suspicion: what is cut short, foreign or not as it should be is kept with the reason."""
+"""Every report's ``metrics.json``; one that is cut short, foreign or damaged is kept with the reason, and nothing raises for it."""
 
-import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hifitse import HifitseError
 from hifitse.evaluation.rows import BASELINE
-from hifitse.params import Params
 from hifitse.report import report
+from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plain
 
 SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"
 """The two kinds of data."""
 NO_NUMBERS = "smoke"
 """A preset that only shows that the path works."""
-LARGEST = 1e12
-"""A number beyond is damage, not a measurement."""
-
-
-class CollectError(HifitseError, ValueError):
-    """A ``metrics.json`` that is not one; becomes the reason beside its report."""
 
 
 @dataclass(frozen=True)
@@ -29,18 +21,25 @@ class Report:
     """What lies in one folder of a report.
 
     Attributes:
-        folder: relative to the root, ``<preset>/<NN_name>``.
-        status: "complete", "failed" or "unreadable".
+        folder: ``<preset>[-real][+label]/<NN_name>``.
+        place: where that is, seen from the root of the reports, as a link has it.
+        status: "complete", "cut" (by a time limit), "failed" or "unreadable".
         reason: why it is not complete.
-        files: which of the report's files are there.
-        content: of ``metrics.json``; empty where it is unreadable.
+        files: which of the report's files are there, the page first.
+        metrics: of ``metrics.json``; ``None`` where it is unreadable.
     """
 
     folder: str
+    place: str
     status: str
     reason: str
     files: tuple[str, ...]
-    content: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    metrics: Metrics | None = field(default=None, repr=False)
+
+    @property
+    def usable(self) -> bool:
+        """Whether its numbers count."""
+        return self.status in ("complete", "cut")
 
     @property
     def notebook(self) -> str:
@@ -50,117 +49,78 @@ class Report:
     @property
     def data(self) -> str:
         """``SYNTHETIC`` or ``RECORDINGS``, which the folder's name says even where the file says nothing."""
-        return RECORDINGS if self.folder.partition("/")[0].endswith("-real") else SYNTHETIC
+        return RECORDINGS if self.folder.partition("/")[0].partition("+")[0].endswith("-real") else SYNTHETIC
 
     @property
     def preset(self) -> str:
-        """By the folder's name."""
-        return self.folder.partition("/")[0].removesuffix("-real")
+        """By the folder's name, with the label that keeps it apart from others of the preset."""
+        name, plus, label = self.folder.partition("/")[0].partition("+")
+        return name.removesuffix("-real") + plus + label
 
-    def arm(self, name: str) -> Mapping[str, Any]:
+    def arm(self, name: str) -> ArmEntry:
         """An arm's part of ``metrics.json``, empty where there is none."""
-        return mapping(mapping(self.content.get("arms")).get(name))
+        return (self.metrics.arms.get(name) if self.metrics else None) or ArmEntry()
 
     @property
     def steps(self) -> float | None:
-        """Of the baseline's training: measured, or as asked for; ``None`` where no arm was trained."""
-        return number(self.arm(BASELINE).get("steps")) if self.content.get("arms") else None
+        """Of the baseline's training; ``None`` where no arm was trained."""
+        return self.arm(BASELINE).steps
 
     def said(self, key: str) -> str:
         """A text of ``metrics.json``, or that it does not say."""
-        value = self.content.get(key)
-        return plain(value) if isinstance(value, str) and value.strip() else "not said"
+        return (getattr(self.metrics, key) if self.metrics else "").strip() or "not said"
 
 
-def root() -> Path:
-    """The folder of all reports: ``reports/`` in the checkout, or what ``HIFITSE_REPORTS`` names."""
-    return report.folder(Params(), "00_baseline").parents[1]
-
-
-def plain(value: Any, limit: int = 240) -> str:
-    """Text from a file on one line, of printable characters, cut to a length that leaves a table readable."""
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def number(value: Any) -> float | None:
-    """A finite number of sensible size, or ``None`` for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < LARGEST else None  # false for nan too
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a JSON object, else an empty one."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _load(path: Path) -> Mapping[str, Any]:
-    """The object in a ``metrics.json``.
-
-    Raises:
-        CollectError: it cannot be read, or is not JSON, or no object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except OSError as error:
-        raise CollectError(f"metrics.json cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # text that is no UTF-8 is a ValueError as well
-        raise CollectError(f"metrics.json is not JSON ({plain(error, 90)})") from None
-    if not isinstance(content, dict):
-        raise CollectError(f"metrics.json holds {plain(repr(content), 40)}, allowed is an object")
-    return content
-
-
-def _check(content: Mapping[str, Any], folder: str) -> None:
-    """Whether the content is what a notebook writes, and of this folder.
-
-    Raises:
-        CollectError: it is not.
-    """
-    kinds = {"notebook": str, "preset": str, "corpus": str, "params": dict, "arms": dict, "comparisons": list}
-    for key, kind in kinds.items():
-        if key not in content:
-            raise CollectError(f"metrics.json has no {key!r}")
-        if not isinstance(content[key], kind):
-            raise CollectError(f"metrics.json has {plain(repr(content[key]), 40)} as {key!r}, allowed is {kind.__name__}")
-    real = "" if content["corpus"] == "synthetic" else "-real"
-    own = f"{content['preset']}{real}/{content['notebook']}"
-    if own != folder:
-        raise CollectError(f"metrics.json belongs into {plain(own, 80)}: it is of another report")
-
-
-def _report(path: Path) -> Report:
+def _report(path: Path, root: Path) -> Report:
     """What is in a report's folder, whatever is wrong with it."""
-    folder = f"{path.parent.name}/{path.name}"
+    place = Path(os.path.relpath(path, root)).as_posix()
+    folder = f"{path.parent.name}/{path.name.removesuffix(report.ATTEMPT)}"
     files = tuple(name for name in ("report.html", "report.ipynb", "metrics.json") if (path / name).is_file())
     try:
-        content = _load(path / "metrics.json")
-        if content.get("status") == "failed":
-            return Report(folder, "failed", plain(content.get("error") or "it does not say why"), files, content)
-        if content.get("status") != "complete":
-            raise CollectError(f"metrics.json has the status {plain(repr(content.get('status')), 40)}, allowed are 'complete' and 'failed'")
-        _check(content, folder)
-    except CollectError as error:
-        return Report(folder, "unreadable", str(error), files)
-    return Report(folder, "complete", "", files, content)
+        found = load(path / "metrics.json")
+        own = f"{report.top(found.preset, found.corpus, found.label)}/{found.notebook}"
+        if own != folder:
+            raise ContractError(f"metrics.json belongs into {plain(own, 80)}: it is of another report")
+    except ContractError as error:
+        return Report(folder, place, "unreadable", str(error), files)
+    reason = plain(found.error or "it does not say why") if found.status != "complete" else ""
+    return Report(folder, place, found.status, reason, files, found)
 
 
-def read(folder: Path, smoke: bool = False) -> list[Report]:
-    """Every report below ``folder``, in the order of their names. A run that has left nothing yet is passed over.
+def read(*roots: Path, smoke: bool = False) -> list[Report]:
+    """Every report below the folders, in the order of their names.
+
+    One in a later folder stands for one of the same name in an earlier one; an attempt that was not completed is left out
+    where there is a complete report of that name.
 
     Args:
-        folder: the root of the reports; may be absent.
+        roots: folders of reports; may be absent. Links lead from the last one.
         smoke: take those of the preset ``smoke`` as well.
     """
-    found = []
-    for path in sorted(folder.glob("*/*")):
-        left = any(path.glob("[!.]*"))
-        hidden = path.name.startswith(".") or path.parent.name.startswith(".")
-        if left and not hidden and (re.fullmatch(r"\d\d_\w+", path.name) or (path / "metrics.json").exists()):
-            found.append(_report(path))
-    return [one for one in found if smoke or one.preset != NO_NUMBERS]
+    found: dict[str, Report] = {}
+    for path in _folders(roots):
+        one = _report(path, roots[-1])
+        before = found.get(one.folder)
+        if before is None or one.usable or not before.usable:
+            found[one.folder] = one
+    return [found[name] for name in sorted(found) if smoke or found[name].preset.partition("+")[0] != NO_NUMBERS]
+
+
+def _folders(roots: Iterable[Path]) -> list[Path]:
+    """Folders of reports that hold something: an attempt before the report of the same name."""
+    paths = []
+    for root in roots:
+        mine = sorted(root.glob("*/*"), key=lambda path: (path.parent.name, not path.name.endswith(report.ATTEMPT), path.name))
+        paths += [path for path in mine if not path.name.startswith(".") and not path.parent.name.startswith(".")]
+    kinds = ("report.html", "report.ipynb", "metrics.json")
+    named = re.compile(r"\d\d_\w+")
+    return [
+        path for path in paths
+        if (path / "metrics.json").exists()
+        or (named.fullmatch(path.name.removesuffix(report.ATTEMPT)) and any((path / kind).exists() for kind in kinds))
+    ]  # fmt: skip
+
+
+def known(smoke: bool = False) -> list[Report]:
+    """The reports of this checkout, and over them those that were run here."""
+    return read(*report.roots(), smoke=smoke)

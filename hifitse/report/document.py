@@ -1,37 +1,42 @@
-"""One HTML page that opens offline: no scripts, nothing fetched, light and dark."""
+"""HTML from the templates: pieces of a report, and one page around them that opens offline (no scripts, nothing fetched, light and dark).
+
+Jinja escapes all text by itself; ``Markup`` is what is HTML already.
+"""
 
 import base64
-import html
+from typing import Any
 
-from hifitse.report.style import PAGE
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-HEAD = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
-<link rel="icon" href="data:,">
-"""
+from hifitse.report.style import FRAGMENTS, PAGE, TEMPLATES
+
+JINJA = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+HEAD = JINJA.get_template("head.html").render()
 """How every page begins: the browser itself refuses scripts and all that is not inside the page."""
+
+
+def piece(name: str, *values: Any) -> Markup:
+    """One of the macros of ``parts.html``, filled."""
+    return getattr(JINJA.get_template("parts.html").module, name)(*values)
+
+
+def box(mark: str, line: str, cards: str, text: str) -> Markup:
+    """A verdict with the style of all pieces: headline, cards (HTML), and what they were measured on."""
+    return piece("box", Markup(FRAGMENTS), mark, line, Markup(cards), text)
 
 
 def document(title: str, body: str, style: str = "") -> str:
     """A whole page.
 
     Args:
-        title: text; it is escaped.
-        body: HTML, whose text is escaped already.
+        title: text.
+        body: HTML.
         style: CSS after that of all pages.
     """
-    return (
-        f"{HEAD}<title>{html.escape(title)}</title>\n<style>{PAGE}{style}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return JINJA.get_template("page.html").render(title=title, body=Markup(body), css=Markup(PAGE + style))
 
 
-def image(png: bytes, alt: str) -> str:
-    """A picture inside the page, with the text that stands for it where it cannot be seen; the text is escaped."""
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode("ascii")}">'
+def image(png: bytes, alt: str) -> Markup:
+    """A picture inside the page, with the text that stands for it where it cannot be seen."""
+    return Markup('<div class="figure">{}</div>').format(piece("image", base64.b64encode(png).decode("ascii"), alt))

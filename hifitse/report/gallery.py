@@ -1,34 +1,69 @@
-"""The index of all reports, ``index.md`` and ``index.html``: a function of their files, so that it changes only when they do."""
+"""The index of all reports: ``index.html``, and ``index.md`` with its figures, from their files alone: it changes only when they do."""
 
-import html
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from hifitse.files import write_text
-from hifitse.report import collect, figures, ranking, summary, tables
+from IPython.display import HTML
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+from hifitse.files import write_atomic, write_text
+from hifitse.report import collect, figures, ranking, report, summary, tables
 from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
-from hifitse.report.document import document, image
+from hifitse.report.document import document, image, piece
 
 TITLE = "HiFi-TSE workbook: reports"
 INTRO = (
-    "What the notebooks found about target speaker extraction at 48 kHz: every report, the plan's claims by measured gain, and what is "
+    "What the notebooks measured about target speaker extraction at 48 kHz: every report, the plan's claims by measured gain, and what is "
     "missing. Reports of the preset smoke, whose numbers mean nothing, are left out. Made by hifitse gallery from the metrics.json files."
 )
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
-BEYOND = "Beyond the plan: the best recipe, and the faults of the published baseline"
-TWO = ("Two reports, or two runs, are set side by side by", "hifitse compare A B -o page.html", "(A and B: folders, or names of runs)")
-WIDE = "main { max-width: 1120px; }"
+BEYOND = "Beyond the plan"
+TWO = "Two reports, or two runs, are set side by side by: hifitse compare A B -o page.html (A and B: folders of reports, or names of runs)."
+FIGURES = {SYNTHETIC: "index-synthetic.png", RECORDINGS: "index-recordings.png"}
+"""Kind of data -> file of its forest plot beside ``index.md``."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of the index; what is empty is left out.
+
+    Attributes:
+        title: its heading.
+        header, rows: of its table.
+        text: a sentence below.
+        data: the kind of data whose forest plot stands above the table.
+        figure: that plot, and the text that stands for it.
+        lines: commands below.
+    """
+
+    title: str
+    header: Sequence[str] = ()
+    rows: Sequence[ranking.Row] = ()
+    text: str = ""
+    data: str = ""
+    figure: tuple[Figure, str] | None = None
+    lines: Sequence[str] = ()
+
+    def html(self, linked: bool = True) -> HTML:
+        """Without the heading, as a notebook shows it; links lead from the root of the reports."""
+        made = [image(figures.png(self.figure[0]), self.figure[1])] if self.figure else []
+        made += [ranking.table(self.header, self.rows, linked)] if self.rows else []
+        made += [Markup("<p>{}</p>").format(self.text)] if self.text else []
+        made += [piece("commands", self.lines)] if self.lines else []
+        return HTML(Markup("\n").join(made))
 
 
 def report_rows(reports: Sequence[Report]) -> list[ranking.Row]:
-    """One row a report, whatever its state."""
+    """One row per report, whatever its state."""
     rows = []
     for one in reports:
-        value = collect.mapping(collect.mapping(one.arm("baseline").get("metrics")).get("si_sdri_db"))
-        known = {key: collect.number(value.get(key)) for key in ("mean", "low", "high")}
-        shown = f"{tables.number(known['mean'], 2, True)} ({tables.interval(known, 2, True)})" if known["mean"] is not None else "–"
+        value = one.arm("baseline").metrics.get("si_sdri_db")
+        known = {} if value is None else value.model_dump()
+        shown = f"{tables.number(value.mean, 2, True)} ({tables.interval(known, 2, True)})" if value and value.mean is not None else "–"
         cells = [one.folder, one.status, shown, one.data, one.preset, f"{one.steps:,.0f}" if one.steps else "–"]
         device = one.said("device").replace("auto", "–")  # of reports that train nothing
         rows.append((ranking.link(one), [*cells, device, one.said("created")[:10], _commit(one.said("commit"))]))
@@ -41,41 +76,44 @@ def _commit(said: str) -> str:
     return found[1][:9] + (" and changes" if found[2] else "") if found else said
 
 
-def _broken(reports: Sequence[Report]) -> list[ranking.Row]:
-    return [(ranking.link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
+def parts(reports: Sequence[Report], preset: str = "demo") -> dict[str, Part]:
+    """The index from top to bottom; ``preset`` is that of the commands for what is missing."""
+    entries, others = summary.entries(reports), summary.beyond(reports)
+    broken = [(ranking.link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
+    gaps = ranking.gap_rows(entries)
+    found = {
+        "reports": Part("Reports", REPORTS, report_rows(reports), TWO if reports else f"There is no report yet. {TWO}"),
+        "not complete": Part("Not complete", ("report", "state", "reason"), broken),
+    }
+    for data in FIGURES:
+        found[f"beyond, {data}"] = Part(f"{BEYOND}, on {data}", ranking.RANKING, ranking.ranking_rows(others, data))
+    for data in FIGURES:
+        rows = ranking.ranking_rows(entries, data)
+        nothing = "" if rows else f"Nothing was measured on {data} yet."
+        title = f"The plan's levers by measured gain, on {data}"
+        found[data] = Part(title, ranking.RANKING, rows, nothing, data, ranking.forest(entries, data))
+    found["claims"] = Part("The plan's claims", ranking.STAGES, ranking.stage_rows(entries))
+    lines = ranking.commands(entries, preset)
+    need = "Those with --overlay real need recordings in the folder that HIFITSE_DATA names." if lines else ""
+    found["missing"] = Part("What is missing", ranking.GAPS, gaps, need if gaps else "Nothing is missing.", lines=lines)
+    return found
 
 
-def page(root: Path) -> str:
+def _filled(reports: Sequence[Report]) -> list[Part]:
+    return [part for part in parts(reports).values() if part.rows or part.text]
+
+
+def page(reports: Sequence[Report]) -> str:
     """``index.html``: one file without scripts, which opens offline."""
-    reports = collect.read(root)
-    entries = summary.entries(reports)
-    parts = [f"<h1>{TITLE}</h1>", f"<p>{html.escape(INTRO)}</p>", ranking.verdict(entries)]
-    parts.append("<h2>Reports</h2>")
-    parts.append(ranking.table(REPORTS, report_rows(reports)) if reports else "<p>There is no report yet.</p>")
-    parts.append(f"<p>{TWO[0]} <code>{TWO[1]}</code> {TWO[2]}.</p>")
-    broken = _broken(reports)
-    if broken:
-        parts += ["<h3>Not complete</h3>", ranking.table(("report", "state", "reason"), broken)]
-    others = summary.beyond(reports)
-    if others:
-        parts.append(f"<h2>{BEYOND}</h2>")
-        parts += [ranking.ranking(others, data, linked=True) for data in (SYNTHETIC, RECORDINGS) if ranking.measured(others, data)]
-    parts.append("<h2>The plan's levers by measured gain</h2>")
-    for data in (SYNTHETIC, RECORDINGS):
-        parts.append(f"<h3>On {data}</h3>")
-        drawn = ranking.forest(entries, data)
-        if drawn:
-            parts.append(image(figures.png(drawn[0]), drawn[1]))
-        parts.append(ranking.ranking(entries, data, linked=True))
-    parts += ["<h2>The plan's claims</h2>", ranking.stages(entries)]
-    parts += ["<h2>What is missing</h2>", ranking.gaps(entries, linked=True)]
-    body = "\n".join(parts)
-    return document(TITLE, body, WIDE)
+    body = [Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRO), ranking.verdict(summary.entries(reports))]
+    for part in _filled(reports):
+        body += [Markup("<h2>{}</h2>").format(part.title), part.html().data]
+    return document(TITLE, Markup("\n").join(body))
 
 
 def _escape(text: str) -> str:
     """Text inside a table of Markdown: no tags, no links, no new cells."""
-    return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", html.escape(text, quote=False))
+    return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", str(escape(text)).replace("&#39;", "'").replace("&#34;", '"'))
 
 
 def _table(header: Sequence[str], rows: Sequence[ranking.Row]) -> str:
@@ -86,50 +124,50 @@ def _table(header: Sequence[str], rows: Sequence[ranking.Row]) -> str:
     return "\n".join(lines)
 
 
-def markdown(root: Path) -> str:
-    """``index.md``: the same as the page, without the figures."""
-    reports = collect.read(root)
+def markdown(reports: Sequence[Report]) -> str:
+    """``index.md``: the same as the page, its figures in files beside it."""
     entries = summary.entries(reports)
     headline, cards, text = ranking.sentences(entries)
-    parts = [f"# {TITLE}", INTRO, f"**{headline}**"]
-    parts.append("\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards))
-    parts += [text, "## Reports", _table(REPORTS, report_rows(reports)) if reports else "There is no report yet."]
-    parts.append(f"{TWO[0]} `{TWO[1]}` {TWO[2]}.")
-    broken = _broken(reports)
-    if broken:
-        parts += ["### Not complete", _table(("report", "state", "reason"), broken)]
-    others = summary.beyond(reports)
-    if others:
-        parts.append(f"## {BEYOND}")
-        found = [ranking.ranking_rows(others, data) for data in (SYNTHETIC, RECORDINGS)]
-        parts += [_table(ranking.RANKING, rows) for rows in found if rows]
-    parts.append("## The plan's levers by measured gain")
-    for data in (SYNTHETIC, RECORDINGS):
-        rows = ranking.ranking_rows(entries, data)
-        parts += [f"### On {data}", _table(ranking.RANKING, rows) if rows else f"Nothing was measured on {data} yet."]
-    parts += ["## The plan's claims", _table(ranking.STAGES, ranking.stage_rows(entries)), "## What is missing"]
-    gaps = ranking.gap_rows(entries)
-    parts.append(_table(ranking.GAPS, gaps) if gaps else "Nothing is missing.")
-    commands = ranking.commands(entries)
-    if commands:
-        parts += ["The commands that make it:", "```sh\n" + "\n".join(commands) + "\n```"]
-    return "\n\n".join(parts) + "\n"
+    said = [f"# {TITLE}", INTRO, f"**{headline}**"]
+    said += ["\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards), text]
+    for part in _filled(reports):
+        said.append(f"## {part.title}")
+        said += [f"![{_escape(part.figure[1])}]({FIGURES[part.data]})"] if part.figure else []
+        said += [_table(part.header, part.rows)] if part.rows else []
+        said += [part.text] if part.text else []
+        said += ["The commands that make it:\n\n```sh\n" + "\n".join(part.lines) + "\n```"] if part.lines else []
+    return "\n\n".join(said) + "\n"
 
 
-def write(root: Path) -> tuple[Path, Path]:
-    """Write both files into the root of the reports, each whole or not at all. Returns their paths, the page first."""
+def write(root: Path, *others: Path) -> tuple[Path, Path]:
+    """Write the index into a root of reports, each file whole or not at all. Returns the page and the text.
+
+    Args:
+        root: where it is written; its reports stand for those of the same name elsewhere.
+        others: further roots of reports to list.
+    """
+    reports = collect.read(*others, root)
     root.mkdir(parents=True, exist_ok=True)
-    texts = {root / "index.html": page(root), root / "index.md": markdown(root)}
-    for path, text in texts.items():
-        write_text(path, text)
+    for part in parts(reports).values():
+        if part.figure:
+            picture = figures.png(part.figure[0], dpi=80)
+            write_atomic(root / FIGURES[part.data], lambda file, picture=picture: file.write_bytes(picture))
+    write_text(root / "index.html", page(reports))
+    write_text(root / "index.md", markdown(reports))
     return root / "index.html", root / "index.md"
 
 
-def publish(root: Path) -> str:
-    """Write the index if ``hifitse run`` runs the notebook, and say so; an experiment by plain papermill leaves it as it is.
+def write_index() -> Path:
+    """Write the index of one's own reports, with the committed ones in it; what ``hifitse gallery`` does. Returns the page."""
+    *others, root = report.roots()
+    return write(root, *others)[0]
+
+
+def publish() -> str:
+    """Write the index if ``hifitse run`` runs the notebook, and say so; an experiment by hand leaves it as it is.
 
     The summary's own report is moved to its place only after its notebook, so ``hifitse gallery`` must follow for its own line.
     """
     if not os.environ.get("HIFITSE_REPORT_DIR"):
         return "not written here: hifitse gallery writes index.html and index.md of the reports"
-    return " and ".join(path.name for path in write(root)) + " of the reports written"
+    return f"{write_index().name} and index.md of the reports written"

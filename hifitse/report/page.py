@@ -11,26 +11,9 @@ from pygments.formatters import HtmlFormatter
 
 from hifitse.files import write_text
 from hifitse.report.document import HEAD
-from hifitse.report.style import PAGE
+from hifitse.report.style import PAGE, TEMPLATES
 
-TEMPLATE = """\
-{%- extends 'classic/base.html.j2' -%}
-{%- macro fold(title) -%}<details class="fold"><summary>{{ title }}</summary><div>{{ caller() }}</div></details>{%- endmacro -%}
-{% block header %}{{ resources['hifitse_head'] }}<title>{{ nb.metadata.get('title', resources['metadata']['name']) | escape_html }}</title>
-<style>{{ resources['hifitse_css'] }}</style>
-</head>
-<body>
-<main>
-{% endblock header %}
-{% block input %}{% if cell.source.strip() %}{% call fold('code') %}{{ super() }}{% endcall %}{% endif %}{% endblock input %}
-{% block stream_stdout %}{{ super() }}{% endblock %}
-{% block stream_stderr %}{% call fold('messages') %}{{ super() }}{% endcall %}{% endblock %}
-{% block body_footer %}</main>
-</body>
-{% endblock body_footer %}
-{% block footer %}</html>
-{% endblock footer %}
-"""
+TEMPLATE = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")
 """Jinja: nbconvert's classic cells in a page of our own, without its scripts."""
 
 
@@ -93,6 +76,17 @@ def render(notebook: NotebookNode) -> str:
     return body
 
 
-def export(source: Path, target: Path) -> None:
-    """Write the page of an executed notebook, whole or not at all."""
-    write_text(target, render(nbformat.read(source, as_version=4)))
+SILENT = (
+    "*In JupyterLab the players below stay silent until the notebook is trusted (in the command palette: Trust Notebook). "
+    "[report.html](report.html) beside it plays them at once.*"
+)
+
+
+def finish(notebook: Path, target: Path) -> None:
+    """Tidy an executed notebook in its place, and write its page; above its first players it says why they are silent."""
+    executed = tidy(nbformat.read(notebook, as_version=4))
+    write_text(target, render(executed))
+    players = [number for number, cell in enumerate(executed.cells) if "<audio" in str(cell.get("outputs", ""))]
+    if players:
+        executed.cells.insert(players[0], nbformat.v4.new_markdown_cell(SILENT))
+    nbformat.write(executed, notebook)

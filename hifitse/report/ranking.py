@@ -1,19 +1,18 @@
 """The summary as a reader sees it: verdict, ranking, forest plot, what is missing. A page and a text file are made of the same rows."""
 
-import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from IPython.display import HTML, Image
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hifitse.evaluation.rows import BASELINE
 from hifitse.metrics import Interval
-from hifitse.report import comparison_figures, show, tables
-from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report, number
+from hifitse.report import comparison_figures, document, tables
+from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
+from hifitse.report.document import piece
 from hifitse.report.show import LEAST_MIXTURES
-from hifitse.report.style import FRAGMENTS
 from hifitse.report.summary import PLAN, TOO_FEW, VERDICTS, Entry, ranked
 
 Row = tuple[str, list[str]]
@@ -21,17 +20,11 @@ Row = tuple[str, list[str]]
 
 MARKS = {
     "helped": ("▲", "good"), "neutral": ("●", "weak"), "hurt": ("▼", "bad"), TOO_FEW: ("?", "weak"),
-    "complete": ("✓", "good"), "failed": ("✕", "bad"), "unreadable": ("✕", "bad"), "missing": ("○", "none"), "reported": ("✓", "none"),
+    "complete": ("✓", "good"),
+    "cut": ("◐", "weak"), "failed": ("✕", "bad"), "unreadable": ("✕", "bad"), "missing": ("○", "none"), "reported": ("✓", "none"),
 }  # fmt: skip
 """Verdict or state -> sign and class of its badge; the word stands beside the sign, so that nothing hangs on colour."""
-BADGES = """
-.badge { white-space: nowrap; padding: .05em .5em; border-radius: 4px;
-  border: 1px solid rgba(128,128,128,.45); border-left: 5px solid #6b6b6b; }
-.scroll { font-size: .86em; } .scroll tbody th { min-width: 7.5em; }
-.badge.good { border-left-color: #009E73; } .badge.weak { border-left-color: #E69F00; } .badge.bad { border-left-color: #D55E00; }
-pre.commands { padding: .7em .9em; border-radius: 4px; background: rgba(128,128,128,.13); }
-"""
-RANKING = ("arm", "verdict", "measured, dB", "95 % interval", "n", "the plan, dB", "beside the plan", "time a step, parameters", "made on")
+RANKING = ("arm", "verdict", "measured, dB", "95 % interval", "n", "the plan, dB", "beside the plan", "time per step, size", "made on")
 STAGES = ("claim", "the plan, dB", SYNTHETIC, RECORDINGS, "also said", "effort", "new training")
 GAPS = ("claim", "data", "state", "reason")
 
@@ -59,8 +52,8 @@ def _cost(entry: Entry) -> str:
 def made_on(of: Report, steps: float | None) -> str:
     """Data and scale in a few words."""
     trained = f"{steps:,.0f} steps" if steps else "steps not said"
-    seeds = number(of.content["params"].get("arm_seeds")) or 1
-    several = f", {seeds:.0f} seeds" if seeds > 1 else ""
+    seeds = of.metrics.params.get("arm_seeds")
+    several = f", {seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ""
     return f"{of.data}, {of.preset}, {trained}{several}, {of.said('device')}"
 
 
@@ -71,7 +64,7 @@ def name(entry: Entry) -> str:
 
 def link(of: Report | None) -> str:
     """Relative to the root of the reports: its page, or the first of its files that exists."""
-    return quote(f"{of.folder}/{of.files[0]}".encode(errors="replace")) if of and of.files else ""
+    return quote(f"{of.place}/{of.files[0]}".encode(errors="replace")) if of and of.files else ""
 
 
 def measured(entries: Iterable[Entry], data: str) -> list[Entry]:
@@ -140,60 +133,31 @@ def sentences(entries: Sequence[Entry]) -> tuple[str, list[tuple[str, str, str]]
     text = (
         f"An arm helped or hurt where the 95 % interval of its paired difference in SI-SDRi excludes 0; with fewer than {LEAST_MIXTURES} "
         f"mixtures there is no verdict. {_count(len(judged), 'arm')} have one: if none changed anything, about one in 40 would still seem "
-        "to have helped, and the luck of a single training is not in the intervals. "
+        "to have helped, and seed-to-seed variance is not in the intervals. "
     )
     text += f"Where the plan names a range ({_count(hoped, 'arm')}), the whole interval is below it for {below}. " if hoped else ""
     text += "The plan speaks of 1.5 million steps on recordings; what each number here was made on stands beside it."
     return headline, cards, text
 
 
-def verdict(entries: Sequence[Entry]) -> str:
-    """HTML: the verdict in a box, with the styles of all fragments of the summary."""
+def verdict(entries: Sequence[Entry]) -> Markup:
+    """HTML: the verdict in a box."""
     headline, cards, text = sentences(entries)
-    boxes = "".join(f'<div class="card"><span>{data}</span> <b>{helped}</b> <small>{rest}</small></div>' for data, helped, rest in cards)
-    return (
-        f'<style>{FRAGMENTS}{BADGES}</style><div class="verdict"><p class="headline">{headline}</p>'
-        f'<div class="cards">{boxes}</div><p>{text}</p></div>'
-    )
+    return document.box("", headline, Markup("").join(piece("card", *card) for card in cards), text)
 
 
-def badge(word: str) -> str:
+def badge(word: str) -> Markup:
     """HTML: sign and word."""
-    sign, kind = MARKS[word]
-    return f'<span class="badge {kind}">{sign} {word}</span>'
+    return piece("badge", word, *MARKS[word])
 
 
-def table(header: Sequence[str], rows: Iterable[Row], linked: bool = True) -> str:
-    """HTML: a table that scrolls sideways, with badges for verdicts and states. All text is escaped."""
-    body = ""
+def table(header: Sequence[str], rows: Iterable[Row], linked: bool = True) -> Markup:
+    """HTML: a table with links from the first cells, and badges for verdicts and states."""
+    shown = []
     for place, (first, *others) in rows:
-        head = f'<a href="{html.escape(place)}">{html.escape(first)}</a>' if linked and place else html.escape(first)
-        shown = [(cell, badge(cell) if cell in MARKS else html.escape(cell)) for cell in others]
-        cells = "".join(f'<td class="{"long" if len(cell) > 32 else "short"}">{content}</td>' for cell, content in shown)
-        body += f'<tr><th scope="row">{head}</th>{cells}</tr>\n'
-    top = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
-    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>'
-
-
-def ranking(entries: Sequence[Entry], data: str, linked: bool = False) -> str:
-    """HTML: the measured arms on one kind of data, by gain."""
-    rows = ranking_rows(entries, data)
-    return table(RANKING, rows, linked) if rows else f"<p>Nothing was measured on {data} yet.</p>"
-
-
-def stages(entries: Sequence[Entry]) -> str:
-    """HTML: the plan's table, and what became of each claim."""
-    return table(STAGES, stage_rows(entries))
-
-
-def gaps(entries: Sequence[Entry], preset: str = "demo", linked: bool = False) -> str:
-    """HTML: what is missing or went wrong, why, and the commands that make it."""
-    rows, lines = gap_rows(entries), commands(entries, preset)
-    if not rows:
-        return "<p>Nothing is missing: every claim has a complete report on both kinds of data.</p>"
-    typed = f'<p>The commands that make it:</p><pre class="commands">{html.escape(chr(10).join(lines))}</pre>' if lines else ""
-    need = "<p>Those with <code>--overlay real</code> need recordings in the folder that HIFITSE_DATA names.</p>" if "real" in typed else ""
-    return table(GAPS, rows, linked) + typed + need
+        cells = [badge(cell) if cell in MARKS else cell for cell in others]
+        shown.append([piece("link", first, place if linked else ""), *cells])
+    return tables.table(header, shown)
 
 
 def forest(entries: Sequence[Entry], data: str) -> tuple[Figure, str] | None:
@@ -208,12 +172,5 @@ def forest(entries: Sequence[Entry], data: str) -> tuple[Figure, str] | None:
     done = {entry.stage for entry in mine}
     lines += [(f"{stage.number} {stage.title}", None, stage.expected) for stage in PLAN if stage not in done and stage.expected]
     shown = "; ".join(f"{label} {tables.number(value.mean, 2, True)} dB" for label, value, _ in lines if value)
-    drawn = [(label.replace("$", r"\$"), value, expected) for label, value, expected in lines]  # dollars would set a formula
-    figure = comparison_figures.forest(drawn, "difference in SI-SDRi from the baseline, dB")
+    figure = comparison_figures.forest(lines, "difference in SI-SDRi from the baseline, dB")
     return figure, f"Gains on {data} with 95 % intervals and the plan's ranges, largest first: {shown}"
-
-
-def picture(entries: Sequence[Entry], data: str) -> Image | HTML:
-    """The forest plot as a notebook shows it, or a sentence where nothing was measured."""
-    drawn = forest(entries, data)
-    return show.picture(*drawn) if drawn else HTML(f"<p>Nothing was measured on {data} yet, so there is no plot.</p>")

@@ -1,23 +1,28 @@
 """What a run of a notebook leaves: metrics.json, the folder of its report, and the facts behind its numbers."""
 
-import json
-import math
+import contextlib
+import hashlib
 import os
+import re
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hifitse import HifitseError
 from hifitse.data.clips import load_clips
 from hifitse.data.corpus import load_corpus
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import METRICS, Rows, of_list, only_list, summarise
-from hifitse.files import write_text
-from hifitse.params import Params
-from hifitse.report import tables
+from hifitse.params import NOT_TRAINING, Params, resolve
+from hifitse.report import contract, tables
+from hifitse.report.contract import ContractError
+from hifitse.training.run import Run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """Root of the checkout, beside which ``notebooks/`` and ``reports/`` lie."""
@@ -28,13 +33,87 @@ def is_synthetic(params: Params) -> bool:
     return params.corpus == "synthetic"
 
 
-def folder(params: Params, notebook: str) -> Path:
-    """``reports/<preset>/<notebook>/``, with ``<preset>-real`` where the voices are recordings.
+ATTEMPT = ".attempt"
+"""Ending of the folder of a run that was not completed: it lies beside the report and replaces none."""
+FILES = ("report.ipynb", "report.html", "metrics.json")
 
-    The environment variable ``HIFITSE_REPORTS`` names another folder than ``reports/``.
+
+def root() -> Path:
+    """Where a run leaves its report: ``reports/mine/``, which git ignores; or the folder that ``HIFITSE_REPORTS`` names.
+
+    ``make reports`` names ``reports/``, where the committed ones lie.
     """
-    root = Path(os.environ["HIFITSE_REPORTS"]).expanduser() if os.environ.get("HIFITSE_REPORTS") else CHECKOUT / "reports"
-    return root / (params.preset + ("" if is_synthetic(params) else "-real")) / notebook
+    given = os.environ.get("HIFITSE_REPORTS")
+    return Path(given).expanduser() if given else CHECKOUT / "reports" / "mine"
+
+
+def roots() -> tuple[Path, ...]:
+    """Where reports are looked for: the committed ones and, over them, one's own; or only the folder of ``HIFITSE_REPORTS``."""
+    return (root(),) if os.environ.get("HIFITSE_REPORTS") else (CHECKOUT / "reports", root())
+
+
+def label(params: Params) -> str:
+    """What keeps runs of one preset apart: the name that ``--name`` gave, else the parameters that differ from the preset's."""
+    if "HIFITSE_NAME" in os.environ:
+        return re.sub(r"[^\w.=-]+", "_", os.environ["HIFITSE_NAME"])[:60]
+    text = ",".join(f"{name}={value}" for name, value in sorted(differences(params).items()))
+    clean = re.sub(r"[^\w.=,-]+", "_", text)
+    return clean if len(clean) <= 60 else f"{clean[:50]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def differences(params: Params, evaluation: bool = True) -> dict[str, Any]:
+    """Parameters of the training, and of the evaluation, that differ from the preset's; an overlay counts as the preset's own."""
+    names = [name for name in type(params).model_fields if name not in NOT_TRAINING or (evaluation and name.startswith("eval_"))]
+    mine = {name: getattr(params, name) for name in names}
+    others = _presets(params.preset, os.environ.get("HIFITSE_DATA"))
+    found = ({name: mine[name] for name in names if mine[name] != getattr(other, name)} for other in others)
+    return min(found, key=len, default={})
+
+
+@cache
+def _presets(name: str, data: str | None) -> tuple[Params, ...]:
+    """The parameters that a preset's name can stand for, with the recordings in ``data``."""
+    found = []
+    for overlay in (None, "real", "synthetic"):
+        for arms in (False, True):
+            with contextlib.suppress(HifitseError):  # no such preset, or an overlay that needs a variable that is not set
+                found.append(resolve(name, overlay, arms=arms))
+    return tuple(found)
+
+
+def top(preset: str, corpus: str, label: str = "") -> str:
+    """Folder of all reports of a preset on one kind of voices."""
+    return preset + ("" if corpus == "synthetic" else "-real") + (f"+{label}" if label else "")
+
+
+def folder(params: Params, notebook: str) -> Path:
+    """``<preset>[-real][+label]/<notebook>/`` below :func:`root`; ``-real`` where the voices are recordings."""
+    return root() / top(params.preset, params.corpus, label(params)) / notebook
+
+
+def place(work: Path, target: Path) -> tuple[Path, str]:
+    """Move a run's three files from ``work`` to ``target``, or beside it where they are not to replace what is there.
+
+    A complete report replaces any; one whose training was cut replaces all but a complete one; a failed one replaces none.
+
+    Returns:
+        The folder where they lie now; and what was cut, in one sentence, or an empty text.
+
+    Raises:
+        ContractError: the notebook's ``metrics.json`` is not one.
+    """
+    found = contract.load(work / FILES[2])
+    status = found.status
+    with contextlib.suppress(ContractError):
+        status = "failed" if status == "cut" and contract.load(target / FILES[2]).status == "complete" else status
+    beside = target.with_name(target.name + ATTEMPT)
+    where = beside if status == "failed" else target
+    where.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        os.replace(work / name, where / name)
+    if where == target:
+        shutil.rmtree(beside, ignore_errors=True)  # an earlier attempt at the same
+    return where, found.error if found.status == "cut" else ""
 
 
 def commit() -> str:
@@ -49,17 +128,6 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-
-
-def _strict(value: Any) -> Any:
-    """JSON has no NaN and no infinity: both become null."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def metrics(
@@ -83,11 +151,12 @@ def metrics(
         costs: by arm, as :func:`hifitse.evaluation.cost.costs` measures them.
     """
     arms = list(arms)
+    cut = ", ".join(f"{arm.name} {run.step:,} of {run.params.steps:,} steps" for arm, run in unfinished(arms))
     content = {
         "notebook": notebook,
         "preset": params.preset,
         "corpus": params.corpus,
-        "status": "failed" if error else "complete",
+        "status": "failed" if error else "cut" if cut else "complete",
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": arms[0].run.device if arms else params.device,
@@ -106,7 +175,14 @@ def metrics(
             }
             for kind, conditions in groups.items()
         }
-    return _strict(content | ({"error": error} if error else {}))
+    name = label(params)
+    why = error or (f"Cut by max_minutes: {cut}. The same command goes on from the last checkpoint." if cut else "")
+    return contract.finite(content | ({"label": name} if name else {}) | ({"error": why} if why else {}))
+
+
+def unfinished(arms: Iterable[Arm]) -> list[tuple[Arm, Run]]:
+    """The trainings that a time limit ended before their last step, each with its arm."""
+    return [(arm, run) for arm in arms for run in (arm.run, *arm.others) if not run.finished]
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
@@ -119,19 +195,19 @@ def _arm(arm: Arm) -> dict[str, Any]:
     }
 
 
-def metrics_path(notebook: str) -> Path:
-    """Where a notebook writes its metrics: into the folder that ``hifitse run`` names, else beside where it was started.
+def metrics_path(notebook: str, params: Params) -> Path:
+    """Where a notebook writes its metrics: into the folder that ``hifitse run`` names, else beside the report of the same parameters.
 
-    So an experiment by plain papermill never replaces a committed report.
+    There it has a name of its own, so that a notebook by hand or by plain papermill never replaces a report.
     """
     given = os.environ.get("HIFITSE_REPORT_DIR")
-    return Path(given) / "metrics.json" if given else Path.cwd() / f"{notebook}.metrics.json"
+    return Path(given) / FILES[2] if given else folder(params, notebook) / f"{notebook}.metrics.json"
 
 
-def write_metrics(path: Path, content: Mapping[str, Any]) -> Path:
-    """Write ``metrics.json`` whole or not at all, as strict JSON."""
-    write_text(path, json.dumps(_strict(content), indent=1, allow_nan=False) + "\n")
-    return path
+def write(notebook: str, params: Params, arms: Iterable[Arm] = (), comparisons: Sequence[Mapping] = (), **others: Any) -> Path:
+    """Write ``metrics.json`` of a notebook, the last thing that it does; arguments as :func:`metrics`, others are kept."""
+    known = {name: others.pop(name) for name in ("groups", "costs") if name in others}
+    return contract.write(metrics_path(notebook, params), metrics(notebook, params, arms, comparisons, **known) | others)
 
 
 def parameter_count(arm: Arm) -> int:
@@ -153,7 +229,8 @@ def facts(arm: Arm) -> dict[str, str]:
         "held out": "speakers, rooms and noises of the test are in no training mixture",
         "PESQ failures": tables.failures(rows),
         "skipped files": skipped(params),
-        "run": f"{run.folder.name}: {run.step:,} steps of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",
+        "run": run.folder.name if run.folder else "a model of one's own",
+        "steps": f"{run.step:,} of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",
         "trained on": run.device,
         "commit": commit(),
         "made": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,20 +1,21 @@
 """The parts of a report, as a notebook displays them: verdict, listening, diagnosis, conditions, presence."""
 
-import html
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML, Image
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hifitse.data.conditions import PARTIAL_ACTIVE_S
-from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import by_bin, matrix, of_list, summarise
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
-from hifitse.report import figures, listening, players, tables
+from hifitse.report import document, figures, listening, players, report, tables
+from hifitse.report.document import piece
 from hifitse.report.report import is_synthetic, parameter_count
-from hifitse.report.style import FRAGMENTS
 
 ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent": "si_sdri_zero_enroll_db"}
 """Kind of enrolment -> metric."""
@@ -28,15 +29,23 @@ def voices(params: Params) -> str:
     return "synthetic voices" if is_synthetic(params) else f"recordings in {Path(params.corpus).name}"
 
 
-def scale(arm: Arm) -> str:
+def cut(arms: Iterable[Arm]) -> str:
+    """The first words of a verdict where a time limit ended a training; else nothing."""
+    said = [f"{arm.name} after {run.step:,} of {run.params.steps:,} steps" for arm, run in report.unfinished(arms)]
+    return f"Cut by the time limit: {', '.join(said)}. " if said else ""
+
+
+def scale(arm: Arm, subject: str = "The model") -> str:
     """Size, steps, time and device of a training in one sentence."""
     params, run = arm.params, arm.run
+    if isinstance(run, OwnModel):
+        return f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was {run.device}."
     heard = run.step * params.batch_size * params.seconds / (2 if params.both_talkers else 1)
     use = ", each used once for each of two talkers," if params.both_talkers else ""
     stopped = "" if run.finished else f" of the {params.steps:,} asked for"
     begun = f", beginning with the weights of run {params.start_from}" if params.start_from else ""
     return (
-        f"The model has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
+        f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
         f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}{begun}."
     )
 
@@ -51,7 +60,7 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
 
     Args:
         right: SI-SDRi with the right enrolment.
-        difference: right less wrong enrolment, paired.
+        difference: right minus wrong enrolment, paired.
     """
     if min(right.n, difference.n) < LEAST_MIXTURES:
         return "weak", f"Too few mixtures ({difference.n}) to say whether it extracts."
@@ -73,30 +82,25 @@ def verdict(arm: Arm) -> HTML:
     right, wrong = bootstrap(gains(arm, "right")), bootstrap(gains(arm, "wrong"))
     difference = paired(gains(arm, "right"), gains(arm, "wrong"))
     mark, headline = judge(right, difference)
-    labels = ("SI-SDRi, right enrolment", "SI-SDRi, wrong enrolment", "right less wrong, paired")
+    labels = ("SI-SDRi, right enrolment", "SI-SDRi, wrong enrolment", "right minus wrong, paired")
     values = zip(labels, (right, wrong, difference), strict=True)
     cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values)
     if is_synthetic(arm.params):
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
     else:
         data = f"The voices are recordings of people ({arm.params.corpus})."
-    return box(mark, headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
+    return box(mark, cut([arm]) + headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
 
 
-def card(label: str, value: Interval, note: str = "", digits: int = 2) -> str:
+def card(label: str, value: Interval, note: str = "", digits: int = 2) -> Markup:
     """One difference with its interval, in HTML."""
-    return (
-        f'<div class="card"><span>{html.escape(label)}</span> <b>{tables.number(value.mean, digits, True)} dB</b> '
-        f"<small>95 % interval {tables.interval(vars(value), digits, True)}<br>{html.escape(note)}</small></div>"
-    )
+    shown = f"{tables.number(value.mean, digits, True)} dB"
+    return piece("card", label, shown, f"95 % interval {tables.interval(vars(value), digits, True)}", note)
 
 
 def box(mark: str, line: str, cards: str, text: str) -> HTML:
     """A verdict: headline, cards, and what they were measured on."""
-    return HTML(
-        f'<style>{FRAGMENTS}</style><div class="verdict {mark}"><p class="headline">{html.escape(line)}</p>'
-        f'<div class="cards">{cards}</div><p>{html.escape(text)}</p></div>'
-    )
+    return HTML(document.box(mark, line, cards, text))
 
 
 def picture(figure: Figure, alt: str) -> Image:
@@ -110,7 +114,7 @@ def listen(example: listening.Example) -> list[Image | HTML]:
     about = listening.caption(example)
     shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
     alt = f"Spectrograms from 0 to 24 kHz of {', '.join(shown)}; {title}: {about}"
-    heading = HTML(f"<h3>{html.escape(title.capitalize())}</h3><p>{html.escape(about)}</p>")
+    heading = HTML(piece("heading", title.capitalize(), about))
     return [heading, picture(figures.spectrograms(shown), alt), HTML(players.players(example.clips, title))]
 
 

@@ -1,10 +1,10 @@
 """The parts of a report that compares variants with a baseline, as a notebook displays them."""
 
-import html
 from collections.abc import Mapping
 
 import numpy as np
 from IPython.display import HTML, Image
+from markupsafe import Markup
 
 from hifitse.evaluation.comparison import Comparison, Expected
 from hifitse.evaluation.experiment import Arm
@@ -12,11 +12,11 @@ from hifitse.evaluation.rows import Rows, difference, interaction, mean, only_li
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
-from hifitse.report.show import LEAST_MIXTURES, box, card, gains, picture, scale, voices
+from hifitse.report.show import LEAST_MIXTURES, box, card, cut, gains, picture, scale, voices
 
 Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
-WORDS = {"helped": "better than the baseline", "hurt": "worse than the baseline", "neutral": "not to be told from the baseline"}
+WORDS = {"helped": "better than the baseline", "hurt": "worse than the baseline", "neutral": "no measurable difference to the baseline"}
 MARKS = {"helped": "good", "hurt": "bad", "neutral": "weak"}
 
 
@@ -45,18 +45,24 @@ def answer(comparison: Comparison) -> HTML:
     n = next(iter(found.values())).n if found else 0
     seeds = 1 + len(base.others)
     trained = "Each was trained once" if seeds == 1 else f"Each was trained {seeds} times"
-    luck = "; the intervals are over test mixtures, and do not cover the luck of one training" if seeds == 1 else ""
+    luck = "; the intervals are over test mixtures, and do not cover seed-to-seed variance" if seeds == 1 else ""
     many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
-    data = f"SI-SDRi less the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
-    return box(mark, line, boxes, f"{data} {trained}{luck}.{many} The baseline's model {scale(base).removeprefix('The model ')}")
+    data = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
+    text = f"{data} {trained}{luck}.{many} {scale(base, 'The baseline')}"
+    return box(mark, cut(comparison.all.values()) + line, boxes, text)
 
 
 def expectation(expected: Expected | None) -> str:
     """What the plan expects, in words."""
+    return "the plan names no gain" if expected is None else f"the plan expects {plan_range(expected)}"
+
+
+def plan_range(expected: Expected | None) -> str:
+    """The range of gains that the plan expects, dB, or a dash."""
     if expected is None:
-        return "the plan names no gain"
+        return "–"
     low, high = (tables.number(value, 1, True) for value in expected)
-    return f"expected: about {low}" if low == high else f"the plan expects {low} to {high}"
+    return f"about {low}" if low == high else f"{low} to {high}"
 
 
 def judged(value: Interval) -> str:
@@ -82,8 +88,7 @@ def results(comparison: Comparison) -> HTML:
             cells += ["", "", ""]
         else:
             value, expected = difference(arm.rows, comparison.baseline.rows), comparison.expected.get(name)
-            plan = expectation(expected).partition("expect")[2].lstrip("sed: ") if expected else "–"
-            cells += [tables.measured(value, 2, True), plan, judged(value)]
+            cells += [tables.measured(value, 2, True), plan_range(expected), judged(value)]
         cells += [tables.measured(mean(arm.rows, metric), digits, signed) for metric, digits, signed in OTHERS]
         rows.append([name, *cells])
     header = ["arm", "SI-SDRi, dB", "difference, dB", "plan expects", "verdict"]
@@ -104,7 +109,7 @@ def forest(comparison: Comparison) -> Image:
         (name, difference(arm.rows, comparison.baseline.rows), comparison.expected.get(name)) for name, arm in comparison.arms.items()
     ]
     shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value, _ in lines)
-    return picture(comparison_figures.forest(lines, "SI-SDRi less the baseline's, dB"), f"Paired differences to the baseline: {shown}")
+    return picture(comparison_figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
 
 
 def scatter(comparison: Comparison, name: str) -> Image:
@@ -123,8 +128,7 @@ def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") ->
     """A metric of several arms under several conditions."""
     means = {group: {name: mean(rows, metric, only_list(rows)) for name, rows in arms.items()} for group, arms in values.items()}
     label, unit, _ = tables.LABELS[metric]
-    short = label.partition(":")[0].removesuffix(", right enrolment")  # the whole would be longer than the axis
-    figure = comparison_figures.grouped(means, f"{short}, {unit}", xlabel)
+    figure = comparison_figures.grouped(means, f"{tables.short(metric)}, {unit}", xlabel)
     return picture(figure, f"{label} of {', '.join(next(iter(values.values()), {}))} under: {', '.join(values)}")
 
 
@@ -151,7 +155,7 @@ def schedule(arm: Arm, baseline: Arm) -> list[HTML | Image]:
     """The curriculum of a variant beside the baseline's, with its name above, to be displayed one after the other."""
     starts = ", ".join(f"{100 * start:.0f} %" for start in arm.params.phase_starts)
     figure = comparison_figures.schedule(arm.params, baseline.params)
-    return [HTML(f"<h3>{html.escape(arm.name)}</h3>"), picture(figure, f"Curriculum of {arm.name}: phases from {starts} of the steps")]
+    return [HTML(Markup("<h3>{}</h3>").format(arm.name)), picture(figure, f"Curriculum of {arm.name}: phases from {starts} of the steps")]
 
 
 def adding_up(comparison: Comparison, together: str) -> HTML:
@@ -174,7 +178,7 @@ def adding_up(comparison: Comparison, together: str) -> HTML:
     else:
         mark, line = "bad", "Together they bring less than the separate gains add up to."
     boxes = ""
-    for label, value in ((together, whole), ("sum of the separate gains", total), ("together less the sum", more)):
+    for label, value in ((together, whole), ("sum of the separate gains", total), ("together minus the sum", more)):
         boxes += card(label, value)
     text = f"Differences of SI-SDRi to the baseline on the same {more.n} test mixtures of unseen {voices(comparison.baseline.params)}."
     return box(mark, line, boxes, text)

@@ -1,17 +1,18 @@
 """The plan's claims beside what was measured, from nothing but the ``metrics.json`` files of the reports.
 
-A file that is cut short, of another notebook or otherwise not as it should be becomes a row with the reason; nothing here raises for it.
+A file that is cut short, of another notebook or damaged becomes a row with the reason; nothing here raises for it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hifitse.evaluation.rows import BASELINE
 from hifitse.metrics import Interval
 from hifitse.report import report
-from hifitse.report.collect import RECORDINGS, SYNTHETIC, CollectError, Report, mapping, number, plain
+from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
+from hifitse.report.contract import Claim
 from hifitse.report.show import LEAST_MIXTURES
 
 METRIC = "si_sdri_db"
@@ -49,7 +50,7 @@ class Stage:
 
 PLAN = (
     Stage("01_gan_finetune", "GAN fine-tuning", (0.3, 0.8), "", "fine-tune a finished run with discriminators", "no"),
-    Stage("02_capacity", "capacity", (0.5, 1.5), "a step", "a larger model", "yes"),
+    Stage("02_capacity", "capacity", (0.5, 1.5), "for each of two steps", "a larger model", "yes"),
     Stage("03_long_segments", "longer segments", (0.3, 0.8), "published: about 0 beyond 4.4 s", "longer training mixtures", "yes"),
     Stage(
         "04_augmentation", "augmentation", (0.2, 0.5), "several enrolments: +0.3 to +0.5", "augmented mixtures and enrolments",
@@ -71,7 +72,7 @@ class Entry:
     Attributes:
         stage: the claim.
         data: ``SYNTHETIC`` or ``RECORDINGS``.
-        state: "measured"; "reported", for a complete report that compares no SI-SDRi; "failed", "unreadable" or "missing".
+        state: "measured"; "reported", for a report that compares no SI-SDRi; "failed", "unreadable" or "missing".
         reason: of all states but "measured".
         report: where it comes from; ``None`` where it is missing.
         arm, against: names of the arm and of what it is compared with.
@@ -103,57 +104,35 @@ class Entry:
         return (report.CHECKOUT / "notebooks" / f"{self.stage.notebook}.ipynb").exists()
 
 
-def _interval(row: Mapping[str, Any]) -> Interval:
-    """Difference, interval and number of mixtures of a comparison; ends that are not known are nan.
-
-    Raises:
-        CollectError: a number is missing or makes no sense, or the verdict is none.
-    """
-    arm = plain(repr(row.get("arm")), 60)
-    for key in ("difference", "n"):
-        if number(row.get(key)) is None:
-            raise CollectError(f"the comparison of {arm} has {plain(repr(row.get(key)), 40)} as {key!r}, allowed is a number")
-    low, high = number(row.get("low")), number(row.get("high"))
-    ends = (math.nan, math.nan) if low is None or high is None else (low, high)
-    if ends[0] > row["difference"] or ends[1] < row["difference"]:
-        raise CollectError(f"the comparison of {arm} has an interval that does not hold its mean")
-    if row.get("verdict") not in VERDICTS:
-        said = plain(repr(row.get("verdict")), 40)
-        raise CollectError(f"the comparison of {arm} has the verdict {said}, allowed are {', '.join(VERDICTS)}")
-    return Interval(float(row["difference"]), *ends, int(row["n"]))
-
-
-def _measured(stage: Stage, of: Report, row: Mapping[str, Any]) -> Entry:
-    """One comparison of SI-SDRi as an entry; "unreadable" with the reason where it says nothing that can be used."""
-    arm, against = str(row.get("arm")), str(row.get("baseline", BASELINE))
-    try:
-        value = _interval(row)
-    except CollectError as error:
-        return Entry(stage, of.data, "unreadable", str(error), of, plain(arm, 60))
-    where = f" ({plain(row['list'], 30)} list)" if row.get("list", "test") != "test" else ""
-    expected = [number(end) for end in row["expected"]] if isinstance(row.get("expected"), list) else []
+def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
+    """One comparison of SI-SDRi as an entry; "unreadable" with the reason where its interval says nothing."""
+    ends = (math.nan, math.nan) if claim.low is None or claim.high is None else (claim.low, claim.high)
+    if claim.difference is None or ends[0] > claim.difference or ends[1] < claim.difference:
+        reason = f"the comparison of {claim.arm!r} has no difference within its interval"
+        return Entry(stage, of.data, "unreadable", reason, of, claim.arm)
+    value = Interval(float(claim.difference), *ends, claim.n)
     return Entry(
         stage=stage,
         data=of.data,
         state="measured",
         report=of,
-        arm=plain(arm, 60) + where,
-        against=plain(against, 60),
+        arm=claim.arm + (f" ({claim.list} list)" if claim.list != "test" else ""),
+        against=claim.baseline,
         value=value,
-        verdict=row["verdict"] if value.n >= LEAST_MIXTURES and math.isfinite(value.low) else TOO_FEW,
-        expected=(expected[0], expected[1]) if len(expected) == 2 and None not in expected else None,
-        slower=_slower(of, arm, against),
-        parameters=number(of.arm(arm).get("parameters")),
-        steps=number(of.arm(arm).get("steps")),
+        verdict=claim.verdict if value.n >= LEAST_MIXTURES and math.isfinite(value.low) else TOO_FEW,
+        expected=tuple(claim.expected) if claim.expected and len(claim.expected) == 2 else None,
+        slower=_slower(of, claim),
+        parameters=of.arm(claim.arm).parameters,
+        steps=of.arm(claim.arm).steps,
     )
 
 
-def _slower(of: Report, arm: str, against: str) -> float | None:
-    """Time of an arm's step over that of the arm it is compared with: measured in turns where it was, else from the two trainings."""
-    ratio = of.arm(arm).get("step_ratio")
-    if isinstance(ratio, dict) and against == BASELINE:
-        return number(ratio.get("mean"))
-    cost, before = (number(of.arm(name).get("seconds_per_step")) for name in (arm, against))
+def _slower(of: Report, claim: Claim) -> float | None:
+    """Time of an arm's step relative to that of the arm it is compared with: measured in turns where it was, else of the two trainings."""
+    ratio = of.arm(claim.arm).step_ratio
+    if ratio is not None and claim.baseline == BASELINE:
+        return ratio.mean
+    cost, before = (of.arm(name).seconds_per_step for name in (claim.arm, claim.baseline))
     return cost / before if cost and before and min(cost, before) > 0 else None
 
 
@@ -168,7 +147,7 @@ def entries(reports: Sequence[Report]) -> list[Entry]:
         for data in (SYNTHETIC, RECORDINGS):
             mine: list[Entry] = []
             for one in (one for one in reports if one.notebook[:2] == stage.number and one.data == data):
-                if one.status != "complete":
+                if not one.usable:
                     mine.append(Entry(stage, data, one.status, one.reason, one))
                     continue
                 lines = _compared(stage, one)
@@ -181,15 +160,15 @@ def entries(reports: Sequence[Report]) -> list[Entry]:
 
 def beyond(reports: Sequence[Report]) -> list[Entry]:
     """The measured arms of complete reports that answer no claim of the plan, such as the best recipe, by gain."""
-    others = [one for one in reports if one.status == "complete" and one.notebook[:2] not in {stage.number for stage in PLAN}]
+    others = [one for one in reports if one.usable and one.notebook[:2] not in {stage.number for stage in PLAN}]
     found = [_compared(Stage(one.notebook, one.notebook[3:], None, "", "", ""), one) for one in others]
     return ranked([entry for each in found for entry in each])
 
 
 def _compared(stage: Stage, one: Report) -> list[Entry]:
     """The comparisons of SI-SDRi of a complete report; not those that a summary repeats from others, which name their ``report``."""
-    rows = map(mapping, one.content["comparisons"])
-    return [_measured(stage, one, row) for row in rows if row.get("metric") == METRIC and "report" not in row]
+    claims = one.metrics.comparisons
+    return [_measured(stage, one, each) for each in claims if each.metric == METRIC and not each.report]
 
 
 def ranked(lines: Sequence[Entry]) -> list[Entry]:
@@ -199,5 +178,5 @@ def ranked(lines: Sequence[Entry]) -> list[Entry]:
 
 def comparisons(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """The comparisons of all complete reports of the plan's stages, each with the report that it comes from."""
-    mine = [one for one in reports if one.status == "complete" and one.notebook[:2] in {stage.number for stage in PLAN}]
-    return [dict(row) | {"report": one.folder} for one in mine for row in one.content["comparisons"] if isinstance(row, Mapping)]
+    mine = [one for one in reports if one.usable and one.notebook[:2] in {stage.number for stage in PLAN}]
+    return [each.model_dump(exclude_unset=True) | {"report": one.folder} for one in mine for each in one.metrics.comparisons]

@@ -1,6 +1,5 @@
 """HTML tables of a report: metrics with intervals, the plan's published numbers, parameters, provenance."""
 
-import html
 import importlib.metadata
 import math
 import platform
@@ -8,10 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+from markupsafe import Markup, escape
+
 from hifitse.evaluation.experiment import PUBLISHED
 from hifitse.evaluation.rows import Rows, frame
 from hifitse.metrics import Interval
 from hifitse.params import Params
+from hifitse.report.document import piece
 
 LABELS = {
     "si_sdri_db": ("SI-SDRi, right enrolment", "dB", 2),
@@ -25,19 +28,31 @@ LABELS = {
     "confusion_rate": ("confusions: estimate nearer to an interferer", "share", 3),
 }
 """Metric of metrics.json -> label, unit, digits."""
+SHORT = {"si_sdri_db": "SI-SDRi", "confusion_rate": "confusions"}
+"""Where the label is too long for an axis or for a table of one kind of enrolment."""
 SIGNED = {"si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "si_sdr_db"}
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "pesq", "pystoi", "papermill")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> str:
-    """An HTML table that scrolls sideways where the screen is narrow. All text is escaped; the first cell of a row is its head."""
-    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in header)
-    body = ""
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> Markup:
+    """An HTML table that scrolls sideways where the screen is narrow; the first cell of a row is its head.
+
+    Text is escaped; a cell that is HTML already (``Markup``: a link, a badge) stays as it is.
+    """
+    heads, cells = [], []
     for first, *others in rows:
-        cells = "".join(f'<td class="{"long" if len(cell) > 32 else "short"}">{html.escape(cell)}</td>' for cell in others)
-        body += f'<tr><th scope="row">{html.escape(first)}</th>{cells}</tr>'
-    label = f"<caption>{html.escape(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{label}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+        heads.append(escape(first))
+        cells.append([escape(cell) for cell in others])
+    first, *others = map(escape, header)
+    frame = pd.DataFrame(cells, heads, pd.Index(others, name=first), dtype=object)
+    with pd.option_context("display.max_colwidth", None):
+        shown = frame.to_html(escape=False, border=0, justify="unset")
+    return piece("scroll", Markup(shown), caption)
+
+
+def short(metric: str) -> str:
+    """A metric's label in few words."""
+    return SHORT.get(metric, LABELS[metric][0])
 
 
 def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
@@ -72,7 +87,7 @@ def measured(value: Interval, digits: int = 2, signed: bool = False) -> str:
     return f"{number(value.mean, digits, signed)} ({interval(vars(value), digits, signed)})"
 
 
-def metrics(summaries: Mapping[str, Mapping[str, Mapping]]) -> str:
+def metrics(summaries: Mapping[str, Mapping[str, Mapping]]) -> Markup:
     """Every metric of every arm with its 95 % interval and the number of mixtures behind it.
 
     Args:
@@ -90,7 +105,7 @@ def metrics(summaries: Mapping[str, Mapping[str, Mapping]]) -> str:
     return table(["metric", *(["arm"] if several else []), "unit", "mean", "95 % interval", "n"], rows)
 
 
-def plan(summary: Mapping[str, Mapping], here: str) -> str:
+def plan(summary: Mapping[str, Mapping], here: str) -> Markup:
     """This run beside the plan's published baseline.
 
     Args:
@@ -99,15 +114,15 @@ def plan(summary: Mapping[str, Mapping], here: str) -> str:
     """
     rows = []
     for metric, published in PUBLISHED.items():
-        label, unit, digits = LABELS[metric]
+        _, unit, digits = LABELS[metric]
         value = summary.get(metric) or {"mean": None}
         signed = metric in SIGNED
         shown = f"{number(value['mean'], digits, signed)} ({interval(value, digits, signed)})"
-        rows.append([label.removesuffix(", right enrolment"), unit, shown, number(published, digits, signed)])
+        rows.append([short(metric), unit, shown, number(published, digits, signed)])
     return table(["metric", "unit", here, "the plan's baseline, 1.5 M steps, its own recordings"], rows)
 
 
-def parameters(params: Params) -> str:
+def parameters(params: Params) -> Markup:
     """The parameters that differ from the defaults, which are the plan's baseline."""
     fields = type(params).model_fields
     rows = [
@@ -118,7 +133,7 @@ def parameters(params: Params) -> str:
     return table(["parameter", "here", "default", "meaning"], rows, f"{len(rows)} of {len(fields)} parameters differ from the defaults")
 
 
-def provenance(facts: Mapping[str, Any]) -> str:
+def provenance(facts: Mapping[str, Any]) -> Markup:
     """Where the numbers come from: the given facts, then Python, system and package versions."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"

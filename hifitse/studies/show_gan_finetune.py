@@ -118,7 +118,7 @@ def answer(comparison: Comparison, control: str) -> HTML:
     stopped = " ".join(f"{name} was stopped: {arm.run.collapsed}." for name, arm in comparison.arms.items() if arm.run.collapsed)
     text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
     text += "Each was trained once; the intervals are over test mixtures, and do not cover the luck of one training. Before: "
-    return box(mark, line, cards, text + scale(base).replace("The model", "the model", 1))
+    return box(mark, line, cards, text + scale(base, "the model"))
 
 
 def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:

@@ -1,0 +1,96 @@
+"""Two on one page, and the list of trainings: what is read from reports and runs, and what is refused."""
+
+import re
+from pathlib import Path
+
+import pytest
+from arms import SMOKE
+from made_up import arm, content, row, write
+from test_page import assert_offline
+
+from hifitse.commands import cli
+from hifitse.report.runs import COLUMNS, listing, runs
+from hifitse.training.train import train
+
+NASTY = "<script>alert(1)</script> & \"'"
+SMALL = SMOKE.model_copy(update={"steps": 4, "eval_partial": 0, "eval_long": 0, "eval_turns": 0, "eval_pesq": False})
+
+
+def text(page: Path) -> str:
+    found = page.read_text(encoding="utf-8")
+    assert_offline(found)
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", found, flags=re.DOTALL))
+
+
+def test_reports_are_compared_by_what_they_hold_and_nothing_else(tmp_path):
+    """A run of the same parameters may have been evaluated otherwise since: it is not looked at."""
+    made = [content("demo/02_capacity", row("wider", 0.9), params={"steps": 400, NASTY: 3})]
+    made.append(content("demo-real/02_capacity", row("wider", 1.2), params={"steps": 750}))
+    made[1]["arms"]["baseline"] = arm(mean=5.52)
+    a, b = (write(tmp_path, folder, each) for folder, each in zip(("demo/02_capacity", "demo-real/02_capacity"), made, strict=True))
+    assert cli.main(["compare", str(a), str(b), "-o", str(tmp_path / "page.html")]) == 0
+    said = text(tmp_path / "page.html")
+    assert "baseline SI-SDRi, right enrolment dB +3.00 (+2.60 to +3.40) +5.52 (+5.12 to +5.92)" in said
+    assert "steps 400 750" in said and "no paired difference" in said
+    assert "&lt;script&gt;alert(1)" in said and "<script" not in (tmp_path / "page.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two small trainings, evaluated nowhere yet, in a folder of runs of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield [train(SMALL.model_copy(update={"lr": lr}), progress=False) for lr in (1e-3, 1e-2)]
+
+
+def test_runs_are_tested_on_the_same_mixtures_and_can_be_heard(trained, tmp_path):
+    a, b = (run.folder.name for run in trained)
+    assert cli.main(["compare", a, str(trained[1].folder), "-o", str(tmp_path / "page.html")]) == 0
+    said = text(tmp_path / "page.html")
+    assert f"A, the baseline, is the run {a}; B is the run {b}" in said and "Too few mixtures" in said
+    assert "lr 0.001 0.01" in said and "most improved" in said.lower()
+    assert (tmp_path / "page.html").read_text().count("<audio") == 10
+    assert all(len(list(run.folder.glob("rows-*.jsonl"))) == 1 for run in trained)
+
+
+def test_trainings_are_listed_the_newest_first(trained, capsys):
+    found = runs()
+    assert list(found) == COLUMNS and set(found["run"]) == {run.folder.name for run in trained}
+    (first,) = found[found["run"] == trained[0].folder.name].to_dict("records")
+    assert (first["preset"], first["steps"], first["of"]) == ("smoke", 4, 4)
+    assert first["what differs"] == "interferers_max=[2]"  # 0.001 is the preset's own rate
+    (trained[0].folder.parent / "damaged").mkdir(exist_ok=True)
+    (trained[0].folder.parent / "damaged" / "params.json").write_text("{")
+    assert cli.main(["runs"]) == 0
+    printed = capsys.readouterr().out
+    assert all(run.folder.name in printed for run in trained) and "damaged" not in printed and "lr=0.01" in printed
+
+
+def test_an_empty_folder_of_runs_says_so(tmp_path):
+    assert listing(tmp_path).startswith("no training in")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("nowhere", ["'nowhere'", "no run and no report", "runs here: "]),
+        ("same", ["both are", "two that differ"]),
+        ("report", ["a report and a run", "two reports or two runs"]),
+        ("damaged", ["damaged", "cannot be read"]),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_sentence(other, words, trained, tmp_path, capsys):
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "params.json").write_text('{"stpes": 3}')
+    made = {"same": trained[0].folder, "damaged": tmp_path / "damaged"}
+    made["report"] = write(tmp_path, "demo/00_baseline", content("demo/00_baseline"))
+    assert cli.main(["compare", trained[0].folder.name, str(made.get(other, other)), "-o", str(tmp_path / "page.html")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hifitse: ") and said.count("\n") == 1 and all(word in said for word in words)
+
+
+def test_failed_reports_are_not_compared(tmp_path, capsys):
+    failed = content("demo/00_baseline", status="failed", error="it rained")
+    a, b = write(tmp_path, "demo/02_capacity", content("demo/02_capacity")), write(tmp_path, "demo/00_baseline", failed)
+    assert cli.main(["compare", str(a), str(b)]) == 2
+    assert "is failed (it rained)" in capsys.readouterr().err
