@@ -18,7 +18,7 @@ from hifitse import SAMPLE_RATE, audio
 from hifitse.data import rooms
 from hifitse.data.acoustics import power
 from hifitse.data.augment import CHANGES
-from hifitse.data.convolver import Convolver, transform_length
+from hifitse.data.convolver import Convolver, block_length
 from hifitse.data.elsewhere import recorded_elsewhere
 from hifitse.data.presence import gate, heard, length, put
 from hifitse.data.reader import Reader
@@ -108,8 +108,9 @@ class Renderer:
     def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
         """Each row convolved with its aligned response, (S, T) -> (S, T); what rings on beyond the end is cut."""
         samples = dry.shape[-1]
-        size = transform_length(samples + min(max(response.samples for response in responses), samples))
-        return self._convolver.convolve(dry, [self._spectrum(response, samples, size) for response in responses])
+        longest = min(max(response.samples for response in responses), samples)
+        size = block_length(samples, longest)
+        return self._convolver.convolve(dry, [self._spectrum(response, samples, size) for response in responses], longest)
 
     def response(self, file: File) -> np.ndarray:
         """An aligned response, (T,) float32."""
