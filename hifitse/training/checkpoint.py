@@ -123,6 +123,6 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
 
 def clear_unfinished(folder: Path) -> None:
     """Remove what killed processes left half-written of the files that a training writes; only for one that holds the run's lock."""
-    for name in ("checkpoint-*", "history.jsonl", "validation.jsonl", "params.json"):
+    for name in ("checkpoint-*", BEST, "history.jsonl", "validation.jsonl", "params.json"):
         for path in folder.glob(f".{name}.*"):
             path.unlink(missing_ok=True)

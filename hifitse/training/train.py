@@ -131,9 +131,9 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
         HifitseError: bad data, another process trains the same run, or several processes that cannot train together.
     """
     run, group = Run.of(params), Group.join(params)
+    set_threads(params.threads)  # also for the evaluation of a run that is finished
     if group.from_main(lambda: run.finished):
         return run
-    set_threads(params.threads)
     with ExitStack() as held, graceful_stop(patient=group.size > 1) as stop:
         group.from_main(lambda: _claim(run, held))
         state = new_state(params, group)
