@@ -48,8 +48,7 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
     source = notebook_path(notebook)
     injected = values(**given)
     params = resolve(**({"preset": _default_preset(source)} | injected))  # a wrong value stops here, before anything starts
-    if name is not None:
-        os.environ["HIFITSE_NAME"] = name  # for the notebook's kernel as well
+    os.environ["HIFITSE_NAME"] = report.label(params) if name is None else name  # the notebook's kernel takes the same
     folder = report.folder(params, source.stem)
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".running-", dir=folder.parent))

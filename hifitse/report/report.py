@@ -55,7 +55,7 @@ def roots() -> tuple[Path, ...]:
 def label(params: Params) -> str:
     """What keeps runs of one preset apart: the name that ``--name`` gave, else the parameters that differ from the preset's."""
     if "HIFITSE_NAME" in os.environ:
-        return re.sub(r"[^\w.=-]+", "_", os.environ["HIFITSE_NAME"])[:60]
+        return re.sub(r"[^\w.=,~-]+", "_", os.environ["HIFITSE_NAME"])[:60]
     text = ",".join(f"{name}={value}" for name, value in sorted(differences(params).items()))
     clean = re.sub(r"[^\w.=,-]+", "_", text)
     return clean if len(clean) <= 60 else f"{clean[:50]}~{hashlib.sha256(text.encode()).hexdigest()[:8]}"
