@@ -73,7 +73,7 @@ class Sound:
         self.file = _libsndfile(self.path)
         if self.file is not None:
             self.sample_rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
-            self.missing = _said_missing(self.file) or _without_end(self.path)
+            self.missing = _without_end(self.path) if self.file.format == "OGG" else _said_missing(self.file)
         else:
             self.sample_rate, first = next(self._decoded(), (0, np.zeros((0, 1), np.float32)))
             self.channels, self.subtype = first.shape[1], "FFMPEG"
@@ -246,6 +246,8 @@ def _libsndfile(path: Path) -> soundfile.SoundFile | None:
 
 def _said_missing(file: soundfile.SoundFile) -> str:
     """What libsndfile's parser found missing."""
+    if file.format in ("FLAC", "MP3"):  # of which it says nothing
+        return ""
     sizes = re.search(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     said, there = (int(sizes[1]), int(sizes[2])) if sizes else (0, 0)
     if said in OPEN_SIZES or not there < said < ENDLESS:
