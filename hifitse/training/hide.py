@@ -1,6 +1,7 @@
 """What training hides from the network: an enrolment, some of several, parts of the mixture's spectrum, the top of the band.
 
-All are functions of (seed, step, part), where ``part`` counts the batches of an accumulated step, so that a resumed run hides the same.
+All are functions of (seed, step, part), where ``part`` counts the batches of the update that begins at ``step``: a resumed run hides
+the same.
 """
 
 import torch

@@ -63,7 +63,7 @@ class Run:
 
     @property
     def step(self) -> int:
-        """Optimiser steps done, as of the last checkpoint."""
+        """Steps done, each one batch, as of the last checkpoint."""
         return self._header.get("step", 0)
 
     @property
