@@ -52,3 +52,11 @@ def hifitse_data() -> Path:
     if not (folder / "speech").is_dir():
         pytest.skip(f"HIFITSE_DATA names {named}, which has no folder 'speech'")
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser; the test is skipped, with the reason, where none is installed."""
+    from browser import chromium  # here: most files of tests need none
+
+    yield from chromium()

@@ -3,7 +3,6 @@
 import subprocess
 from pathlib import Path
 
-import browser
 import pytest
 from test_committed_reports import ROOT, committed
 
@@ -19,11 +18,6 @@ def tracked() -> list[str]:
 
 PAGES = tracked()
 MISSING = pytest.param("", marks=pytest.mark.skip(reason="not a git checkout with reports: nothing is committed here"))
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture
@@ -69,8 +63,7 @@ def test_the_colours_follow_the_reader(chromium, here):
     page = here(document("Colours", "<h1>Colours</h1>"))
     colours = []
     for scheme in ("light", "dark"):
-        with chromium.page() as tab:
-            tab.show(scheme=scheme)
-            tab.open(page)
-            colours.append(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
+        with chromium.tab(scheme=scheme) as tab:
+            tab.page.goto(page.as_uri())
+            colours.append(tab.page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert colours == ["rgb(255, 255, 255)", "rgb(20, 23, 27)"]

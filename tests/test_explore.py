@@ -220,14 +220,8 @@ def test_a_result_of_other_settings_is_greyed_and_what_is_not_loaded_cannot_be_c
 
 CELLS = ("from arms import made_up_arm\nfrom hifitse.commands import explore", "explore.panel(made_up_arm())")
 """A panel of weights that nobody trained: what it shows is not the question."""
-BUTTON = "[...document.querySelectorAll('button.jupyter-button')].find(b => b.innerText.trim() === '{}')"
 PICTURE = "document.querySelector('.jp-OutputArea img[alt*=\"{}\"]')"
 SOUND = "document.querySelector('.jp-OutputArea audio[aria-label*=\"{}\"]')"
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")
@@ -256,28 +250,33 @@ def lab(tmp_path_factory, chromium):
         yield f"http://127.0.0.1:{port}/lab/tree/panel.ipynb?token=made-up"
 
 
+def choose(tab: browser.Tab, file: Path) -> None:
+    """Click on what asks for an enrolment of one's own, and give it a file."""
+    with tab.page.expect_file_chooser() as asked:
+        tab.page.locator(".widget-upload", has_text="own enrolment").click()
+    asked.value.set_files(file)
+
+
 def test_the_panel_works_in_jupyterlab(lab, chromium, tmp_path):
-    with chromium.page() as page:
-        page.show(1200, 1400)
-        page.open(lab.partition("?")[0].rpartition("/lab")[0] + "/api/status?token=made-up")  # leaves the cookie
-        page.open(lab.partition("?")[0])
-        page.until("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
-        page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
-        page.click(BUTTON.format("extract"))
-        page.until(f"{PICTURE.format('enrolment: of the target')}?.naturalWidth > 400")
+    with chromium.tab(height=1400) as tab:
+        tab.page.goto(lab.partition("?")[0].rpartition("/lab")[0] + "/api/status?token=made-up")  # leaves the cookie
+        tab.page.goto(lab.partition("?")[0])
+        tab.until("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+        tab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
+        tab.page.get_by_role("button", name="extract", exact=True).click()
+        tab.until(f"{PICTURE.format('enrolment: of the target')}?.naturalWidth > 400")
         labels = ("mixture", "target", "estimate", "enrolment")
         for name in labels:
-            seconds = page.until(f"{SOUND.format(name + ', test mixture 0')}?.duration")
+            seconds = tab.until(f"{SOUND.format(name + ', test mixture 0')}?.duration")
             assert 0.9 < seconds < 1.3
-        page.click(BUTTON.format("silence"))
-        page.until(f"{PICTURE.format('enrolment: silence')}?.naturalWidth > 400")
-        assert page.evaluate("document.querySelectorAll('.jp-OutputArea audio').length") == len(labels)
+        tab.page.get_by_role("button", name="silence", exact=True).click()
+        tab.until(f"{PICTURE.format('enrolment: silence')}?.naturalWidth > 400")
+        assert tab.page.evaluate("document.querySelectorAll('.jp-OutputArea audio').length") == len(labels)
         (tmp_path / "bad.wav").write_text("no sound")
-        upload = "[...document.querySelectorAll('.widget-upload')].find(b => b.innerText.includes('own enrolment'))"
-        page.choose(upload, tmp_path / "bad.wav")
-        page.until("document.querySelector('[role=alert]')?.innerText.includes(\"'bad.wav' is not readable\")")
-        assert page.evaluate(f"{PICTURE.format('enrolment: silence')}.naturalWidth > 400")  # what was shown stays
-        page.choose(upload, voice(tmp_path / "good.wav"))
-        page.until(f"{PICTURE.format('enrolment: own file')}?.naturalWidth > 400")
-        ours = [text for text in page.complaints if "widget" in text.lower() or "uncaught" in text.lower()]
-        assert ours == [], page.complaints
+        choose(tab, tmp_path / "bad.wav")
+        tab.until("document.querySelector('[role=alert]')?.innerText.includes(\"'bad.wav' is not readable\")")
+        assert tab.page.evaluate(f"{PICTURE.format('enrolment: silence')}.naturalWidth > 400")  # what was shown stays
+        choose(tab, voice(tmp_path / "good.wav"))
+        tab.until(f"{PICTURE.format('enrolment: own file')}?.naturalWidth > 400")
+        ours = [text for text in tab.complaints if "widget" in text.lower() or "uncaught" in text.lower()]
+        assert ours == [], tab.complaints

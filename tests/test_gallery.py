@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-import browser
 import nbformat
 import pytest
 from made_up import content, reports, row, write
@@ -141,11 +140,6 @@ def test_the_index_in_the_checkout_has_no_dead_links():
 
 
 # ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])

@@ -5,7 +5,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import browser
 import nbformat
 import pytest
 from headless import ROOT, checkout, metrics, typed
@@ -130,11 +129,6 @@ def test_a_wrong_parameter_stops_with_one_sentence(name, value, words, elsewhere
 
 
 # ---- in a browser
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    yield from browser.chromium(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.mark.parametrize("width", [1200, 500])
