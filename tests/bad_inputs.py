@@ -156,13 +156,6 @@ def bomb() -> list[Any]:
 PARAMETERS = [
     Case(name, nothing, smoke(**values), ParameterError, words)
     for name, values, words in (
-        ("unknown name", {"stpes": 5}, ("'stpes'", "5", "did you mean 'steps'")),
-        ("wrong type", {"steps": "many"}, ("'steps'", "'many'", "whole number")),
-        ("out of range", {"lr": 2.0}, ("'lr'", "2.0", "up to 1")),
-        ("NaN", {"lr": float("nan")}, ("'lr'", "nan", "a number")),
-        ("infinity", {"clip_norm": float("inf")}, ("'clip_norm'", "inf", "a number")),
-        ("a list for a number", {"batch_size": [1, 2]}, ("'batch_size'", "[1, 2]", "whole number")),
-        ("contradicting pair", {"sir_min_db": 6, "sir_max_db": 5}, ("sir_min_db is 6", "sir_max_db = 5")),
         ("huge", {"steps": 10**30}, ("'steps'", "1000000", "up to 100000000")),
         ("too huge for Python to print", {"steps": 10**5000}, ("'steps'", "16610 bits")),
         ("lists in lists", {"absent_prob": nested(5_000)}, ("'absent_prob'", "[[", "list of numbers")),

@@ -164,9 +164,8 @@ def test_augmentation_is_drawn_for_each_enrolment_as_often_as_asked(sources):
     assert (right != wrong).any()
 
 
-@pytest.mark.parametrize("both", [False, True])
-def test_augmented_batches_are_the_same_with_any_number_of_workers(sources, both):
-    params = small(sources, enroll_augment_prob=1.0, batch_size=2, both_talkers=both)
+def test_augmented_batches_are_the_same_with_any_number_of_workers(sources):
+    params = small(sources, enroll_augment_prob=1.0, batch_size=2, both_talkers=True)
     batches = {}
     for workers in (0, 2):
         mine = params.model_copy(update={"workers": workers})

@@ -1,6 +1,4 @@
-import os
 import pickle
-import signal
 import subprocess
 import sys
 import textwrap
@@ -119,18 +117,6 @@ def test_error_of_a_worker_arrives_as_its_one_sentence(sources, tmp_path, worker
     with pytest.raises(CorpusError, match=r"^speaker s\d has only silent or broken utterances") as caught:
         list(training_loader(params, Mixer(params, "train")))
     assert "\n" not in str(caught.value)
-
-
-def test_killed_worker_is_a_clear_error(sources):
-    params = small(sources, workers=1, steps=1000)
-    before = torch.multiprocessing.active_children()  # a test before this one may have left a worker that is just going
-    batches = iter(training_loader(params, Mixer(params, "train")))
-    next(batches)
-    (worker,) = set(torch.multiprocessing.active_children()) - set(before)
-    os.kill(worker.pid, signal.SIGKILL)
-    with pytest.raises(HifitseError, match="a process that makes mixtures ended"):
-        for _ in batches:
-            pass
 
 
 STOPPED = """

@@ -12,7 +12,7 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation import evaluate
-from hifitse.evaluation.evaluate import NOT_EVALUATION, weights_fingerprint
+from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.params import Params
 from hifitse.report import listening
 from hifitse.report.listening import rebuild
@@ -254,15 +254,6 @@ def test_parameters_left_out_of_the_key_exist_and_decide_no_mixture():
     assert set(Params.model_fields) >= NOT_EVALUATION
     data = {"corpus", "noise", "rooms", "corpus_seed", "sir_min_db", "snr_max_db", "interferers_max", "reverb_prob", "enrollments"}
     assert not NOT_EVALUATION & (data | {name for name in Params.model_fields if name.startswith("eval_")})
-
-
-def test_fingerprint_follows_every_weight():
-    layer = nn.Linear(2, 2)
-    before = weights_fingerprint(layer)
-    assert weights_fingerprint(layer) == before
-    with torch.no_grad():
-        layer.bias[1] += 1e-6
-    assert weights_fingerprint(layer) != before
 
 
 def test_the_extractor_is_left_as_it_was():

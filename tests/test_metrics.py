@@ -60,15 +60,6 @@ def test_si_sdr_agrees_with_torchmetrics():
     torch.testing.assert_close(si_sdr(est, target), reference, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize("gain", [-1.0, 1e-4, 1e3])
-def test_si_sdr_ignores_the_scale_of_both(gain):
-    target, noise = (x[0, 0].float() * 0.1 for x in target_and_orthogonal())
-    est = target + 0.1 * noise
-    expected = si_sdr(est, target)
-    torch.testing.assert_close(si_sdr(gain * est, target), expected, atol=1e-3, rtol=0)
-    torch.testing.assert_close(si_sdr(est, gain * target), expected, atol=1e-3, rtol=0)
-
-
 def test_si_sdr_in_float32_is_that_of_float64():
     target, noise = target_and_orthogonal((192_000,))
     est = target + 1e-2 * noise
@@ -98,15 +89,6 @@ def test_gradient_of_si_sdr_is_finite_on_silence(est_scale, target_scale):
     est = (est_scale * (target + noise)).requires_grad_()
     si_sdr(est, target_scale * target).backward()
     assert torch.isfinite(est.grad).all()
-
-
-def test_ascending_the_gradient_of_si_sdr_raises_it():
-    target, noise = (x[0, 0] for x in target_and_orthogonal())
-    est = (target + noise).requires_grad_()
-    before = si_sdr(est, target)
-    before.backward()
-    after = si_sdr(est.detach() + 10 * est.grad, target)
-    assert after > before
 
 
 def test_si_sdri_is_the_gain_over_the_mixture():
@@ -174,14 +156,6 @@ def test_pesq_and_stoi_agree_with_the_packages_at_their_own_rates():
     assert reason is None and score == pytest.approx(pystoi.stoi(*at_10k, 10_000), abs=0.01)
 
 
-def test_pesq_and_stoi_are_best_for_the_target_and_fall_with_noise():
-    target, noise = speechlike(), speechlike(seed=1)
-    for score, best in ((pesq_wb, 4.64), (stoi, 1.0)):
-        clean, little, much = (score(target + k * noise, target)[0] for k in (0.0, 0.1, 1.0))
-        assert clean == pytest.approx(best, abs=0.01)
-        assert clean > little > much
-
-
 @pytest.mark.parametrize("score", [pesq_wb, stoi])
 def test_pesq_and_stoi_say_why_there_is_no_score(score):
     target = speechlike()
@@ -209,13 +183,6 @@ def test_interval_of_the_mean_is_that_of_theory():
     assert interval.n == 400
     assert interval.low == pytest.approx(values.mean() - half, abs=0.02)
     assert interval.high == pytest.approx(values.mean() + half, abs=0.02)
-
-
-def test_interval_covers_the_true_mean_about_95_times_in_100():
-    rng = np.random.default_rng(1)
-    intervals = [bootstrap(rng.normal(0, 1, 60), seed=trial) for trial in range(200)]
-    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
-    assert 0.88 <= covered <= 0.99
 
 
 def test_bootstrap_depends_on_its_seed_alone():

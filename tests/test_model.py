@@ -18,7 +18,8 @@ FAST = TINY | dict(
     band_layer="mixer", frame_layer="conv", usef="full", reinject="full", speaker_blocks=1, speaker_features=12, magnitude_input=True,
     input_power=0.3, frame_attention=False,
 )  # fmt: skip
-BOTH = pytest.mark.parametrize("config", [TINY, FAST], ids=["lstm", "fast"])
+ALL = FAST | dict(adaln=True, enroll_scales=3, enroll_levels=True)
+EACH = pytest.mark.parametrize("config", [TINY, FAST, ALL], ids=["lstm", "fast", "all"])
 
 
 def make(config: dict, **changes) -> Extractor:
@@ -29,7 +30,7 @@ def make(config: dict, **changes) -> Extractor:
 def stir(model: Extractor) -> Extractor:
     """Random values in the layers that start as the identity, so that a test sees the conditioning."""
     for name, parameter in model.named_parameters():
-        if "film" in name or name.startswith("merge"):
+        if "film" in name or "marks" in name or name.startswith("merge"):
             torch.nn.init.normal_(parameter, std=0.3)
     return model
 
@@ -149,14 +150,14 @@ def test_cutting_into_bands_and_adding_them_up_are_adjoint_and_differentiable():
     assert torch.autograd.gradcheck(lambda *pieces: Overlap.apply(spans, 15, *pieces), [other.requires_grad_() for other in others])
 
 
-@BOTH
+@EACH
 @pytest.mark.parametrize(("samples", "enrolled"), [(1, 1), (500, 48_000), (4_801, 700), (30_000, 12_001)])
 def test_any_lengths(config, samples, enrolled):
     est = make(config)(torch.randn(2, samples), torch.randn(2, enrolled))
     assert est.shape == (2, samples) and est.isfinite().all()
 
 
-@BOTH
+@EACH
 def test_several_enrolments_any_order_and_repeats_change_nothing(config):
     model = stir(make(config))
     mix, enroll = torch.randn(2, 9_600), torch.randn(2, 3, 4_800)
@@ -168,7 +169,7 @@ def test_several_enrolments_any_order_and_repeats_change_nothing(config):
         assert not torch.allclose(est, single, atol=1e-3), "further ones do matter"
 
 
-@BOTH
+@EACH
 def test_silence_in_gives_silence_and_gradients_stay_finite(config):
     model = stir(make(config)).train()
     for mix, enroll in ((torch.zeros(2, 5_000), torch.randn(2, 5_000)), (torch.randn(2, 5_000), torch.zeros(2, 5_000))):
@@ -180,7 +181,7 @@ def test_silence_in_gives_silence_and_gradients_stay_finite(config):
         assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-@BOTH
+@EACH
 def test_output_follows_the_mixtures_level_and_ignores_the_enrolments(config):
     model = stir(make(config))
     mix, enroll = torch.randn(1, 9_600), torch.randn(1, 9_600)
@@ -190,7 +191,7 @@ def test_output_follows_the_mixtures_level_and_ignores_the_enrolments(config):
         assert torch.allclose(model(mix, 0.1 * enroll), est, atol=1e-3 * float(est.abs().max()))
 
 
-@BOTH
+@EACH
 def test_every_parameter_gets_a_gradient(config):
     model = stir(make(config)).train()
     model(torch.randn(2, 5_000), torch.randn(2, 5_000)).square().sum().backward()
@@ -198,7 +199,7 @@ def test_every_parameter_gets_a_gradient(config):
     assert not without
 
 
-@BOTH
+@EACH
 def test_items_of_a_batch_do_not_touch_each_other(config):
     model = stir(make(config))
     mix, enroll = torch.randn(3, 7_000), torch.randn(3, 6_000)
@@ -206,7 +207,7 @@ def test_items_of_a_batch_do_not_touch_each_other(config):
         assert torch.allclose(model(mix, enroll)[1:2], model(mix[1:2], enroll[1:2]), atol=1e-4)
 
 
-@BOTH
+@EACH
 def test_encoding_once_equals_encoding_each_time(config):
     model = stir(make(config))
     mix, enroll = torch.randn(1, 7_000), torch.randn(1, 6_000)
@@ -214,7 +215,7 @@ def test_encoding_once_equals_encoding_each_time(config):
         assert torch.equal(model(mix, enroll), model.extract_speaker(mix, model.encode(enroll)))
 
 
-@BOTH
+@EACH
 def test_checkpointing_gives_the_same_gradients(config):
     model = stir(make(config)).train()
     mix, enroll = torch.randn(2, 7_000), torch.randn(2, 6_000)

@@ -17,7 +17,6 @@ from sounds import folders, small
 from hifitse import SAMPLE_RATE, audio, presets
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
-from hifitse.data.specaug import masks
 from hifitse.metrics import bootstrap, paired, si_sdr, si_sdri
 from hifitse.params import ParameterError, Params, resolve
 
@@ -235,18 +234,3 @@ def test_intervals_hold_their_mean_stay_within_the_values_and_move_with_them(val
     assert (moved.mean, moved.low, moved.high) == pytest.approx((found.mean + shift, found.low + shift, found.high + shift), abs=1e-6)
     same = paired([value + shift for value in values], values, seed)
     assert (same.mean, same.low, same.high) == pytest.approx((shift,) * 3, abs=1e-6)
-
-
-# ---- what is hidden
-
-
-@given(st.integers(1, 3), st.integers(1, 60), st.integers(1, 60), st.floats(0, 1), st.integers(0, 3), SEEDS)
-def test_masks_hide_whole_rows_and_columns_and_no_more_than_asked_for(items, bins, frames, largest, count, seed):
-    mask = masks((items, bins, frames), largest, count, seed)
-    hidden = mask == 0
-    assert mask.shape == (items, bins, frames) and bool((hidden | (mask == 1)).all())
-    rows, columns = hidden.all(2), hidden.all(1)  # (B, F), (B, L)
-    assert torch.equal(hidden, rows[:, :, None] | columns[:, None, :])
-    if not (rows.all(1) | columns.all(1)).any():
-        assert int(rows.sum(1).max()) <= count * round(largest * bins) and int(columns.sum(1).max()) <= count * round(largest * frames)
-    assert torch.equal(mask, masks((items, bins, frames), largest, count, seed))

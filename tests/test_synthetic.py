@@ -198,12 +198,6 @@ def test_pitches_range_from_low_to_high():
     assert 200 < pitch(highest) < 320
 
 
-def test_a_missing_wheel_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(HifitseError, match="espeakng-loader"):
-        say(PLAIN)
-
-
 def test_an_unknown_voice_is_named():
     with pytest.raises(HifitseError, match="en-xx"):
         say(replace(PLAIN, accent="en-xx"))

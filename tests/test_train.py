@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -230,26 +228,6 @@ def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatc
     assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
     assert "minutes to go" in said and "with those after it" in said
     assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
-
-
-def test_two_processes_cannot_train_one_run():
-    params = resolve("smoke")
-    holder = """if True:
-        import pathlib, sys
-        from hifitse.training.run import locked
-        with locked(pathlib.Path(sys.argv[1])):
-            print("held", flush=True)
-            input()
-    """
-    with subprocess.Popen(
-        [sys.executable, "-c", holder, str(Run.of(params).folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(HifitseError, match="another process"):
-            train(params, progress=False)
-        other.communicate("\n")
-    with locked(Run.of(params).folder):
-        pass  # free again
 
 
 def test_learning_rate_warms_up_falls_as_a_cosine_and_ends_at_its_floor():

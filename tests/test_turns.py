@@ -105,13 +105,6 @@ def test_a_conversation_has_two_talkers_at_least(mixer):
     assert mixer.mixture(0, 0, replace(alone, turns=0)).metadata["n_interferers"] == 0
 
 
-def test_same_mixture_again_and_absent_target_leaves_the_rest(mixer):
-    first, again = mixer.mixture(3, 1, TALK), mixer.mixture(3, 1, TALK)
-    assert np.array_equal(first.mix, again.mix) and first.metadata == again.metadata
-    gone = mixer.mixture(3, 1, replace(TALK, absent_prob=1.0))
-    assert not gone.target.any() and np.array_equal(gone.interferers, first.interferers)
-
-
 @pytest.mark.parametrize("changes", [{"turns": 1}, {"turns": -2}, {"turns": 10}, {"active_from_s": 2.0}, {"active_to_s": 5.0}])
 def test_impossible_turns(changes):
     with pytest.raises(HifitseError, match="allowed"):
