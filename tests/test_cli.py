@@ -67,18 +67,6 @@ def test_what_is_not_allowed_is_refused_in_one_sentence_before_anything_starts(a
     assert not (checkout / "out").exists()
 
 
-def test_a_file_that_is_no_mapping_is_refused(checkout, capsys):
-    (checkout / "list.yaml").write_text("- steps\n- 3\n")
-    assert cli.main(["run", "98_made_up", "-f", str(checkout / "list.yaml")]) == 2
-    assert "allowed is a flat mapping" in capsys.readouterr().err
-
-
-def test_a_file_with_a_name_twice_is_refused(checkout, capsys):
-    (checkout / "twice.yaml").write_text("steps: 3\nlr: 0.01\nsteps: 4\n")
-    assert cli.main(["run", "98_made_up", "-f", str(checkout / "twice.yaml")]) == 2
-    assert "line 3 of twice.yaml" in (said := capsys.readouterr().err) and "'steps' stands there twice" in said
-
-
 def test_values_are_read_as_yaml_and_single_ones_win(tmp_path):
     (tmp_path / "a.yaml").write_text("steps: 5\nlr: 0.01\n")
     given = ["-f", str(tmp_path / "a.yaml"), "-p", "steps", "7", "-p", "phase_starts", "[0, 0.5]", "-p", "eval_pesq", "false"]
