@@ -110,21 +110,13 @@ def test_the_report_is_small_offline_and_stores_each_clip_once(executed, tmp_pat
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text) and "<script" not in text
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("stpes", "20", ["'stpes'", "20", "'steps'"]),
-        ("steps", "many", ["'steps'", "'many'"]),
-        ("steps", "0", ["'steps'", "is 0", "1"]),
-    ],
-)
-def test_a_wrong_parameter_stops_with_one_sentence(name, value, words, elsewhere):
-    done = papermill(elsewhere, "wrong.ipynb", "-p", name, value, "-f", "../params/smoke.yaml")
+def test_a_wrong_parameter_stops_with_one_sentence(elsewhere):
+    done = papermill(elsewhere, "wrong.ipynb", "-p", "stpes", "20", "-f", "../params/smoke.yaml")
     assert done.returncode != 0
     cells = nbformat.read(elsewhere / "wrong.ipynb", as_version=4).cells
     (error,) = [output for cell in cells for output in cell.get("outputs", []) if output.output_type == "error"]
     assert error.ename == "ParameterError" and "\n" not in error.evalue
-    assert all(word in error.evalue for word in words)
+    assert all(word in error.evalue for word in ("'stpes'", "20", "'steps'"))
     assert len(error.traceback) == 1 and error.evalue in done.stderr
 
 
