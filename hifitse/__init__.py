@@ -17,7 +17,7 @@ Data goes one way, and no module imports from a room further down::
     losses/       loss terms by the name they are logged under, and their weighted sum
     model/        the extractor: (mix, enroll) -> est
     training/     parameters -> finished run
-    evaluation/   run -> one row a mixture -> means, paired differences, costs
+    evaluation/   run -> one row per mixture -> means, paired differences, costs
     report/       rows -> tables, figures, players, page, metrics.json, index
     studies/      what exactly one notebook needs
     prepare/      a folder of recordings -> manifest and audit page
@@ -42,7 +42,7 @@ if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
 
 
 class HifitseError(Exception):
-    """Bad input, said in one sentence: what is wrong, the value received, what is allowed.
+    """Bad input, said in one sentence: what is wrong, what was expected, what was given.
 
     Notebooks show the sentence alone, without the stack above it.
     """

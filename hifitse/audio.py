@@ -114,7 +114,7 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
             ``samples`` below 0.
     """
     if start < 0 or (samples is not None and samples < 0):
-        raise AudioError(f"start is {start} and samples is {samples}, allowed are 0 or more")
+        raise AudioError(f"start is {start} and samples is {samples}, expected 0 or more")
     with Sound(path) as file:
         rate = file.sample_rate
         total = _samples_at_48k(file.frames, rate)
@@ -154,7 +154,7 @@ def write(path: str | Path, audio: np.ndarray) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in SUBTYPES:
-        raise AudioError(f"cannot write {path.name!r}, allowed are the suffixes {' and '.join(SUBTYPES)}")
+        raise AudioError(f"cannot write {path.name!r}, expected one of the suffixes {' or '.join(SUBTYPES)}")
     file_format, subtype = SUBTYPES[path.suffix.lower()]
     audio = _checked(audio)
 
@@ -181,7 +181,7 @@ def encode(audio: np.ndarray, format: str = "mp3") -> bytes:
         AudioError: another format, or a signal that is empty, not one-dimensional or not finite.
     """
     if format not in PLAYER_FORMATS:
-        raise AudioError(f"audio format is {format!r}, allowed are {', '.join(PLAYER_FORMATS)}")
+        raise AudioError(f"audio format is {format!r}, expected one of {', '.join(PLAYER_FORMATS)}")
     file_format, subtype = PLAYER_FORMATS[format]
     memory = io.BytesIO()
     options = MP3_OPTIONS if format == "mp3" else {}
@@ -195,9 +195,9 @@ def encode(audio: np.ndarray, format: str = "mp3") -> bytes:
 def _checked(audio: np.ndarray) -> np.ndarray:
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or audio.size == 0:
-        raise AudioError(f"audio has the shape {audio.shape}, allowed is (T,) with T of at least 1")
+        raise AudioError(f"audio has the shape {audio.shape}, expected (T,) with T of at least 1")
     if not np.isfinite(audio).all():
-        raise AudioError("audio holds NaN or infinite values, allowed are finite ones")
+        raise AudioError("audio holds NaN or infinite values, expected finite ones")
     return audio
 
 
@@ -216,7 +216,7 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
         AudioError: a rate of 0 or below.
     """
     if not (from_rate > 0 and to_rate > 0):
-        raise AudioError(f"rates are {from_rate} and {to_rate} Hz, allowed are rates above 0")
+        raise AudioError(f"rates are {from_rate} and {to_rate} Hz, expected rates above 0")
     if from_rate == to_rate:
         return np.asarray(audio, np.float32)
     return soxr.resample(np.asarray(audio, np.float32), from_rate, to_rate, quality="HQ")
@@ -238,7 +238,7 @@ def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
     """
     percent = round(100 * factor)
     if not 50 <= percent <= 200 or abs(100 * factor - percent) > 1e-6:
-        raise AudioError(f"speed factor is {factor}, allowed are 0.5 to 2.0 in steps of 0.01")
+        raise AudioError(f"speed factor is {factor}, expected 0.5 to 2.0 in steps of 0.01")
     if percent == 100:
         return np.asarray(audio, np.float32)
     step, phases, width, filters = _speed_filters(percent)

@@ -11,7 +11,7 @@ PHASED = {
     "absent_prob": (0, 1), "noisy_enroll_prob": (0, 1), "similarity": (0, 1), "interferers_min": (0, 8),
     "interferers_max": (0, 8), "snr_min_db": (-40, 60), "snr_max_db": (-40, 60),
 }  # fmt: skip
-"""Parameters of the curriculum that have a value a phase, and the lowest and highest of each."""
+"""Parameters of the curriculum that have a value per phase, and the lowest and highest of each."""
 
 
 def allowed(field: Any) -> str:
@@ -27,7 +27,7 @@ def allowed(field: Any) -> str:
 
 
 def sentence(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first of pydantic's complaints as one sentence with name, value and what is allowed."""
+    """The first of pydantic's complaints as one sentence with name, value and what was expected."""
     first = error.errors()[0]
     if not first["loc"]:
         return str(first["ctx"]["error"])
@@ -35,10 +35,10 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     value = short(first["input"])
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"allowed are the fields of hifitse.params.{model.__name__}"
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of the fields of hifitse.params.{model.__name__}"
         return f"unknown parameter {short(name)} (value {value}): {hint}"
     field = model.model_fields[name]
-    return f"parameter {name!r} is {value}, allowed is {allowed(field)} ({field.description})"
+    return f"parameter {name!r} is {value}, expected {allowed(field)} ({field.description})"
 
 
 class ExtractorConfig(BaseModel):
@@ -102,20 +102,20 @@ class ExtractorConfig(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> "ExtractorConfig":
         if self.win_length > self.n_fft:
-            raise ValueError(f"win_length is {self.win_length}, allowed is at most n_fft = {self.n_fft}")
+            raise ValueError(f"win_length is {self.win_length}, expected at most n_fft = {self.n_fft}")
         if self.hop_length * 2 > self.win_length:
-            raise ValueError(f"hop_length is {self.hop_length}, allowed is at most half of win_length = {self.win_length}")
+            raise ValueError(f"hop_length is {self.hop_length}, expected at most half of win_length = {self.win_length}")
         if self.mixture_blocks >= self.blocks:
-            raise ValueError(f"mixture_blocks is {self.mixture_blocks}, allowed are fewer than blocks = {self.blocks}")
+            raise ValueError(f"mixture_blocks is {self.mixture_blocks}, expected fewer than blocks = {self.blocks}")
         if self.features % self.heads:
-            raise ValueError(f"heads is {self.heads}, allowed are the divisors of features = {self.features}")
+            raise ValueError(f"heads is {self.heads}, expected a divisor of features = {self.features}")
         if self.speaker_blocks == 0 and (self.adaln or self.enroll_levels or self.verifier):
             name = "adaln" if self.adaln else "enroll_levels" if self.enroll_levels else "verifier"
-            raise ValueError(f"{name} is True with speaker_blocks = 0, allowed is True with speaker_blocks of 1 or more")
+            raise ValueError(f"{name} is True with speaker_blocks = 0, expected True with speaker_blocks of 1 or more")
         if self.usef == self.reinject == "none" and (self.enroll_scales > 1 or self.enroll_levels):
             name = "enroll_levels" if self.enroll_levels else "enroll_scales"
             value = getattr(self, name)
-            raise ValueError(f"{name} is {value} without cross-attention, allowed is it where usef or reinject is 'band' or 'full'")
+            raise ValueError(f"{name} is {value} without cross-attention, expected it only where usef or reinject is 'band' or 'full'")
         return self
 
 
@@ -148,15 +148,15 @@ class Data(ExtractorConfig):
     level_min_db: float = Field(-32.0, ge=-70, le=-3, description="dBFS: lowest RMS level of a mixture")
     level_max_db: float = Field(-18.0, ge=-70, le=-3, description="dBFS: highest RMS level of a mixture")
     enroll_speed: Literal["matched", "own"] = Field(
-        "matched", description="speed of an enrolment: the factor of its speaker in the mixture, or own: none, so that it is another voice"
+        "matched", description="speed of an enrolment: that of its speaker in the mixture, or its own, which makes it another voice"
     )
     same_source_prob: float = Field(
         0.0, ge=0, le=1, description="share of mixtures whose talkers are all of one source: the speaker's name up to the first _"
     )
     min_activity: float = Field(0.4, ge=0, le=1, description="least share of a talker's crop with speech; 0: crops are not checked")
-    untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as recordings not trimmed have")
+    untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as in untrimmed recordings")
 
-    # ---- curriculum: one value for all phases, or one a phase
+    # ---- curriculum: one value for all phases, or one per phase
     phase_starts: list[float] = Field([0.0, 2 / 15], description="share of the steps at which each phase starts; the first is 0")
     absent_prob: list[float] = Field([0.0, 0.2], description="by phase: share of mixtures without the target")
     noisy_enroll_prob: list[float] = Field([0.0, 0.5], description="by phase: share of noisy enrolments, reached linearly over the phase")

@@ -202,7 +202,7 @@ class Sound:
                 if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
                     rate, layout = rate or frame.sample_rate, layout if rate else frame.layout
                     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-                frame.pts = None  # a chained file begins anew
+                frame.pts = None  # a chained file begins again
                 held += [part.to_ndarray().T for part in resampler.resample(frame)]
             if sum(map(len, held)) >= rate > 0:
                 block, held = np.concatenate(held), []

@@ -95,7 +95,7 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
             if not final.is_dir():  # else another process was faster, and its folder is the same
                 raise
     except OSError as error:
-        raise HifitseError(f"cannot write {final} ({error}), allowed is a folder with room; HIFITSE_CACHE names another") from error
+        raise HifitseError(f"cannot write {final} ({error}), expected a folder with room; HIFITSE_CACHE names another") from error
     finally:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -32,7 +32,7 @@ def pick_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(n for n, ok in there.items() if ok) if name == "auto" else name
     if not there[name]:
-        raise TrainingError(f"parameter 'device' is {name!r}, allowed here are: auto, {', '.join(n for n, ok in there.items() if ok)}")
+        raise TrainingError(f"parameter 'device' is {name!r}, expected one of: auto, {', '.join(n for n, ok in there.items() if ok)}")
     return torch.device(name)
 
 
@@ -100,7 +100,7 @@ def threads(count: int) -> Iterator[None]:
         HifitseError: a count below 1.
     """
     if count < 1:
-        raise HifitseError(f"threads are {count}, allowed is at least 1")
+        raise HifitseError(f"threads are {count}, expected at least 1")
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -113,7 +113,7 @@ def threads(count: int) -> Iterator[None]:
 def keep_freed_memory() -> bool:
     """From now on glibc takes large blocks from its heap, and returns none of it to the system.
 
-    By itself it hands freed blocks back, and the system clears every page anew at its next use: a training step on a CPU frees and takes
+    By itself it hands freed blocks back, and the system clears every page again at its next use: a training step on a CPU frees and takes
     a gigabyte in blocks of the same sizes, and the recipe of ``demo-best`` spent a seventh of its time so; a mixture frees some twenty
     signals, which cost a third of its time on one machine and little on another. The process stays as large as it was at most.
 

@@ -43,7 +43,7 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
         target: ``(..., T)``, the same shape.
 
     Returns:
-        ``(...)`` in dB, within -100 and 100. ``nan`` where the target is silent, for there the ratio is undefined: select
+        ``(...)`` in dB, within -100 and 100. ``nan`` where the target is silent, because the ratio is undefined there: select
         the present targets *before* taking a mean. A silent estimate of a present target has -100. The gradient is finite
         in both cases.
 
@@ -72,7 +72,7 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
 
 
 def si_sdri(est: Tensor, mix: Tensor, target: Tensor) -> Tensor:
-    """SI-SDR of the estimate less that of the mixture: what the extraction gained.
+    """SI-SDR of the estimate minus that of the mixture: what the extraction gained.
 
     Args:
         est, mix, target: ``(..., T)``, all of one shape.
@@ -133,7 +133,7 @@ def log_spectral_distance(est: np.ndarray, target: np.ndarray, low_hz: float = 0
     bins = np.arange(n_fft // 2 + 1) * SAMPLE_RATE / n_fft
     inside = torch.from_numpy((bins >= low_hz) & (bins <= high_hz))
     if not 0 <= low_hz < high_hz <= SAMPLE_RATE / 2 or not inside.any():
-        raise MetricError(f"the range is {low_hz} to {high_hz} Hz, allowed is a rising one within 0 to {SAMPLE_RATE // 2} Hz, 24 Hz wide")
+        raise MetricError(f"the range is {low_hz} to {high_hz} Hz, expected a rising one within 0 to {SAMPLE_RATE // 2} Hz, 24 Hz wide")
     signals = torch.from_numpy(np.stack([est, target]).astype(np.float64))  # (2, T)
     window = torch.hann_window(n_fft, dtype=torch.float64)
     spectra = torch.stft(signals, n_fft, n_fft // 4, window=window, pad_mode="constant", return_complex=True)  # (2, F, L)
@@ -174,7 +174,7 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
     """Mean over mixtures with its 95 % percentile interval.
 
     Args:
-        values: ``(M,)``, one value a mixture; or ``(S, M)``, S runs that differ in their seed on the same M mixtures: then runs
+        values: ``(M,)``, one value per mixture; or ``(S, M)``, S runs that differ in their seed on the same M mixtures: then runs
             are drawn as well as mixtures, so the interval tells about training again, not only about other mixtures.
             Values that are not finite are dropped.
         seed: of the resampling; the same values and seed give the same interval.
@@ -241,7 +241,7 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
     runs = [_runs(values) for values, _ in terms]
     if len({each.shape[1] for each in runs}) > 1:
         counts = ", ".join(str(each.shape[1]) for each in runs)
-        raise MetricError(f"values to combine are of {counts} mixtures, allowed is the same number")
+        raise MetricError(f"values to combine are of {counts} mixtures, expected the same number")
     kept = np.logical_and.reduce([np.isfinite(each).any(0) for each in runs])
     return _interval([(each[:, kept], weight) for each, (_, weight) in zip(runs, terms, strict=True)], seed)
 
@@ -249,7 +249,7 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
 def _runs(values: ArrayLike) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)  # None becomes nan
     if values.ndim not in (1, 2):
-        raise MetricError(f"values have {values.ndim} axes, allowed are (mixtures,) or (runs, mixtures)")
+        raise MetricError(f"values have {values.ndim} axes, expected (mixtures,) or (runs, mixtures)")
     return np.atleast_2d(values)
 
 
@@ -285,4 +285,4 @@ def _weighted_means(runs: np.ndarray, mixtures: np.ndarray, rng: np.random.Gener
 def _same_shape(*signals: Tensor | np.ndarray) -> None:
     shapes = [tuple(signal.shape) for signal in signals]
     if len(set(shapes)) > 1 or not shapes[0] or shapes[0][-1] == 0:
-        raise MetricError(f"signals to compare have shapes {', '.join(map(str, shapes))}, allowed is one shape with at least one sample")
+        raise MetricError(f"signals to compare have shapes {', '.join(map(str, shapes))}, expected one shape with at least one sample")

@@ -34,7 +34,7 @@ class Learning(Data):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of weights, mixtures and dropout")
     both_talkers: bool = Field(False, description="use each training mixture twice, the second time for its loudest interferer")
     lone_prob: float = Field(0.0, ge=0, le=1, description="share of training mixtures without interferers")
-    acoustics_prob: float = Field(0.0, ge=0, le=1, description="share of training talkers, and of enrolments, recorded elsewhere")
+    acoustics_prob: float = Field(0.0, ge=0, le=1, description="share of training talkers, and of enrolments, as if recorded elsewhere")
     enroll_seconds_min: float = Field(0.0, ge=0, le=60, description="s: shortest enrolment of a training step; 0: always enroll_seconds")
     specaug: float = Field(0.0, ge=0, le=0.5, description="largest share of the frequencies, or frames, that a mask hides from the network")
     specaug_masks: int = Field(2, ge=1, le=10, description="masks along frequency, and as many along time, on a mixture; see specaug")
@@ -47,7 +47,7 @@ class Learning(Data):
     loss_snr: float = Field(0.0, ge=0, le=1000, description="weight of the negative SNR in dB, which unlike SI-SDR fixes the level")
     loss_phase: float = Field(0.5, ge=0, le=1000, description="weight of the phase-sensitive spectral term")
     loss_amplitude: float = Field(1.0, ge=0, le=1000, description="weight of the amplitude spectral term")
-    loss_absent: float = Field(1.0, ge=0, le=1000, description="weight of the output level in dB re the mixture where the target is absent")
+    loss_absent: float = Field(1.0, ge=0, le=1000, description="weight of the output level in dB relative to the mixture, target absent")
     loss_multires: float = Field(0.0, ge=0, le=1000, description="weight of the negative SI-SDR in dB of spectrograms at 3 resolutions")
     loss_speaker: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between the estimate's voice and others")
     loss_identity: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between enrolments and clean targets by embedding")
@@ -56,7 +56,7 @@ class Learning(Data):
         "fixed", description="uncertainty: from these weights on, a factor for each term is learned (Kendall et al. 2018)"
     )
     loss_absent_kind: Literal["relative", "floor"] = Field(
-        "relative", description="level where the target is absent: re the mixture, or in dBFS and flat below -30 dBFS"
+        "relative", description="level where the target is absent: relative to the mixture, or in dBFS and flat below -30 dBFS"
     )
 
     # ---- fine-tuning of a finished run, with or without discriminators
@@ -69,8 +69,8 @@ class Learning(Data):
     )
     disc_channels: int = Field(32, ge=4, le=256, description="width of the discriminators; 32 is that of their papers")
     disc_lr: float = Field(1e-5, gt=0, le=1, description="learning rate of the discriminators")
-    gan_seconds: float = Field(1.0, ge=0.1, le=60, description="s: length of the part, drawn anew, of a segment that discriminators hear")
-    gan_warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps, the first, in which only the discriminators learn")
+    gan_seconds: float = Field(1.0, ge=0.1, le=60, description="s: length of the random part of a segment that the discriminators hear")
+    gan_warmup: float = Field(0.1, ge=0, lt=1, description="first share of the steps, in which only the discriminators learn")
     gan_ramp: float = Field(0.2, ge=0, le=1, description="share of the steps, after the warm-up, over which adversarial terms rise")
     gan_patience: int = Field(50, ge=1, le=1_000_000, description="updates in a row that must show a collapse before the run is stopped")
     loss_adversarial: float = Field(1.0, ge=0, le=1000, description="weight of the least-squares adversarial term; see gan")
@@ -79,7 +79,7 @@ class Learning(Data):
     # ---- optimisation
     steps: int = Field(1_500_000, ge=1, le=100_000_000, description="batches of batch_size mixtures; all schedules count them")
     batch_size: int = Field(2, ge=1, le=4096, description="mixtures of a step, in one forward pass")
-    accumulation: int = Field(32, ge=1, le=4096, description="steps whose gradients one update of the weights adds up")
+    accumulation: int = Field(32, ge=1, le=4096, description="steps per update of the weights, whose gradients are added")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices by Muon, all else by AdamW, both at the rate lr")
     lr: float = Field(2e-4, gt=0, le=1, description="highest learning rate")
     lr_min: float = Field(1e-5, ge=0, le=1, description="learning rate at the end of the cosine")
@@ -137,35 +137,35 @@ class Params(Learning):
     def _ranges(self) -> "Params":
         for low, high in (("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")):
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} is {getattr(self, low)}, allowed is at most {high} = {getattr(self, high)}")
+                raise ValueError(f"{low} is {getattr(self, low)}, expected at most {high} = {getattr(self, high)}")
         for name in ("speed_min", "speed_max"):
             if abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6:
-                raise ValueError(f"{name} is {getattr(self, name)}, allowed are multiples of 0.01")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected multiples of 0.01")
         for name, (low, high) in (PHASED | BENCHED).items():
             if wrong := [value for value in getattr(self, name) if not low <= value <= high]:
                 raise ValueError(f"{name} holds {wrong[0]}, expected values from {low} to {high}")
         if self.enrollments_min > self.enrollments:
-            raise ValueError(f"enrollments_min is {self.enrollments_min}, allowed is at most enrollments = {self.enrollments}")
+            raise ValueError(f"enrollments_min is {self.enrollments_min}, expected at most enrollments = {self.enrollments}")
         for name in ("loss_speaker", "loss_identity"):
             if getattr(self, name) and not self.speaker_blocks:
-                raise ValueError(f"{name} is {getattr(self, name)}, allowed is 0 where speaker_blocks is 0: no voice is embedded there")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 where speaker_blocks is 0: no voice is embedded there")
         if self.valid_share + self.test_share > 0.8:
-            raise ValueError(f"valid_share + test_share is {self.valid_share + self.test_share}, allowed is at most 0.8")
+            raise ValueError(f"valid_share + test_share is {self.valid_share + self.test_share}, expected at most 0.8")
         return self
 
     @model_validator(mode="after")
     def _phases(self) -> "Params":
         starts = self.phase_starts
         if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= 1:
-            raise ValueError(f"phase_starts is {starts}, allowed are rising shares below 1 of which the first is 0")
+            raise ValueError(f"phase_starts is {starts}, expected rising shares below 1 of which the first is 0")
         for name in PHASED:
             if len(getattr(self, name)) not in (1, len(starts)):
                 rule = f"1 or one for each of the {len(starts)} phases in phase_starts"
-                raise ValueError(f"{name} has {len(getattr(self, name))} values, allowed are {rule}")
+                raise ValueError(f"{name} has {len(getattr(self, name))} values, expected {rule}")
         for low, high in (("interferers_min", "interferers_max"), ("snr_min_db", "snr_max_db")):
             for phase in range(len(starts)):
                 if self.at_phase(low, phase) > self.at_phase(high, phase):
-                    raise ValueError(f"{low} is {getattr(self, low)}, allowed is at most {high} = {getattr(self, high)} in each phase")
+                    raise ValueError(f"{low} is {getattr(self, low)}, expected at most {high} = {getattr(self, high)} in each phase")
         return self
 
     def at_phase(self, name: str, phase: int) -> float:
@@ -261,7 +261,7 @@ def from_notebook(namespace: dict[str, Any], *, arms: bool = False) -> Params:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             names |= {part.id: None for target in targets if target for part in ast.walk(target) if isinstance(part, ast.Name)}
     if not names:
-        raise ParameterError("the notebook has run no cell that begins with '# Parameters', allowed is one before this call")
+        raise ParameterError("the notebook has run no cell that begins with '# Parameters', expected one before this call")
     return resolve(arms=arms, **{name: namespace[name] for name in names if name in namespace})
 
 

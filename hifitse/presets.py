@@ -55,7 +55,7 @@ def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
     """
     known = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     if not isinstance(name, str) or name not in known:
-        raise ParameterError(f"parameter {parameter!r} is {short(name)}, allowed are the files in {PRESET_DIR.name}/: {', '.join(known)}")
+        raise ParameterError(f"parameter {parameter!r} is {short(name)}, expected one of {PRESET_DIR.name}/: {', '.join(known)}")
     return read_yaml(PRESET_DIR / f"{name}.yaml")
 
 
@@ -86,16 +86,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        raise ParameterError(f"file {str(path)!r} cannot be read ({error.strerror}), allowed is a flat YAML file") from None
+        raise ParameterError(f"file {str(path)!r} cannot be read ({error.strerror}), expected a flat YAML file") from None
     except UnicodeDecodeError:
-        raise ParameterError(f"{file} is not UTF-8 text, allowed is a flat mapping of parameter names to values") from None
+        raise ParameterError(f"{file} is not UTF-8 text, expected a flat mapping of parameter names to values") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: the 99th of a month, a thousand brackets
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1} of {file}" if mark else file
         reason = getattr(error, "problem", None) or ("a character that YAML forbids" if isinstance(error, yaml.YAMLError) else str(error))
-        raise ParameterError(f"{place} is not readable YAML: {reason}; allowed is a flat mapping of parameter names to values") from None
+        raise ParameterError(f"{place} is not readable YAML: {reason}; expected a flat mapping of parameter names to values") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise ParameterError(f"{file} holds {short(loaded)}, allowed is a flat mapping of parameter names to values")
+        raise ParameterError(f"{file} holds {short(loaded)}, expected a flat mapping of parameter names to values")
     return loaded
 
 

@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def synthetic_sound(request, tmp_path_factory) -> Path:
-    """Folder of the embedded corpus, noise and rooms: made anew, but once for all tests and the processes that they start."""
+    """Folder of the embedded corpus, noise and rooms: made again, but once for all tests and the processes that they start."""
     folder = tmp_path_factory.getbasetemp() / "cache"
     if hasattr(request.config, "workerinput"):
         folder = folder.parent.with_name("cache")  # beside the folders of the processes: they share it

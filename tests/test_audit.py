@@ -89,5 +89,5 @@ def test_a_histogram_of_one_file_can_be_drawn():
 
 def test_a_page_that_cannot_be_written_is_refused_at_once(tmp_path):
     for name in ("page.txt", "nowhere/page.html"):
-        with pytest.raises(HifitseError, match=r"audit page is .*, allowed is the name of an \.html file"):
+        with pytest.raises(HifitseError, match=r"audit page is .*, expected the name of an \.html file"):
             audit.checked(str(tmp_path / name))

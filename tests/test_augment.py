@@ -128,7 +128,7 @@ def test_silence_stays_silent_and_each_change_is_drawn(voice):
 @pytest.mark.parametrize("change", CHANGES.values())
 @pytest.mark.parametrize("wrong", [np.zeros((2, 100)), np.zeros(0), np.array([0.0, np.inf])])
 def test_bad_enrolments_are_refused(change, wrong):
-    with pytest.raises(HifitseError, match=r"allowed is \(T,\) with finite values"):
+    with pytest.raises(HifitseError, match=r"expected \(T,\) with finite values"):
         change(wrong, np.random.default_rng(0))
 
 
@@ -242,5 +242,5 @@ def test_conditions_of_training_validation_and_evaluation(sources):
 
 @pytest.mark.parametrize("changes", [{"similarity": 1.1}, {"enroll_augment_prob": -0.1}, {"enroll_as": "loud"}])
 def test_impossible_conditions(changes):
-    with pytest.raises(HifitseError, match="allowed"):
+    with pytest.raises(HifitseError, match="expected"):
         replace(PLAIN, **changes)

@@ -74,7 +74,7 @@ def test_what_is_read_ahead_does_not_grow_with_the_signal():
 
 @pytest.mark.parametrize("lengths", [(60, 0, 20, 10), (60, 70, 20, 10), (60, 10, -10, 10), (65, 10, 20, 10), (60, 10, 20, 0)])
 def test_impossible_chunks_are_refused(lengths):
-    with pytest.raises(HifitseError, match="allowed are multiples of hop"):
+    with pytest.raises(HifitseError, match="expected multiples of hop"):
         Chunks(*lengths)
 
 

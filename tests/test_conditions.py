@@ -47,5 +47,5 @@ def test_evaluation_lists(sources):
     "changes", [{"active_from_s": 2.0}, {"active_to_s": 1.5}, {"active_from_s": 0.5, "active_to_s": 0.5}, {"interferers_max": 9}]
 )
 def test_impossible_conditions(changes):
-    with pytest.raises(HifitseError, match="allowed"):
+    with pytest.raises(HifitseError, match="expected"):
         replace(HARD, **changes)

@@ -119,7 +119,7 @@ def test_split_keeps_groups_together(tmp_path):
 
 def test_too_few_speakers_say_how_many_there_are_and_are_needed(tmp_path):
     corpus = load_corpus(speech_folder(tmp_path, speakers=5, utterances=2, seconds=0.2))
-    with pytest.raises(CorpusError, match=r"there are 5 speakers .*, expected 2 or more a side, got train 1"):
+    with pytest.raises(CorpusError, match=r"there are 5 speakers .*, expected 2 or more per side, got train 1"):
         corpus.split(0.1, 0.2, 0)
 
 

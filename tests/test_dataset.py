@@ -88,7 +88,7 @@ def test_list_loader_gives_wrong_enrolments_and_several_lengths(sources):
     assert [batch["mix"].shape[1] for batch in batches] == [24_000, 36_000]
     expected = mixer.mixture(42, 1, conditions[1], wrong_enroll=True)
     assert torch.equal(batches[1]["wrong_enroll"][0], torch.from_numpy(expected.wrong_enroll))
-    with pytest.raises(HifitseError, match=r"\[24000, 36000\] samples, allowed is one length"):
+    with pytest.raises(HifitseError, match=r"\[24000, 36000\] samples, expected one length"):
         list(list_loader(params, mixer, 42, conditions, batch_size=2))
 
 

@@ -176,8 +176,8 @@ REFUSED = {
     "silent enrolment": ((GOOD, np.zeros(24_000, np.float32)), "enroll is silent (-120 dBFS)"),
     "nearly silent": ((GOOD, [GOOD, GOOD * 1e-4]), "enroll[1] is silent (-100 dBFS)"),
     "silent half minute": ((GOOD, np.pad(GOOD, (31 * SAMPLE_RATE, 0))), "silent in its first 30 s"),
-    "short enrolment": ((GOOD, GOOD[:4_800]), "lasts 0.10 s, allowed is at least 0.25 s"),
-    "no rate": ((GOOD, GOOD, 0), "sample_rate is 0, allowed are 1000 to 1000000 Hz"),
+    "short enrolment": ((GOOD, GOOD[:4_800]), "lasts 0.10 s, expected at least 0.25 s"),
+    "no rate": ((GOOD, GOOD, 0), "sample_rate is 0, expected 1000 to 1000000 Hz"),
     "rate in words": ((GOOD, GOOD, "48k"), "sample_rate is '48k'"),
     "rate not finite": ((GOOD, GOOD, float("nan")), "sample_rate is nan"),
 }
@@ -189,4 +189,4 @@ def test_what_cannot_be_used_is_one_sentence(case, extractor):
     with pytest.raises(audio.AudioError) as caught:
         extractor.extract(*arguments)
     said = str(caught.value)
-    assert words in said and ("expected" in said or "allowed" in said) and "\n" not in said
+    assert words in said and ("expected" in said or "expected" in said) and "\n" not in said

@@ -1,4 +1,4 @@
-"""The published baseline's faults as switches: what each changes, that nothing else does, and that training lives with it."""
+"""Faults of the plan's baseline as switches: what each changes, that nothing else does, and that training lives with it."""
 
 import numpy as np
 import pytest

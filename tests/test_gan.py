@@ -255,7 +255,7 @@ def test_a_start_that_is_not_there_or_not_finished_is_one_sentence(start) -> Non
         new_state(finetuned(longer.run_id))
     with pytest.raises(HifitseError, match="do not fit the model"):
         new_state(finetuned(start, features=24))
-    with pytest.raises(HifitseError, match="'start_from' is '../x', allowed is text "):
+    with pytest.raises(HifitseError, match="'start_from' is '../x', expected text "):
         finetuned("../x")
 
 

@@ -1,6 +1,6 @@
 """Golden values: what the library computed before it was rebuilt. Moving or rewriting code must not change them.
 
-``python tests/test_golden.py`` writes ``golden.json`` anew; do so only where a change of the numbers is what is wanted. Sound is compared
+``python tests/test_golden.py`` writes ``golden.json`` again; do so only where a change of the numbers is what is wanted. Sound is compared
 at a few samples and with a tolerance, since the last bits differ among processors.
 """
 

@@ -97,5 +97,5 @@ def test_a_training_step_logs_it_and_learns_to_tell_voices():
 
 
 def test_without_an_embedding_it_is_refused():
-    with pytest.raises(HifitseError, match="loss_identity is 1.0, allowed is 0 where speaker_blocks is 0"):
+    with pytest.raises(HifitseError, match="loss_identity is 1.0, expected 0 where speaker_blocks is 0"):
         resolve("smoke", loss_identity=1.0, speaker_blocks=0)

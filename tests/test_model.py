@@ -269,7 +269,7 @@ def test_more_bands_than_bins_are_refused():
 def test_wrong_shapes_are_named(mix, enroll, named):
     with pytest.raises(HifitseError) as error:
         make(TINY)(torch.zeros(mix), torch.zeros(enroll))
-    assert named in str(error.value) and "allowed" in str(error.value)
+    assert named in str(error.value) and "expected" in str(error.value)
 
 
 def test_late_fusion_is_the_mean_of_the_single_extractions():

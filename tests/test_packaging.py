@@ -185,7 +185,7 @@ def test_an_old_or_missing_python_is_said_in_a_sentence(tree: Path) -> None:
     pretend = "import sys; sys.version_info = (3, 10, 4); exec(sys.argv[1])"
     old.write_text(f"#!/bin/sh\nexec '{sys.executable}' -c '{pretend}' \"$2\"\n", encoding="utf-8")
     old.chmod(0o755)
-    sentences = {str(old): "is Python 3.10; allowed is any from 3.11", "no-such-python": "was not found; allowed is any Python"}
+    sentences = {str(old): "is Python 3.10; expected any from 3.11", "no-such-python": "was not found; expected any Python"}
     for python, sentence in sentences.items():
         said = make(tree, "lint", f"PYTHON={python}")
         assert said.returncode != 0 and sentence in said.stderr

@@ -59,7 +59,7 @@ def test_sixteen_bits_are_half_as_large_and_loaded_as_float32(folder, tmp_path, 
     for name, value in model.state_dict().items():
         assert loaded.state_dict()[name].dtype == torch.float32
         assert torch.equal(loaded.state_dict()[name], value.to(dtype).float())
-    with pytest.raises(CheckpointError, match="allowed are torch.float32"):
+    with pytest.raises(CheckpointError, match="expected one of torch.float32"):
         model.save_pretrained(tmp_path / "int", dtype=torch.int8)
 
 
@@ -83,21 +83,21 @@ def config(**values: object):
 BAD = {
     "unknown name": (config(auto_map={"AutoModel": "evil.Model"}), "unknown parameter 'auto_map'"),
     "misspelt": (config(fetures=8), "did you mean 'features'"),
-    "out of range": (config(blocks=99), "parameter 'blocks' is 99, allowed is a whole number from 1 up to 32"),
-    "inconsistent": (config(heads=3), "heads is 3, allowed are the divisors"),
+    "out of range": (config(blocks=99), "parameter 'blocks' is 99, expected a whole number from 1 up to 32"),
+    "inconsistent": (config(heads=3), "heads is 3, expected a divisor"),
     "another shape": (config(features=16), "do not fit the model"),
     "no JSON": (text("config.json", "{'n_fft': 512}"), "Expecting property name"),
-    "no object": (text("config.json", "[1]"), "holds a list, allowed is an object"),
-    "bad parameters": (text("params.json", "3"), "holds a int, allowed is an object"),
+    "no object": (text("config.json", "[1]"), "holds a list, expected an object"),
+    "bad parameters": (text("params.json", "3"), "holds a int, expected an object"),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "cannot read"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
-    "no safetensors": (text("model.safetensors", "PK pickle"), "allowed is a folder with model.safetensors"),
+    "no safetensors": (text("model.safetensors", "PK pickle"), "expected a folder with model.safetensors"),
     "cut short": (
         lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-50]),
         "cannot read",
     ),
     "not finite": (weights(lambda tensors, name: tensors[name].fill_(float("nan"))), "holds NaN or infinity"),
-    "whole numbers": (weights(lambda tensors, name: tensors.update({name: tensors[name].long()})), "torch.int64, allowed are"),
+    "whole numbers": (weights(lambda tensors, name: tensors.update({name: tensors[name].long()})), "torch.int64, expected"),
     "one missing": (weights(lambda tensors, name: tensors.pop(name)), "Missing key"),
     "one too many": (weights(lambda tensors, name: tensors.update(more=torch.zeros(1))), "Unexpected key"),
 }
@@ -121,7 +121,7 @@ def test_a_pickle_is_no_model(folder):
 
 @pytest.mark.parametrize("name", ["absent/deep/folder", "./absent", "absent", "https://example.org/model", "a/b.bin/../c"])
 def test_what_is_no_folder_and_no_name_is_refused_without_the_network(name):
-    with pytest.raises(CheckpointError, match="which is no folder, allowed is"):
+    with pytest.raises(CheckpointError, match="which is no folder, expected"):
         Extractor.from_pretrained(name)
 
 
@@ -308,7 +308,7 @@ def test_a_model_that_began_with_another_says_what_that_one_heard():
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("no-such-run", "allowed are a folder in runs/ and the presets"), ("smoke", "0 of its 4 steps")]
+    ("name", "words"), [("no-such-run", "expected a folder in runs/ or one of the presets"), ("smoke", "0 of its 4 steps")]
 )
 def test_export_refuses_what_is_no_finished_run(name, words, finished, tmp_path, capsys):
     assert cli.main(["export", name, "-o", str(tmp_path / "out")]) == 2

@@ -64,7 +64,7 @@ def test_the_first_blocks_see_the_mixture_alone():
     with torch.no_grad():
         ests = [model(mix, torch.randn(1, 9600) * 0.1) for _ in range(2)]
     assert torch.equal(*seen) and not torch.allclose(*ests)
-    with pytest.raises(ParameterError, match="mixture_blocks is 2, allowed are fewer than blocks = 2"):
+    with pytest.raises(ParameterError, match="mixture_blocks is 2, expected fewer than blocks = 2"):
         ExtractorConfig(**(SMALL | {"mixture_blocks": 2}))
 
 

@@ -56,7 +56,7 @@ def test_a_mixture_without_interferer_brings_no_negative_and_alone_has_no_loss()
 
 
 def test_interferers_without_their_recordings_are_one_sentence():
-    with pytest.raises(HifitseError, match="no wrong_enroll, allowed is"):
+    with pytest.raises(HifitseError, match="no wrong_enroll, expected"):
         contrast([(0, 1)], {"enroll": recording((1, 0)), "metadata": [meta("a", "b")]})
 
 
@@ -116,5 +116,5 @@ def test_the_encoder_learns_to_tell_the_voices_of_a_batch(smoke, mixer):
 
 
 def test_without_an_embedding_the_parameter_is_refused():
-    with pytest.raises(ParameterError, match=r"^loss_speaker is 0.1, allowed is 0 where speaker_blocks is 0"):
+    with pytest.raises(ParameterError, match=r"^loss_speaker is 0.1, expected 0 where speaker_blocks is 0"):
         resolve("full", loss_speaker=0.1)

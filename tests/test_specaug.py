@@ -59,5 +59,5 @@ def test_nothing_is_masked_without_masks_or_width():
     "arguments", [((2, 3), 0.1, 1, 0), ((1, 0, 3), 0.1, 1, 0), (SHAPE, 1.1, 1, 0), (SHAPE, 0.1, -1, 0), (SHAPE, 0.1, 1, -1)]
 )
 def test_bad_arguments(arguments):
-    with pytest.raises(HifitseError, match="allowed"):
+    with pytest.raises(HifitseError, match="expected"):
         masks(*arguments)

@@ -300,7 +300,7 @@ def test_a_run_without_checkpoint_has_no_extractor():
 def test_a_device_that_is_not_there_is_named():
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(TrainingError, match="parameter 'device' is 'cuda', allowed here are: auto"):
+    with pytest.raises(TrainingError, match="parameter 'device' is 'cuda', expected one of: auto"):
         train(resolve("smoke", device="cuda"), progress=False)
 
 

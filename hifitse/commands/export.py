@@ -9,7 +9,7 @@ from hifitse.presets import PRESET_DIR
 
 @click.command()
 @click.argument("run", metavar="RUN_OR_PRESET")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the model goes.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
 @click.option("--also", multiple=True, metavar="OVERLAY", help="Measure it on these data too, such as real.")
 @click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
 @click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")

@@ -40,10 +40,10 @@ def find_run(name: str, presets: Sequence[str]) -> Run:
         except (OSError, ValueError, TypeError) as error:
             if isinstance(error, ParameterError):
                 raise
-            raise HifitseError(f"run is {name!r}, allowed are a folder in runs/ and the presets {', '.join(presets)}") from None
+            raise HifitseError(f"run is {name!r}, expected a folder in runs/ or one of the presets {', '.join(presets)}") from None
     if not run.finished:
         done = f"{run.step} of its {run.params.steps} steps"
-        raise CheckpointError(f"run {run.folder.name} of {name!r} has done {done}, allowed is a finished one; hifitse run trains it")
+        raise CheckpointError(f"run {run.folder.name} of {name!r} has done {done}, expected a finished one; hifitse run trains it")
     return run
 
 

@@ -41,15 +41,15 @@ class Extract(click.Command):
 @click.option("--model", metavar="PATH", help="A model's folder or name on the Hugging Face Hub (default: a small one, CC BY-NC-SA 4.0).")
 @click.option("--channel", type=click.IntRange(1), metavar="N", help="The channel to hear, from 1 (default: all, mixed down).")
 @click.option("--keep-stereo", is_flag=True, help="As many channels out as in, all by the same mask.")
-@click.option("--keep-db", type=click.FloatRange(0, 120), metavar="DB", help="Leave all that is not the voice DB lower.")
+@click.option("--keep-db", type=click.FloatRange(0, 120), metavar="DB", help="Lower everything but the voice by DB instead of removing it.")
 @click.option("--residual", metavar="OUT", help="Also write what was taken away.")
 @click.option("--presence", metavar="JSON", help="Also write whether the speaker is there, each 100 ms.")
 @click.option("-v", "--verbose", is_flag=True, help="Also show what the decoders say.")
 def extract(mixes: tuple[str, ...], enroll: tuple[str, ...], output: str, model: str | None, verbose: bool, **options: Any) -> int:
     """Write one speaker's voice out of recordings.
 
-    MIX are sound or video files, folders or globs of them, of any rate and length. What an enrolment is worth is said first. Of several
-    MIX those that are finished are skipped. The exit code is 1 where one failed; the others are done.
+    MIX are sound or video files, folders or globs of them, of any rate and length. The command first says what the enrolment is worth.
+    Of several MIX, finished ones are skipped. The exit code is 1 where one failed; the others are done.
     """
     if not enroll and not options["enroll_from"]:
         raise CommandError("Missing option '--enroll' or '--enroll-from'; see hifitse extract --help")

@@ -52,10 +52,10 @@ class Licence:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
-            raise HifitseError(f"licence {path} cannot be read ({error}), allowed is a text file") from None
+            raise HifitseError(f"licence {path} cannot be read ({error}), expected a text file") from None
         name = text.partition("\n")[0].strip()
         if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,40}", name):
-            raise HifitseError(f"licence {path} begins with {name[:60]!r}, allowed is a first line such as mit or cc-by-nc-sa-4.0")
+            raise HifitseError(f"licence {path} begins with {name[:60]!r}, expected a first line such as mit or cc-by-nc-sa-4.0")
         return cls(name, text.rstrip() + "\n")
 
     @classmethod
@@ -93,9 +93,9 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
         made,
         "## What it was trained on",
         _data(params),
-        *(f"It began with the weights of run `{params.start_from}` ({each.steps} steps). {_data(each)}" for each in before[:1]),
+        *(f"It started from the weights of run `{params.start_from}` ({each.steps} steps). {_data(each)}" for each in before[:1]),
         *(
-            f"That one began with those of run `{later.start_from}` ({each.steps} steps). {_data(each)}"
+            f"That one started from those of run `{later.start_from}` ({each.steps} steps). {_data(each)}"
             for later, each in itertools.pairwise(before)
         ),
         "## How good it is",
@@ -172,13 +172,13 @@ def _limits(params: Params, metrics: dict[str, Any]) -> list[str]:
     if params.corpus == "synthetic":
         others = [each["metrics"]["si_sdri_db"] for each in metrics["evaluations"].values() if each["data"]["corpus"] != "synthetic"]
         told = f"measured: {number(others[0]['mean'])} dB SI-SDRi" if others else "not measured"
-        found.append(f"Its voices of training came from a synthesiser. For recordings of people ({told}) train a model on recordings.")
+        found.append(f"Its training voices came from a synthesiser. For recordings of people ({told}) train a model on recordings.")
     else:
-        found.append("It knows voices, microphones and languages like those of its training; expect less of it on others.")
+        found.append("Expect less on voices, microphones and languages unlike those of its training.")
     if params.reverb_prob == 0:
-        found.append("It has heard no reverberation.")
+        found.append("It was trained without reverberation.")
     if max(params.interferers_max) == 1:
-        found.append("It has heard no more than two people at once.")
+        found.append("It was trained on at most two people at once.")
     found.append("It was not measured on telephone speech, music, singing or whispering, nor by language, age or sex of the speakers.")
     found.append("Extract people's voices only where you may.")
     return found

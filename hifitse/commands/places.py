@@ -34,7 +34,7 @@ def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
 
     Args:
         names: of a folder its sound files are meant, by their endings, and not those of folders in it.
-        spool: folder into which pipes are read, for a recording is read twice.
+        spool: folder into which pipes are read, because a recording is read twice.
 
     Raises:
         AudioError: a folder or glob without a sound file.

@@ -22,7 +22,7 @@ PARAMETER = {"speech": "corpus", "noise": "noise", "rooms": "rooms"}
 @click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
 @click.option("--audit", "page", metavar="PAGE", help="Also write a page about bandwidth, levels and speakers, .html.")
 @click.option("--microphone", type=int, default=1, show_default=True, metavar="N", help="Of VCTK: 1 or 2.")
-@click.option("--workers", type=int, metavar="N", help="Processes (default: one a core).")
+@click.option("--workers", type=int, metavar="N", help="Processes (default: one per core).")
 def prepare(root: str, layout: str, kind: str, output: str, page: str | None, microphone: int, workers: int | None) -> int:
     """Scan a folder of recordings into a manifest.
 

@@ -57,9 +57,9 @@ def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | N
             raise HifitseError("no enrolment was dropped in, expected 'own file' with one; sound and video files can be read")
         mixture = replace(mixture, enroll=own[None])
     elif kind != "zero" and is_own:
-        raise HifitseError("of whom an own mixture is, nobody knows here; allowed enrolments are 'own file' and 'silence'")
+        raise HifitseError("nobody knows here who speaks in a mixture of your own; expected the enrolment 'own file' or 'silence'")
     elif kind == "wrong" and mixture.wrong_enroll is None:
-        raise HifitseError("this mixture has no enrolment of an interferer, for the target is absent or alone; allowed are the others")
+        raise HifitseError("the target of this mixture is absent or alone, so no interferer is enrolled; expected another enrolment")
     est = estimate(extractor, [mixture], "right" if kind == "own" else kind, "cpu")[0].numpy()
     clips = {"mixture": mixture.mix}
     clips |= {"target": mixture.target} if mixture.target.any() else {}
@@ -73,7 +73,7 @@ def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:
     """SI-SDR before and after, and by how much it rose, in one sentence."""
     target = torch.from_numpy(mixture.target)
     if is_own:
-        return "The target of an own mixture is not known: nothing is measured."
+        return "The target in a mixture of your own is not known, so nothing is measured."
     if not target.any():
         return "The target is silent in this mixture: silence is right."
     before, after = (float(si_sdr(torch.from_numpy(signal), target)) for signal in (mixture.mix, est))

@@ -35,7 +35,7 @@ What is made of it:
     lists.py         test lists as scenes: written down, or imported from published ones
     mixing.py        one mixture: a scene drawn and made into sound
     specaug.py       masks for a mixture's spectrogram
-    items.py         indices to mixtures: each once, for both of its talkers, or mixed anew
+    items.py         indices to mixtures: each once, for both of its talkers, or mixed again
     dataset.py       mixtures to batches
     shared.py        which items of a batch have a mixture or an enrolment in common
 """

@@ -17,9 +17,9 @@ from hifitse.params import Params
 NOISE_TRIES = 100
 """Draws of a piece of noise: in a folder of which nine tenths are pauses, one mixture in 40,000 would find none."""
 LOUD_POWER, SILENT_POWER = 1e-5, 1e-8
-"""-50 and -80 dBFS, as mean squares: a louder piece of noise is taken as it is, a fainter one is silent, and drawn anew."""
+"""-50 and -80 dBFS, as mean squares: a louder piece of noise is taken as it is, a fainter one is silent, and drawn again."""
 PAUSE = 1e-4
-"""A piece between the two is a pause, and drawn anew, where it lies 40 dB below its file: at the level of noise, dither would be heard."""
+"""A piece between the two is a pause, and drawn again, where it lies 40 dB below its file: at the level of noise, dither would be heard."""
 PROBES = 16
 """Seconds of a file by which its level is known."""
 
@@ -57,20 +57,20 @@ class Acoustics:
         if prob == 0 or rng.random() >= prob:
             return None, []
         if not self._groups:
-            raise CorpusError("a room is asked for and none are loaded, allowed is that with reverb_prob above 0, or for eval_enroll")
+            raise CorpusError("a room is asked for and none are loaded, expected parameters with reverb_prob above 0, or for eval_enroll")
         name, positions = self._groups[rng.integers(len(self._groups))]
         order = rng.permutation(len(positions))
         clips = [positions[order[number % len(order)]] for number in range(talkers)]
         return name, [File(clip.path, clip.samples) for clip in clips]
 
     def noise(self, rng: np.random.Generator, samples: int) -> Noise:
-        """A piece of a noise recording, to be looped where the recording is shorter; one that is silent, or a pause, is drawn anew.
+        """A piece of a noise recording, to be looped where the recording is shorter; one that is silent, or a pause, is drawn again.
 
         Raises:
             CorpusError: no noises are loaded, or they are silent.
         """
         if self.noises is None:
-            raise CorpusError("noise is asked for and none is loaded, allowed is that with noise_prob above 0, or for eval_enroll")
+            raise CorpusError("noise is asked for and none is loaded, expected parameters with noise_prob above 0, or for eval_enroll")
         reason = "every piece drawn was silent"
         for _ in range(NOISE_TRIES):
             clip = self.noises.clips[rng.integers(len(self.noises.clips))]

@@ -57,7 +57,7 @@ class Change:
         """The same with what was drawn before."""
         enroll = np.asarray(enroll, np.float32)
         if enroll.ndim != 1 or not len(enroll) or not np.isfinite(enroll).all():
-            raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, allowed is (T,) with finite values")
+            raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, expected (T,) with finite values")
         return self.apply(enroll, **drawn)
 
 
@@ -146,7 +146,7 @@ def _seeded(seeds: list[int]) -> Iterator[None]:
 
 
 # audiomentations takes seconds to import and is needed by few runs, so each transform imports it when first used. A transform draws
-# its parameters anew at each call, and keeps nothing else.
+# its parameters again at each call, and keeps nothing else.
 
 
 @cache

@@ -95,7 +95,7 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
     """
     path = locate(source, kind)
     if not path.is_dir() and not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise CorpusError(f"{kind} is {str(source)!r}, which is a file, allowed is a folder of recordings or a JSONL manifest of them")
+        raise CorpusError(f"{kind} is {str(source)!r}, which is a file, expected a folder of recordings or a JSONL manifest of them")
     skipped: list[str] = []
     least = 1 if kind == "room" else MIN_SAMPLES
     if manifest := manifest_of(path):
@@ -108,7 +108,7 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
         found = [(name, probe(root / name, name.as_posix(), skipped, least)) for name in names]
         clips = [Clip(name.as_posix(), info.samples, _group(name, kind)) for name, info in found if info]
     if not clips:
-        raise CorpusError(f"{kind} source {path} has no usable audio file ({len(skipped)} were skipped), allowed is a folder of recordings")
+        raise CorpusError(f"{kind} source {path} has no usable audio file ({len(skipped)} were skipped), expected a folder of recordings")
     if len({clip.group for clip in clips}) < 3:
         clips = [Clip(clip.path, clip.samples, clip.path) for clip in clips]
     return Clips(root, tuple(clips), skipped)
@@ -139,5 +139,5 @@ def _listed(entry: dict, path: str, samples: int, kind: Literal["noise", "room"]
     """The clip of a manifest's line."""
     group = entry.get("group", _group(Path(path), kind))
     if not isinstance(group, str):
-        raise ValueError(f"group is {group!r}, allowed is text")
+        raise ValueError(f"group is {group!r}, expected text")
     return Clip(path, samples, group)

@@ -66,18 +66,18 @@ class Conditions:
     def __post_init__(self) -> None:
         start, stop = self.active_from_s or 0.0, self.seconds if self.active_to_s is None else self.active_to_s
         if not 0 <= start < stop <= self.seconds:
-            raise HifitseError(f"the target is active from {start} to {stop} s, allowed is a stretch inside the mixture's {self.seconds} s")
+            raise HifitseError(f"the target is active from {start} to {stop} s, expected a stretch inside the mixture's {self.seconds} s")
         if not 0 <= self.interferers_min <= self.interferers_max <= 8:
-            raise HifitseError(f"interferers are {self.interferers_min} to {self.interferers_max}, allowed are rising numbers from 0 to 8")
+            raise HifitseError(f"interferers are {self.interferers_min} to {self.interferers_max}, expected rising numbers from 0 to 8")
         if not 0 <= self.similarity <= 1 or not 0 <= self.enroll_augment_prob <= 1:
             shares = f"{self.similarity} and {self.enroll_augment_prob}"
-            raise HifitseError(f"similarity and enroll_augment_prob are {shares}, allowed are shares from 0 to 1")
+            raise HifitseError(f"similarity and enroll_augment_prob are {shares}, expected shares from 0 to 1")
         if self.enroll_as not in ENROLL_AS:
-            raise HifitseError(f"enroll_as is {self.enroll_as!r}, allowed are {', '.join(ENROLL_AS)}")
+            raise HifitseError(f"enroll_as is {self.enroll_as!r}, expected one of {', '.join(ENROLL_AS)}")
         if self.turns and (self.turns < 2 or self.seconds < self.turns * LEAST_TURN_S):
-            raise HifitseError(f"turns are {self.turns} in {self.seconds} s, allowed are 0, or 2 and more with {LEAST_TURN_S} s for each")
+            raise HifitseError(f"turns are {self.turns} in {self.seconds} s, expected 0, or 2 and more with {LEAST_TURN_S} s for each")
         if self.turns and (self.active_from_s is not None or self.active_to_s is not None):
-            raise HifitseError(f"turns are {self.turns} and the target is active from {start} to {stop} s, allowed is one of the two")
+            raise HifitseError(f"turns are {self.turns} and the target is active from {start} to {stop} s, expected one of the two")
 
 
 def _phase_conditions(params: Params, phase: int, name: str, seconds: float, **changes: object) -> Conditions:

@@ -99,7 +99,7 @@ def split_groups(
     counts = {side: sum(sizes[name] for name in groups) for side, groups in sides.items()}
     if min(counts.values()) < least:
         said = ", ".join(f"{side} {count}" for side, count in counts.items())
-        raise CorpusError(f"there are {sum(sizes.values())} {what} in {len(sizes)} groups, expected {least} or more a side, got {said}")
+        raise CorpusError(f"there are {sum(sizes.values())} {what} in {len(sizes)} groups, expected {least} or more per side, got {said}")
     return sides
 
 
@@ -185,7 +185,7 @@ def probe(path: Path, name: str, skipped: list[str], least: int = MIN_SAMPLES) -
         skipped.append(f"{name}: {error}")
         return None
     if info.samples < least:
-        skipped.append(f"{name}: {info.samples} samples at 48 kHz, needed are {least}")
+        skipped.append(f"{name}: {info.samples} samples at 48 kHz, expected at least {least}")
         return None
     return info
 

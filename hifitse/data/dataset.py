@@ -51,7 +51,7 @@ def collate(mixtures: list[Mixture]) -> Batch:
     """
     lengths = sorted({len(mixture.mix) for mixture in mixtures})
     if len(lengths) > 1:
-        raise HifitseError(f"mixtures of a batch have {lengths} samples, allowed is one length (batch_size=1 for a list of several)")
+        raise HifitseError(f"mixtures of a batch have {lengths} samples, expected one length (batch_size=1 for a list of several)")
     batch: Batch = {name: torch.from_numpy(np.stack([getattr(each, name) for each in mixtures])) for name in ("mix", "target", "enroll")}
     batch["present"] = torch.tensor([each.metadata["present"] for each in mixtures])
     batch["metadata"] = [each.metadata for each in mixtures]

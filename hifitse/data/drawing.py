@@ -63,7 +63,7 @@ class Drawing:
 
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
         if split not in SPLITS:
-            raise HifitseError(f"split is {split!r}, allowed are {', '.join(SPLITS)}")
+            raise HifitseError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
         self.params, self.split = params, split
         kept = [each.strip() for each in params.train_only.split(",") if each.strip()]
         self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
@@ -174,7 +174,7 @@ class Drawing:
         target, *others = order
         if similarity > 0:
             if self.voices is None:
-                raise HifitseError(f"similarity of a mixture is {similarity}, allowed is 0 where the parameters' similarity is 0")
+                raise HifitseError(f"similarity of a mixture is {similarity}, expected 0 where the parameters' similarity is 0")
             nearest = set(self.voices.nearest(target, others)[: max(count, ceil((1 - similarity) * len(others)))])
             others = [name for name in others if name in nearest]
         return [target, *others[:count]]

@@ -90,7 +90,7 @@ class Enrolments:
 
 
 class Order:
-    """Utterances in a given order; only those that are asked for are looked at, for a speaker of a large corpus has thousands on disk."""
+    """Utterances in a given order. Only the needed ones are read, because a speaker of a large corpus has thousands on disk."""
 
     def __init__(self, said: Sequence[Utterance], order: np.ndarray) -> None:
         self._said, self._order = said, order

@@ -50,9 +50,9 @@ def locate(source: str | Path, what: str) -> Path:
     """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
     text = expanded(source)
     if "$" in text and not os.path.exists(text):
-        raise CorpusError(f"{what} is {str(source)!r}, but its environment variable is not set, allowed is an existing path")
+        raise CorpusError(f"{what} is {str(source)!r}, but its environment variable is not set, expected an existing path")
     if not os.path.exists(text):
-        raise CorpusError(f"{what} is {str(source)!r}, which does not exist, allowed is an existing path")
+        raise CorpusError(f"{what} is {str(source)!r}, which does not exist, expected an existing path")
     return Path(os.path.abspath(text))
 
 
@@ -88,7 +88,7 @@ def manifest_root(manifest: Path) -> Path:
     root = locate(manifest.parent / os.path.expandvars(named), f"the root that {manifest} names")
     if not within(root, [manifest.parent, *allowed_roots()]):
         raise CorpusError(
-            f"manifest {manifest} names the root {str(root)!r}, allowed are its own folder and folders below it; "
+            f"manifest {manifest} names the root {str(root)!r}, expected its own folder and folders below it; "
             f"to allow this one too, set the environment variable {ALLOW_ROOTS} to it"
         )
     return root
@@ -186,14 +186,14 @@ def _parse(line: str, inside: Inside, seen: set[str] | None, texts: Sequence[str
         raise ValueError("not a JSON object")
     for name in texts:
         if not isinstance(entry[name], str) or not entry[name]:
-            raise ValueError(f"{name} is {entry[name]!r}, allowed is text")
+            raise ValueError(f"{name} is {entry[name]!r}, expected text")
     for name in ("samples", "sample_rate"):
         if isinstance(entry[name], bool) or not isinstance(entry[name], int) or entry[name] < 1:
-            raise ValueError(f"{name} is {entry[name]!r}, allowed is a positive whole number")
+            raise ValueError(f"{name} is {entry[name]!r}, expected a positive whole number")
     path = inside.path(entry["path"])
     samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
     if samples < least:
-        raise ValueError(f"{samples} samples at 48 kHz, needed are {least}")
+        raise ValueError(f"{samples} samples at 48 kHz, expected at least {least}")
     if seen is not None:
         if path in seen:
             raise ValueError(f"path {path} is listed twice")

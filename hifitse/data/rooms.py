@@ -33,7 +33,7 @@ class RoomError(HifitseError):
 def _checked(rir: np.ndarray) -> np.ndarray:
     rir = np.asarray(rir, np.float32)
     if rir.ndim != 1 or not np.isfinite(rir).all() or not rir.any():
-        raise RoomError(f"room response of shape {rir.shape} is not usable, allowed is (T,) with finite values, not all 0")
+        raise RoomError(f"room response of shape {rir.shape} is not usable, expected (T,) with finite values, not all 0")
     return rir
 
 
@@ -81,7 +81,7 @@ def t60(rir: np.ndarray) -> float:
     decay_db = 10 * np.log10(np.maximum(energy / energy[0], 1e-12))
     used = np.flatnonzero((decay_db <= -5) & (decay_db >= -25))
     if len(used) < 10 or decay_db[-1] > -25:
-        raise RoomError(f"room response decays by {-decay_db[-1]:.0f} dB only or at once, allowed is a gradual decay by 25 dB or more")
+        raise RoomError(f"room response decays by {-decay_db[-1]:.0f} dB only or at once, expected a gradual decay by 25 dB or more")
     slope = np.polyfit(used / SAMPLE_RATE, decay_db[used], 1)[0]  # dB a second
     return float(-60 / slope)
 

@@ -51,7 +51,7 @@ class Voices:
 
     def __init__(self, names: list[str], described: np.ndarray) -> None:
         if described.ndim != 2 or len(described) != len(names) or len(set(names)) != len(names):
-            raise HifitseError(f"{len(names)} names have descriptions of shape {described.shape}, allowed is (S, D) with S different names")
+            raise HifitseError(f"{len(names)} names have descriptions of shape {described.shape}, expected (S, D) with S different names")
         self.places = {name: place for place, name in enumerate(names)}
         self._pitch = 2.0 ** described[:, -1]
         known = ~np.isnan(described).any(axis=1)
@@ -97,7 +97,7 @@ class Voices:
 
     def _similarities(self, name: str, among: list[str]) -> np.ndarray:
         for unknown in {name, *among} - self.places.keys():
-            raise HifitseError(f"speaker is {unknown!r}, allowed are the {len(self.places)} of the corpus")
+            raise HifitseError(f"speaker is {unknown!r}, expected one of the {len(self.places)} of the corpus")
         rows = self._unit[[self.places[other] for other in among]]  # (S', D)
         # einsum, unlike a product of matrices, sums in one order whatever the number of threads
         return np.einsum("sd,d->s", rows, self._unit[self.places[name]])

@@ -154,7 +154,7 @@ def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float,
     command = [sys.executable, "-I", "-S", voices.__file__]  # isolated: nothing but the standard library, and a fast start
     done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
     if done.returncode != 0:
-        raise HifitseError(f"espeak-ng ended with status {done.returncode} on the voice {request['voice']!r}, allowed is 0")
+        raise HifitseError(f"espeak-ng ended with status {done.returncode} on the voice {request['voice']!r}, expected 0")
     speeches, rest = [], done.stdout
     for number in range(len(texts)):
         length = 2 * int.from_bytes(rest[:4], "little")

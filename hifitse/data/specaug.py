@@ -28,9 +28,9 @@ def masks(shape: tuple[int, int, int], largest: float, count: int, seed: int) ->
     Shape: a mask along an axis is (B, F, 1) or (B, 1, L) until they are multiplied.
     """
     if len(shape) != 3 or min(shape) < 1:
-        raise HifitseError(f"shape is {tuple(shape)}, allowed is (B, F, L) with 1 or more each")
+        raise HifitseError(f"shape is {tuple(shape)}, expected (B, F, L) with 1 or more each")
     if not 0 <= largest <= 1 or count < 0 or not 0 <= seed < 2**63:
-        raise HifitseError(f"largest, count and seed are {largest}, {count} and {seed}, allowed are 0 to 1, 0 or more, 0 to 2^63 - 1")
+        raise HifitseError(f"largest, count and seed are {largest}, {count} and {seed}, expected 0 to 1, 0 or more, 0 to 2^63 - 1")
     items, bins, frames = shape
     bands, stretches = torch.ones(items, bins, 1), torch.ones(items, 1, frames)
     with torch.random.fork_rng(devices=[]):

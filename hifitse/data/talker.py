@@ -132,7 +132,7 @@ class SpeechSampler:
                 utterance = next(queue, None)
             if utterance is None:
                 speaker = next((utterance.speaker for utterance in first), "?")
-                raise CorpusError(f"speaker {speaker} has only silent or broken utterances, needed is one with speech")
+                raise CorpusError(f"speaker {speaker} has only silent or broken utterances, expected one with speech")
             mask = self._mask(rng, utterance, frames)
             if mask is None:
                 continue
@@ -155,7 +155,7 @@ class SpeechSampler:
             self.unusable[utterance.path] = str(error)
             return None
         if found is None:
-            self.unusable[utterance.path] = f"file {utterance.path} is silent, needed is speech above -80 dBFS"
+            self.unusable[utterance.path] = f"file {utterance.path} is silent, expected speech above -80 dBFS"
         return found
 
     def _first_look(self, utterance: Utterance) -> tuple[ActivityMask | None, int]:

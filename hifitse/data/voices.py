@@ -1,7 +1,7 @@
 """espeak-ng in a process of its own: text -> raw speech, 22.05 kHz, 16 bit.
 
 The espeak-ng library keeps state between utterances that neither its random seed nor a new initialisation resets, so
-a voice spoken after another one differs from the same voice spoken first. One process a speaker makes each speaker a
+a voice spoken after another one differs from the same voice spoken first. One process per speaker makes each speaker a
 pure function of its request. This file is therefore run as a script, on the standard library alone (it starts in
 some 20 ms); ``hifitse.data.synthetic`` starts it, writes one JSON request to its input and reads its output.
 

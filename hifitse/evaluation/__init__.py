@@ -1,7 +1,7 @@
-"""From a run to one row a mixture, and from rows to means, paired differences and costs.
+"""From a run to one row per mixture, and from rows to means, paired differences and costs.
 
 perceptual.py  PESQ and STOI, in parallel processes
-evaluate.py    run + fixed evaluation lists -> one row a mixture
+evaluate.py    run + fixed evaluation lists -> one row per mixture
 score.py       the same rows of any system's files
 rows.py        rows -> means, paired differences, bins
 experiment.py  arms, shared cached runs

@@ -22,7 +22,7 @@ from hifitse.training.validation import batched, estimate, valid_seed
 BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}
 """Column -> the band's limits in Hz."""
 Fidelity = dict[str, list[dict[str, Any]]]
-"""Arm -> a row a mixture and seed: list, index, seed, present, si_sdr_mix_db, si_sdri_db, and in dB the columns of ``BANDS_HZ``."""
+"""Arm -> a row per mixture and seed: list, index, seed, present, si_sdr_mix_db, si_sdri_db, and in dB the columns of ``BANDS_HZ``."""
 
 
 def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "valid"] = "test", *, progress: bool = True) -> Fidelity:

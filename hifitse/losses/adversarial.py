@@ -11,7 +11,7 @@ Maps = list[list[Tensor]]
 
 
 def discriminator_loss(fake: Maps, real: Maps) -> Tensor:
-    r"""What the discriminators minimise: scores of 1 for the target and of 0 for the estimate. Scalar, 0.5 for who cannot tell them apart.
+    r"""What the discriminators minimise: scores of 1 for the target and of 0 for the estimate. Scalar, 0.5 at chance.
 
     .. math:: E[(D(s) - 1)^2] + E[D(\hat s)^2]
 

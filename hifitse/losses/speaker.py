@@ -45,7 +45,7 @@ def speaker_contrast(embed: Callable[[Tensor], Tensor], est: Tensor, batch: Mapp
     recordings, names = batch["enroll"].to(est.device), list(asked)
     if first_place:
         if "wrong_enroll" not in batch:
-            raise HifitseError("the batch has interferers and no wrong_enroll, allowed is a batch with both: see training_loader")
+            raise HifitseError("the batch has interferers and no wrong_enroll, expected a batch with both: see training_loader")
         chosen = batch["wrong_enroll"][list(first_place.values())].to(est.device)
         recordings, names = torch.cat([recordings, chosen]), [*asked, *first_place]
     queries, keys = normalize(embed(est).float(), dim=-1), normalize(embed(recordings).float(), dim=-1)  # (B, E), (M, E)

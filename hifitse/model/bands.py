@@ -28,7 +28,7 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         if count > high - low:
             bins = f"{high - low} bins of a region at n_fft {config.n_fft}"
-            raise HifitseError(f"{count} bands share the {bins}, allowed is at most one band a bin")
+            raise HifitseError(f"{count} bands share the {bins}, expected at most one band per bin")
         borders = [low + (high - low) * i // count for i in range(count + 1)]
         region = []
         for first, last in zip(borders[:-1], borders[1:], strict=True):

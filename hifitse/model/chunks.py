@@ -33,7 +33,7 @@ class Chunks:
         lengths = (self.step, self.fade, self.context)
         if self.hop < 1 or any(length % self.hop for length in lengths) or not 0 < self.fade <= self.step or self.context < 0:
             raise HifitseError(
-                f"chunks have step {self.step}, fade {self.fade} and context {self.context}, allowed are multiples of hop = {self.hop} "
+                f"chunks have step {self.step}, fade {self.fade} and context {self.context}, expected multiples of hop = {self.hop} "
                 "with a fade above 0 and up to the step, and a context of 0 or more"
             )
 
@@ -51,7 +51,7 @@ class Chunks:
 def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], chunks: Chunks) -> Iterator[Tensor]:
     """Run ``process`` over a stream, chunk by chunk.
 
-    Every chunk but that of a short signal has the full length, for the network judges levels by what it hears at once: the last
+    Every chunk but that of a short signal has the full length, because the network judges levels by what it hears at once: the last
     one begins earlier in place of being shorter.
 
     Args:

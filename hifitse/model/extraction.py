@@ -118,12 +118,12 @@ def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
     """
     check_rate(sample_rate)
     if len(audio) < ENROLL_MIN_S * sample_rate:
-        raise AudioError(f"{name} lasts {len(audio) / sample_rate:.2f} s, allowed is at least {ENROLL_MIN_S} s of the speaker's voice")
+        raise AudioError(f"{name} lasts {len(audio) / sample_rate:.2f} s, expected at least {ENROLL_MIN_S} s of the speaker's voice")
     audio = audio[: round(ENROLL_MAX_S * sample_rate)]
     level = level_db(audio)
     if level <= SILENT_DB:
         where = f"in its first {ENROLL_MAX_S:g} s " if len(audio) >= ENROLL_MAX_S * sample_rate else ""
-        raise AudioError(f"{name} is silent {where}({level:.0f} dBFS), allowed is a recording of the speaker above {SILENT_DB:.0f} dBFS")
+        raise AudioError(f"{name} is silent {where}({level:.0f} dBFS), expected a recording of the speaker above {SILENT_DB:.0f} dBFS")
     return without_rumble(torch.from_numpy(resample(audio, sample_rate, SAMPLE_RATE))).numpy()
 
 
@@ -171,4 +171,4 @@ def check_rate(sample_rate: int) -> None:
     """
     number = isinstance(sample_rate, int | float | np.number) and not isinstance(sample_rate, bool)
     if not number or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
-        raise AudioError(f"sample_rate is {sample_rate!r}, allowed are {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+        raise AudioError(f"sample_rate is {sample_rate!r}, expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz")

@@ -88,7 +88,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
     def encode(self, enroll: Tensor) -> Speaker:
         """Features of the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
         if enroll.dim() not in (2, 3):
-            raise HifitseError(f"enroll has shape {tuple(enroll.shape)}, allowed is (B, T') or (B, N, T')")
+            raise HifitseError(f"enroll has shape {tuple(enroll.shape)}, expected (B, T') or (B, N, T')")
         enroll = enroll[:, None] if enroll.dim() == 2 else enroll
         levels = [self._features(enroll.flatten(0, 1))[1]]  # (B*N, K, S, D)
         for block in self.speaker_blocks:
@@ -131,7 +131,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         """
         if mix.dim() != 2 or len(mix if mix_index is None else mix_index) != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
-            raise HifitseError(f"mix has shape {tuple(mix.shape)}, allowed is (B, T) with B = {items} as in the enrolment")
+            raise HifitseError(f"mix has shape {tuple(mix.shape)}, expected (B, T) with B = {items} as in the enrolment")
         spec, z = self._features(mix, seen)  # (B, F, L), (B, K, L, D)
         for block in self.blocks[: self.config.mixture_blocks]:
             z = self._run(block, z)

@@ -35,7 +35,7 @@ class Origin(NamedTuple):
 
 
 CODERS = {ExtractorConfig: (lambda config: config.model_dump(mode="json"), lambda values: ExtractorConfig(**values))}
-"""How huggingface_hub writes and reads a configuration; each class names them anew, for it does not inherit them."""
+"""How huggingface_hub writes and reads a configuration; each class names them again, for it does not inherit them."""
 
 
 class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-speaker-extraction", "speech", "48kHz"], coders=CODERS):
@@ -81,7 +81,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             raise CheckpointError(
-                f"cannot read the model in {folder} ({reason}), allowed is a folder with {WEIGHTS} and {CONFIG}"
+                f"cannot read the model in {folder} ({reason}), expected a folder with {WEIGHTS} and {CONFIG}"
             ) from None
         model.origin = Origin(*known[1:], *texts)
         return model
@@ -93,7 +93,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         tensors = load_file(path)
         for name, tensor in tensors.items():
             if tensor.dtype not in FORMATS:
-                raise CheckpointError(f"weight {name!r} in {path} is {tensor.dtype}, allowed are {', '.join(map(str, FORMATS))}")
+                raise CheckpointError(f"weight {name!r} in {path} is {tensor.dtype}, expected one of {', '.join(map(str, FORMATS))}")
             _refuse_infinite(name, tensor, str(path))
         load_weights(model, tensors, str(path))
         return model.eval()
@@ -119,13 +119,13 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
             card: the text of README.md.
             license: the text of LICENSE.
             dtype: number format of the weights: float32, float16 or bfloat16.
-            config, model_card_kwargs: given by ``push_to_hub``; not used, for the module knows its own configuration.
+            config, model_card_kwargs: given by ``push_to_hub``; not used, because the module knows its own configuration.
 
         Raises:
             CheckpointError: the folder cannot be written, weights are not finite in that format, or another format.
         """
         if dtype not in FORMATS:
-            raise CheckpointError(f"dtype is {dtype}, allowed are {', '.join(map(str, FORMATS))}")
+            raise CheckpointError(f"dtype is {dtype}, expected one of {', '.join(map(str, FORMATS))}")
         given = (params, metrics, card, license)
         self.origin = Origin(*(old if new is None else new for old, new in zip(self.origin, given, strict=True)))
         weights = {name: tensor.detach().cpu().to(dtype).contiguous().clone() for name, tensor in self.state_dict().items()}
@@ -149,7 +149,7 @@ def _folder(path_or_hub_id: str | Path | None, **options: Any) -> Path:
         return path
     if isinstance(path_or_hub_id, Path) or path.exists() or not HUB_ID.fullmatch(path_or_hub_id):
         allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
-        raise CheckpointError(f"model is {str(path_or_hub_id)!r}, which is no folder, allowed is {allowed}")
+        raise CheckpointError(f"model is {str(path_or_hub_id)!r}, which is no folder, expected {allowed}")
     try:
         return Path(snapshot_download(path_or_hub_id, allow_patterns=list(FILES), **options))
     except Exception as error:  # the hub's own, those of its network library, and of the disk
@@ -162,10 +162,10 @@ def _folder(path_or_hub_id: str | Path | None, **options: Any) -> Path:
 def _object(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, allowed is an object of names and values")
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected an object of names and values")
     return content
 
 
 def _refuse_infinite(name: str, tensor: torch.Tensor, where: str) -> None:
     if not tensor.isfinite().all():
-        raise CheckpointError(f"weight {name!r} in {where} holds NaN or infinity, allowed are finite values")
+        raise CheckpointError(f"weight {name!r} in {where} holds NaN or infinity, expected finite values")

@@ -65,7 +65,7 @@ def checked(page: str) -> Path:
     """
     path = Path(os.path.abspath(Path(page).expanduser()))
     if path.suffix.lower() not in (".html", ".htm") or not path.parent.is_dir():
-        raise HifitseError(f"audit page is {page!r}, allowed is the name of an .html file in a folder that exists")
+        raise HifitseError(f"audit page is {page!r}, expected the name of an .html file in a folder that exists")
     return path
 
 

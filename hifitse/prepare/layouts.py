@@ -239,7 +239,7 @@ def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1)
         microphone: of VCTK, 1 or 2.
 
     Returns:
-        The folder that paths are relative to, and a function that lists the items anew at each call.
+        The folder that paths are relative to, and a function that lists the items again at each call.
 
     Raises:
         LayoutError: no such folder or layout, not of this kind, or no file like the layout's.

@@ -27,7 +27,7 @@ class Partial:
             if "locked" in str(error):
                 raise HifitseError(f"{target.name} is being made by another process, expected one at a time; wait for it") from None
             raise self._unwritable(error, "expected a folder that can be written") from None
-        except sqlite3.DatabaseError:  # damaged: begun anew
+        except sqlite3.DatabaseError:  # damaged: begun again
             self.remove()
             self._file = self._open()
 

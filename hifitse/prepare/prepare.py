@@ -32,7 +32,7 @@ EXAMPLES = 20
 WAITING = 16
 """Files a process that are under way or wait for those before them."""
 DEATHS = 10
-"""Files that may end their process, for some do kill a decoder; if more do, the cause lies elsewhere."""
+"""Files that may end their process, because some do kill a decoder; if more do, the cause lies elsewhere."""
 SUFFIXES = (".jsonl", ".jsonl.gz")
 Task = tuple[Item, Path, tuple[str, int, int] | None, Found | None]
 """Item, file, its key in the partial results, and the result where it is known."""
@@ -52,7 +52,7 @@ def prepare(
         layout: a name of :data:`hifitse.prepare.layouts.LAYOUTS`.
         kind: "speech", "noise" or "rooms".
         microphone: of VCTK, 1 or 2.
-        workers: processes; ``None``: one a core; 0: none, this process does the work.
+        workers: processes; ``None``: one per core; 0: none, this process does the work.
         progress: show a progress bar if the terminal is one.
 
     Returns:
@@ -66,12 +66,12 @@ def prepare(
     """
     folder, target = locate(root, "folder"), Path(os.path.abspath(Path(output).expanduser()))
     if not target.name.endswith(SUFFIXES) or target.is_dir():
-        raise HifitseError(f"output is {target.name!r}, allowed is the name of a file that ends in {' or '.join(SUFFIXES)}")
+        raise HifitseError(f"output is {target.name!r}, expected the name of a file that ends in {' or '.join(SUFFIXES)}")
     if not target.parent.is_dir():
-        raise HifitseError(f"output folder {str(target.parent)!r} does not exist, allowed is one that can be written")
+        raise HifitseError(f"output folder {str(target.parent)!r} does not exist, expected one that can be written")
     workers = _cores() if workers is None else workers
     if workers < 0:
-        raise HifitseError(f"workers is {workers}, allowed are 0 or more")
+        raise HifitseError(f"workers is {workers}, expected 0 or more")
     base, items = listing(folder, layout, kind, microphone)
     asked = {"root": str(folder), "layout": layout, "kind": kind} | ({"microphone": microphone} if layout == "vctk" else {})
     made_for = {"version": VERSION, "kind": kind}
@@ -234,9 +234,9 @@ def _trouble(tally: Tally, kind: Kind, folder: Path) -> str:
         first = tally.examples["no decay"][0]
         return (
             f"{folder} is no folder of room responses: {dead} of {tally.files} files do not decay like one, the first is "
-            f"{plain(first['path'], 80)} ({first['detail']}); allowed are impulse responses"
+            f"{plain(first['path'], 80)} ({first['detail']}); expected impulse responses"
         )
     if not tally.kept:
         counted = ", ".join(f"{count} {reason}" for reason, count in tally.left_out.most_common())
-        return f"{folder} has no usable file among {tally.files} ({counted}), allowed is a folder of recordings"
+        return f"{folder} has no usable file among {tally.files} ({counted}), expected a folder of recordings"
     return ""

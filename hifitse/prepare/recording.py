@@ -120,11 +120,11 @@ def _active(power: np.ndarray) -> float:
 def _reason(found: Found, samples: int, kind: Kind) -> tuple[str, str]:
     """Why a readable recording is left out, and the same in words; empty texts where it is not."""
     if samples < MIN_SAMPLES and kind != "rooms":
-        return "too short", f"{samples} samples at 48 kHz, needed are {MIN_SAMPLES}"
+        return "too short", f"{samples} samples at 48 kHz, expected at least {MIN_SAMPLES}"
     if found["level_db"] < SILENT_DB:
-        return "silent", f"its level is {found['level_db']:.0f} dBFS, needed are {SILENT_DB:.0f}"
+        return "silent", f"its level is {found['level_db']:.0f} dBFS, expected at least {SILENT_DB:.0f}"
     if found["clipped_share"] > CLIPPED_SHARE and kind != "rooms":  # a response's direct path may stand at full scale
-        return "clipped", f"{100 * found['clipped_share']:.2g} % of its samples are clipped, allowed are {100 * CLIPPED_SHARE:g} %"
+        return "clipped", f"{100 * found['clipped_share']:.2g} % of its samples are clipped, expected at most {100 * CLIPPED_SHARE:g} %"
     return "", ""
 
 
@@ -156,7 +156,7 @@ def _decay(path: str | Path, samples: int) -> tuple[str, str, float | None]:
     energy = np.cumsum(np.square(rir, dtype=np.float64)[::-1])[::-1]
     before = 1 - energy[max(0, start - SAMPLE_RATE // 100)] / energy[0]
     if before > BEFORE:
-        return "no decay", f"{100 * before:.2g} % of its energy come before its first peak, allowed are {100 * BEFORE:g} %", None
+        return "no decay", f"{100 * before:.2g} % of its energy come before its first peak, expected at most {100 * BEFORE:g} %", None
     energy = energy[start:]
     first = int(np.argmax(energy <= energy[0] / 10)) / SAMPLE_RATE  # s: of the first 10 dB
     if t60 > LONGEST_T60 * seconds or first > EARLY * t60:

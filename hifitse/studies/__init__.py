@@ -5,6 +5,6 @@ losses.py         06: how much of the gradient each term of a loss has
 conditioning.py   07: test mixtures by how alike their voices are
 data_loading.py   08: the old path beside the present one, a simulated corpus of millions of utterances
 performance.py    11: fast paths against plain formulas, length, busy machines, long recordings
-diagnosis.py      12: the published baseline's faults as changes, and its way of testing
+diagnosis.py      12: faults of the plan's baseline as changes, and its way of testing
 default_model.py  14: the default model under twenty conditions, against its aims
 """

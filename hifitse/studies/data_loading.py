@@ -1,7 +1,7 @@
 """How fast mixtures are made: the old path beside the present one, memory, and a corpus of millions of utterances.
 
 The old path is what the plan replaces: every recording is decoded whole for each stretch of it, speed changes by
-``scipy.signal.resample``, rooms convolve by ``fftconvolve`` with a response decoded anew. All draws, crops and levels are those of the
+``scipy.signal.resample``, rooms convolve by ``fftconvolve`` with a response decoded again. All draws, crops and levels are those of the
 present path, so the content is the same but for the resampler. Seconds are CPU time of one thread: other programs weigh on it little.
 """
 
@@ -118,7 +118,7 @@ def _join(source: Path, folder: Path) -> None:
 
 
 def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, list[float]]:
-    """Path -> CPU seconds per mixture, one value a round; all paths make the same mixtures, in turns.
+    """Path -> CPU seconds per mixture, one value per round; all paths make the same mixtures, in turns.
 
     Each path has a process of its own and has looked at every recording before the first round, which is not counted.
 
@@ -201,7 +201,7 @@ def simulate(source: Corpus, folder: Path, utterances: int) -> Path:
         HifitseError: fewer utterances, or no links or no room on this disk.
     """
     if utterances < 20:
-        raise HifitseError(f"utterances of the simulated corpus are {utterances}, allowed are 20 or more")
+        raise HifitseError(f"utterances of the simulated corpus are {utterances}, expected 20 or more")
     each = min(PER_SPEAKER, utterances // 10)
     real = [said for speaker in list(source.speakers.values())[: min(each, RECORDINGS)] for said in speaker[:1]]
     try:
@@ -225,7 +225,7 @@ def simulate(source: Corpus, folder: Path, utterances: int) -> Path:
                 )
     except OSError as error:
         message = f"corpus of {utterances} utterances cannot be simulated in {folder} ({error})"
-        raise HifitseError(f"{message}, allowed is an empty place on a disk with links") from None
+        raise HifitseError(f"{message}, expected an empty place on a disk with links") from None
     return folder / "manifest.jsonl"
 
 

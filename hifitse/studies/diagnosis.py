@@ -1,4 +1,4 @@
-"""Why the published baseline was weak: its known faults as changes that put them back, and what its way of testing hides.
+"""Why the plan's baseline was weak: its known faults as changes that put them back, and what its way of testing hides.
 
 The library is right by default; each fault is a switch. What is known of them is what the plan says, in a few words: where that leaves
 something open, the docstrings here say what was assumed.
@@ -25,13 +25,13 @@ WIDE_SIR_DB = 15.0
 
 @dataclass(frozen=True)
 class Fault:
-    """A suspected fault of the published baseline.
+    """A suspected fault of the plan's baseline.
 
     Attributes:
         name: of the arm that has it.
-        was: what the published baseline did.
+        was: what the plan's baseline did.
         here: what is done in its place.
-        shows: metrics in which it should show beside SI-SDRi; "selectivity" is SI-SDRi with the right less that with a wrong enrolment.
+        shows: metrics in which it should show beside SI-SDRi; "selectivity" is SI-SDRi with the right minus that with a wrong enrolment.
         against: arm that it is compared with, where that is not the baseline.
     """
 

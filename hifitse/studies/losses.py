@@ -53,7 +53,7 @@ def _gradient(value: Tensor, est: Tensor) -> Tensor:
 def gradient_shares(run: Run, batches: int = BATCHES) -> dict[str, float]:
     """Share of each weighted term in the sum of the terms' gradients, at the end of a training; they add up to 1.
 
-    The norms of :func:`gradient_norms` are averaged over batches of unseen voices, drawn as the last batches of the training are,
+    The norms of :func:`gradient_norms` are averaged over batches of unseen speakers, drawn as the last batches of the training are,
     and extracted with the averaged weights.
 
     Args:
@@ -64,7 +64,7 @@ def gradient_shares(run: Run, batches: int = BATCHES) -> dict[str, float]:
         HifitseError: no batches; no checkpoint; or no term has a gradient.
     """
     if batches < 1:
-        raise HifitseError(f"batches is {batches}, allowed is at least 1")
+        raise HifitseError(f"batches is {batches}, expected at least 1")
     model, objective = run.extractor(), run.objective()
     total = dict.fromkeys(objective.weights, 0.0)
     with evaluation_mode(model):
@@ -73,7 +73,7 @@ def gradient_shares(run: Run, batches: int = BATCHES) -> dict[str, float]:
                 total[name] += norm
     whole = sum(total.values())
     if not whole:
-        raise HifitseError(f"run {run.folder.name} has no term with a gradient, allowed is a loss with a weight above 0")
+        raise HifitseError(f"run {run.folder.name} has no term with a gradient, expected a loss with a weight above 0")
     return {name: norm / whole for name, norm in total.items()}
 
 

@@ -143,7 +143,7 @@ def exponent(times: Mapping[float, float]) -> float:
         CostError: fewer than two lengths.
     """
     if len(times) < 2:
-        raise CostError(f"lengths are {sorted(times)} s, allowed are two or more to fit a power law")
+        raise CostError(f"lengths are {sorted(times)} s, expected two or more to fit a power law")
     return float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
 
 
@@ -183,7 +183,7 @@ def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray
         HifitseError: no length.
     """
     if not seconds > 0:
-        raise HifitseError(f"seconds of the recording are {seconds}, allowed is a length above 0")
+        raise HifitseError(f"seconds of the recording are {seconds}, expected a length above 0")
     alone = params.model_copy(update={"reverb_prob": 0.0, "interferers_min": [1], "interferers_max": [1], "seconds": PIECE_S})
     mixture = Mixer(alone, "test").mixture(0, 0, Conditions("test", PIECE_S, snr_min_db=15, snr_max_db=30))
     rng = np.random.default_rng(0)

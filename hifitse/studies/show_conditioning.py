@@ -21,13 +21,13 @@ def sensitivity(comparison: Comparison) -> Image:
 
 
 def sensitivity_table(comparison: Comparison) -> HTML:
-    """SI-SDRi by enrolment, the paired difference right less wrong, and confusions, arm by arm."""
+    """SI-SDRi by enrolment, the paired difference right minus wrong, and confusions, arm by arm."""
     rows = []
     for name, arm in comparison.all.items():
         cells = [tables.measured(mean(arm.rows, metric), 2, True) for metric in ENROLMENTS.values()]
         margin: Interval = paired(gains(arm, "right"), gains(arm, "wrong"))
         rows.append([name, *cells, tables.measured(margin, 2, True), tables.measured(mean(arm.rows, "confusion_rate"), 2)])
-    header = ["arm", *(f"{kind} enrolment, dB" for kind in ENROLMENTS), "right less wrong, dB", "confusions"]
+    header = ["arm", *(f"{kind} enrolment, dB" for kind in ENROLMENTS), "right minus wrong, dB", "confusions"]
     return HTML(tables.table(header, rows, "SI-SDRi, means with 95 % intervals; a wrong enrolment is that of the interferer"))
 
 

@@ -41,7 +41,7 @@ def _said(metrics: Mapping[str, Interval], name: str) -> str:
 
 
 def conditions(results: Mapping[str, Result], left_out: Mapping[str, str]) -> HTML:
-    """One row a condition, also where it fails."""
+    """One row per condition, also where it fails."""
     columns = ("si_sdri_db", "si_sdri_wrong_enroll_db", "confusion_rate", "worse_rate")
     rows = []
     for name, result in results.items():

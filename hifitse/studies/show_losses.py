@@ -47,7 +47,7 @@ def _ordered(terms: Iterable[str]) -> list[str]:
 
 @matplotlib.rc_context(STYLE)
 def shares_figure(values: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One bar an arm, cut into its terms' shares of the gradient.
+    """One bar per arm, cut into its terms' shares of the gradient.
 
     Args:
         values: arm -> term -> share, adding up to 1 for each arm, as :func:`hifitse.studies.losses.gradient_shares` gives them.
@@ -84,7 +84,7 @@ def shares_figure(values: Mapping[str, Mapping[str, float]]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def learned_weights(histories: Mapping[str, Sequence[Mapping]]) -> Figure:
-    """Learned weights over the steps, one panel an arm, on a logarithmic axis.
+    """Learned weights over the steps, one panel per arm, on a logarithmic axis.
 
     Args:
         histories: arm -> rows of its history with ``step`` and ``weight_<term>``.

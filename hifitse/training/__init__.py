@@ -7,8 +7,8 @@
     adversary.py   discriminators that learn beside the extractor, and when to stop
     optimizers.py  the optimisers of a training, and their learning rate
     hide.py        what training hides from the network: enrolments, parts of the spectrum
-    state.py       all that changes: made anew, from a checkpoint, or from another run
-    validation.py  a quick look at unseen voices while training goes on
+    state.py       all that changes: made again, from a checkpoint, or from another run
+    validation.py  a quick look at unseen speakers while training goes on
     stopping.py    a stop that comes after a whole step
     journal.py     what a training tells while it goes on
     train.py       the main path: parameters -> finished run

@@ -97,7 +97,7 @@ class Adversary:
             total = total + weight * present.float().mean() * more
             terms |= {"adversarial": float(adversarial.detach()), "feature": float(feature.detach())}
         if not all(map(math.isfinite, terms.values())):
-            raise Collapse(f"the adversarial training collapsed at step {step + 1}: its terms are {terms}, allowed are finite numbers")
+            raise Collapse(f"the adversarial training collapsed at step {step + 1}: its terms are {terms}, expected finite numbers")
         self.parts.append(terms | {"si_sdri": gain})
         return Loss(total, loss.terms | terms)
 
@@ -186,5 +186,5 @@ class Watch:
             )
         before, now = float(self.numbers[1] / self.numbers[2].clamp(min=1)), float(self.numbers[3:].mean())
         if update >= held + patience and now < before - FALL_DB:
-            allowed = f"allowed is at most {FALL_DB:g} dB below the {before:.2f} dB of the warm-up"
+            allowed = f"expected at most {FALL_DB:g} dB below the {before:.2f} dB of the warm-up"
             raise Collapse(f"{where}: SI-SDRi of the last {patience} updates is {now:.2f} dB, {allowed}")

@@ -47,7 +47,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError(f"{name} holds NaN or infinity")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__} {error}".strip()
-        raise CheckpointError(f"cannot read {path}: {reason}; allowed is a safetensors file of this library") from error
+        raise CheckpointError(f"cannot read {path}: {reason}; expected a safetensors file of this library") from error
     return tensors, header
 
 
@@ -78,10 +78,10 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
                 fits = False
             if not fits:
                 shape = list(value.shape)
-                raise CheckpointError(f"the checkpoint's {key} of shape {shape} fits no optimiser of the run, allowed is one of this run")
+                raise CheckpointError(f"the checkpoint's {key} of shape {shape} fits no optimiser of the run, expected one of this run")
             states[int(number)].setdefault(int(i), {})[name] = value
     if not all(states):
-        raise CheckpointError(f"the checkpoint holds {sum(map(bool, states))} optimisers, allowed are the {len(optimizers)} of the run")
+        raise CheckpointError(f"the checkpoint holds {sum(map(bool, states))} optimisers, expected the {len(optimizers)} of the run")
     for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -104,18 +104,18 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
     """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning.
 
     Raises:
-        CheckpointError: there are some and none is readable: to start anew would drop what is left of days of work without a word.
+        CheckpointError: there are some and none is readable: to start again would drop what is left of days of work without a word.
     """
     found = checkpoints(folder)
     for number, path in enumerate(found, start=1):
         try:
             tensors, header = load_tensors(path)
             if not all(isinstance(header.get(name), int | float) for name in ("step", "seconds")):
-                raise CheckpointError(f"cannot read {path}: its header names no step and seconds; allowed is a checkpoint of a run")
+                raise CheckpointError(f"cannot read {path}: its header names no step and seconds; expected a checkpoint of a run")
             return tensors, header
         except CheckpointError as error:
             if number == len(found):
-                rule = "allowed is a readable one; move the folder away to start anew"
+                rule = "expected a readable one; move the folder away to start again"
                 raise CheckpointError(f"run {folder.name} has no readable checkpoint among {number} ({error}), {rule}") from None
             warnings.warn(f"{error}; going on from the checkpoint before it", stacklevel=2)
     return None

@@ -56,7 +56,7 @@ class Group:
         cpu = params.device in ("cpu", "mps") or (params.device == "auto" and not torch.cuda.is_available())
         local, gpus = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
         if not cpu and local >= gpus:
-            raise GroupError(f"process {local} of this machine has no GPU of its own, allowed are as many processes as GPUs, here {gpus}")
+            raise GroupError(f"process {local} of this machine has no GPU of its own, expected as many processes as GPUs, here {gpus}")
         from accelerate import PartialState  # slow to import, and needed by several processes only
 
         state = PartialState(cpu=cpu, timeout=WAIT)
@@ -134,7 +134,7 @@ def refuse_unequal(params: Params, size: int) -> None:
     if params.accumulation % size:
         items, parts = params.batch_size * params.accumulation, lcm(params.accumulation, size)
         same = f", such as {parts} with batch_size {items // parts} for the same {items} mixtures an update" if items % parts == 0 else ""
-        raise GroupError(f"parameter 'accumulation' is {params.accumulation}, allowed on {size} processes are multiples of {size}{same}")
+        raise GroupError(f"parameter 'accumulation' is {params.accumulation}, expected on {size} processes a multiple of {size}{same}")
     if params.steps % size:
         raise GroupError(f"parameter 'steps' is {params.steps}, expected on {size} processes a multiple of {size}")
 
@@ -147,7 +147,7 @@ def _others() -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:200]
         onward = "start them again, they go on from the last checkpoint"
-        raise GroupError(f"another process of this training has ended ({reason}), allowed is that all run: {onward}") from error
+        raise GroupError(f"another process of this training has ended ({reason}), expected all to run: {onward}") from error
 
 
 def leave() -> None:

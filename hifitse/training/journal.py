@@ -62,7 +62,7 @@ class Journal:
         self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")
 
     def validation(self, measured: dict[str, float | None], step: int) -> bool:
-        """What a quick look at unseen voices found. Returns whether it is the best so far."""
+        """What a quick look at unseen speakers found. Returns whether it is the best so far."""
         _append(self.run.folder / "validation.jsonl", {"step": step} | measured)
         self._plot("valid", {"step": step} | measured, step)
         before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)

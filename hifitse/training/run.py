@@ -55,10 +55,10 @@ class Run:
         try:
             run = cls(folder, Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
-            raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, allowed is a finished one: train it") from error
+            raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, expected a finished one: train it") from error
         if not run.finished:
             steps = f"{run.step} of {run.params.steps} steps"
-            raise HifitseError(f"run {run_id} to start from has {steps}, allowed is a finished one: train it to its end first")
+            raise HifitseError(f"run {run_id} to start from has {steps}, expected a finished one: train it to its end first")
         return run
 
     @property
@@ -104,7 +104,7 @@ class Run:
 
     @cached_property
     def validation(self) -> list[dict[str, float]]:
-        """Rows of validation: step, si_sdri_db and si_sdri_wrong_enroll_db on unseen voices."""
+        """Rows of validation: step, si_sdri_db and si_sdri_wrong_enroll_db on unseen speakers."""
         return read_rows(self.folder / "validation.jsonl")
 
     def extractor(self, best: bool = False) -> Extractor:
@@ -115,7 +115,7 @@ class Run:
         """
         tensors = load_tensors(self.folder / BEST)[0] if best else self._loaded[0]
         if not tensors:
-            raise CheckpointError(f"run {self.folder.name} has no checkpoint, allowed is a run that was trained for at least one step")
+            raise CheckpointError(f"run {self.folder.name} has no checkpoint, expected a run that was trained for at least one step")
         model = Extractor(self.params.extractor)
         load_weights(model, {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}, self.folder.name)
         return model.eval()
@@ -191,7 +191,7 @@ def refuse_another(path: Path, params: Params) -> None:
     for name, value in params.model_dump(mode="json").items():
         if name not in NOT_TRAINING and name not in SOURCES and known.get(name, value) != value:
             raise HifitseError(
-                f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: allowed is the same; "
+                f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: expected the same; "
                 f"give {name} explicitly, or move the folder away"
             )
 

@@ -1,4 +1,4 @@
-"""All that changes while training goes on: made anew, taken from a checkpoint, or begun with another run's weights."""
+"""All that changes while training goes on: made again, taken from a checkpoint, or begun with another run's weights."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +74,7 @@ def resume(state: State, run: Run) -> None:
     if found is not None:
         tensors, header = found
         if state.params.accumulation > 1 and header.get("unit") != "batch":
-            rule = "expected one whose steps are batches; move the folder away to start anew"
+            rule = "expected one whose steps are batches; move the folder away to start again"
             raise TrainingError(f"run {run.folder.name} counts updates of {state.params.accumulation} batches as steps, {rule}")
         for name, module in (("model.", state.model), ("ema.", state.ema), ("objective.", state.objective)):
             load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)

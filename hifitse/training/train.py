@@ -110,7 +110,7 @@ class NotFinite(TrainingError):
     def __init__(self, step: int, ids: list[str]) -> None:
         self.step, self.ids = step, ids
         named = ", ".join(ids)
-        super().__init__(f"the loss or its gradient is not finite at step {step}, allowed is a finite one; mixtures of that step: {named}")
+        super().__init__(f"the loss or its gradient is not finite at step {step}, expected a finite one; mixtures of that step: {named}")
 
     def __reduce__(self) -> tuple[type, tuple[int, list[str]]]:  # it is told to the other processes
         return type(self), (self.step, self.ids)
@@ -221,7 +221,7 @@ def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture]
             save_checkpoint(run.folder, state.step, state.tensors(), state.header())
     except OSError as error:  # the disk is full, say, while a row is added to the history
         onward = "the same call goes on from the last checkpoint"
-        raise TrainingError(f"training stopped at step {state.step} ({error}), allowed is a disk with room; {onward}") from error
+        raise TrainingError(f"training stopped at step {state.step} ({error}), expected a disk with room; {onward}") from error
 
 
 def _fall_back(state: State, run: Run, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Running an extractor over mixtures, and the quick look at unseen voices that training takes now and then.
+"""Running an extractor over mixtures, and the quick look at unseen speakers that training takes now and then.
 
 The full evaluation builds on the same few functions; see :mod:`hifitse.evaluation.evaluate`.
 """
@@ -27,7 +27,7 @@ Extract = Callable[[Tensor, Tensor], Tensor]
 """What is evaluated: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``. Usually an Extractor, any callable will do."""
 Item = TypeVar("Item")
 RIGHT = {name: Params.model_fields[name].default for name in ("enroll_speed", "min_activity", "untrimmed_s")}
-"""Parameters by which a training's mixtures can be made wrong, with the values that are right: all arms are judged on right mixtures."""
+"""Parameters by which a training's mixtures can be made wrong, with the values that are right: all arms are judged on correct mixtures."""
 
 
 class EvaluationError(HifitseError):
@@ -100,11 +100,11 @@ def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, dev
     with torch.inference_mode():
         est = extractor(mix.to(device), enroll.to(device)).float().cpu()
     if est.shape != mix.shape:
-        raise EvaluationError(f"the estimate has shape {tuple(est.shape)}, allowed is that of the mixture, {tuple(mix.shape)}")
+        raise EvaluationError(f"the estimate has shape {tuple(est.shape)}, expected that of the mixture, {tuple(mix.shape)}")
     for mixture, finite in zip(batch, est.isfinite().all(-1).tolist(), strict=True):
         if not finite:
             name = mixture.metadata["id"]
-            raise EvaluationError(f"the estimate of {name} ({enrolment} enrolment) holds NaN or infinity, allowed are finite samples")
+            raise EvaluationError(f"the estimate of {name} ({enrolment} enrolment) holds NaN or infinity, expected finite samples")
     return est
 
 
