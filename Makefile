@@ -17,8 +17,8 @@ NOTEBOOKS := $(filter-out $(SUMMARY),$(ALL)) $(filter $(SUMMARY),$(ALL))
 .DELETE_ON_ERROR:
 
 $(STAMP): pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) was not found; allowed is any Python from 3.11, as in: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: $(PYTHON) is Python %d.%d; allowed is any from 3.11, as in: make PYTHON=python3.12" % sys.version_info[:2])'
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) was not found; expected any Python from 3.11, as in: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: $(PYTHON) is Python %d.%d; expected any from 3.11, as in: make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	@# The two variables pin the tools that pesq is compiled with too: old pips read the first, new ones the second.
 	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \

@@ -50,7 +50,7 @@ def reports(root: Path) -> Path:
     write(root, "demo/03_long_segments", content("demo/03_long_segments", row("6 s", 0.05, expected=[0.3, 0.8])))
     write(root, "demo-real/02_capacity", content("demo-real/02_capacity", row("wider", 1.2)))
     write(root, "medium/02_capacity", content("medium/02_capacity", row("wider", 2.1, 0.3)))
-    write(root, "demo/04_augmentation", content("demo/04_augmentation", status="failed", error="it rained, allowed is sunshine"))
+    write(root, "demo/04_augmentation", content("demo/04_augmentation", status="failed", error="it rained, expected sunshine"))
     whole = json.dumps(content("demo/05_curriculum", row("hard", 0.4)), indent=1)
     write(root, "demo/05_curriculum", whole[: len(whole) // 2])
     write(root, "demo/08_data_loading", content("demo/08_data_loading"))

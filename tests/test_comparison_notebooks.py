@@ -54,10 +54,10 @@ WORDS = {
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
     "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "Whose voice"],
-    "07_conditioning": ["right less wrong", "in the speaker path", "165 Hz"],
-    "09_combined": ["sum of the separate gains", "together less the sum"],
+    "07_conditioning": ["right minus wrong", "in the speaker path", "165 Hz"],
+    "09_combined": ["sum of the separate gains", "together minus the sum"],
     "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
-    "13_best": ["sum of the separate gains", "mixtures a step"],
+    "13_best": ["sum of the separate gains", "mixtures per step"],
 }
 
 

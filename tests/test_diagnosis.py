@@ -1,4 +1,4 @@
-"""Faults of the published baseline as arms, and what is shown of them; made-up rows with known differences."""
+"""Faults of the plan's baseline as arms, and what is shown of them; made-up rows with known differences."""
 
 import html
 from dataclasses import replace
@@ -59,7 +59,7 @@ def ways(compared):
     base = compared.baseline.rows.to_dict("records")
     trained = [each | {"split": "train"} | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in base[::-1]]
     both = {"baseline": base, TOGETHER: compared.arms[TOGETHER].rows}
-    return {RIGHT_TEST: both, "voices of the training": both | {"baseline": trained}}
+    return {RIGHT_TEST: both, "training speakers": both | {"baseline": trained}}
 
 
 def test_selectivity_is_the_change_of_right_less_wrong():
@@ -100,7 +100,7 @@ def test_the_table_has_each_fault_with_its_cost_and_the_decay_against_adamw(comp
 
 def test_the_words_follow_from_the_intervals(compared):
     text = show_diagnosis.explanation(compared, ways(compared)).data
-    for words in ("change SI-SDRi by −3.00", "−1.00 (−1.00 to −1.00) dB is AdamW", "faults change −2.00", "voices of the training +1.00"):
+    for words in ("change SI-SDRi by −3.00", "−1.00 (−1.00 to −1.00) dB is AdamW", "faults change −2.00", "training speakers +1.00"):
         assert words in text, words
     assert f"{FAULTS[0].name} " not in text.partition("All together")[0], "a fault that costs nothing is not named"
     assert "cannot be split" in text and "1.5 million steps" in text
@@ -112,7 +112,7 @@ def test_the_words_follow_from_the_intervals(compared):
 def test_other_voices_are_not_paired(compared):
     shown = show_diagnosis.protocols(ways(compared)).data
     assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown  # a paired difference would be exactly 1
-    assert "voices of the training" in shown
+    assert "training speakers" in shown
 
 
 def test_what_is_mended_gives_back_what_the_fault_cost_most_first(compared):

@@ -81,7 +81,7 @@ def test_curves_have_a_panel_for_each_term_and_survive_gaps():
     figure = figures.curves(history, [{"step": 4, "si_sdri_db": 1.0, "si_sdri_wrong_enroll_db": None}])
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     terms = ["loss, all terms", "term 'si_sdr', dB", "term 'absent', dB relative to the mixture"]
-    assert titles == [*terms, "SI-SDRi of unseen voices, dB", "learning rate", "gradient norm"]
+    assert titles == [*terms, "SI-SDRi of unseen speakers, dB", "learning rate", "gradient norm"]
     assert_nothing_cut(figure)
 
 

@@ -55,7 +55,7 @@ def test_every_report_is_linked_and_no_link_is_dead(text, index):
 
 def test_it_says_what_was_made_on_what_and_what_is_missing(text):
     words = ["3 of the plan's 9 claims", "400 steps", "x86_64 cpu, 2 threads", "2026-11-23", "012345678", "recordings", "medium"]
-    words += ["▲ helped", "● neutral", "▼ hurt", "✕ failed", "it rained, allowed is sunshine", "✕ unreadable", "is not JSON", "○ missing"]
+    words += ["▲ helped", "● neutral", "▼ hurt", "✕ failed", "it rained, expected sunshine", "✕ unreadable", "is not JSON", "○ missing"]
     said = html.unescape(text).replace("\\", "")
     assert [word for word in words if word not in said] == []
 

@@ -227,4 +227,4 @@ def test_scale_counts_a_mixture_that_is_used_for_both_talkers_once():
     values = dict(batch_size=4, accumulation=1, seconds=2.0)
     once = show.scale(made_up_arm(params=SMOKE.model_copy(update=values), step=900))
     twice = show.scale(made_up_arm(params=SMOKE.model_copy(update=values | {"both_talkers": True}), step=900))
-    assert "2.0 hours of mixtures in" in once and "60.0 minutes of mixtures, each used once for each of two talkers, in" in twice
+    assert "2.0 hours of mixtures in" in once and "60.0 minutes of mixtures, each used for both of its talkers, in" in twice

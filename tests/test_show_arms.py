@@ -34,7 +34,7 @@ def text(html) -> str:
     ("means", "mark", "words"),
     [
         ({"x": (1.0, 0.5, 1.5)}, "good", "X: better than the baseline."),
-        ({"x": (0.3, -0.1, 0.7)}, "weak", "X: no measurable difference to the baseline."),
+        ({"x": (0.3, -0.1, 0.7)}, "weak", "X: no measurable difference from the baseline."),
         ({"x": (-1.0, -1.5, -0.5)}, "bad", "X: worse than the baseline."),
         ({"x": (-1.0, -1.5, -0.5), "y": (1.0, 0.5, 1.5), "z": (1.0, 0.5, 1.5)}, "good", "Y, z: better than the baseline. X: worse"),
     ],

@@ -90,7 +90,7 @@ def test_a_failed_run_and_a_missing_one_are_said_with_reason_and_command(tmp_pat
     (tmp_path / "checkout/notebooks/04_augmentation.ipynb").touch()
     found = entries(reports(tmp_path / "reports"))
     [failed], [missing], [absent] = of(found, "04"), of(found, "04", RECORDINGS), of(found, "06")
-    assert (failed.state, failed.reason) == ("failed", "it rained, allowed is sunshine")
+    assert (failed.state, failed.reason) == ("failed", "it rained, expected sunshine")
     assert (missing.state, missing.reason) == ("missing", "not run yet")
     assert (absent.state, absent.reason) == ("missing", "there is no such notebook yet")
     assert ranking.commands(found, "medium") == [
@@ -194,7 +194,7 @@ def test_a_run_under_way_hidden_folders_and_foreign_files_are_passed_over(tmp_pa
     (tmp_path / "demo/03_long_segments").write_text("a file")
     assert collect.read(tmp_path) == []
     write(tmp_path, "demo/notes", GOOD)
-    assert [one.reason for one in collect.read(tmp_path)] == ["metrics.json belongs into demo/02_capacity: it is of another report"]
+    assert [one.reason for one in collect.read(tmp_path)] == ["metrics.json belongs in demo/02_capacity: it is of another report"]
 
 
 def places(value, path=()):

@@ -30,7 +30,7 @@ def notebook_path(name: str) -> Path:
 
     known = sorted(path.stem for path in (CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     if name.removesuffix(".ipynb") not in known:
-        raise CommandError(f"notebook {name!r} does not exist, allowed are: {', '.join(known) or 'none, for this is not a checkout'}")
+        raise CommandError(f"notebook {name!r} does not exist, expected one of: {', '.join(known) or 'none, for this is not a checkout'}")
     return CHECKOUT / "notebooks" / f"{name.removesuffix('.ipynb')}.ipynb"
 
 
@@ -75,7 +75,7 @@ def _default_preset(source: Path) -> str:
         for node in ast.parse(cell.source).body if "parameters" in cell.metadata.get("tags", []) else []:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "preset":
                 return ast.literal_eval(node.value)
-    raise CommandError(f"notebook {source.stem} names no preset, allowed is one that does in its parameters cell; or give --preset")
+    raise CommandError(f"notebook {source.stem} names no preset, expected one in its parameters cell; or give --preset")
 
 
 def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:

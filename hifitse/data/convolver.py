@@ -38,7 +38,7 @@ def blocks(samples: int, response: int, size: int) -> int:
 class Convolver:
     """Convolves rows with responses; not for several threads at once.
 
-    What it computes in is kept from call to call, some 15 MB for three talkers of 4 s: memory that is taken anew each time must be
+    What it computes in is kept from call to call, some 15 MB for three talkers of 4 s: memory that is taken again each time must be
     cleared by the system, which took a third as long as the transforms.
     """
 

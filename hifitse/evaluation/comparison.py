@@ -102,7 +102,7 @@ def run_all(
         raise HifitseError(f"a variant is called {BASELINE!r}, expected any other name")
     unknown = set(expected or {}) - set(variants)
     if unknown:
-        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected the variants: {', '.join(variants)}")
+        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(variants)}")
     seeds = range(params.seed, params.seed + params.arm_seeds)
     wanted = {BASELINE: params} | variants
     trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in wanted.items() for seed in seeds]

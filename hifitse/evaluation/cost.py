@@ -125,7 +125,7 @@ def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
 
 
 def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call by the clock, one value a round, after one call of each to warm up.
+    """Seconds of each call by the clock, one value per round, after one call of each to warm up.
 
     Every round takes each in turn, every second round backwards: a machine that is busy for a while slows them all, and the ratios
     within a round hold.
@@ -138,7 +138,7 @@ def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list
         CostError: no rounds.
     """
     if rounds < 1:
-        raise CostError(f"rounds are {rounds}, allowed is at least 1")
+        raise CostError(f"rounds are {rounds}, expected at least 1")
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name in list(calls) if turn % 2 else reversed(calls):
@@ -199,10 +199,10 @@ def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int =
         CostError: ``to`` is not among the times, or the rounds are not as many for all.
     """
     if to not in times:
-        raise CostError(f"times are compared with {to!r}, allowed are {', '.join(times)}")
+        raise CostError(f"times are compared with {to!r}, expected one of {', '.join(times)}")
     lengths = {name: len(each) for name, each in times.items()}
     if len(set(lengths.values())) > 1 or not lengths[to]:
-        raise CostError(f"rounds are {lengths}, allowed is one number for all, at least 1")
+        raise CostError(f"rounds are {lengths}, expected one number for all, at least 1")
     rounds = lengths[to]
     drawn = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
     found = {}

@@ -114,7 +114,7 @@ def activation_bytes(
     """
     _check(batch, seconds, enroll_seconds, enrollments)
     if precision not in DTYPES:
-        raise CostError(f"precision is {precision!r}, allowed are {', '.join(map(repr, DTYPES))}")
+        raise CostError(f"precision is {precision!r}, expected one of {', '.join(map(repr, DTYPES))}")
     model = build(config).train()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -152,7 +152,7 @@ class _LSTM(nn.Module):
 
 
 class _KeepLSTM(torch.autograd.Function):
-    """Keeps what the gradient of an LSTM needs; there is no backward pass, for nothing was computed."""
+    """Keeps what the gradient of an LSTM needs; there is no backward pass, because nothing was computed."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, hidden: int, dtype: torch.dtype) -> Tensor:
@@ -191,7 +191,7 @@ def _check(batch: int, seconds: float, enroll_seconds: float, enrollments: int) 
     numbers = {"seconds": seconds, "enroll_seconds": enroll_seconds}
     for name, value in numbers.items():
         if not (math.isfinite(value) and round(value * SAMPLE_RATE) >= 1):
-            raise CostError(f"{name} is {value}, allowed is a length above 0 s")
+            raise CostError(f"{name} is {value}, expected a length above 0 s")
     for name, value in {"batch": batch, "enrollments": enrollments}.items():
         if value < 1:
-            raise CostError(f"{name} is {value}, allowed is at least 1")
+            raise CostError(f"{name} is {value}, expected at least 1")

@@ -83,7 +83,7 @@ def evaluate(
             without weights is never kept.
         progress: show a progress bar.
         split: "test", or "valid" for the same lists from the validation speakers, to choose between variants; or "train" for new
-            mixtures of the training's own speakers, rooms and noises, to see how much of a gain is learnt by heart.
+            mixtures of the training's own speakers, rooms and noises, to see how much of a gain is memorised.
         lists: some of ``LISTS``.
         measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
         change: what happens to each mixture before it is heard, such as :class:`hifitse.studies.default_model.BandLimit`; rows are kept
@@ -91,7 +91,7 @@ def evaluate(
         silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
     Returns:
-        One row a mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
+        One row per mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
         si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (with the first interferer's enrolment, and that
         interferer as the target); ``confused`` (the estimate is nearer to an interferer than to the target); ``sir_db`` (the lowest,
         ``None`` without interferer) and ``sirs_db`` (all, rising); ``pesq, pesq_mix, stoi, stoi_mix`` with ``pesq_error, stoi_error``

@@ -34,7 +34,7 @@ BASELINE = "baseline"
 """Name of the arm that all others are compared with."""
 
 SAME_MIXTURE_DB = 1e-2
-"""dB by which the mixture's own SI-SDR may differ between two arms, for they must have been given the same mixtures."""
+"""dB by which the mixture's own SI-SDR may differ between two arms, because they must have been given the same mixtures."""
 
 
 class ExperimentError(HifitseError, ValueError):
@@ -119,7 +119,7 @@ def shift(rows: Rows, right: Rows, metric: str = "si_sdri_db", *, paired_by_inde
     """How far the same model's number moves on other test mixtures.
 
     Args:
-        rows, right: on the other and on the right mixtures, of the test list.
+        rows, right: on the other and on the correct mixtures, of the test list.
         metric: one of ``METRICS``.
         paired_by_index: mixtures of one index are alike in all but what was changed; else the two are drawn independently.
     """

@@ -80,7 +80,7 @@ def _report(path: Path, root: Path) -> Report:
         found = load(path / "metrics.json")
         own = f"{report.top(found.preset, found.corpus, found.label)}/{found.notebook}"
         if own != folder:
-            raise ContractError(f"metrics.json belongs into {plain(own, 80)}: it is of another report")
+            raise ContractError(f"metrics.json belongs in {plain(own, 80)}: it is of another report")
     except ContractError as error:
         return Report(folder, place, "unreadable", str(error), files)
     reason = plain(found.error or "it does not say why") if found.status != "complete" else ""

@@ -86,7 +86,7 @@ def pareto(
 
 @matplotlib.rc_context(STYLE)
 def forest(rows: Sequence[tuple[str, Interval | None, tuple[float, float] | None]], xlabel: str) -> Figure:
-    """One line an arm: the measured difference with its interval, over the range that the plan expects.
+    """One line per arm: the measured difference with its interval, over the range that the plan expects.
 
     A filled point's interval excludes 0, an open one's does not.
 
@@ -213,7 +213,7 @@ def _group_labels(values: Mapping[str, Mapping[str, Interval]]) -> tuple[list[st
 
 
 @matplotlib.rc_context(STYLE)
-def learning(validations: Mapping[str, Sequence[Mapping]], ylabel: str = "SI-SDRi of unseen voices, dB") -> Figure:
+def learning(validations: Mapping[str, Sequence[Mapping]], ylabel: str = "SI-SDRi of unseen speakers, dB") -> Figure:
     """SI-SDRi on the validation list over the steps, one curve an arm.
 
     Args:

@@ -118,7 +118,7 @@ def _errorbar(axis: Axes, places: np.ndarray, intervals: Sequence[Interval], col
 
 @matplotlib.rc_context(STYLE)
 def by_condition(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], ylabel: str = "SI-SDRi, dB") -> Figure:
-    """Means with 95 % intervals by condition, one panel a condition.
+    """Means with 95 % intervals by condition, one panel per condition.
 
     Args:
         panels: label of the panel's axis -> name of the curve -> label of the bin -> interval. Empty bins are left out.
@@ -174,7 +174,8 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
     terms = [key for key in keys if len(_series(history, key)[0])]
     panels = ["loss", *terms, "validation", "lr", "grad_norm"]
     panels = [name for name in panels if name == "validation" or len(_series(history, name)[0])]
-    titles = {"loss": "loss, all terms", "validation": "SI-SDRi of unseen voices, dB", "lr": "learning rate", "grad_norm": "gradient norm"}
+    titles = {"loss": "loss, all terms", "validation": "SI-SDRi of unseen speakers, dB"}
+    titles |= {"lr": "learning rate", "grad_norm": "gradient norm"}
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(WIDTH, 1.95 * rows + 0.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, 2, sharex=True)).ravel()

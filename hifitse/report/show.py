@@ -41,9 +41,9 @@ def scale(arm: Arm, subject: str = "The model") -> str:
     if isinstance(run, OwnModel):
         return f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was {run.device}."
     heard = run.step * params.batch_size * params.seconds / (2 if params.both_talkers else 1)
-    use = ", each used once for each of two talkers," if params.both_talkers else ""
+    use = ", each used for both of its talkers," if params.both_talkers else ""
     stopped = "" if run.finished else f" of the {params.steps:,} asked for"
-    begun = f", beginning with the weights of run {params.start_from}" if params.start_from else ""
+    begun = f", starting from the weights of run {params.start_from}" if params.start_from else ""
     return (
         f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
         f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}{begun}."
@@ -71,7 +71,7 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
     if right.low > 0 and right.mean < 1:
         return "weak", "It hardly changes the mixture: it gains less than 1 dB, whoever is enrolled."
     if right.low > 0:
-        return "weak", "It cleans the mixture, but it cannot be shown that it matters whose voice is enrolled."
+        return "weak", "It cleans the mixture, but whose voice is enrolled makes no measurable difference."
     if difference.low > 0:
         return "weak", "The enrolment steers the output, but on average the output is no better than the mixture."
     return "bad", "No, it makes the mixture worse." if right.high < 0 else "No, it does not extract."
@@ -197,5 +197,5 @@ def presence(arm: Arm) -> Image | HTML:
 
 def training(arm: Arm) -> Image:
     """Loss terms, SI-SDRi of the validation list, learning rate and gradient norm over the steps."""
-    alt = "Curves over the training steps: loss and its terms, SI-SDRi of unseen voices, learning rate, gradient norm"
+    alt = "Curves over the training steps: loss and its terms, SI-SDRi of unseen speakers, learning rate, gradient norm"
     return picture(figures.curves(arm.run.history, arm.run.validation), alt)

@@ -16,7 +16,7 @@ from hifitse.report.show import LEAST_MIXTURES, box, card, cut, gains, picture, 
 
 Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
-WORDS = {"helped": "better than the baseline", "hurt": "worse than the baseline", "neutral": "no measurable difference to the baseline"}
+WORDS = {"helped": "better than the baseline", "hurt": "worse than the baseline", "neutral": "no measurable difference from the baseline"}
 MARKS = {"helped": "good", "hurt": "bad", "neutral": "weak"}
 
 
@@ -148,7 +148,7 @@ def grouped_table(values: Conditions, baseline: str) -> HTML:
 def learning(comparison: Comparison) -> Image:
     """SI-SDRi of the validation voices over the steps, arm by arm."""
     figure = comparison_figures.learning({name: arm.run.validation for name, arm in comparison.all.items()})
-    return picture(figure, "SI-SDRi of unseen voices over the training steps of " + ", ".join(comparison.all))
+    return picture(figure, "SI-SDRi of unseen speakers over the training steps of " + ", ".join(comparison.all))
 
 
 def schedule(arm: Arm, baseline: Arm) -> list[HTML | Image]:

@@ -22,7 +22,7 @@ PLAN_SIZES = {
 
 
 def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
-    """Parameters, operations, memory and seconds a step of each arm beside its SI-SDRi."""
+    """Parameters, operations, memory and seconds per step of each arm beside its SI-SDRi."""
     rows = []
     for name, arm in comparison.all.items():
         each = costs[name]
@@ -31,8 +31,8 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
         numbers = [tables.number(each.parameters / 1e6, 2), tables.number(each.gflops_per_second, 2)]
         memory = [tables.number(each.activation_mb, 0), tables.number(each.training_mb, 0)]
         rows.append([name, *numbers, *memory, ratio, seconds, tables.measured(mean(arm.rows), 2, True)])
-    header = ["arm", "parameters, M", "GFLOP a second of audio", "kept for backward, MB", "training step, MB"]
-    header += ["time a step, ratio to the baseline", "seconds a step here", "SI-SDRi, dB"]
+    header = ["arm", "parameters, M", "GFLOP per second of audio", "kept for backward, MB", "training step, MB"]
+    header += ["time per step, ratio to the baseline", "seconds per step here", "SI-SDRi, dB"]
     return HTML(tables.table(header, rows, "memory of activations is counted, but not with checkpointing; 1 MB is 10⁶ bytes"))
 
 
@@ -40,7 +40,7 @@ def pareto(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
     """SI-SDRi against operations."""
     points = {name: (costs[name].gflops_per_second, mean(arm.rows)) for name, arm in comparison.all.items()}
     shown = ", ".join(f"{name} {x:.2f} GFLOP, {tables.number(y.mean, 2, True)} dB" for name, (x, y) in points.items())
-    return picture(comparison_figures.pareto(points, "GFLOP a second of audio, forward"), f"SI-SDRi against operations: {shown}")
+    return picture(comparison_figures.pareto(points, "GFLOP per second of audio, forward"), f"SI-SDRi against operations: {shown}")
 
 
 def plan_sizes() -> HTML:
@@ -50,7 +50,7 @@ def plan_sizes() -> HTML:
         config = ExtractorConfig(**changes)
         counted = tables.number(cost.parameters(config) / 1e6, 2)
         rows.append([name, counted, tables.number(guess, 2), tables.number(cost.gflops_per_second(config), 1)])
-    return HTML(tables.table(["model", "parameters, M, counted", "parameters, M, in the plan", "GFLOP a second of audio"], rows))
+    return HTML(tables.table(["model", "parameters, M, counted", "parameters, M, in the plan", "GFLOP per second of audio"], rows))
 
 
 def audio_a_step(comparison: Comparison) -> HTML:

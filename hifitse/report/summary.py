@@ -32,7 +32,7 @@ class Stage:
         expected: the gain that the plan expects, dB; ``None`` where it names no range.
         remark: what else the plan or published work says of the gain.
         effort: what has to be done.
-        retrain: whether a model has to be trained anew.
+        retrain: whether a model has to be trained again.
     """
 
     notebook: str
@@ -79,7 +79,7 @@ class Entry:
         value: the paired difference of SI-SDRi, dB.
         verdict: "helped", "neutral", "hurt" or ``TOO_FEW``.
         expected: the range that its notebook gives for this arm, dB.
-        slower: seconds a step over those of ``against``.
+        slower: seconds per step over those of ``against``.
         parameters: of the arm's model.
         steps: of the arm's training.
     """

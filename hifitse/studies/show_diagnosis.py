@@ -1,4 +1,4 @@
-"""What the published baseline's faults cost, as a notebook displays it."""
+"""What the faults of the plan's baseline cost, as a notebook displays it."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from hifitse.report.show_arms import judged
 from hifitse.studies.diagnosis import CONTROL, FAULTS, RIGHT_TEST, TOGETHER, Fault, reference
 
 SHORT = {
-    "selectivity": ("right less wrong enrolment", "dB", 2),
+    "selectivity": ("right minus wrong enrolment", "dB", 2),
     "confusion_rate": ("confusions", "", 2),
     "absent_level_db": ("output level, target absent", "dB", 1),
     "absent_suppression_db": ("suppression, target absent", "dB", 1),
@@ -43,8 +43,8 @@ def faults(comparison: Comparison) -> HTML:
             shown.append(f"{label} {tables.measured(_change(comparison, fault, metric), digits, True)} {unit}".strip())
         against = reference(comparison, fault)
         rows.append([fault.name, fault.was, fault.here, tables.measured(value, 2, True), against, judged(value), "; ".join(shown)])
-    header = ["fault", "in the published baseline", "here in its place", "SI-SDRi with the fault, difference in dB", "against", "verdict"]
-    return HTML(tables.table([*header, "where it should show"], rows, "paired differences with 95 % intervals, on right test mixtures"))
+    header = ["fault", "in the plan's baseline", "here in its place", "SI-SDRi with the fault, difference in dB", "against", "verdict"]
+    return HTML(tables.table([*header, "where it should show"], rows, "paired differences with 95 % intervals, on correct test mixtures"))
 
 
 def protocols(values: Mapping[str, Mapping[str, Sequence[Row]]]) -> HTML:
@@ -82,13 +82,13 @@ def explanation(comparison: Comparison, values: Mapping[str, Mapping[str, Sequen
         ways = [(way, _moved(arms[BASELINE], right)) for way, arms in values.items() if way != RIGHT_TEST]
         moved = "; ".join(f"{way} {tables.measured(value, 2, True)} dB" for way, value in ways)
         parts = [
-            f"Of {len(found)} faults these cost something that this test can see: {hurt or 'none'}.",
+            f"Of {len(found)} faults these have a measurable cost: {hurt or 'none'}.",
             f"All together they change SI-SDRi by {tables.measured(whole, 2, True)} dB.{_control(comparison)}",
             f"The way of testing moves the same model's number without any training: {moved}.",
         ]
     size = f"{parameter_count(base) / 1e6:.2f} million parameters after {base.run.step:,} steps on {voices(base.params)}"
     parts.append(
-        f"The published +{PUBLISHED['si_sdri_db']} dB cannot be split into these parts: it is of {PUBLISHED_SOURCE}, with a model of 11.79 "
+        f"The plan's +{PUBLISHED['si_sdri_db']} dB cannot be split into these parts: it is for {PUBLISHED_SOURCE}, with a model of 11.79 "
         f"million parameters; here it is {size}. A fault that costs a young model much may only slow it down, and one that costs it little "
         "may set the ceiling of a long training. What is measured here is what each fault does by itself, at this scale, and no more."
     )

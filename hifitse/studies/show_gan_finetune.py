@@ -27,7 +27,7 @@ from hifitse.training.validation import estimate
 
 PANELS = (
     ("discriminators' loss", "disc", VERMILLION, 0.5, "chance"),
-    ("share they judge right", "disc_told", GREEN, 0.5, "chance"),
+    ("share judged correctly", "disc_told", GREEN, 0.5, "chance"),
     ("extractor: adversarial", "adversarial", BLUE, None, ""),
     ("extractor: feature maps", "feature", BLUE, None, ""),
 )
@@ -36,7 +36,7 @@ PANELS = (
 
 @matplotlib.rc_context(STYLE)
 def losses_figure(histories: Mapping[str, tuple[Params, Sequence[Mapping]]]) -> Figure:
-    """One column an arm with discriminators, one row a curve; the warm-up is shaded grey, the ramp after it orange.
+    """One column per arm with discriminators, one row per curve; the warm-up is shaded grey, the ramp after it orange.
 
     Args:
         histories: name of the arm -> its parameters and the rows of its history.
@@ -45,7 +45,7 @@ def losses_figure(histories: Mapping[str, tuple[Params, Sequence[Mapping]]]) -> 
         HifitseError: no arm.
     """
     if not histories:
-        raise HifitseError("curves of 0 arms with discriminators are asked for, allowed is at least one")
+        raise HifitseError("curves of 0 arms with discriminators are asked for, expected at least one")
     figure = Figure(figsize=(WIDTH, 1.55 * len(PANELS) + 0.9), dpi=DPI, layout="constrained")
     axes = figure.subplots(len(PANELS), len(histories), sharex="col", sharey="row", squeeze=False)
     for column, (name, (params, rows)) in enumerate(histories.items()):
@@ -95,7 +95,7 @@ def headline(gains: Mapping[str, tuple[Interval, Interval]]) -> tuple[str, str]:
     if hurt:
         parts.append(f"{', '.join(hurt)}: worse than before or than without discriminators.")
     rest = [name for name in said if name not in both + steps + hurt]
-    parts += [f"{', '.join(rest)}: not to be told from before."] if rest else []
+    parts += [f"{', '.join(rest)}: no measurable difference from before."] if rest else []
     return ("good" if both else "bad" if hurt else "weak"), " ".join(parts)
 
 
@@ -117,7 +117,7 @@ def answer(comparison: Comparison, control: str) -> HTML:
     mark, line = headline(gains)
     stopped = " ".join(f"{name} was stopped: {arm.run.collapsed}." for name, arm in comparison.arms.items() if arm.run.collapsed)
     text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
-    text += "Each was trained once; the intervals are over test mixtures, and do not cover the luck of one training. Before: "
+    text += "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance. Before: "
     return box(mark, line, cards, text + scale(base, "the model"))
 
 
@@ -147,7 +147,7 @@ def choices(comparison: Comparison, chosen: Mapping[str, gan_finetune.Choice]) -
         count = gan_finetune.weights(comparison.arms[name].params)
         kept = "fine-tuned" if choice.tuned else "those from before"
         lines.append([name, kept, choice.reason, *numbers, f"{count / 1e6:.2f}" if count else "–"])
-    header = ["arm", "weights kept", "why", "SI-SDRi less before, dB", "LSD less before, dB", "added, M"]
+    header = ["arm", "weights kept", "why", "SI-SDRi minus before, dB", "LSD minus before, dB", "added, M"]
     count = next(iter(chosen.values())).si_sdri.n if chosen else 0
     caption = f"validation mixtures: {count}; LSD: log-spectral distance above 8 kHz; added: millions of the discriminators' weights"
     return HTML(tables.table(header, lines, caption))
