@@ -152,7 +152,7 @@ def test_a_second_call_does_not_install_again(tree: Path, target: str) -> None:
 
 def test_make_demo_runs_the_best_recipe_and_says_where_to_look(tree: Path) -> None:
     said = make(tree, "--dry-run", "demo").stdout
-    assert "hifitse run 00_baseline --preset demo-best" in said and "reports/demo-best/00_baseline/report.html" in said
+    assert "hifitse run 00_baseline --preset demo-best" in said and "reports/mine/demo-best/00_baseline/report.html" in said
 
 
 def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: Path) -> None:

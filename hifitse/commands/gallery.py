@@ -13,8 +13,9 @@ def gallery() -> int:
     from hifitse.report.gallery import write_index
 
     page = write_index()
-    if report.root() == report.CHECKOUT / "reports":
-        readme.fill(report.CHECKOUT / "README.md", report.root())
+    committed = report.CHECKOUT / "reports"
+    if committed in report.roots() and (report.CHECKOUT / "README.md").exists():
+        readme.fill(report.CHECKOUT / "README.md", committed)
     shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
     print(f"hifitse: open {shown} in a browser; index.md lies beside it")
     return 0
