@@ -46,7 +46,7 @@ def test_players_keep_what_48_khz_is_about(hertz):
 
 def test_players_are_labelled_and_escaped():
     text = players.players({"<i>mixture": sine(440, 0.5)}, 'best "one"')
-    assert "<i>" not in text and 'aria-label="&lt;i&gt;mixture, best &quot;one&quot;, 1.0 seconds"' in text
+    assert "<i>" not in text and 'aria-label="&lt;i&gt;mixture, best &#34;one&#34;, 1.0 seconds"' in text
 
 
 # ---- listening

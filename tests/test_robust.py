@@ -41,7 +41,7 @@ def test_names_of_speakers_and_files_are_taken_as_they_are_and_escaped_where_the
     corpus = load_corpus(tmp_path)
     [said] = corpus.speakers.values()
     assert list(corpus.speakers) == [name] and corpus.skipped == [] and len(corpus.read(said[1])) == 14_400
-    shown = tables.table([name], [[name, name]], name) + players({name: corpus.read(said[0])}, name)
+    shown = tables.table([name, name], [[name, name]], name) + players({name: corpus.read(said[0])}, name)
     assert "<img" not in shown and 'onerror=alert(1)"' not in shown
 
 
