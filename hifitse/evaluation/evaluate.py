@@ -79,25 +79,21 @@ def evaluate(
     Args:
         extractor: any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``; runs where its weights are, in evaluation mode.
         params: of the run; the data and ``eval_*`` parameters decide the mixtures.
-        folder: keep the rows here, and read them from here if the weights and all that matters are the same. A callable
-            without weights is never kept.
+        folder: where rows are kept, and read if the weights and all that matters are the same; never of a callable without weights.
         progress: show a progress bar.
-        split: "test", or "valid" for the same lists from the validation speakers, to choose between variants; or "train" for new
-            mixtures of the training's own speakers, rooms and noises, to see how much of a gain is memorised.
+        split: "test"; "valid" to choose between variants; or "train" for new mixtures of the training's speakers, rooms and noises.
         lists: some of ``LISTS``.
         measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
-        change: what happens to each mixture before it is heard, such as :class:`hifitse.studies.default_model.BandLimit`; rows are kept
-            under its ``repr``.
+        change: of each mixture before it is heard, such as :class:`hifitse.studies.default_model.BandLimit`; its ``repr`` names rows.
         silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
     Returns:
         One row per mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
-        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (with the first interferer's enrolment, and that
-        interferer as the target); ``confused`` (the estimate is nearer to an interferer than to the target); ``sir_db`` (the lowest,
-        ``None`` without interferer) and ``sirs_db`` (all, rising); ``pesq, pesq_mix, stoi, stoi_mix`` with ``pesq_error, stoi_error``
-        where they failed; ``absent_level_db`` (dBFS) and ``absent_suppression_db``; for partial presence ``inside_db, outside_db``
-        (level of the estimate relative to the mixture's while the target is there and while it is not) and ``inside_si_sdr_db,
-        inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
+        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (enrolment and target are the first interferer's);
+        ``confused`` (nearer to an interferer than to the target); ``sir_db`` (the lowest) and ``sirs_db`` (all, rising);
+        ``pesq, pesq_mix, stoi, stoi_mix`` and, where they failed, ``pesq_error, stoi_error``; ``absent_level_db`` (dBFS),
+        ``absent_suppression_db``; for partial presence ``inside_db, outside_db`` (level relative to the mixture's, while the target
+        is there and is not), ``inside_si_sdr_db, inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
 
     Raises:
         EvaluationError: an estimate is not finite, or an unknown list.
