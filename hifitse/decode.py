@@ -6,6 +6,7 @@ the length of an MP3 without a Xing frame, and refuses files whose length was le
 One rule for damaged files: what is there is used, and ``Sound.missing`` says in words what is not.
 """
 
+import contextlib
 import mmap
 import os
 import re
@@ -142,7 +143,8 @@ class Sound:
     def _pieces(self) -> Iterator[np.ndarray]:
         done = 0
         if self.file is not None:
-            self.file.seek(0)
+            with contextlib.suppress(soundfile.LibsndfileError):  # of a file that was cut right behind its header
+                self.file.seek(0)
             while done < self.file.frames:
                 try:
                     block = self.file.read(self.sample_rate, dtype="float32", always_2d=True)
@@ -215,7 +217,7 @@ class Sound:
         told = name in SAYS_LENGTH or (name == "mp3" and _xing(self.path))
         said_s = stream.frames / max(rate, 1) if name == "caf" else (container.duration or 0) / 1e6
         if told and samples / max(rate, 1) < said_s - NOTICED_S:
-            self.missing = _cut(samples / rate, said_s)
+            self.missing = _cut(samples / max(rate, 1), said_s)
         elif bad > 1:  # one is the end of a cut file
             self.missing = f"{bad} pieces of it cannot be decoded"
         elif rate:

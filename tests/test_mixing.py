@@ -212,7 +212,7 @@ def test_silent_and_broken_files_are_passed_over_and_counted(sources, tmp_path):
     for speaker in range(9):
         save(corpus / f"s{speaker:02d}/u0.flac", np.zeros(72000))
         whole = (corpus / f"s{speaker:02d}/u1.flac").read_bytes()
-        (corpus / f"s{speaker:02d}/u1.flac").write_bytes(whole[: len(whole) // 2])
+        (corpus / f"s{speaker:02d}/u1.flac").write_bytes(whole[:500])
     mixer = Mixer(small(sources | {"corpus": str(corpus)}), "train")
     for index in range(20):
         mixture = mixer.mixture(0, index, HARD)

@@ -62,14 +62,14 @@ def test_a_line_that_is_no_scene_is_named(line, tmp_path, sources):
         read_scenes(tmp_path / "none.jsonl")
 
 
-def test_drawing_reads_an_utterance_once_to_see_where_speech_is(sources, monkeypatch):
-    mixer, read, opened = Mixer(small(sources, noise_prob=0.0, noisy_enroll_prob=[0.0]), "train"), audio.read, []
+def test_drawing_reads_a_recording_once_to_see_where_sound_is(sources, monkeypatch):
+    mixer, read, opened = Mixer(small(sources), "train"), audio.read, []
     monkeypatch.setattr(audio, "read", lambda path, *stretch: (opened.append(path), read(path, *stretch))[1])
     mixer.look()
     assert len(opened) == sum(map(len, mixer.corpus.speakers.values()))
-    for index in range(20):
-        mixer.draw(0, index, HARD, wrong_enroll=True)
-    assert len(opened) == len(set(opened))  # nothing again
+    scenes = [mixer.draw(0, index, HARD, wrong_enroll=True) for index in range(20)]
+    noises = {scene.noise.file.path for scene in scenes} | {each.noise.file.path for scene in scenes for each in scene.enroll if each.noise}
+    assert len(noises) > 1 and len(opened) == len(set(opened))  # nothing again
 
 
 def test_interferers_of_the_same_source_as_often_as_asked_for(two_sources, sources):
