@@ -197,6 +197,7 @@ def test_reports_of_a_preset_are_kept_apart(monkeypatch, tmp_path):
     tops = [report.folder(resolve("smoke", **given), "a").parent.name for given in ({}, {"threads": 1}, {"lr": 0.5}, {"eval_seed": 7})]
     assert tops == ["smoke", "smoke", "smoke+lr=0.5", "smoke+eval_seed=7"]
     assert report.folder(resolve("smoke", arms=True), "a") == tmp_path / "smoke" / "a"
+    assert report.top("people", "$HIFITSE_DATA/people, synthetic") == "people" and report.top("people", "synthetic") == "people-synthetic"
     assert report.folder(resolve("smoke", corpus="/x y"), "a") == tmp_path / "smoke-real+corpus=_x_y" / "a"
     monkeypatch.setenv("HIFITSE_NAME", "first/try")
     assert report.folder(resolve("smoke", lr=0.5), "a") == tmp_path / "smoke+first_try" / "a" and report.roots() == (tmp_path,)

@@ -48,7 +48,9 @@ class Report:
 
     @property
     def data(self) -> str:
-        """``SYNTHETIC`` or ``RECORDINGS``, which the folder's name says even where the file says nothing."""
+        """``SYNTHETIC`` or ``RECORDINGS``; where the file says nothing, by the folder's name."""
+        if self.metrics is not None:
+            return SYNTHETIC if self.metrics.corpus == "synthetic" else RECORDINGS
         return RECORDINGS if self.folder.partition("/")[0].partition("+")[0].endswith("-real") else SYNTHETIC
 
     @property

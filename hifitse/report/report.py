@@ -20,6 +20,7 @@ from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import METRICS, Rows, of_list, only_list, summarise
 from hifitse.params import NOT_TRAINING, Params, resolve
+from hifitse.presets import preset_values
 from hifitse.report import contract, tables
 from hifitse.report.contract import ContractError
 from hifitse.training.run import Run
@@ -82,12 +83,22 @@ def _presets(name: str, data: str | None) -> tuple[Params, ...]:
 
 
 def top(preset: str, corpus: str, label: str = "") -> str:
-    """Folder of all reports of a preset on one kind of voices."""
-    return preset + ("" if corpus == "synthetic" else "-real") + (f"+{label}" if label else "")
+    """Folder of all reports of a preset on one kind of voices: only where that is not the preset's own kind is it named."""
+    kind = "" if (corpus == "synthetic") == _synthetic(preset) else "-synthetic" if corpus == "synthetic" else "-real"
+    return preset + kind + (f"+{label}" if label else "")
+
+
+@cache
+def _synthetic(preset: str) -> bool:
+    """Whether a preset is made for synthetic voices; one without a file is taken for such."""
+    try:
+        return preset_values(preset).get("corpus", "synthetic") == "synthetic"
+    except HifitseError:
+        return True
 
 
 def folder(params: Params, notebook: str) -> Path:
-    """``<preset>[-real][+label]/<notebook>/`` below :func:`root`; ``-real`` where the voices are recordings."""
+    """``<preset>[-real][+label]/<notebook>/`` below :func:`root`; see :func:`top`."""
     return root() / top(params.preset, params.corpus, label(params)) / notebook
 
 
