@@ -1,17 +1,16 @@
 """The audit page of a manifest: how far its recordings reach in frequency, how loud and long they are, and what was left out."""
 
 import gzip
-import heapq
-import html
 import json
 import os
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -19,16 +18,15 @@ from hifitse import HifitseError
 from hifitse.files import write_text
 from hifitse.prepare.prepare import of_suffixes
 from hifitse.report import figures, tables
-from hifitse.report.collect import plain
-from hifitse.report.document import document, image
-from hifitse.report.style import FRAGMENTS
+from hifitse.report.contract import plain
+from hifitse.report.document import JINJA, box, document, image, piece
 
 WIDE = "main { max-width: 1120px; }"
 SPEAKERS = 200
 """Rows of the speakers' table at most."""
 WORST = 12
 """Files named for each fault."""
-NAMES = ("bandwidth_hz", "level_db", "seconds")
+COLUMNS = ["speaker", "path", "samples", "sample_rate", "bandwidth_hz", "level_db", "clipped_share", "flags"]
 MEANING = {
     "broken": "cannot be decoded, or holds values that are not finite",
     "empty": "holds no samples",
@@ -82,58 +80,43 @@ def write(manifest: Path, summary: Row, page: Path) -> None:
 
 def render(manifest: Path, summary: Row) -> str:
     """The page's HTML: one file without scripts, which opens offline."""
-    table: dict[str, tuple[array, ...]] = {}
-    worst: dict[str, list[tuple[float, str, Row]]] = {"narrowest": [], "quietest": [], "most clipped": []}
-    for row in _rows(manifest):
-        row["seconds"] = row["samples"] / row["sample_rate"]
-        for values, name in zip(table.setdefault(row.get("speaker", ""), tuple(array("d") for _ in NAMES)), NAMES, strict=True):
-            values.append(row[name])
-        keys = {"narrowest": -row["bandwidth_hz"], "quietest": -row["level_db"], "most clipped": row["clipped_share"]}
-        for fault, key in keys.items():
-            if fault != "most clipped" or key > 0:
-                (heapq.heappushpop if len(worst[fault]) >= WORST else heapq.heappush)(worst[fault], (key, row["path"], row))
-    title = f"Audit of {plain(manifest.name, 60)}"
-    parts = [f"<style>{FRAGMENTS}</style><h1>{html.escape(title)}</h1>", _verdict(summary)]
-    values = {name: np.concatenate([one[number] for one in table.values()]) for number, name in enumerate(NAMES)}
-    parts += ["<h2>Bandwidth, level, length</h2>", _picture(values)]
-    parts += ["<h2>What was left out, and what is marked</h2>", _counts(summary), _examples(summary)]
-    if summary["speakers"]:
-        parts += ["<h2>Speakers</h2>", _speakers(table)]
-    parts += ["<h2>Worst files among those kept</h2>", *(_worst(fault, found) for fault, found in worst.items() if found)]
-    return document(title, "\n".join(parts), WIDE)
-
-
-def _rows(manifest: Path) -> Iterator[dict[str, Any]]:
     with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            if "path" in row:
-                yield row
+        listed = (row for row in map(json.loads, lines) if "path" in row)
+        rows = pd.DataFrame.from_records([[row.get(name) for name in COLUMNS] for row in listed], columns=COLUMNS)
+    rows["seconds"] = rows.samples / rows.sample_rate
+    faults = {"narrowest": ("bandwidth_hz", True), "quietest": ("level_db", True), "most clipped": ("clipped_share", False)}
+    worst = {name: rows.sort_values([by, "path"], ascending=[rising, True]).head(WORST) for name, (by, rising) in faults.items()}
+    worst["most clipped"] = worst["most clipped"].query("clipped_share > 0")
+    words = "Histograms of the true bandwidth in kHz, the level in dBFS and the length in s of the files that were kept"
+    title = f"Audit of {plain(manifest.name, 60)}"
+    body = JINJA.get_template("audit.html").render(
+        title=title, verdict=_verdict(summary), picture=image(figures.png(histograms(rows)), words), counts=_counts(summary),
+        examples=_examples(summary), speakers=_speakers(rows) if summary["speakers"] else "",
+        worst=[_worst(name, found) for name, found in worst.items() if len(found)],
+    )  # fmt: skip
+    return document(title, body, WIDE)
 
 
-def _verdict(summary: Row) -> str:
+def _verdict(summary: Row) -> Markup:
     """The first lines: can this be used as 48 kHz speech?"""
     kept, narrow = summary["kept"], sum(summary["marked"].get(mark, 0) for mark in ("upsampled", "narrow"))
     share = narrow / kept
     mood, words = ("good", "Full-band") if share < 0.02 else ("weak", "Partly narrow") if share < 0.5 else ("bad", "Mostly narrow")
-    band = summary["bandwidth_hz"]
+    band, lone = summary["bandwidth_hz"], summary["speakers_with_one_file"]
+    alone = f"{lone:,} with one file only, which are not used" if lone else "each with two or more files"
     cards = [
         ("files kept", f"{kept:,}", f"of {summary['files']:,}; {summary['files'] - kept:,} left out"),
+        *([("speakers", f"{summary['speakers']:,}", alone)] if summary["speakers"] else []),
         ("length", tables.duration(60 * summary["minutes"]), f"level {tables.number(summary['level_db']['median'], 1)} dBFS in the middle"),
         ("true bandwidth", f"{band['median'] / 1000:.1f} kHz", f"median; a tenth of the files below {band['p10'] / 1000:.1f} kHz"),
         ("upsampled or narrow", f"{100 * share:.1f} %".replace(".0 %", " %"), f"{narrow:,} files"),
     ]
-    if summary["speakers"]:
-        lone = summary["speakers_with_one_file"]
-        alone = f"{lone:,} with one file only, which are not used" if lone else "each with two or more files"
-        cards.insert(1, ("speakers", f"{summary['speakers']:,}", alone))
-    shown = "".join(f'<div class="card"><span>{a}</span><b>{b}</b><small>{c}</small></div>' for a, b, c in cards)
-    said = html.escape(f"{summary['layout']} layout, {summary['kind']}, from {plain(summary['root'], 120)}")
-    return f'<div class="verdict {mood}"><p class="headline">{words} recordings</p><p>{said}</p><div class="cards">{shown}</div></div>'
+    said = f"{summary['layout']} layout, {summary['kind']}, from {plain(summary['root'], 120)}"
+    return box(mood, f"{words} recordings", "".join(piece("card", *card) for card in cards), said)
 
 
 @matplotlib.rc_context(figures.STYLE)
-def histograms(values: Mapping[str, np.ndarray]) -> Figure:
+def histograms(values: Mapping[str, Any]) -> Figure:
     """How many files have which true bandwidth, level and length.
 
     Args:
@@ -166,12 +149,7 @@ def histograms(values: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def _picture(values: Mapping[str, np.ndarray]) -> str:
-    words = "Histograms of the true bandwidth in kHz, the level in dBFS and the length in s of the files that were kept"
-    return image(figures.png(histograms(values)), words)
-
-
-def _counts(summary: Row) -> str:
+def _counts(summary: Row) -> Markup:
     rows = [
         [reason, f"{count:,}", f"left out: {of_suffixes(summary, reason)}", MEANING.get(reason, "")]
         for reason, count in summary["left_out"].items()
@@ -179,7 +157,7 @@ def _counts(summary: Row) -> str:
     rows += [[mark, f"{count:,}", "kept", MEANING.get(mark, "")] for mark, count in summary["marked"].items()]
     rows += [[f"not audio: {suffix}", f"{count:,}", "not looked at", "its name"] for suffix, count in summary["not_audio"].items()]
     if not rows:
-        return "<p>Nothing was left out, and nothing is marked.</p>"
+        return Markup("<p>Nothing was left out, and nothing is marked.</p>")
     return tables.table(["reason or mark", "files", "state", "meaning"], rows)
 
 
@@ -189,22 +167,25 @@ def _examples(summary: Row) -> str:
     return tables.table(["file left out", "reason", "in words"], rows, f"The first {WORST} files of each reason") if rows else ""
 
 
-def _speakers(table: Mapping[str, Sequence[array]]) -> str:
-    order = sorted(table, key=lambda name: (np.median(table[name][0]), name))
-    rows = []
-    for name in order[:SPEAKERS]:
-        band, level, seconds = table[name]
-        numbers = [f"{len(band):,}", tables.number(sum(seconds) / 60, 1), tables.number(float(np.median(band)) / 1000, 1)]
-        rows.append([plain(name, 60), *numbers, tables.number(min(band) / 1000, 1), tables.number(float(np.median(level)), 1)])
-    caption = f"{len(rows):,} of {len(table):,} speakers, those of the lowest bandwidth first"
-    head = ["speaker", "utterances", "minutes", "median bandwidth, kHz", "lowest, kHz", "median level, dBFS"]
-    return tables.table(head, rows, caption)
-
-
-def _worst(fault: str, found: Sequence[tuple[float, str, Row]]) -> str:
-    rows = [
-        [plain(path), f"{row['bandwidth_hz'] / 1000:.1f}", tables.number(row["level_db"], 1), f"{100 * row['clipped_share']:.2g}",
-         tables.number(row["seconds"], 1), ", ".join(row["flags"]) or "–"]
-        for _, path, row in sorted(found, key=lambda one: (-one[0], one[1]))
+def _speakers(rows: pd.DataFrame) -> Markup:
+    named = rows.groupby("speaker").agg(
+        files=("path", "size"), seconds=("seconds", "sum"), median=("bandwidth_hz", "median"), lowest=("bandwidth_hz", "min"),
+        level=("level_db", "median"),
+    )  # fmt: skip
+    shown = named.sort_values(["median", "speaker"]).head(SPEAKERS)
+    cells = [
+        [plain(name, 60), f"{one.files:,}", *(tables.number(value, 1) for value in
+         (one.seconds / 60, one.median / 1000, one.lowest / 1000, one.level))]
+        for name, one in zip(shown.index, shown.itertuples(), strict=True)
     ]  # fmt: skip
-    return tables.table(["file", "bandwidth, kHz", "level, dBFS", "clipped, %", "length, s", "marks"], rows, f"The {fault} files")
+    head = ["speaker", "utterances", "minutes", "median bandwidth, kHz", "lowest, kHz", "median level, dBFS"]
+    return tables.table(head, cells, f"{len(shown):,} of {len(named):,} speakers, those of the lowest bandwidth first")
+
+
+def _worst(fault: str, rows: pd.DataFrame) -> Markup:
+    cells = [
+        [plain(row.path), f"{row.bandwidth_hz / 1000:.1f}", tables.number(row.level_db, 1), f"{100 * row.clipped_share:.2g}",
+         tables.number(row.seconds, 1), ", ".join(row.flags) or "–"]
+        for row in rows.itertuples()
+    ]  # fmt: skip
+    return tables.table(["file", "bandwidth, kHz", "level, dBFS", "clipped, %", "length, s", "marks"], cells, f"The {fault} files")
