@@ -18,8 +18,8 @@ CALLS = {
     "torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "pandas.read_pickle", "os.system", "os.popen",
     "importlib.import_module", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "subprocess.getoutput", "subprocess.getstatusoutput",
 }  # fmt: skip
-ALLOWED = {("hifitse/presets.py", "yaml.load")}
-"""The loader there is a subclass of PyYAML's safe one, which also refuses a key that stands twice."""
+ALLOWED = {("hifitse/presets.py", "yaml.load"), ("hifitse/model/verifier.py", "torch.load")}
+"""The loader of the first is a subclass of PyYAML's safe one, which also refuses a key that stands twice; the second reads weights only."""
 
 
 def dotted(node: ast.AST) -> str:
@@ -82,3 +82,9 @@ def test_what_is_not_is_left_alone():
         "import json, subprocess\nsubprocess.run(['ls'], shell=False)\nre.compile('a')\nmodel.eval()\nnp.load('a', allow_pickle=False)"
     )
     assert list(dangers(harmless)) == []
+
+
+def test_torch_reads_nothing_but_weights() -> None:
+    calls = [node for node in ast.walk(ast.parse((ROOT / "hifitse/model/verifier.py").read_text())) if isinstance(node, ast.Call)]
+    loads = [call for call in calls if dotted(call.func) == "torch.load"]
+    assert loads and all(any(word.arg == "weights_only" and word.value.value is True for word in call.keywords) for call in loads)
