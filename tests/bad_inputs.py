@@ -17,7 +17,7 @@ from hifitse.data.corpus import Corpus, CorpusError, load_corpus
 from hifitse.files import CheckpointError, made_once
 from hifitse.params import ParameterError, resolve
 from hifitse.presets import read_yaml
-from hifitse.report import collect, gallery
+from hifitse.report import gallery
 
 NASTY = ["two words", "Łódź 東京 مرحبا", 'it\'s "quoted"', "<img src=x onerror=alert(1)>", "line\nbreak", "-p", "caf\udce9", "a" * 200]
 """Names that a file or a speaker can have; the one before the last is not UTF-8."""
@@ -198,10 +198,6 @@ def reported(made: Any) -> Callable[[Path], Path]:
     return make
 
 
-def unreadable(*words: str) -> Callable[[list[collect.Report]], bool]:
-    return lambda found: [one.status for one in found] == ["unreadable"] and all(word in found[0].reason for word in words)
-
-
 def below_a_file(variable: str) -> Callable[[Path], Path]:
     """The variable names a folder that cannot be there."""
 
@@ -215,10 +211,6 @@ def below_a_file(variable: str) -> Callable[[Path], Path]:
 HOME, CACHE = "HIFITSE_REPORTS", "HIFITSE_CACHE"
 WHOLE = json.dumps(content("demo/02_capacity"))
 REPORTS = [
-    Case("metrics.json cut short", reported(WHOLE[:-9]), collect.read, check=unreadable("not JSON")),
-    Case("metrics.json of zeros", reported(b"\0" * 99), collect.read, check=unreadable("not JSON")),
-    Case("metrics.json of another report", reported(content("demo/03_long_segments")), collect.read, check=unreadable("03_long_segments")),
-    Case("metrics.json is a list", reported("[]"), collect.read, check=unreadable("[] as all of it")),
     Case("disk full, gallery", reported(WHOLE), on_full_disk(gallery.write, 500), CheckpointError, ("index.html", "untouched")),
     Case("reports below a file, gallery", below_a_file(HOME), command("gallery"), words=("below",), code=1),
     Case("reports below a file, run", below_a_file(HOME), command("run", "00_baseline", "--preset", "smoke"), words=("below",), code=1),

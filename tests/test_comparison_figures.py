@@ -85,17 +85,6 @@ def test_pareto_labels_every_point_beside_the_others_and_off_the_bars(nine):
             assert not (box.x0 < low[0] < box.x1 and box.y0 < high[1] and low[1] < box.y1), text.get_text()
 
 
-def test_pareto_marks_the_baseline_and_its_axis_is_logarithmic(nine):
-    figure = nine
-    axis = figure.axes[0]
-    marked = [line for line in axis.lines if line.get_marker() == "D"]
-    assert len(marked) == 1 and marked[0].get_xydata().tolist() == [[0.427, 2.4]] and marked[0].get_color() == figures.VERMILLION
-    assert len([line for line in axis.lines if line.get_marker() == "o"]) == len(POINTS) - 1
-    assert (axis.get_xscale(), axis.get_xlabel(), axis.get_ylabel()) == ("log", "GFLOPs a second", "SI-SDRi, dB")
-    assert any("baseline" in text for text in legend_texts(figure))
-    assert len(pareto({"one": POINTS["C both"]}, "x").legends[0].get_texts()) == 2
-
-
 def test_pareto_of_long_names_and_of_one_point_without_interval():
     figure = pareto({f"{name} {LONG[:30]}": point for name, point in list(POINTS.items())[:5]}, "x")
     shown(figure)
@@ -175,16 +164,6 @@ def test_schedule_draws_what_the_training_draws_from():
     assert figure.axes[-1].get_xlim() == (0, params.steps) and figure.axes[-1].get_xlabel() == "step"
 
 
-def test_schedule_marks_the_phases_and_fills_the_ranges():
-    figure = schedule(resolve("full", **PHASES), resolve("full"))
-    for axis in figure.axes:
-        borders = [line.get_xdata()[0] for line in axis.lines if line.get_linestyle() == ":"]
-        assert borders == pytest.approx([200_000, 1_000_000])
-        assert any(line.get_linestyle() == "--" and line.get_color() == figures.GREY for line in axis.lines)
-    assert [len(axis.collections) for axis in figure.axes] == [1, 1, 0, 0, 0]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["phase 1", "phase 2", "phase 3"]
-
-
 def test_schedule_leaves_out_what_stays_the_same():
     one = schedule(resolve("demo"))
     assert [axis.get_ylabel() for axis in one.axes] == ["target absent,\n% of mixtures"] and not one.legends
@@ -194,13 +173,6 @@ def test_schedule_leaves_out_what_stays_the_same():
     assert len(constant.axes) == 5
     shown(constant)
     assert_apart(constant.axes[-1].get_xticklabels())
-
-
-def test_schedule_names_narrow_phases_shortly_or_not_at_all():
-    figure = schedule(resolve("full", phase_starts=[0.0, 0.05, 0.06], absent_prob=[0.0, 0.1, 0.2], noisy_enroll_prob=[0.5]))
-    shown(figure)
-    assert [text.get_text() for text in figure.axes[0].texts] == ["1", "", "phase 3"]
-    assert_apart(figure.axes[0].texts)
 
 
 def test_gain_scatter_shows_each_mixture_and_counts_the_gains():
@@ -259,12 +231,6 @@ def test_learning_draws_a_curve_an_arm():
     curves = [line.get_xydata().tolist() for line in figure.axes[0].lines if line.get_marker() in ("o", "D", "s")]
     assert curves == [[[100, 1], [200, 2]], [], [[100, 1]]]
     assert legend_texts(figure) == ["baseline", "arm", "other"]
-
-
-def test_legends_have_as_many_columns_as_fit():
-    assert labels.legend_columns(["a", "b", "c"]) == 3
-    assert labels.legend_columns([LONG, LONG]) == 1
-    assert labels.legend_columns(["a" * 40] * 4) == 2
 
 
 @pytest.mark.parametrize(
