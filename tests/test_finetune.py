@@ -133,7 +133,7 @@ GOOD, NONE, BAD = Interval(0.5, 0.3, 0.7, 60), Interval(0.1, -0.1, 0.3, 60), Int
         ((GOOD, GOOD), "good", "than the same further steps"),
         ((GOOD, NONE), "weak", "do as well or better"),
         ((GOOD, BAD), "bad", "do as well or better"),
-        ((NONE, NONE), "weak", "not to be told"),
+        ((NONE, NONE), "weak", "no measurable difference from before"),
         ((BAD, NONE), "bad", "worse"),
         ((replace(GOOD, n=5), GOOD), "weak", "Too few mixtures (5)"),
     ],

@@ -13,7 +13,7 @@
     page.py                executed notebook -> one HTML page that works offline
     collect.py             every report's metrics.json
     summary.py             the plan's claims and what was measured; ranking.py: as tables, verdict and forest plot
-    gallery.py             the index of all reports
+    gallery.py             the index of all reports; readme.py: the tables of README.md
     compare.py             two reports, or two runs, on one page
     runs.py                the list of trainings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from hifitse.files import write_text
 
-DEFAULT = "people-real/14_default_model"
+DEFAULT = "people/14_default_model"
 MODELS = {
     (DEFAULT, "people, dry"): "default model; unseen people, no room, no noise",
     (DEFAULT, "people, rooms and noise"): "default model; the same in measured rooms with noise",
