@@ -5,6 +5,7 @@ Nothing here uses pyplot, so no figure is shown twice or kept in memory.
 """
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -49,7 +50,9 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
         if "$" in text.get_text() and "\\mathdefault" not in text.get_text():  # a dollar sign in a name begins no formula
             text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # letters that no font here has are drawn as boxes
+        figure.savefig(buffer, format="png", dpi=dpi)
     image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="PNG", optimize=True)
