@@ -174,7 +174,7 @@ def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: P
         calls = [line for line in make(tree, "reports", *given, HIFITSE_DATA="data").stdout.splitlines() if line.startswith("called")]
         first = [f"called: run {name} --preset demo --overlay real" for name in names]
         assert calls[: len(first) + 1] == [*first, synthetic[0]] and calls[len(first) + 2 :] == [*synthetic[1:], "called: gallery"]
-        assert calls[len(first) + 1].startswith("called: run 00_baseline --preset demo-best --overlay real -p start_from ")
+        assert calls[len(first) + 1] == "called: run 14_default_model --preset people"
     command.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
     assert make(tree, "reports").returncode != 0
 

@@ -38,7 +38,7 @@ class Extract(click.Command):
 @click.option("--enroll", multiple=True, metavar="A...", help="Recordings of the wanted speaker alone.")
 @click.option("--enroll-from", metavar="S-S", help="A piece of MIX in which the speaker is alone, such as 12.5-18.0 (s).")
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .wav or .flac file or a folder; of several MIX a folder.")
-@click.option("--model", metavar="PATH", help="A model's folder or name on the Hugging Face Hub (default: a small one, CC BY-NC-SA 4.0).")
+@click.option("--model", metavar="PATH", help="A model's folder or name on the Hugging Face Hub (default: the one inside, CC BY-SA 4.0).")
 @click.option("--channel", type=click.IntRange(1), metavar="N", help="The channel to hear, from 1 (default: all, mixed down).")
 @click.option("--keep-stereo", is_flag=True, help="As many channels out as in, all by the same mask.")
 @click.option("--keep-db", type=click.FloatRange(0, 120), metavar="DB", help="Lower everything but the voice by DB instead of removing it.")
