@@ -101,7 +101,7 @@ def test_signals_of_another_shape_are_not_written(tmp_path, bad):
 
 
 def test_other_suffixes_are_not_written(tmp_path):
-    with pytest.raises(AudioError, match=r"\.flac and \.wav"):
+    with pytest.raises(AudioError, match=r"\.flac or \.wav"):
         audio.write(tmp_path / "a.mp3", noise(100))
 
 

@@ -57,7 +57,7 @@ WORDS = {
     "07_conditioning": ["right minus wrong", "in the speaker path", "165 Hz"],
     "09_combined": ["sum of the separate gains", "together minus the sum"],
     "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
-    "13_best": ["sum of the separate gains", "mixtures per step"],
+    "13_best": ["sum of the separate gains", "seconds per step"],
 }
 
 

@@ -304,7 +304,7 @@ def test_a_model_that_began_with_another_says_what_that_one_heard():
     assert Licence.of(second).name == "mit" and Licence.of(second, first).name == "other"
     metrics = json.loads((pretrained.DEFAULT / "metrics.json").read_text(encoding="utf-8"))
     text = card(second, metrics, Licence.of(second, first), [first])
-    assert f"began with the weights of run `{first.run_id}`" in text and "`voices/of/people`" in text and "license: other" in text
+    assert f"started from the weights of run `{first.run_id}`" in text and "`voices/of/people`" in text and "license: other" in text
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def interval(mean: float, half: float = 0.5, n: int = 50) -> Interval:
     [
         (interval(4), interval(6), "good", "Yes"),
         (interval(0.6), interval(6), "weak", "Barely"),
-        (interval(4), interval(0.1), "weak", "cannot be shown"),
+        (interval(4), interval(0.1), "weak", "no measurable difference"),
         (interval(0.6), interval(0.1), "weak", "hardly"),
         (interval(0.1), interval(6), "weak", "no better"),
         (interval(-3), interval(0.1), "bad", "worse"),

@@ -14,6 +14,7 @@ from hifitse.commands.cli import main
 from hifitse.data.corpus import load_corpus
 from hifitse.data.mixing import Mixer
 from hifitse.model import Extractor
+from hifitse.model.pretrained import DEFAULT
 from hifitse.params import resolve
 from hifitse.prepare.pack import fair_share, pack
 
@@ -76,4 +77,6 @@ def test_a_sitting_that_is_cut_goes_on_from_its_zip_and_leaves_a_model(tmp_path,
 def test_the_preset_of_a_gpu_reads_packed_recordings_and_no_synthetic_voices():
     gpu = resolve("gpu")
     assert gpu.extractor == resolve("people").extractor and gpu.corpus == "$HIFITSE_DATA/people" and not gpu.eval_pesq
+    inside = json.loads((DEFAULT / "metrics.json").read_text(encoding="utf-8"))
+    assert gpu.start_from == inside["run"] and not resolve("gpu", arms=True).start_from
     assert resolve("gpu", arms=True).steps * resolve("gpu", arms=True).batch_size >= 60_000
