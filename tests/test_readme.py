@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from hifitse.commands.cli import hifitse, main
-from hifitse.params import PRESET_DIR, Params, resolve
+from hifitse.params import PRESET_DIR, Params
 from hifitse.report import readme
 
 ROOT = Path(__file__).resolve().parent.parent
