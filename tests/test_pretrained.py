@@ -188,7 +188,7 @@ def test_the_default_is_small_known_and_says_how_good_it_is():
     assert params.extractor == model.config and params.run_id == model.origin.metrics["run"]
     assert sum(weight.numel() for weight in model.parameters()) == model.origin.metrics["parameters"]
     found = {name: each["metrics"]["si_sdri_db"] for name, each in model.origin.metrics["evaluations"].items()}
-    assert set(found) == {"training", "synthetic"}
+    assert set(found) == {"training"}
     for value in found.values():
         assert f"{abs(value['mean']):.2f} | " in model.origin.card
     assert "recordings of people" in model.origin.card and model.origin.license.startswith("cc-by-sa-4.0\n")
