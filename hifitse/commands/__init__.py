@@ -1,5 +1,9 @@
 """The commands of ``hifitse``, one a file, and the interactive panel.
 
+In: a command line, or a click in the panel.
+Out: files, and an exit code.
+May import every room.
+
     cli.py          the command ``hifitse`` and its exit codes
     run.py extract.py prepare.py export.py compare.py gallery.py params.py scenes.py score.py    its commands
     sitting.py      pack, sitting: recordings for another machine, and one sitting there

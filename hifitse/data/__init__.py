@@ -1,5 +1,9 @@
 """Sound in, batches out: corpora, synthetic voices, noise and rooms, mixtures, and the batches made of them.
 
+In: recordings or seeds, and parameters.
+Out: mixtures and batches, functions of (seed, index) alone.
+May not import: losses, model or any room after them.
+
 Where sound comes from:
     voices.py     espeak-ng in a process of its own: text -> raw speech
     speakers.py   synthetic speakers: who they are, what they say, how it becomes 48 kHz speech

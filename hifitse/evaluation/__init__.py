@@ -1,5 +1,9 @@
 """From a run to one row per mixture, and from rows to means, paired differences and costs.
 
+In: a run, or any callable (mix, enroll) -> est.
+Out: rows, one per mixture; their means and paired differences.
+May not import: report or any room after it.
+
 perceptual.py  PESQ and STOI, in parallel processes
 evaluate.py    run + fixed evaluation lists -> one row per mixture
 score.py       the same rows of any system's files

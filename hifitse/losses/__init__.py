@@ -1,5 +1,9 @@
 """Loss terms by the name they are logged under. A weight of 0 leaves a term out: it is not even computed.
 
+In: estimates and targets (B, T), with what a batch says of them.
+Out: one number to go backward from, and terms to log.
+May not import: model, training or any room after them.
+
 sisdr.py waveforms; spectral.py compressed spectra; multires.py spectrograms at several resolutions; speaker.py voices;
 identity.py the embedding of a voice; weighting.py learned weights; objective.py puts them together.
 """

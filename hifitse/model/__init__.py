@@ -1,5 +1,9 @@
 """The extractor: ``Extractor(ExtractorConfig())`` is the plan's 11.79 M baseline.
 
+In: mixture (B, T) and enrolment (B, N, T'); recordings.
+Out: the estimate (B, T).
+May not import: losses, training or any room after them.
+
 spectrum.py STFT and masked inverse; bands.py band split and merge; kernels.py fast ways to compute both, and their switch; usef.py
 cross-attention to the enrolment; conditioning.py speaker embedding and FiLM; gridnet.py the blocks; extractor.py puts them together;
 fusion.py uses it several times. chunks.py long signals in cross-faded chunks; extraction.py one voice out of a recording in memory,

@@ -1,5 +1,9 @@
 """From rows to tables, figures, players, a page, metrics.json and the index of all reports.
 
+In: rows.
+Out: tables, figures, players, pages and metrics.json.
+May not import: studies, prepare or commands.
+
     templates/             HTML (Jinja, text is escaped) and style sheets
     style.py, document.py  style sheets and templates -> pieces of HTML, whole pages
     players.py             audio -> players inside a page

@@ -1,5 +1,9 @@
 """What exactly one notebook needs, at most two files each: ``<name>.py`` measures, ``show_<name>.py`` is what the notebook displays.
 
+In: runs and rows.
+Out: what one notebook shows.
+May not import: prepare or commands.
+
 gan_finetune.py   01: a finished baseline trained on, and which weights are kept
 losses.py         06: how much of the gradient each term of a loss has
 conditioning.py   07: test mixtures by how alike their voices are

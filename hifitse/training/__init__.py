@@ -1,5 +1,9 @@
 """From parameters to a finished run: :func:`hifitse.training.train.train` and what it stands on.
 
+In: parameters.
+Out: a run's folder.
+May not import: evaluation or any room after it.
+
     checkpoint.py  safetensors files with weights and optimiser state
     run.py         the folder that a training leaves: parameters, history, weights
     muon.py        the optimiser that learns most in a given time
