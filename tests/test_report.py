@@ -2,10 +2,13 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
+from sounds import folders
 
 from hifitse.evaluation.experiment import METRICS, PUBLISHED, summarise
 from hifitse.metrics import Interval
@@ -229,3 +232,12 @@ def test_scale_counts_a_mixture_that_is_used_for_both_talkers_once():
     once = show.scale(made_up_arm(params=SMOKE.model_copy(update=values), step=900))
     twice = show.scale(made_up_arm(params=SMOKE.model_copy(update=values | {"both_talkers": True}), step=900))
     assert "2.0 hours of mixtures in" in once and "60.0 minutes of mixtures, each used for both of its talkers, in" in twice
+
+
+def test_files_that_cannot_be_used_are_counted_over_all_sources_of_a_kind(tmp_path):
+    made = folders(tmp_path)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "broken.wav").write_bytes(b"no sound")
+    shutil.copy(next(Path(made["noise"]).glob("*")), tmp_path / "more")
+    params = resolve("smoke", noise=f"{made['noise']}, {tmp_path / 'more'}, synthetic")
+    assert report.skipped(params).startswith("1, the first: broken.wav")

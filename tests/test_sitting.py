@@ -63,8 +63,11 @@ def test_a_sitting_that_is_cut_goes_on_from_its_zip_and_leaves_a_model(tmp_path,
     monkeypatch.setenv("HIFITSE_RUNS", "")
     out = tmp_path / "out"
     words = ["sitting", "--preset", "smoke", "-o", str(out), "-p", "eval_pesq", "false", "-p", "steps", "40", "-p", "threads", "1"]
+    monkeypatch.setattr(sitting, "PART", 50_000)
     assert main([*words, "--minutes", "0.001"]) == 1
-    assert "of 40 steps are done" in capsys.readouterr().out and (out / "run.zip").stat().st_size < 16e6
+    parts = sorted(path.name for path in out.glob("run.zip*"))
+    assert "of 40 steps are done" in capsys.readouterr().out and len(parts) > 2 and parts[0] == "run.zip.00"
+    assert all((out / name).stat().st_size <= 50_000 for name in parts)
     shutil.rmtree(out / "runs")
     assert main([*words, "--minutes", "30"]) == 0
     history = [json.loads(line)["step"] for line in next((out / "runs").glob("*/history.jsonl")).read_text().splitlines()]

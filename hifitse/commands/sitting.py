@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from importlib.util import find_spec
@@ -19,6 +20,8 @@ PROBE, WARM = 60, 20
 """Steps of a training that only finds out how long a step takes, and those of them that do not count."""
 TRAINING_SHARE = 0.75
 """Of the sitting's time; evaluation, model and report have the rest."""
+PART = 15_000_000
+"""Bytes of a part of ``run.zip``: what leaves such a machine may have to be below 16 MB."""
 KEPT = ("params.json", "history.jsonl", "validation.jsonl")
 
 
@@ -91,21 +94,33 @@ def fitted(params: Params, seconds: float) -> Params:
 
 
 def _keep(folder: Path, run: Path) -> None:
-    """What another sitting needs of a run: its newest checkpoint and its rows."""
+    """What another sitting needs of a run, its newest checkpoint and its rows: ``run.zip``, in parts where it is longer than one."""
     newest = sorted(run.glob("checkpoint-*.safetensors"))[-1]
-    with zipfile.ZipFile(folder / "run.zip", "w") as archive:
+    whole = folder / "run.zip"
+    for old in folder.glob("run.zip*"):
+        old.unlink()
+    with zipfile.ZipFile(whole, "w") as archive:
         for name in (newest.name, *KEPT):
             if (run / name).is_file():
                 archive.write(run / name, f"{run.name}/{name}")
+    if whole.stat().st_size > PART:
+        with open(whole, "rb") as file:
+            for number, part in enumerate(iter(lambda: file.read(PART), b"")):
+                (folder / f"run.zip.{number:02d}").write_bytes(part)
+        whole.unlink()
 
 
 def _unpack(folder: Path) -> Params | None:
-    """The parameters of the run in ``run.zip``, which is put into its place; ``None`` without one."""
-    if not (folder / "run.zip").is_file():
+    """The parameters of the run in ``run.zip`` or its parts, which is put into its place; ``None`` without one."""
+    found = sorted(folder.glob("run.zip*"))
+    if not found:
         return None
-    with zipfile.ZipFile(folder / "run.zip") as archive:
-        archive.extractall(folder / "runs")
-        name = next(each for each in archive.namelist() if each.endswith("/params.json"))
+    with tempfile.TemporaryFile() as joined:
+        for part in found:
+            joined.write(part.read_bytes())
+        with zipfile.ZipFile(joined) as archive:
+            archive.extractall(folder / "runs")
+            name = next(each for each in archive.namelist() if each.endswith("/params.json"))
     return Params.model_validate_json((folder / "runs" / name).read_text(encoding="utf-8"))
 
 

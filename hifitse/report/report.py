@@ -9,13 +9,14 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
 from hifitse.data.clips import load_clips
 from hifitse.data.corpus import load_corpus
+from hifitse.data.manifest import sources
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import METRICS, Rows, of_list, only_list, summarise
@@ -251,9 +252,7 @@ def facts(arm: Arm) -> dict[str, str]:
 def skipped(params: Params) -> str:
     """How many files of the sources could not be used, with the first reason."""
     reasons: list[str] = []
-    if not is_synthetic(params):
-        reasons += load_corpus(params.corpus).skipped
-    for source, kind in ((params.noise, "noise"), (params.rooms, "room")):
-        if source != "synthetic":
-            reasons += load_clips(source, kind).skipped
+    for text, listed in ((params.corpus, load_corpus), (params.noise, load_clips), (params.rooms, partial(load_clips, kind="room"))):
+        for source in sources(text):
+            reasons += listed(source).skipped if source != "synthetic" else []
     return f"{len(reasons)}, the first: {reasons[0]}" if reasons else "none"
