@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interrupted import cut
 from processes import losses, same, weights
 
 import hifitse.training.train as train_module
@@ -215,17 +216,7 @@ def test_the_window_moves_with_step_and_part_and_stays_inside() -> None:
 
 def test_a_cut_fine_tuning_ends_bit_for_bit_as_a_whole_one(start, runs, monkeypatch) -> None:
     params = finetuned(start, checkpoint_every=3, optimizer="muon", accumulation=2, gan_patience=2, steps=5, batch_size=1)
-    step = train_module.train_step
-
-    def interrupted(state, batches):
-        if state.step == 4:
-            raise ZeroDivisionError
-        return step(state, batches)
-
-    monkeypatch.setattr(train_module, "train_step", interrupted)
-    with pytest.raises(ZeroDivisionError):
-        train(params, progress=False)
-    monkeypatch.setattr(train_module, "train_step", step)
+    cut(params, 4, monkeypatch)
     assert Run.of(params).step == 4
     resumed = train(params, progress=False)
     (runs / params.run_id).rename(runs / "resumed")

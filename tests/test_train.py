@@ -7,6 +7,7 @@ import signal
 
 import pytest
 import torch
+from interrupted import cut
 from processes import losses, same, start, wait_for_step, weights
 
 import hifitse.training.train as train_module
@@ -168,17 +169,7 @@ def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):
     scores = iter([1.0, 3.0, 2.0, 2.5, 2.2])
     monkeypatch.setattr(train_module, "quick_validate", lambda *_: {"si_sdri_db": next(scores), "si_sdri_wrong_enroll_db": None})
     params = resolve("smoke", steps=8, validate_every=2, checkpoint_every=3, threads=1)
-    step = train_module.train_step
-
-    def interrupted(state, batches):
-        if state.step == 5:
-            raise ZeroDivisionError
-        return step(state, batches)
-
-    monkeypatch.setattr(train_module, "train_step", interrupted)
-    with pytest.raises(ZeroDivisionError):
-        train(params, progress=False)
-    monkeypatch.setattr(train_module, "train_step", step)
+    cut(params, 5, monkeypatch)
     run = train(params, progress=False)  # from step 3 on
     tensors, header = load_tensors(run.folder / BEST)
     assert (header["step"], header["si_sdri_db"]) == (6, 2.5), "that of step 4 was undone, and measured again"

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 import torch
+from interrupted import cut
 
-import hifitse.training.train as train_module
 from hifitse import HifitseError
 from hifitse.model.verifier import Verifier
 from hifitse.params import resolve
@@ -54,17 +54,8 @@ def test_frozen_weights_come_from_the_package_and_no_optimiser_has_them(package)
 
 
 def test_a_cut_training_ends_with_the_weights_of_a_whole_one(monkeypatch):
-    params, step = resolve("smoke", **VALUES), train_module.train_step
-
-    def interrupted(state, batches):
-        if state.step == 2:
-            raise ZeroDivisionError
-        return step(state, batches)
-
-    monkeypatch.setattr(train_module, "train_step", interrupted)
-    with pytest.raises(ZeroDivisionError):
-        train(params, progress=False)
-    monkeypatch.setattr(train_module, "train_step", step)
+    params = resolve("smoke", **VALUES)
+    cut(params, 2, monkeypatch)
     resumed = train(params, progress=False)
     monkeypatch.setenv("HIFITSE_RUNS", str(resumed.folder.parent / "whole"))
     whole = train(params, progress=False).extractor().state_dict()

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from interrupted import cut
 from processes import losses, same, weights
 
-import hifitse.training.train as train_module
 from hifitse.losses.objective import Objective
 from hifitse.losses.weighting import LEAST, WELL_DB, Uncertainty, positive
 from hifitse.params import resolve
@@ -98,17 +98,7 @@ def test_a_cut_run_resumes_exactly_and_logs_its_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "cut"))
     values = dict(steps=5, checkpoint_every=1, threads=1, seconds=0.5, enroll_seconds=0.5, valid_mixtures=1, validate_every=5)
     params = resolve("smoke", **values, **UNCERTAIN, loss_multires=0.5, loss_speaker=0.5, optimizer="muon", both_talkers=True)
-    step = train_module.train_step
-
-    def interrupted(state, batches):
-        if state.step == 3:
-            raise ZeroDivisionError
-        return step(state, batches)
-
-    monkeypatch.setattr(train_module, "train_step", interrupted)
-    with pytest.raises(ZeroDivisionError):
-        train(params, progress=False)
-    monkeypatch.setattr(train_module, "train_step", step)
+    cut(params, 3, monkeypatch)
     resumed = train(params, progress=False)
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "whole"))
     whole = train(params, progress=False)

@@ -11,7 +11,9 @@ from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from hifitse import SAMPLE_RATE
 
 RATES = (44_100, 32_000, 24_000, 22_050, 16_000)
-"""Hz: rates of recordings; the band ends at 0.9 to 1 times half of one."""
+"""Hz: sampling rates that recordings had before they came to 48 kHz."""
+ROLL_OFF = (0.9, 1.0)
+"""Share of half of that rate at which such a recording ends, as resamplers have it."""
 LIMITED_PROB = 0.5
 COLOUR_HZ = (80, 250, 800, 2_500, 8_000, 20_000)
 COLOUR_DB = 6.0
@@ -58,6 +60,6 @@ def colour(size: int, key: Key) -> tuple[np.ndarray, np.ndarray | None, float]:
     curve = np.interp(np.log(np.maximum(hertz, 20)), np.log(COLOUR_HZ), rng.uniform(-COLOUR_DB, COLOUR_DB, len(COLOUR_HZ)))
     gain = (10 ** (curve / 20)).astype(np.float32)
     if rng.random() < LIMITED_PROB:
-        edge = RATES[rng.integers(len(RATES))] / 2 * rng.uniform(0.9, 1.0)
+        edge = RATES[rng.integers(len(RATES))] / 2 * rng.uniform(*ROLL_OFF)
         gain *= np.clip((edge - hertz) / (SLOPE * edge), 0, 1)
     return gain, floor, level

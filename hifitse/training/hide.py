@@ -8,16 +8,10 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE
+from hifitse.data.elsewhere import RATES, ROLL_OFF, SLOPE
 from hifitse.data.shared import Shared
 from hifitse.data.specaug import masks
 from hifitse.params import Params
-
-RATES = (44_100, 32_000, 24_000, 22_050, 16_000)
-"""Hz: sampling rates that recordings had before they came to 48 kHz."""
-ROLL_OFF = (0.9, 1.0)
-"""Share of half of that rate at which such a recording ends, as resamplers have it."""
-SLOPE = 0.02
-"""Share of the edge's frequency, below it, over which the gain falls from 1 to 0."""
 
 
 def _seed(params: Params, step: int, part: int) -> int:
@@ -54,7 +48,7 @@ def hide_bands(
     sounds: tuple[Tensor, Tensor, Tensor], shared: Shared | None, params: Params, step: int, part: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A share ``band_limit_prob`` of the mixtures with their targets, and of the enrolments, without what lies above some frequency, as if
-    recorded at one of ``RATES``. A mixture and its enrolment are drawn by themselves, items that share either alike.
+    recorded at one of ``elsewhere.RATES``. A mixture and its enrolment are drawn by themselves, items that share either alike.
 
     Shape:
         sounds: mix (B, T), target (B, T), enroll (B, N, T') -> the same
