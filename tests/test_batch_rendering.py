@@ -1,6 +1,10 @@
 """Scenes that torch renders together are those of the numpy renderer; recordings on the device stay under their limit."""
 
+import threading
+import time
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from test_scene import CASES, HARD
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.batch_rendering import BatchRenderer
-from hifitse.data.dataset import Batches, TrainingConditions
+from hifitse.data.dataset import AHEAD, Batches, TrainingConditions, ahead
 from hifitse.data.device_store import PAGE, DeviceStore, Part
 from hifitse.data.items import BothTalkers, MixtureDataset
 from hifitse.data.mixing import Mixer
@@ -120,3 +124,59 @@ def test_batches_made_together_are_those_made_one_by_one(both, workers, sources)
             assert torch.allclose(got[name], wanted[name], rtol=0, atol=1e-4 * wanted[name].abs().max().item())
         if both:
             assert all(map(torch.equal, got["shared"], wanted["shared"]))
+
+
+class FakeStream:
+    """A stream of a machine without a GPU."""
+
+    def __init__(self, *_, **__):
+        self.events = 0
+
+    def record_event(self):
+        self.events += 1
+
+    def wait_event(self, _):
+        pass
+
+
+@pytest.fixture()
+def streams(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Stream", FakeStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", FakeStream)
+
+
+def test_batches_made_ahead_come_in_order_and_no_more_than_two_wait(streams):
+    begun = []
+
+    def batches():
+        for number in range(6):
+            begun.append(number)
+            yield {"number": number}
+
+    made = ahead(batches(), torch.device("cpu"))
+    assert next(made) == {"number": 0}
+    deadline = time.monotonic() + 10
+    while len(begun) < 1 + AHEAD + 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert begun == list(range(1 + AHEAD + 1))  # one is with the training, two are ready, one waits to be handed over
+    assert [each["number"] for each in made] == [1, 2, 3, 4, 5]
+
+
+def test_a_training_that_ends_ends_the_thread_that_makes_batches(streams):
+    made = ahead(({"number": number} for number in count()), torch.device("cpu"))
+    next(made)
+    made.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "batches"]
+
+
+def test_what_fails_in_the_thread_is_raised_where_the_batch_is_asked_for(streams):
+    def batches():
+        yield {"number": 0}
+        raise HifitseError("a recording is broken")
+
+    made = ahead(batches(), torch.device("cpu"))
+    next(made)
+    with pytest.raises(HifitseError, match="is broken"):
+        next(made)

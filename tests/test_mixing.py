@@ -13,6 +13,7 @@ from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import File
 from hifitse.data.talker import activity_mask
+from hifitse.training.stopping import graceful_stop
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 
@@ -70,17 +71,24 @@ def test_same_arguments_same_mixture_in_any_order(sources, mixer):
     assert Mixer(mixer.params, "train").mixture(1, 0, HARD).metadata["target_speaker"] not in mixer.speakers
 
 
-def test_a_look_beforehand_at_all_or_some_utterances_changes_no_mixture(sources, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_look_beforehand_changes_no_mixture_and_sees_all_that_is_asked_for(workers, sources):
     fresh, looked = (Mixer(small(sources, test_share=0.34), "test") for _ in range(2))
-    listed = [utterance for said in looked.corpus.speakers.values() for utterance in said]
-    seen = []
-    monkeypatch.setattr(looked.sampler, "look", lambda utterance, look=looked.sampler.look: (seen.append(utterance), look(utterance)))
-    looked.look(most=2)
-    assert seen == listed[:2]
-    looked.look()
-    assert seen[2:] == listed
+    listed = [utterance.path for said in looked.corpus.speakers.values() for utterance in said]
+    looked.look(most=2, workers=workers)
+    assert list(looked.sampler.masks._kept) == listed[:2]
+    looked.look(workers=workers)
+    assert sorted(looked.sampler.masks._kept) == sorted(listed)
     one, other = (each.mixture(0, 3, HARD) for each in (fresh, looked))
     assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
+
+
+def test_a_look_by_several_processes_ends_where_the_process_has_a_handler_of_its_own_for_sigterm(sources):
+    """As a training has, whose children once could not be ended by the signal."""
+    mixer = Mixer(small(sources), "train")
+    with graceful_stop():
+        mixer.look(workers=2)
+    assert len(mixer.sampler.masks._kept) == sum(map(len, mixer.corpus.speakers.values()))
 
 
 def test_splits_share_no_speaker_room_or_noise(sources):

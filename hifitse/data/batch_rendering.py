@@ -8,24 +8,26 @@ import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data.augment import CHANGES
 from hifitse.data.convolver import transform_length
 from hifitse.data.device_store import DeviceStore, Part
-from hifitse.data.elsewhere import colour
+from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
 from hifitse.data.presence import gate, length, put
-from hifitse.data.reader import KEPT_S
+from hifitse.data.reader import KEPT_S, Reader
 from hifitse.data.rendering import PEAK, Renderer, loop
 from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
 
+ROWS = 256
+"""Recordings that are transformed together, so that memory has room."""
 Want = dict[tuple, Any]
 """By name what decodes a recording."""
 
@@ -84,31 +86,36 @@ class BatchRenderer:
         wanted: Want = {}
         for said in (*scene.talkers, *scene.enroll, *scene.wrong_enroll):
             for piece in said.segment.pieces:
-                whole, file = piece.file.samples <= KEPT_S * SAMPLE_RATE, piece.file
-                stretch = (0, None) if whole else (piece.start, piece.samples)
-                wanted[_key("speech", file, stretch[0])] = partial(audio.read, self.renderer.speech.root / file.path, *stretch)
+                key = _key("speech", piece.file, piece.start)
+                wanted[key] = partial(self._read, self.renderer.speech, piece.file, piece.start, piece.samples, len(key) == 2)
             if said.response:
                 wanted["room", said.response.path] = partial(self.renderer.response, said.response)
-        samples = [each.segment.samples for each in (*scene.enroll, *scene.wrong_enroll)]
-        behind = [(scene.noise, scene.samples), *zip((each.noise for each in (*scene.enroll, *scene.wrong_enroll)), samples, strict=True)]
+        behind = [(scene.noise, scene.samples), *((each.noise, each.segment.samples) for each in (*scene.enroll, *scene.wrong_enroll))]
         for noise, needed in behind:
             if noise:
                 key, start = _noise_key(noise, needed)
-                path, piece = self.renderer.noise.root / noise.file.path, (noise.start, needed)
-                stretch = () if len(key) == 2 else piece
-                wanted[key] = partial(_looped, path, *piece) if start is None else partial(audio.read, path, *stretch)
+                if start is None:
+                    wanted[key] = partial(_looped, self.renderer.noise.root / noise.file.path, noise.start, needed)
+                else:
+                    wanted[key] = partial(self._read, self.renderer.noise, noise.file, noise.start, needed, len(key) == 2)
         return wanted
+
+    @staticmethod
+    def _read(reader: Reader, file: File, start: int, samples: int, whole: bool) -> np.ndarray:
+        return audio.read(reader.root / file.path, *(() if whole else (start, samples)))
 
     def _segments(self, segments: Sequence[Segment]) -> Tensor:
         """Speech of one length, (R, T): those of one speed together."""
-        out = torch.zeros(len(segments), segments[0].samples, device=self.device)
-        for speed in {each.speed for each in segments}:
-            numbers = [number for number, each in enumerate(segments) if each.speed == speed]
-            crop = max(segments[number].crop for number in numbers)
-            sound = self._faster(self.store.rows([_parts(segments[number]) for number in numbers], crop), speed)
-            sound = sound[:, : out.shape[1]]
-            out[torch.tensor(numbers, device=self.device), : sound.shape[1]] = sound
-        return out
+        order = sorted(range(len(segments)), key=lambda number: segments[number].speed)
+        crops = self.store.rows([_parts(segments[number]) for number in order], max(each.crop for each in segments))
+        out, done = crops.new_zeros(len(segments), segments[0].samples), 0
+        for speed, same in groupby((segments[number] for number in order), key=lambda each: each.speed):
+            together = list(same)
+            rows = slice(done, done + len(together))
+            sound = self._faster(crops[rows, : max(each.crop for each in together)], speed)[:, : out.shape[1]]
+            out[rows, : sound.shape[1]] = sound
+            done = rows.stop
+        return out[torch.from_numpy(np.argsort(order)).to(self.device)]
 
     def _faster(self, crops: Tensor, speed: float) -> Tensor:
         percent = round(100 * speed)
@@ -160,16 +167,12 @@ class BatchRenderer:
         rows = self.store.rows([[Part(("room", file.path), 0, longest, 0, 1.0)] for file in responses], longest)
         return torch.fft.irfft(torch.fft.rfft(dry, size) * torch.fft.rfft(rows, size), size)[..., :samples]
 
-    def _elsewhere(self, speech: Tensor, keys: Sequence[tuple[int, ...] | None]) -> Tensor:
-        """Rows (R, T) as if recorded elsewhere where they have a key."""
-        for number in [number for number, key in enumerate(keys) if key]:
-            size = next_fast_len(speech.shape[-1], real=True)
-            spec = torch.fft.rfft(speech[number], size)
-            gain, floor, level = colour(size, keys[number])
-            if floor is not None:
-                floor = torch.from_numpy(floor).to(self.device)
-                spec = spec + floor * (level * torch.linalg.norm(spec) / torch.linalg.norm(floor).clamp_min(1e-9))
-            speech[number] = torch.fft.irfft(spec * torch.from_numpy(gain).to(self.device), size)[: speech.shape[-1]]
+    def _elsewhere(self, speech: Tensor, told: Sequence[Elsewhere | None]) -> Tensor:
+        """Rows (R, T) as if recorded elsewhere where they are told so."""
+        rows = [number for number, each in enumerate(told) if each]
+        for some in (rows[first : first + ROWS] for first in range(0, len(rows), ROWS)):
+            chosen = torch.tensor(some, device=self.device)
+            speech[chosen] = recorded_elsewhere(speech[chosen], [told[number] for number in some])
         return speech
 
     def _balance(self, scenes: Sequence[Scene], speech: Tensor, noise: Tensor) -> list[dict[str, Any]]:

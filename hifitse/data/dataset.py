@@ -1,10 +1,13 @@
 """Mixtures to batches, in order, by any number of processes."""
 
 import os
+import queue
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,8 @@ says which (:class:`hifitse.data.shared.Shared`).
 """
 
 
+AHEAD = 2
+"""Batches that a GPU has ready for the training."""
 GRACE_S = 3.0
 """s: how long a worker goes on after SIGTERM."""
 
@@ -159,7 +164,12 @@ class Batches:
         with warnings.catch_warnings():
             # Python 3.12 warns of any fork beside threads; the workers use numpy and one torch thread only.
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
-            batches = iter(self._loader)
+            batches = self._made(iter(self._loader))
+        if self._renderer is None or self._renderer.device.type != "cuda":
+            return batches
+        return ahead(batches, self._renderer.device)
+
+    def _made(self, batches: Iterator[Any]) -> Iterator[Batch]:
         while True:
             try:
                 batch = next(batches)
@@ -174,6 +184,45 @@ class Batches:
             if isinstance(batch, HifitseError):
                 raise batch
             yield rendered(self._renderer, *batch) if self._renderer else batch
+
+
+def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches, made by a thread of its own in a stream of its own while the training computes; two are ready at most."""
+    ready: queue.Queue[Any] = queue.Queue(AHEAD)
+    stop, stream = threading.Event(), torch.cuda.Stream(device, priority=-1)  # its small kernels go before the training's large ones
+
+    def hand_over(made: object) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                return ready.put(made, timeout=0.1)
+
+    def work() -> None:
+        try:
+            with torch.cuda.stream(stream):
+                for batch in batches:
+                    hand_over((batch, stream.record_event()))
+                    if stop.is_set():
+                        return
+            hand_over(None)
+        except BaseException as error:  # raised where the batch is asked for
+            hand_over(error)
+
+    thread = threading.Thread(target=work, name="batches", daemon=True)
+    thread.start()
+    try:
+        while (made := ready.get()) is not None:
+            if isinstance(made, BaseException):
+                raise made
+            batch, event = made
+            own = torch.cuda.current_stream(device)
+            own.wait_event(event)
+            for tensor in batch.values():
+                if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
+                    tensor.record_stream(own)  # its memory is free for the other stream only when this one is done with it
+            yield batch
+    finally:
+        stop.set()
+        thread.join()
 
 
 class _Spans:
@@ -231,6 +280,8 @@ def training_loader(
     dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
     on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
     renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
+    if on_gpu and params.workers and sys.platform == "linux":
+        mixer.look(total // 8, params.workers)  # or each worker would decode all recordings for themselves
     return Batches(dataset, first_index, last, params.batch_size, params.workers, share, renderer)
 
 

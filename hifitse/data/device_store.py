@@ -1,8 +1,9 @@
 """Decoded recordings on a device, as 16 bit numbers in pages; what was not asked for longest goes first."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ FINE = 2**16
 THREADS = 8
 """Recordings that are decoded at a time."""
 
+AT = itemgetter(3)
 Key = tuple
 """Name of a recording."""
 
@@ -105,48 +107,39 @@ class DeviceStore:
 
     def rows(self, rows: Sequence[Sequence[Part]], samples: int) -> Tensor:
         """Rows (R, T) float32 made of parts of recordings that :meth:`require` has brought, which do not overlap; 0 elsewhere."""
-        out = self._layer(rows, samples, 0)
-        if any(len(self._kept[part.key].pages) > 1 for row in rows for part in row):
-            out += self._layer(rows, samples, 1)
-        return out
+        parts = [(number, part, self._kept[part.key]) for number, row in enumerate(rows) for part in sorted(row, key=AT)]
+        out = self._layer(parts, len(rows), samples, 0)
+        fine = [each for each in parts if len(each[2].pages) > 1]
+        return out + self._layer(fine, len(rows), samples, 1) if fine else out
 
-    def _layer(self, rows: Sequence[Sequence[Part]], samples: int, layer: int) -> Tensor:
-        """One gather: runs of consecutive samples of the pool, with the place of the first and a gain for each run."""
-        runs = [run for number, row in enumerate(rows) for run in self._runs(row, samples, number * samples, layer)]
-        lengths = torch.from_numpy(np.concatenate([run[0] for run in runs])).to(self.device)
-        index = torch.int32 if self._pool.numel() < 2**31 > len(rows) * samples else torch.int64
-        shifts = torch.from_numpy(np.concatenate([run[1] for run in runs])).to(self.device, index)
-        gains = torch.from_numpy(np.concatenate([run[2] for run in runs]).astype(np.float32)).to(self.device)
-        total = len(rows) * samples
-        places = torch.repeat_interleave(shifts, lengths, output_size=total)
+    def _layer(self, parts: Sequence[tuple[int, Part, _Kept]], count: int, samples: int, layer: int) -> Tensor:
+        """One gather: runs of consecutive samples of the pool, with the place of the first and a gain for each, 0 between parts."""
+        numbers = [(row, p.at, p.start, min(p.samples, kept.samples - p.start, samples - p.at)) for row, p, kept in parts]
+        numbers = np.array([*numbers, (count, 0, 0, 0)], np.int64)  # the last stands for the end
+        row, at, start, length = numbers.T
+        length = length.clip(min=0)
+        first, last = start // PAGE, -(-(start + length) // PAGE)
+        pages = [kept.pages[layer][a:b] for (_, _, kept), a, b in zip(parts, first.tolist(), last.tolist(), strict=False)]
+        of = np.repeat(np.arange(len(parts)), last[:-1] - first[:-1])  # the part that a page is of
+        page = first[of] + np.arange(len(of)) - np.searchsorted(of, of)
+        begin, end = np.maximum(page * PAGE, start[of]), np.minimum((page + 1) * PAGE, (start + length)[of])
+        target = row * samples + at  # where a part begins in all rows, one after the other
+        # before the pages of each part stands the gap that it leaves
+        gaps = target - np.concatenate([[0], (target + length)[:-1]])
+        place = np.concatenate([*pages, np.zeros(0, np.int64)]) * PAGE + begin % PAGE - (target[of] + begin - start[of])
+        scale = np.array([p.gain * kept.scale / (FINE if layer else 1) for _, p, kept in parts], np.float32)
+        before = np.searchsorted(of, np.arange(len(numbers)))
+        lengths, shifts, gains = (
+            np.insert(pages, before, gap) for pages, gap in ((end - begin, gaps), (place, 0), (scale[of], np.float32(0)))
+        )
+        total = count * samples
+        runs = torch.from_numpy(lengths).to(self.device)
+        index = torch.int32 if self._pool.numel() < 2**31 > total else torch.int64
+        places = torch.repeat_interleave(torch.from_numpy(shifts).to(self.device, index), runs, output_size=total)
         places += torch.arange(total, device=self.device, dtype=index)
         places.clamp_(0, max(0, self._pool.numel() - 1))
         sound = self._pool.view(-1).index_select(0, places).float()
-        return (sound * torch.repeat_interleave(gains, lengths, output_size=total)).view(len(rows), samples)
-
-    def _runs(self, row: Iterable[Part], samples: int, offset: int, layer: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Lengths, shifts and gains of a row's runs; in gaps the gain is 0."""
-        runs, end = [], 0
-
-        def gap(until: int) -> None:
-            if until > end:
-                runs.append((np.array([until - end]), np.array([-offset - end]), np.zeros(1)))
-
-        for part in sorted(row, key=lambda part: part.at):
-            kept = self._kept[part.key]
-            length = min(part.samples, kept.samples - part.start, samples - part.at)
-            if length <= 0 or layer >= len(kept.pages):
-                continue
-            gap(part.at)
-            numbers = np.arange(part.start // PAGE, (part.start + length - 1) // PAGE + 1)
-            first = np.maximum(numbers * PAGE, part.start)
-            last = np.minimum((numbers + 1) * PAGE, part.start + length)
-            place = kept.pages[layer][numbers] * PAGE + first % PAGE
-            scale = part.gain * kept.scale / (FINE if layer else 1)
-            runs.append((last - first, place - (offset + part.at + first - part.start), np.full(len(numbers), scale)))
-            end = part.at + length
-        gap(samples)
-        return runs
+        return (sound * torch.repeat_interleave(torch.from_numpy(gains).to(self.device), runs, output_size=total)).view(count, samples)
 
 
 def _layers(signal: np.ndarray) -> tuple[int, np.ndarray, float]:

@@ -19,7 +19,7 @@ from hifitse.data import synthetic
 from hifitse.data.acoustics import Acoustics
 from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import Corpus, load_corpus, merged
-from hifitse.data.elsewhere import is_elsewhere
+from hifitse.data.elsewhere import Elsewhere, drawn
 from hifitse.data.enrolment import Enrolments, shuffled
 from hifitse.data.manifest import sources
 from hifitse.data.presence import Presence, length, presence
@@ -118,10 +118,9 @@ class Drawing:
         if self.acoustics.reader:
             self.acoustics.reader.forget()
 
-    def look(self, most: int = 5000) -> None:
+    def look(self, most: int = 5000, workers: int = 0) -> None:
         """See where up to ``most`` utterances have speech, for which each is decoded whole once: as after a first pass through them."""
-        for utterance in islice(chain.from_iterable(self.corpus.speakers.values()), most):
-            self.sampler.look(utterance)
+        self.sampler.look(list(islice(chain.from_iterable(self.corpus.speakers.values()), most)), workers)
 
     def _rng(self, seed: int, index: int, stream: int, *part: int) -> np.random.Generator:
         return np.random.default_rng(self._key(seed, index, stream, *part))
@@ -146,11 +145,11 @@ class Drawing:
             count = 0 if self.split == "train" and own[1] < self.params.lone_prob and not least else count
             order = self._company(order, count, own[0] < self.params.same_source_prob)
         order = order if conditions.similarity > 0 else order[: count + 1]
-        drawn = self._alike([self.speakers[i] for i in order], count, conditions.similarity)
+        names = self._alike([self.speakers[i] for i in order], count, conditions.similarity)
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
         speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
         cast = []
-        for number, (name, speed) in enumerate(zip(drawn, speeds.tolist(), strict=True)):
+        for number, (name, speed) in enumerate(zip(names, speeds.tolist(), strict=True)):
             own = self._rng(seed, index, Stream.SPEECH, number)
             order = shuffled(own, self.corpus.speakers[name])
             # One utterance is left for the enrolment.
@@ -179,17 +178,17 @@ class Drawing:
             others = [name for name in others if name in nearest]
         return [target, *others[:count]]
 
-    def _elsewhere(self, seed: int, index: int, number: int) -> tuple[int, ...] | None:
-        """The key of a talker of the training that is recorded elsewhere, as often as ``acoustics_prob`` says."""
-        key = self._key(seed, index, Stream.ACOUSTICS, number)
-        return key if self.split == "train" and is_elsewhere(key, self.params.acoustics_prob) else None
+    def _elsewhere(self, seed: int, index: int, number: int) -> Elsewhere | None:
+        """How a talker of the training is recorded elsewhere, as often as ``acoustics_prob`` says."""
+        prob = self.params.acoustics_prob if self.split == "train" else 0.0
+        return drawn(self._key(seed, index, Stream.ACOUSTICS, number), prob)
 
     def _enroll(
         self, seed: int, index: int, conditions: Conditions, cast: list[tuple[str, Segment]], number: int, noisy: bool
     ) -> tuple[Enrollment, ...]:
         """Enrolments of a talker; those of an interferer are disturbed as often, or they could be told without listening to the voice."""
-        drawn, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
-        rngs = self._rng(seed, index, drawn), self._rng(seed, index, changed)
+        chosen, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
+        rngs = self._rng(seed, index, chosen), self._rng(seed, index, changed)
         name, said = cast[number]
         speed = said.speed if self.params.enroll_speed == "matched" else 1.0
         enrolled = self.enrolments.draw(*rngs, conditions, name, speed, set(said.utterances), noisy)

@@ -1,12 +1,17 @@
-"""A talker as if recorded elsewhere: with a colour, a band edge and a noise floor of their own.
+"""Talkers as if recorded elsewhere: each with a colour, a band edge and a noise floor of their own.
 
 Recordings of one source share these. Where sources are mixed, a network could tell the talkers apart by them and never listen to the voice.
 """
 
+import math
 from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
 
 from hifitse import SAMPLE_RATE
 
@@ -25,41 +30,76 @@ FLOOR_SLOPE = (0.0, 0.8)
 """Exponent by which the floor's amplitude falls with frequency above 100 Hz: from white to nearly brown."""
 SLOPE = 0.02
 """Share of the edge's frequency, below it, over which the gain falls from 1 to 0."""
-
-Key = Sequence[int]
-"""Seed of ``default_rng``: of all that is drawn for one talker."""
-
-
-def is_elsewhere(key: Key, prob: float) -> bool:
-    """Whether the talker of a key is recorded elsewhere, as often as ``prob`` says."""
-    return bool(prob) and np.random.default_rng(key).random() < prob
+TABLE = 2**19
+"""Complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here."""
 
 
-def recorded_elsewhere(speech: np.ndarray, key: Key) -> np.ndarray:
-    """Speech (T,) float32 with a floor, a colour and perhaps a band edge, all drawn from the key; (T,) float32 in time with it."""
-    samples = len(speech)
-    size = next_fast_len(samples, real=True)
-    spec = rfft(speech, size)
-    gain, floor, level = colour(size, key)
-    if floor is not None:
-        spec += floor * np.float32(level * np.linalg.norm(spec) / max(float(np.linalg.norm(floor)), 1e-9))
-    return irfft(spec * gain, size)[:samples].astype(np.float32, copy=False)
+class Elsewhere(NamedTuple):
+    """What is drawn for a talker."""
+
+    level: float
+    """Of the floor, as a factor of the speech's RMS; 0: none."""
+    slope: float
+    start: int
+    """Of the floor in the table."""
+    colour: tuple[float, ...]
+    """dB at ``COLOUR_HZ``."""
+    edge: float
+    """Hz; the sampling rate where the band has none."""
 
 
-def colour(size: int, key: Key) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """What a key draws for a transform of ``size`` samples: the gain (F,), a floor's spectrum (F,) or ``None``, and its amplitude relative
-    to the speech."""
+def drawn(key: Sequence[int], prob: float) -> Elsewhere | None:
+    """What is drawn from a key, a seed of ``default_rng``, as often as ``prob`` says; else ``None``."""
+    if not prob:
+        return None
     rng = np.random.default_rng(key)
-    rng.random()  # which :func:`is_elsewhere` took
-    hertz = rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
-    floor, level = None, 0.0
-    if rng.random() < FLOOR_PROB:
-        floor = rng.standard_normal(2 * len(hertz), np.float32).view(np.complex64)
-        floor *= np.maximum(hertz, 100) ** np.float32(-rng.uniform(*FLOOR_SLOPE))
-        level = 10 ** (rng.uniform(*FLOOR_DB) / 20)
-    curve = np.interp(np.log(np.maximum(hertz, 20)), np.log(COLOUR_HZ), rng.uniform(-COLOUR_DB, COLOUR_DB, len(COLOUR_HZ)))
-    gain = (10 ** (curve / 20)).astype(np.float32)
-    if rng.random() < LIMITED_PROB:
-        edge = RATES[rng.integers(len(RATES))] / 2 * rng.uniform(*ROLL_OFF)
-        gain *= np.clip((edge - hertz) / (SLOPE * edge), 0, 1)
-    return gain, floor, level
+    if rng.random() >= prob:
+        return None
+    level = 10 ** (rng.uniform(*FLOOR_DB) / 20) if rng.random() < FLOOR_PROB else 0.0
+    slope, start = rng.uniform(*FLOOR_SLOPE), int(rng.integers(TABLE))
+    colour = tuple(rng.uniform(-COLOUR_DB, COLOUR_DB, len(COLOUR_HZ)).tolist())
+    limited = rng.random() < LIMITED_PROB
+    edge = RATES[rng.integers(len(RATES))] / 2 * rng.uniform(*ROLL_OFF)
+    return Elsewhere(level, slope, start, colour, edge if limited else float(SAMPLE_RATE))
+
+
+def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
+    """Rows of speech, each with a floor, a colour and perhaps a band edge, as it is told.
+
+    Args:
+        speech: (R, T) float32, 48 kHz.
+        told: one a row.
+
+    Returns:
+        (R, T) float32, in time with the speech and on its device.
+    """
+    samples, size = speech.shape[1], next_fast_len(speech.shape[1], real=True)
+    level, slope, edge = (speech.new_tensor([getattr(each, name) for each in told])[:, None] for name in ("level", "slope", "edge"))
+    spec = torch.fft.rfft(speech, size)
+    hertz, hats = _frequencies(size, speech.device)
+    start = torch.tensor([each.start for each in told], device=speech.device)[:, None]
+    floor = _table(speech.device)[(start + torch.arange(len(hertz), device=speech.device)) % TABLE]
+    floor *= (-slope * hertz.clamp_min(100).log()).exp_()
+    floor *= level * (_norm(spec) / _norm(floor).clamp_min(1e-9))
+    gain = torch.exp(speech.new_tensor([each.colour for each in told]) @ hats * (math.log(10) / 20))
+    gain *= ((edge - hertz) / (SLOPE * edge)).clamp_(0, 1)
+    return torch.fft.irfft(spec.add_(floor).mul_(gain), size)[:, :samples]
+
+
+def _norm(spec: Tensor) -> Tensor:
+    return torch.view_as_real(spec).flatten(1).square().sum(1, keepdim=True).sqrt_()
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    pairs = np.random.default_rng(0).standard_normal((TABLE, 2), np.float32)
+    return torch.view_as_complex(torch.from_numpy(pairs)).to(device)
+
+
+@lru_cache(8)
+def _frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Hz of the bins (F,), and what each of ``COLOUR_HZ`` adds to each bin (6, F): straight lines over log frequency."""
+    hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    at = np.log(np.maximum(hertz, 20))
+    hats = np.stack([np.interp(at, np.log(COLOUR_HZ), row) for row in np.eye(len(COLOUR_HZ))])
+    return tuple(torch.from_numpy(each.astype(np.float32)).to(device) for each in (hertz, hats))

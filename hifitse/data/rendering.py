@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.fft import rfft
 
 from hifitse import SAMPLE_RATE, audio
@@ -19,7 +20,7 @@ from hifitse.data import rooms
 from hifitse.data.acoustics import power
 from hifitse.data.augment import CHANGES
 from hifitse.data.convolver import Convolver, block_length
-from hifitse.data.elsewhere import recorded_elsewhere
+from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
 from hifitse.data.presence import gate, heard, length, put
 from hifitse.data.reader import Reader
 from hifitse.data.recent import Recent
@@ -129,7 +130,7 @@ class Renderer:
         speech = np.zeros((len(scene.talkers), scene.samples), np.float32)
         for row, talker in zip(speech, scene.talkers, strict=True):
             sound = self.segment(talker.segment)
-            put(row, talker.spans, recorded_elsewhere(sound, talker.elsewhere) if talker.elsewhere else sound)
+            put(row, talker.spans, _elsewhere(sound, talker.elsewhere))
         if responses := [talker.response for talker in scene.talkers if talker.response]:
             speech = self.reverberate(speech, responses)
         for row, talker in zip(speech, scene.talkers, strict=True):
@@ -170,8 +171,12 @@ class Renderer:
                 row = audio.set_level(row, each.level_db)
                 row *= np.float32(min(1.0, PEAK / max(float(np.abs(row).max()), 1e-9)))
             levels.append(round(audio.level_db(row), 4))
-            rows.append(recorded_elsewhere(row, each.elsewhere) if each.elsewhere else row)
+            rows.append(_elsewhere(row, each.elsewhere))
         return np.stack(rows), levels
+
+
+def _elsewhere(sound: np.ndarray, told: Elsewhere | None) -> np.ndarray:
+    return sound if told is None else recorded_elsewhere(torch.from_numpy(sound)[None], [told])[0].numpy()
 
 
 def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:

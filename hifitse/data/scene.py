@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions
+from hifitse.data.elsewhere import Elsewhere
 from hifitse.files import write_text
 
 Spans = tuple[tuple[int, int], ...]
@@ -79,13 +80,13 @@ class Noise:
 
 @dataclass(frozen=True, slots=True)
 class Talker:
-    """Who speaks when; ``response`` is of the room, ``elsewhere`` the key of :func:`hifitse.data.elsewhere.recorded_elsewhere`."""
+    """Who speaks when; ``response`` is of the room, ``elsewhere`` where they are as if recorded elsewhere."""
 
     speaker: str
     segment: Segment
     spans: Spans
     response: File | None = None
-    elsewhere: tuple[int, ...] | None = None
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Enrollment:
     snr_db: float | None = None
     changes: tuple[Change, ...] = ()
     level_db: float | None = None
-    elsewhere: tuple[int, ...] | None = None
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True)

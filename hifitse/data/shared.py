@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -16,3 +17,7 @@ class Shared(NamedTuple):
     """Items that bring an enrolment of their own."""
     enroll_index: Tensor
     """(B,): for each item, which of ``unique_enroll`` its enrolment is."""
+
+    def to(self, device: torch.device) -> "Shared":
+        """The same on a device. Rows of a GPU's tensors that are picked by indices of the CPU make it wait each time."""
+        return Shared(*(each.to(device, non_blocking=True) for each in self))

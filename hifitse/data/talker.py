@@ -1,7 +1,10 @@
 """Where a speaker's stretch of speech comes from: cropped where there is speech, joined from utterances where one is too short."""
 
-from collections.abc import Iterable
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
 
 import numpy as np
@@ -110,10 +113,32 @@ class SpeechSampler:
             names.append(said.utterance)
         return Segment(tuple(names), tuple(pieces), frames * FRAME, samples, speed, start * FRAME / SAMPLE_RATE, activity)
 
-    def look(self, utterance: Utterance) -> None:
-        """See where an utterance has speech, as the first mixture that uses it does."""
-        self._mask(np.random.default_rng(0), utterance, 1)
-        self.reader.forget()
+    def look(self, utterances: Sequence[Utterance], workers: int = 0) -> None:
+        """See where utterances have speech, as the first mixtures that use them do.
+
+        Args:
+            utterances: any number.
+            workers: processes that look, forked; 0: this one.
+        """
+        short = [each for each in utterances if each.samples <= WHOLE_S * SAMPLE_RATE]
+        if not workers:
+            self._look(short)
+            return
+        parts = [short[number::workers] for number in range(workers)]
+        # not multiprocessing's Pool, which ends its processes by a signal that a training has a handler of its own for
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+            for found, unusable in pool.map(self._look, parts):
+                self.unusable |= unusable
+                for path, mask in found.items():
+                    self.masks.get(path, partial(_sized, mask))
+
+    def _look(self, utterances: Sequence[Utterance]) -> tuple[dict[str, ActivityMask], dict[str, str]]:
+        found = {}
+        for each in utterances:
+            if (mask := self._mask(np.random.default_rng(0), each, 1)) is not None:
+                found[each.path] = mask
+            self.reader.forget()
+        return found, self.unusable
 
     def _line(
         self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int
@@ -160,8 +185,11 @@ class SpeechSampler:
 
     def _first_look(self, utterance: Utterance) -> tuple[ActivityMask | None, int]:
         """The mask of a whole utterance, and the bytes that it takes with the objects around it."""
-        found = activity_mask(self.reader.look(utterance, 0, utterance.samples))
-        return found, 400 + (len(found.active) if found else 0)
+        return _sized(activity_mask(self.reader.look(utterance, 0, utterance.samples)))
+
+
+def _sized(mask: ActivityMask | None) -> tuple[ActivityMask | None, int]:
+    return mask, 400 + (len(mask.active) if mask else 0)
 
 
 def activity_mask(speech: np.ndarray, start: int = 0) -> ActivityMask | None:

@@ -93,6 +93,7 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
     seen = spectrum_mask(mix, params, state.step, part)
     # what is hidden differs from item to item: nothing is in common then
     shared = batch.get("shared") if seen is None and not params.enroll_dropout else None
+    shared = shared and shared.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(params.precision, device)):
         est = state.model(mix, enroll, seen, shared)
     loss = state.objective(est.float(), target, mix, present, batch, state.model)
