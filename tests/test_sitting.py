@@ -3,12 +3,13 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sounds import folders, small
 
-from hifitse import HifitseError
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.commands import sitting
 from hifitse.commands.cli import main
 from hifitse.data.corpus import load_corpus
@@ -16,7 +17,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.model import Extractor
 from hifitse.model.pretrained import DEFAULT
 from hifitse.params import resolve
-from hifitse.prepare.pack import fair_share, pack
+from hifitse.prepare.pack import fair_share, pack, unpack
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,20 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
     assert Mixer(packed, "test").speakers == Mixer(params, "test").speakers, "the same are held out"
     with pytest.raises(HifitseError, match="has something in it, expected an empty"):
         pack(params, tmp_path / "packed", 0.5)
+    assert main(["unpack", str(tmp_path / "packed"), "-o", str(tmp_path / "wav")]) == 0
+    decoded = load_corpus(tmp_path / "wav" / "speech")
+    assert {each.sample_rate for said in decoded.speakers.values() for each in said} == {SAMPLE_RATE}
+    for name, said in after.speakers.items():
+        assert [each.utterance for each in decoded.speakers[name]] == [each.utterance for each in said]
+    c = decoded.read(decoded.speakers["s00"][0])
+    assert len(c) == decoded.speakers["s00"][0].samples and np.abs(c - b).max() < 2**-15
+    assert sorted(path.stem for path in (tmp_path / "wav" / "noise").iterdir()) == sorted(path.stem for path in sources_of(params.noise))
+    with pytest.raises(HifitseError, match="holds no .ogg files"):
+        unpack(tmp_path / "wav", tmp_path / "again")
+
+
+def sources_of(folder):
+    return [path for path in Path(folder).iterdir() if path.is_file()]
 
 
 def test_too_little_space_is_said(sources, tmp_path):

@@ -6,7 +6,7 @@ May import every room.
 
     cli.py          the command ``hifitse`` and its exit codes
     run.py extract.py prepare.py export.py compare.py gallery.py params.py scenes.py score.py    its commands
-    sitting.py      pack, sitting: recordings for another machine, and one sitting there
+    sitting.py      pack, unpack, sitting: recordings for another machine, and one sitting there
     exporting.py    a finished run -> a model's folder
     model_card.py   the text that goes with a model
     explore.py      the interactive panel

@@ -21,7 +21,7 @@ from hifitse.commands.run import run
 from hifitse.commands.runs import runs
 from hifitse.commands.scenes import scenes
 from hifitse.commands.score import score
-from hifitse.commands.sitting import pack, sitting
+from hifitse.commands.sitting import pack, sitting, unpack
 from hifitse.presets import call
 
 
@@ -30,7 +30,7 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, export, compare, gallery, runs, params, scenes, score, pack, sitting):
+for command in (run, extract, prepare, export, compare, gallery, runs, params, scenes, score, pack, unpack, sitting):
     hifitse.add_command(command)
 
 

@@ -19,7 +19,7 @@ from hifitse.model import Extractor
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import load_yaml
 from hifitse.training.checkpoint import BEST, load_tensors
-from hifitse.training.run import Run
+from hifitse.training.run import ModelInside, Run
 
 DTYPE = torch.float16
 """Half the size of float32, and finer than bfloat16; trained weights are far from its limits."""
@@ -117,11 +117,15 @@ def export(
 
 
 def _before(run: Run) -> list[Params]:
-    """Of the trainings whose weights this one began with, directly or by way of others, the nearest first."""
+    """Of the trainings whose weights this one began with, directly or by way of others, the nearest first.
+
+    The model that comes with the library is the last: what it began with stands in its own card.
+    """
     found, name = [], run.params.start_from
     while name:
-        found.append(Run.named(name).params)
-        name = found[-1].start_from
+        earlier = Run.named(name)
+        found.append(earlier.params)
+        name = "" if isinstance(earlier, ModelInside) else earlier.params.start_from
     return found
 
 

@@ -39,6 +39,17 @@ def pack(output: str, mb: float, **given: Any) -> int:
 
 
 @click.command()
+@click.argument("packed", metavar="FOLDER")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
+def unpack(packed: str, output: str) -> int:
+    """Decode what `hifitse pack` wrote, once, on the other machine: a training there then starts at full speed."""
+    from hifitse.prepare.pack import unpack as decode
+
+    print(f"hifitse: {output} holds {decode(Path(packed), Path(output)) / 60:.0f} minutes of sound")
+    return 0
+
+
+@click.command()
 @parameter_options("gpu")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where report, metrics.json, weights and run.zip go.")
 @click.option("--minutes", default=9.0, show_default=True, help="How long all of it may take.")

@@ -3,10 +3,12 @@
 import gzip
 import json
 import math
+import multiprocessing
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -24,6 +26,7 @@ LEVEL = 0.93
 """libsndfile's compression level: about 25 kbit/s."""
 RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 """Hz: rates of Opus."""
+MANIFEST = "manifest.jsonl.gz"
 NOISE_SHARE = 0.15
 """At most, of the space that rooms leave."""
 
@@ -45,8 +48,7 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
     Raises:
         HifitseError: bad sources, a folder with something in it, or not enough space.
     """
-    if folder.is_dir() and any(folder.iterdir()):
-        raise HifitseError(f"folder {folder} has something in it, expected an empty or a new one")
+    _refuse_full(folder)
     speech, noise, rooms = (_paths(getattr(params, name), name) for name in ("corpus", "noise", "rooms"))
     for path in rooms:
         shutil.copytree(path, folder / path.name)
@@ -60,6 +62,60 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
     if sum(found.values()) > megabytes:
         raise HifitseError(f"the recordings take {sum(found.values()):.1f} MB, expected at most {megabytes:g} MB: ask for more space")
     return found
+
+
+def unpack(packed: Path, folder: Path) -> float:
+    """Decode what :func:`pack` made into WAV files of 48 kHz, by all cores: no worker of a training then decodes or resamples.
+
+    Args:
+        packed: folder that :func:`pack` wrote.
+        folder: that does not exist yet, or is empty; an hour of sound takes 350 MB.
+
+    Returns:
+        Seconds of sound.
+
+    Raises:
+        HifitseError: a folder with something in it, or nothing packed.
+    """
+    _refuse_full(folder)
+    files = [path for path in sorted(packed.rglob("*")) if path.is_file()]
+    sounds = {path.relative_to(packed): path for path in files if path.suffix == ".ogg"}
+    if not sounds:
+        raise HifitseError(f"folder {packed} holds no .ogg files, expected what hifitse pack wrote")
+    with ProcessPoolExecutor(usable_cores(), multiprocessing.get_context("spawn")) as pool:
+        pairs = [(path, folder / name.with_suffix(".wav")) for name, path in sounds.items()]
+        samples = dict(zip(sounds, pool.map(_decode, pairs, chunksize=16), strict=True))
+    for path in files:
+        name = path.relative_to(packed)
+        if path.name == MANIFEST:
+            rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+            _write_manifest([row | _decoded(row, samples[name.parent / row["path"]]) for row in rows], folder / name)
+        elif name not in sounds:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, folder / name)
+    return sum(samples.values()) / SAMPLE_RATE
+
+
+def _decode(pair: tuple[Path, Path]) -> int:
+    source, path = pair
+    signal = audio.read(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, signal, SAMPLE_RATE, subtype="PCM_16")
+    return len(signal)
+
+
+def _decoded(row: dict[str, Any], samples: int) -> dict[str, Any]:
+    return {"path": Path(row["path"]).with_suffix(".wav").as_posix(), "samples": samples, "sample_rate": SAMPLE_RATE}
+
+
+def _refuse_full(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise HifitseError(f"folder {folder} has something in it, expected an empty or a new one")
+
+
+def _write_manifest(rows: Sequence[dict[str, Any]], path: Path) -> None:
+    text = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
+    write_atomic(path, lambda place: place.write_bytes(text))
 
 
 def _paths(text: str, what: str) -> list[Path]:
@@ -103,8 +159,7 @@ def _pack_speech(paths: Sequence[Path], folder: Path, seconds: float, threads: T
     for path, corpus in zip(paths, corpora, strict=True):
         chosen = [said for each in corpus.speakers.values() for said in _first(each, most)]
         rows = list(threads.map(lambda said, corpus=corpus, path=path: _one(corpus, said, folder / path.name), chosen))
-        text = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
-        write_atomic(folder / path.name / "manifest.jsonl.gz", lambda place, text=text: place.write_bytes(text))
+        _write_manifest(rows, folder / path.name / MANIFEST)
 
 
 def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
