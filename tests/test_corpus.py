@@ -204,6 +204,27 @@ def test_positions_of_a_room_are_held_out_together(tmp_path):
     assert not set(sides["train"].groups) & set(sides["test"].groups)
 
 
+@pytest.mark.parametrize("kind, make", [("noise", noise_folder), ("room", room_folder)])
+def test_a_split_of_noises_and_rooms_is_honoured_and_the_others_are_dealt(kind, make, tmp_path):
+    clips = load_clips(make(tmp_path, 8), kind).clips
+    groups = sorted({clip.group for clip in clips})
+    named = dict(zip(groups, ("test", "test", "valid", "train"), strict=False))
+    lines = [{"path": clip.path, "samples": clip.samples, "sample_rate": SAMPLE_RATE} for clip in clips]
+    lines = [line | ({"split": named[clip.group]} if clip.group in named else {}) for line, clip in zip(lines, clips, strict=True)]
+    listed = load_clips(manifest(tmp_path, lines), kind)
+    for seed in range(3):
+        sides = listed.split(0.25, 0.25, seed)
+        assert all(group in sides[side].groups for group, side in named.items())
+        assert {side: len(part.groups) for side, part in sides.items()} == {"train": 3, "valid": 2, "test": 3}
+    both = merged_clips([listed, load_clips(manifest(tmp_path, lines), kind)]).split(0.25, 0.25, 0)
+    assert sum(clip.path.endswith(clips[0].path) for clip in both["test"].clips) == 2
+    wrong = load_clips(manifest(tmp_path, [*lines[:-1], lines[-1] | {"split": "dev"}]), kind)
+    assert "split is 'dev', expected one of train, valid, test" in wrong.skipped[0]
+    mixed = [line | {"group": "g" if line.get("split") in ("test", "train") else line["path"]} for line in lines]
+    with pytest.raises(CorpusError, match="group g stands for both test and train"):
+        load_clips(manifest(tmp_path, mixed), kind).split(0.25, 0.25, 0)
+
+
 def test_names_that_only_count_are_groups_of_their_own(tmp_path):
     for number in range(4):
         save(tmp_path / f"rir{number:03d}.wav", np.ones(2000) * 0.5)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from hifitse.params import Params, resolve
 from hifitse.training import journal
 from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
 from hifitse.training.hide import hide_enrollments, spectrum_mask
-from hifitse.training.run import Run, locked, relative
+from hifitse.training.run import MARKER, Run, locked, relative
 from hifitse.training.train import TrainingError, learning_rate, new_state, train
 
 
@@ -149,18 +150,32 @@ def test_memory_that_does_not_suffice_names_the_batch_and_the_cure(monkeypatch):
         train(resolve("smoke"), progress=False)
 
 
-def test_a_file_system_without_locks_is_said_and_only_a_held_lock_is_another_process(monkeypatch, tmp_path):
+def test_a_held_lock_is_another_process_and_without_locks_a_marker_file_stands_for_it(monkeypatch, tmp_path):
     import fcntl
 
-    for number, words in ((errno.ENOLCK, "has no locks"), (errno.EACCES, "another process")):
-        error = OSError(number, os.strerror(number))
-        monkeypatch.setattr(fcntl, "lockf", lambda *_, error=error: (_ for _ in ()).throw(error))
-        if number == errno.EACCES:
-            with pytest.raises(HifitseError, match=words), locked(tmp_path):
-                pass
-        else:
-            with pytest.warns(UserWarning, match=words), locked(tmp_path):
-                pass
+    def without(number: int) -> None:
+        monkeypatch.setattr(fcntl, "lockf", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+
+    without(errno.EACCES)
+    with pytest.raises(HifitseError, match="being trained by another process"), locked(tmp_path):
+        pass
+    marker = tmp_path / MARKER
+    for number in (errno.ENOLCK, errno.EOPNOTSUPP):
+        without(number)
+        with pytest.warns(UserWarning, match=f"has no locks .{os.strerror(number)}.: the file {MARKER}"), locked(tmp_path):
+            here = json.loads(marker.read_text())
+            assert here["pid"] == os.getpid()
+        assert not marker.exists()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    marker.write_text(json.dumps(here | {"pid": gone.pid}))
+    with pytest.warns(UserWarning), locked(tmp_path):
+        assert json.loads(marker.read_text()) == here, "what a killed process left is taken over"
+    for other in (here | {"pid": os.getppid()}, {"host": "elsewhere", "pid": gone.pid}):
+        marker.write_text(json.dumps(other))
+        with pytest.raises(HifitseError, match=f"marked as being trained by another process.*delete {marker}"), locked(tmp_path):
+            pass
+        assert json.loads(marker.read_text()) == other
 
 
 def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):

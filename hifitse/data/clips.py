@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,18 +11,22 @@ from typing import Literal
 import numpy as np
 
 from hifitse import audio
-from hifitse.data.corpus import audio_files, probe, split_groups
+from hifitse.data.corpus import audio_files, fixed_sides, optional, probe, split_groups
 from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
 from hifitse.files import cache_dir
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One file; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``group`` is held out as a whole."""
+    """One file; ``path`` is relative to the root, ``samples`` counts at 48 kHz.
+
+    ``group`` is held out as a whole, on the side ``split`` if that is not empty.
+    """
 
     path: str
     samples: int
     group: str
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,16 @@ class Clips:
         return audio.read(self.root / clip.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
-        """Three lists without a common group, by the names "train", "valid", "test"; shares are of the groups.
+        """Three lists without a common group, by the names "train", "valid", "test".
+
+        Shares are of the groups without a ``split`` of their own.
 
         Raises:
-            CorpusError: fewer than three groups.
+            CorpusError: fewer than three groups, or a group with files of two splits.
         """
-        sizes = dict.fromkeys(self.groups, 1)
-        sides = split_groups(sizes, valid_share, test_share, seed, least=1, what=f"recordings or rooms in {self.root}")
+        sizes, fixed = dict.fromkeys(self.groups, 1), fixed_sides((clip.group, clip.split) for clip in self.clips)
+        what = f"recordings or rooms in {self.root}"
+        sides = split_groups(sizes, valid_share, test_share, seed, least=1, what=what, fixed=fixed)
         return {
             side: Clips(self.root, tuple(clip for clip in self.clips if clip.group in groups), self.skipped)
             for side, groups in sides.items()
@@ -84,7 +91,7 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
     Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
     Broken and very short noise files are left out and counted in ``skipped``; a response may be short.
     A manifest is as in :func:`hifitse.data.corpus.load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes
-    before that of the name.
+    before that of the name, and its ``split`` is honoured.
 
     Args:
         source: folder or manifest; ``~`` and environment variables are expanded.
@@ -110,7 +117,7 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
     if not clips:
         raise CorpusError(f"{kind} source {path} has no usable audio file ({len(skipped)} were skipped), expected a folder of recordings")
     if len({clip.group for clip in clips}) < 3:
-        clips = [Clip(clip.path, clip.samples, clip.path) for clip in clips]
+        clips = [replace(clip, group=clip.path) for clip in clips]
     return Clips(root, tuple(clips), skipped)
 
 
@@ -125,7 +132,7 @@ def merged_clips(lists: Sequence[Clips]) -> Clips:
     clips = []
     for place, each in enumerate(lists):
         root = Path(os.path.abspath(each.root)).relative_to("/")
-        clips += [Clip(str(root / clip.path), clip.samples, f"{made_first.index(place)}/{clip.group}") for clip in each.clips]
+        clips += [replace(clip, path=str(root / clip.path), group=f"{made_first.index(place)}/{clip.group}") for clip in each.clips]
     return Clips(Path("/"), tuple(clips), [line for each in lists for line in each.skipped])
 
 
@@ -137,7 +144,5 @@ def _group(name: Path, kind: Literal["noise", "room"]) -> str:
 
 def _listed(entry: dict, path: str, samples: int, kind: Literal["noise", "room"]) -> Clip:
     """The clip of a manifest's line."""
-    group = entry.get("group", _group(Path(path), kind))
-    if not isinstance(group, str):
-        raise ValueError(f"group is {group!r}, expected text")
-    return Clip(path, samples, group)
+    given = optional(entry, _group(Path(path), kind))
+    return Clip(path, samples, given["group"], given["split"])

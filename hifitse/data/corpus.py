@@ -5,7 +5,7 @@ A corpus is a list of names and lengths; audio is read by random access when it 
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -57,17 +57,27 @@ class Corpus:
             CorpusError: too few speakers or groups, or a group with speakers of two splits.
         """
         firsts = {name: said[0] for name, said in self.speakers.items()}
-        fixed: dict[str, str] = {}
-        for name, first in firsts.items():
-            side = "train" if train_only and name.startswith(tuple(train_only)) else first.split
-            if side and fixed.setdefault(first.group, side) != side:
-                raise CorpusError(f"group {first.group} stands for both {fixed[first.group]} and {side}, expected one split for a group")
+        kept = tuple(train_only)
+        fixed = fixed_sides((first.group, "train" if name.startswith(kept) else first.split) for name, first in firsts.items())
         sizes = Counter(first.group for first in firsts.values())
         sides = split_groups(sizes, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}", fixed=fixed)
         return {
             side: Corpus(self.root, {name: said for name, said in self.speakers.items() if firsts[name].group in groups}, self.skipped)
             for side, groups in sides.items()
         }
+
+
+def fixed_sides(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Sides by group, from pairs of a group and its side, which is empty where the group is dealt.
+
+    Raises:
+        CorpusError: a group with two sides.
+    """
+    fixed: dict[str, str] = {}
+    for group, side in named:
+        if side and fixed.setdefault(group, side) != side:
+            raise CorpusError(f"group {group} stands for both {fixed[group]} and {side}, expected one split for a group")
+    return fixed
 
 
 def split_groups(
@@ -200,11 +210,17 @@ def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
                 yield Utterance(folder.name, utterance, name, info.samples, folder.name, info.sample_rate)
 
 
-def _utterance(entry: dict, path: str, samples: int) -> Utterance:
-    given = {"group": entry["speaker"], "source": "", "split": ""} | {name: entry[name] for name in OPTIONAL if name in entry}
+def optional(entry: dict, group: str) -> dict[str, str]:
+    """Fields of a manifest's line that it need not have; raises ValueError where one is not as expected."""
+    given = {"group": group, "source": "", "split": ""} | {name: entry[name] for name in OPTIONAL if name in entry}
     for name, value in given.items():
         if not isinstance(value, str):
             raise ValueError(f"{name} is {value!r}, expected text")
     if given["split"] not in ("", *SIDES):
         raise ValueError(f"split is {given['split']!r}, expected one of {', '.join(SIDES)}")
+    return given
+
+
+def _utterance(entry: dict, path: str, samples: int) -> Utterance:
+    given = optional(entry, entry["speaker"])
     return Utterance(entry["speaker"], entry["utterance"], path, samples, sample_rate=entry["sample_rate"], **given)

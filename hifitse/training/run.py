@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -215,25 +216,64 @@ def relative(params: Params) -> str:
     return ""
 
 
+MARKER = "running.json"
+"""In a run's folder: host and process that train it, where the file system has no locks."""
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run's folder for this process alone; the lock goes with the process, however it ends.
 
     A POSIX lock, which forked workers do not inherit: with flock they held it for seconds after the process was killed.
+    Where the file system has none (NFS without lockd, Lustre), a marker file stands for it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "a")  # noqa: SIM115 (held over the yield)
     except OSError as error:
         raise CheckpointError(f"cannot write the run's folder {folder}: {error}") from error
-    with file:
+    with file, contextlib.ExitStack() as held:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 rule = "expected one at a time; wait for it"
                 raise HifitseError(f"run {folder.name} is being trained by another process, {rule}") from None
-            here = "see that no other process trains the same run"
-            warnings.warn(f"the file system of {folder.parent} has no locks ({error.strerror}): {here}", stacklevel=3)
+            held.callback(_mark(folder / MARKER).unlink, missing_ok=True)
+            instead = f"the file {MARKER} in the run's folder stands for one"
+            warnings.warn(f"the file system of {folder.parent} has no locks ({error.strerror}): {instead}", stacklevel=3)
         clear_unfinished(folder)
         yield
+
+
+def _mark(marker: Path) -> Path:
+    """Write a marker. One that a killed process of this machine left is taken over; of another machine nobody can tell.
+
+    Raises:
+        HifitseError: another process, or one of another machine, has marked the folder.
+    """
+    host = socket.gethostname()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(marker.read_text(encoding="utf-8"))
+        if known["host"] == host and not _lives(int(known["pid"])):
+            marker.unlink()
+    try:
+        with open(marker, "x", encoding="utf-8") as file:
+            json.dump({"host": host, "pid": os.getpid()}, file)
+    except FileExistsError:
+        rule = f"expected one at a time; if none does, delete {marker}"
+        raise HifitseError(f"run {marker.parent.name} is marked as being trained by another process, {rule}") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot write the run's folder {marker.parent}: {error}") from error
+    return marker
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process of this machine runs; this one does not count, for it would not ask."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return pid != os.getpid()
