@@ -14,7 +14,7 @@ May not import: studies, prepare or commands.
     show.py                what a notebook displays; show_arms.py: of a comparison; show_cost.py: of its costs
     contract.py            metrics.json: one model that writes and reads it
     report.py              where reports lie, what they say of a run
-    page.py                executed notebook -> one HTML page that works offline
+    page.py                executed notebook -> one HTML page that works offline; strip.py: -> as it is committed
     collect.py             every report's metrics.json
     summary.py             the plan's claims and what was measured; ranking.py: as tables, verdict and forest plot
     gallery.py             the index of all reports; readme.py: the tables of README.md
