@@ -110,6 +110,7 @@ class Params(Learning):
 
     # ---- evaluation: the plan's protocol
     arm_seeds: int = Field(1, ge=1, le=100, description="trainings of each arm of a comparison, with seeds from seed on")
+    arms_together: int = Field(1, ge=1, le=64, description="trainings of a comparison at the same time, each a process, on one device")
     eval_list: str = Field("", description="test list, scenes that `hifitse scenes` wrote; empty: drawn as the parameters below say")
     eval_mixtures: int = Field(200, ge=4, le=100_000, description="mixtures of the test list")
     eval_seed: int = Field(42, ge=0, le=2**31 - 1, description="seed of the test list")

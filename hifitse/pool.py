@@ -1,14 +1,19 @@
-"""Tasks that may kill their process: one that does takes no other with it.
+"""Tasks that may kill their process: one that does takes no other with it. And Python in a process of its own.
 
 Kept free of torch, so that a new process starts quickly and stays small.
 """
 
+import json
 import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from hifitse import HifitseError
@@ -100,3 +105,27 @@ class Pool:
 def _spawn(workers: int) -> ProcessPoolExecutor:
     # Ctrl-C reaches the whole group of processes; the one that holds the pool alone answers it.
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+
+
+def importing(**variables: str) -> dict[str, str]:
+    """The environment for a process that imports this library from wherever it works, with further variables."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path} | variables
+
+
+def answer(what: str, code: str, environment: dict[str, str], folder: Path | None = None) -> Any:
+    """What Python code prints in its last line, JSON, in a process of its own.
+
+    Args:
+        what: that process does, for an error.
+        code: to run.
+        environment: of :func:`importing`, say.
+        folder: to work in.
+
+    Raises:
+        HifitseError: the process failed, with its last words.
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise HifitseError(f"process that {what} ended with {done.returncode}, expected 0: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout.splitlines()[-1])

@@ -7,7 +7,9 @@ from typing import Any
 from hifitse import HifitseError
 from hifitse.evaluation.experiment import Arm, Extract, declared_diff, run_arm
 from hifitse.evaluation.rows import BASELINE, Rows, compare, only_list
+from hifitse.machine import set_threads
 from hifitse.params import PHASED, Params
+from hifitse.training.abreast import train_abreast
 from hifitse.training.run import Run
 
 Changes = Mapping[str, Any]
@@ -105,11 +107,15 @@ def run_all(
         raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(variants)}")
     seeds = range(params.seed, params.seed + params.arm_seeds)
     wanted = {BASELINE: params} | variants
-    trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in wanted.items() for seed in seeds]
+    trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in wanted.items() for seed in seeds if isinstance(each, Params)]
     arms, later = {}, [name for name, each in trainings if not Run.of(each).finished]
+    together = params.arms_together > 1
+    if together:
+        train_abreast([each for _, each in trainings], params.arms_together, progress)
+        set_threads(params.threads)  # for the evaluation
     for name, each in wanted.items():
         later = [other for other in later if other != name]
-        arms[name] = run_arm(name, each, evaluation=params, seeds=seeds, progress=progress, others=len(later))
+        arms[name] = run_arm(name, each, evaluation=params, seeds=seeds, progress=progress, others=len(later), trained=together)
     return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
 
 

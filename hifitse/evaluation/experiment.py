@@ -93,6 +93,7 @@ def run_arm(
     seeds: Sequence[int] = (),
     progress: bool = True,
     others: int = 0,
+    trained: bool = False,
 ) -> Arm:
     """Train and evaluate a variant, or take from its run's folder what is there.
 
@@ -104,6 +105,7 @@ def run_arm(
         seeds: of the trainings; none takes ``params.seed`` alone.
         progress: show progress bars.
         others: trainings that come after this arm's; only for what is said.
+        trained: take each training as it is, also one that ``max_minutes`` cut.
 
     Raises:
         HifitseError: as training and evaluation do, or a callable without ``evaluation``.
@@ -111,7 +113,7 @@ def run_arm(
     runs: list[Run | OwnModel]
     if isinstance(params, Params):
         each = [params.model_copy(update={"seed": seed}) for seed in seeds or (params.seed,)]
-        runs = [train(one, progress, others + len(each) - number) for number, one in enumerate(each, start=1)]
+        runs = [Run.of(one) if trained else train(one, progress, others + len(each) - n) for n, one in enumerate(each, start=1)]
     elif evaluation is None:
         raise HifitseError("evaluation is None for a model of one's own, expected the parameters that decide its mixtures")
     else:

@@ -8,8 +8,6 @@ present path, so the content is the same but for the resampler. Seconds are CPU 
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -38,6 +36,7 @@ from hifitse.files import cache_dir, made_once
 from hifitse.machine import peak_mb, resident_mb
 from hifitse.metrics import Interval
 from hifitse.params import Params
+from hifitse.pool import answer, importing
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
 KEPT_MB = 512
@@ -246,11 +245,7 @@ def start(manifest: Path, params: Params) -> dict[str, float]:
     for path in cache_dir().iterdir() if cache_dir().is_dir() else ():
         if not path.name.startswith((".", "index-")) and not (cache / path.name).exists():
             os.symlink(path, cache / path.name)  # all that the user's cache has; what is added, an index of gigabytes, stays here
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HIFITSE_CACHE": str(cache)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise HifitseError(f"process that loads {manifest} ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer(f"loads {manifest}", code, importing(OMP_NUM_THREADS="1", HIFITSE_CACHE=str(cache)))
 
 
 def _answer(manifest: str, *shares: Any) -> None:
@@ -258,11 +253,11 @@ def _answer(manifest: str, *shares: Any) -> None:
     corpora.INDEXED_BYTES = 0
     before, started = resident_mb(), time.perf_counter()
     train = load_corpus(manifest).split(*shares)["train"]
-    answer: dict[str, Any] = {"start_s": time.perf_counter() - started, "peak_mb": peak_mb() - before}
+    found: dict[str, Any] = {"start_s": time.perf_counter() - started, "peak_mb": peak_mb() - before}
     rng, names, count, started = np.random.default_rng(0), list(train.speakers), 0, time.process_time()
     while time.process_time() - started < 1:
         said = train.speakers[names[rng.integers(len(names))]]
         _ = [said[int(number)].path for number in rng.permutation(len(said))[:2]]
         count += 1
-    answer["lookups_per_s"] = count / (time.process_time() - started)
-    print(json.dumps(answer | {"memory_mb": resident_mb() - before}))
+    found["lookups_per_s"] = count / (time.process_time() - started)
+    print(json.dumps(found | {"memory_mb": resident_mb() - before}))

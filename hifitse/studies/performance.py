@@ -4,7 +4,6 @@ Times are rounds in turns (:func:`hifitse.evaluation.cost.turns`).
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -30,6 +29,7 @@ from hifitse.model import kernels
 from hifitse.model.extract_files import encode_files, extract_file
 from hifitse.model.extraction import encode, stream, without_rumble
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
+from hifitse.pool import answer, importing
 from hifitse.training.train import State, new_state, train_step
 
 FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
@@ -231,12 +231,7 @@ def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dic
                     file.write(mix[:left])
                     left -= len(mix[:left])
             code = f"from hifitse.studies.performance import _answer; _answer({params.threads or torch.get_num_threads()})"
-            path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]))
-            command, environment = [sys.executable, "-c", code], os.environ | {"PYTHONPATH": path}
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-            if done.returncode:
-                raise HifitseError(f"process that extracts ended with {done.returncode}: {done.stderr.strip()[-300:]}")
-            found[seconds] = json.loads(done.stdout.splitlines()[-1])
+            found[seconds] = answer("extracts", code, importing(), folder)
     return found
 
 

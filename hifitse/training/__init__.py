@@ -16,4 +16,5 @@ May not import: evaluation or any room after it.
     stopping.py    a stop that comes after a whole step
     journal.py     what a training tells while it goes on
     train.py       the main path: parameters -> finished run
+    abreast.py     several trainings at the same time, a process each
 """
