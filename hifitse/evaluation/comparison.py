@@ -107,7 +107,8 @@ def run_all(
         raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(variants)}")
     seeds = range(params.seed, params.seed + params.arm_seeds)
     wanted = {BASELINE: params} | variants
-    trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in wanted.items() for seed in seeds if isinstance(each, Params)]
+    ours = {name: each for name, each in wanted.items() if isinstance(each, Params)}
+    trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in ours.items() for seed in seeds]
     arms, later = {}, [name for name, each in trainings if not Run.of(each).finished]
     together = params.arms_together > 1
     if together:
