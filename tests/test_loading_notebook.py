@@ -21,6 +21,9 @@ def test_data_loading_runs_as_typed_and_explains_itself(tmp_path):
         assert stages["total"][data_loading.NEW]["ratio"]["mean"] > 0
     assert metrics["measured"]["content"]["kept_bit_equal"] == 1
     assert metrics["measured"]["large_corpus"]["every later start"]["lookups_per_s"] > 0
+    measured = metrics["measured"]
+    assert len(measured["rendering"]) >= 2 and all(each[0] > 0 for each in measured["rendering"].values())
+    assert len(measured["waiting"]) >= 2 and all(0 < share < 1 for share in measured["waiting"].values())
     text = page.render(nbformat.read(elsewhere / "out.ipynb", as_version=4))
     for words in ("Too few rounds", "2,000 utterances, simulated", "MB added over", "bit for bit the same"):
         assert words in text, words

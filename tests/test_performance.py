@@ -155,6 +155,10 @@ def test_tables_and_pictures_hold_the_numbers():
     assert "-31.2" in show_performance.long_table(LONG, -31.2).data.replace("\u2212", "-")
     assert "1.500" in show_performance.lengths_table(LENGTHS).data
     assert "60 s: 1.20 s" in show_performance.lengths_picture(LENGTHS).alt
+    waits = {performance.SPINNING: [1.0] * 3, performance.PASSIVE: [1.1] * 3}
+    for others, words in ((0.0, "an idle machine"), (1.0, "NOT an idle machine"), (float("nan"), "NOT an idle machine")):
+        table = show_performance.waiting_table(waits, others).data
+        assert words in table and "1.10 (1.10 to 1.10)" in table
     assert "0.50 s beside 2" in show_performance.busy_picture({"small": {0: 0.1, 2: 0.5}}).alt
 
 
@@ -191,6 +195,7 @@ def test_the_notebook_runs_as_typed_and_explains_itself(tmp_path):
     measured = metrics["measured"]
     assert all(value < 1e-4 for each in measured["equal"].values() for value in each.values())
     assert measured["long"]["2.0"]["peak_mb"] > 0 and set(measured["busy"]["smoke"]) == {"0", "1", "2"}
+    assert all(measured["waiting"][name][0] > 0 for name in (performance.SPINNING, performance.PASSIVE))
     text = page.render(nbformat.read(elsewhere / "out.ipynb", as_version=4))
     assert "Too few rounds" in text and "exponent" in text and "nothing shared" in text.lower()
     alts = re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)

@@ -26,19 +26,23 @@ from scipy.signal import fftconvolve, resample
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
 from hifitse.data import synthetic
+from hifitse.data.batch_rendering import BatchRenderer
 from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer, validation_conditions
 from hifitse.data.reader import Reader, Recording
 from hifitse.data.rendering import Renderer
 from hifitse.data.scene import File
-from hifitse.evaluation.cost import ratios
-from hifitse.files import cache_dir, made_once
-from hifitse.machine import peak_mb, resident_mb
+from hifitse.evaluation.cost import ratios, turns
+from hifitse.files import made_once
+from hifitse.machine import device_name, peak_mb, pick_device, resident_mb, threads
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.pool import answer, importing
+from hifitse.training.train import new_state, train_step
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
+NUMPY = "numpy, one by one"
 KEPT_MB = 512
 JOINED_S, JOINED_SPEAKERS = 15.0, 40
 """s, the shortest file of :func:`long_files`, and its speakers."""
@@ -120,11 +124,6 @@ def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, list[flo
     """Path -> CPU seconds per mixture, one value per round; all paths make the same mixtures, in turns.
 
     Each path has a process of its own and has looked at every recording before the first round, which is not counted.
-
-    Args:
-        params: of the mixtures.
-        rounds: 1 or more.
-        mixtures: of a round.
     """
     arranged = {OLD: (OldMixer, params), NEW: (Mixer, params)}
     arranged[KEPT] = (Mixer, params.model_copy(update={"cache_mb": KEPT_MB}))
@@ -161,9 +160,9 @@ def _make(first: int, count: int) -> float:
 
 
 def gains(found: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
-    """Old time divided by that of each other path: median over the rounds with its 95 % bootstrap interval."""
-    rates = {name: [1 / seconds for seconds in each] for name, each in found.items()}
-    return {name: value for name, value in ratios(rates, OLD).items() if name != OLD}
+    """Time of the first path divided by that of each other one: median over the rounds with its 95 % bootstrap interval."""
+    rates, first = {name: [1 / seconds for seconds in each] for name, each in found.items()}, next(iter(found))
+    return {name: value for name, value in ratios(rates, first).items() if name != first}
 
 
 def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
@@ -179,6 +178,45 @@ def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
     return {"old_to_present_db": worst, "kept_bit_equal": float(same)}
 
 
+def renderers(params: Params, rounds: int, scenes: int = 64) -> dict[str, list[float]]:
+    """Renderer -> seconds per mixture by the clock, one value per round: the same scenes on one thread, and on a GPU where there is one.
+
+    Scenes are drawn and recordings decoded before: what is measured is the signal processing.
+    """
+    mixer, limit = Mixer(params.model_copy(update={"cache_mb": KEPT_MB}), "train"), KEPT_MB * 2**20
+    drawn = [mixer.draw(params.seed, index, validation_conditions(params)[0]) for index in range(scenes)]
+    calls: dict[str, Any] = {NUMPY: lambda: [mixer.renderer.mixture(scene) for scene in drawn]}
+    for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
+        name = device_name(torch.device(device)) if device == "cuda" else "CPU"
+        calls[f"torch, {scenes} scenes together, {name}"] = partial(BatchRenderer(mixer.renderer, device, limit).render, drawn)
+    with threads(1):
+        return {name: [seconds / scenes for seconds in each] for name, each in turns(calls, rounds).items()}
+
+
+def waiting(params: Params, steps: int) -> dict[str, float]:
+    """Where mixtures are made -> share of the time of so many training steps that waits for them, once the first two are done.
+
+    In the training's own process, by one worker or ``workers``, and on a GPU, where there is one, which renders ahead.
+    """
+    workers = max(1, params.workers)
+    ways = {"the training's process": (0, 0), f"{workers} worker{'s' * (workers > 1)}": (workers, 0)}
+    device, found = pick_device(params.device), {}
+    if device.type == "cuda":
+        ways |= {"the card": (workers, KEPT_MB)}
+    for name, (count, kept) in ways.items():
+        own = params.model_copy(update={"workers": count, "cache_mb": kept, "accumulation": 1, "steps": steps + 2})
+        mixer, state, spent = Mixer(own, "train"), new_state(own), []
+        mixer.look()  # a training sees its recordings many times, and looks at each once
+        for batch in training_loader(own, mixer, device=device):
+            if device.type == "cuda":
+                torch.cuda.current_stream().synchronize()  # which waits for a batch that is being rendered in another
+            spent.append(time.perf_counter())
+            train_step(state, [batch])
+            spent.append(time.perf_counter())  # its loss was read: the card is done but for the weights' update
+        found[name] = sum(np.subtract(spent[4::2], spent[3:-1:2])) / (spent[-1] - spent[3])
+    return found
+
+
 def memory_mb(params: Params, mixtures: int) -> float:
     """Resident memory, 10^6 bytes, that a process adds from the first tenth of so many mixtures to the last."""
     mixer, first = Mixer(params, "train"), 0.0
@@ -191,10 +229,7 @@ def memory_mb(params: Params, mixtures: int) -> float:
 def simulate(source: Corpus, folder: Path, utterances: int) -> Path:
     """Write a manifest of ``utterances`` lines (rounded down to whole speakers), whose paths lead by links to recordings of ``source``.
 
-    Args:
-        source: a small corpus of files of one suffix.
-        folder: an empty or new one.
-        utterances: 20 or more.
+    ``source`` is a small corpus of files of one suffix, ``folder`` is empty or new, ``utterances`` are 20 or more.
 
     Raises:
         HifitseError: fewer utterances, or no links or no room on this disk.
@@ -240,12 +275,7 @@ def start(manifest: Path, params: Params) -> dict[str, float]:
     """
     shares = [params.valid_share, params.test_share, params.corpus_seed]
     code = f"from hifitse.studies.data_loading import _answer; _answer({str(manifest)!r}, *{shares})"
-    cache = manifest.parent / ".cache"
-    cache.mkdir(exist_ok=True)
-    for path in cache_dir().iterdir() if cache_dir().is_dir() else ():
-        if not path.name.startswith((".", "index-")) and not (cache / path.name).exists():
-            os.symlink(path, cache / path.name)  # all that the user's cache has; what is added, an index of gigabytes, stays here
-    return answer(f"loads {manifest}", code, importing(OMP_NUM_THREADS="1", HIFITSE_CACHE=str(cache)))
+    return answer(f"loads {manifest}", code, importing(OMP_NUM_THREADS="1", HIFITSE_CACHE=str(manifest.parent / ".cache")))
 
 
 def _answer(manifest: str, *shares: Any) -> None:

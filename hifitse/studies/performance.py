@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ from hifitse.pool import answer, importing
 from hifitse.training.train import State, new_state, train_step
 
 FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
+SPINNING, PASSIVE = "default", "passive"
 PIECE_S = 4.0
 """s: length of the mixtures that a long recording is put together from."""
 Times = dict[str, list[float]]
@@ -71,14 +72,9 @@ def _forward(state: State, batch: Mapping[str, Any]) -> None:
 
 
 def versions(params: Params, rounds: int) -> dict[str, Times]:
-    """Seconds of the fast paths and of the plain formulas (:func:`hifitse.model.kernels.plain`), equal weights, in turns.
+    """Forward pass or training step -> version -> seconds: equal weights, in turns, ``rounds`` 1 or more.
 
-    Args:
-        params: of model, batch and threads.
-        rounds: 1 or more.
-
-    Returns:
-        "forward pass" and "training step" -> version -> seconds.
+    The plain formulas are those of :func:`hifitse.model.kernels.plain`.
     """
 
     def run(name: str, call: Any, *arguments: Any) -> None:
@@ -116,13 +112,7 @@ def equal(params: Params) -> dict[str, float]:
 
 
 def by_length(params: Params, lengths: Sequence[float], rounds: int) -> dict[float, float]:
-    """Length of a mixture, s -> median seconds of its forward pass; the enrolment was encoded before.
-
-    Args:
-        params: of model, enrolment, device and threads.
-        lengths: s, above 0.
-        rounds: 1 or more.
-    """
+    """Length of a mixture, s above 0 -> median seconds of its forward pass; the enrolment was encoded before. ``rounds`` 1 or more."""
     device = pick_device(params.device)
     model = build(params.extractor).eval().to(device)
     enroll = 0.1 * torch.randn(1, round(params.enroll_seconds * SAMPLE_RATE), device=device)
@@ -168,6 +158,33 @@ def beside_others(params: Params, rounds: int, programs: Sequence[int] = (0, 1, 
             with _busy(count):
                 found[count] = float(np.median(turns({"step": partial(train_step, state, batch)}, rounds)["step"]))
     return found
+
+
+def waiting(params: Params, rounds: int) -> Times:
+    """Seconds of a training step on 2 threads that wait for each other as the system has it, or passively; one a round, in turns.
+
+    Each is a process of its own, for the way is chosen when torch is loaded. Where anything else runs, the ratio says nothing of an
+    idle machine.
+    """
+    found: Times = {SPINNING: [], PASSIVE: []}
+    environment = {name: value for name, value in importing().items() if not name.startswith(("OMP_", "GOMP_"))}
+    own = params.model_copy(update={"threads": 2}).model_dump_json()
+    code = f"from hifitse.studies.performance import Params, beside_others as b; print(b(Params.model_validate_json({own!r}), 3, [0])[0])"
+    for turn in range(rounds):
+        for name in list(found)[:: 1 if turn % 2 else -1]:
+            # the library makes waiting passive unless torch was loaded before it
+            found[name].append(answer("trains", f"import torch; {code}" if name == SPINNING else code, environment))
+    return found
+
+
+def running() -> float:
+    """Programs that run beside this one, counted 20 times within a second; nan where the system does not say."""
+    counts = []
+    with suppress(OSError):
+        for _ in range(20):
+            counts.append(int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]) - 1)
+            time.sleep(0.05)
+    return float(np.mean(counts)) if counts else float("nan")
 
 
 def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray]:

@@ -43,19 +43,25 @@ def answer(found: Paths, same: Mapping[str, float], params: Params) -> HTML:
     return box(mark, line, cards, text)
 
 
-def rates(found: Paths, params: Params) -> HTML:
-    """Each path's CPU time and rate."""
+def rates(found: Paths, params: Params, measured: str) -> HTML:
+    """Time and rate of each path or renderer, and how many times as fast it is as the first; ``measured`` says what the time is."""
     rows = []
     for kind, each in found.items():
         factor = gains(each)
         for name, seconds in each.items():
             took = float(np.median(seconds))
             ratio = tables.measured(factor[name], 1) if name in factor else "1"
-            rows.append(
-                [kind, name, tables.number(1e3 * took, 1), tables.number(1 / took, 1), tables.number(params.seconds / took, 0), ratio]
-            )
-    header = ["files", "path", "CPU ms per mixture", "mixtures per second", "seconds of audio per second", "old / this"]
-    return HTML(tables.table(header, rows, "one core, medians of the rounds; ratios with 95 % intervals"))
+            numbers = [tables.number(1e3 * took, 1), tables.number(1 / took, 1), tables.number(params.seconds / took, 0)]
+            rows.append([kind, name, *numbers, ratio])
+    header = ["files", "path", "ms per mixture", "mixtures per second", "seconds of audio per second", "first / this"]
+    return HTML(tables.table(header, rows, f"{measured}, medians of the rounds; ratios with 95 % intervals"))
+
+
+def waits(found: Mapping[str, float]) -> HTML:
+    """Where mixtures are made, and the share of a training step that waits for them."""
+    rows = [[name, f"{100 * share:.0f} %"] for name, share in found.items()]
+    card = "" if "the card" in found else "; no GPU here, so rendering on one is not measured"
+    return HTML(tables.table(["mixtures are made by", "share of a step that waits"], rows, f"the preset's own training{card}"))
 
 
 def gains_picture(found: Paths) -> Image:

@@ -15,7 +15,7 @@ from hifitse.params import Params
 from hifitse.report import report, tables
 from hifitse.report.figures import CURVES, DPI, GREY, STYLE, WIDTH
 from hifitse.report.show import box, picture
-from hifitse.studies.performance import FAST, PLAIN, exponent
+from hifitse.studies.performance import FAST, PASSIVE, PLAIN, SPINNING, exponent
 
 Version = Mapping[str, Mapping[str, Sequence[float]]]
 """Forward pass or training step -> version -> seconds, as :func:`hifitse.studies.performance.versions`."""
@@ -25,6 +25,8 @@ Long = Mapping[float, Mapping[str, float]]
 """As :func:`hifitse.studies.performance.long_recordings`."""
 GOAL, FLAT, FULL_S = 1.5, 1.2, 0.35
 """The plan's: times the plain training step; growth of memory; seconds per second of audio of the 11.79 M model at 4 s."""
+IDLE = 0.3
+"""Programs below which nothing else runs."""
 LEAST_ROUNDS = 3
 """Below this number of rounds no verdict is given."""
 
@@ -117,6 +119,15 @@ def busy_picture(found: Mapping[str, Mapping[int, float]]) -> Image:
     """Time of a training step beside other busy programs."""
     shown = "; ".join(f"{name} {', '.join(f'{took:.2f} s beside {n}' for n, took in each.items())}" for name, each in found.items())
     return picture(_curves(found, "other busy programs", "training step, s", log=False), f"Time of a training step: {shown}")
+
+
+def waiting_table(times: Mapping[str, Sequence[float]], others: float) -> HTML:
+    """What passive waiting costs; ``others`` is how many programs ran beside it (:func:`hifitse.studies.performance.running`)."""
+    ratio = tables.measured(ratios(times, SPINNING)[PASSIVE])
+    rows = [[name, tables.number(float(np.median(each)), 4), ratio if name == PASSIVE else "1"] for name, each in times.items()]
+    idle = "an idle machine" if others < IDLE else "NOT an idle machine, so this says nothing of one"
+    caption = f"2 threads; {others:.1f} other programs ran before: {idle}"
+    return HTML(tables.table(["waiting", "training step, s", "time / default"], rows, caption))
 
 
 def long_table(found: Long, seam_db: float) -> HTML:
