@@ -20,6 +20,7 @@ from hifitse import HifitseError
 from hifitse.commands import drop_in, explore, trial
 from hifitse.commands.scene import Scene, Scenes
 from hifitse.metrics import si_sdr
+from hifitse.model import Extractor
 from hifitse.report.listening import rebuild
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,6 +136,15 @@ def test_an_extraction_is_measured_seen_and_heard(kind):
     picture, listen = trial.shown(heard).data.split('<div class="players">')
     assert picture.count("<img") == 1 and "test mixture 3" in picture and f"{heard.said}\" src=" in picture
     assert len(decoded(listen)) == 4 == listen.count("aria-label=")
+
+
+def test_of_a_model_with_a_verifier_the_likeness_is_seen_too():
+    mixture = replace(made_up_mixture(), metadata={"id": "test-3", "index": 3})
+    heard = trial.extract(Extractor.from_pretrained(), mixture, "wrong")
+    assert len(heard.likeness) == len(heard.clips["estimate"]) // 4800 and 0 <= min(heard.likeness) <= max(heard.likeness) <= 1
+    assert heard.threshold == Extractor.from_pretrained().origin.metrics["presence"]["threshold_likeness"]
+    assert trial.shown(heard).data.count("<img") == 2
+    assert trial.extract(Extractor.from_pretrained(), mixture, "zero").likeness is None, "nobody is enrolled"
 
 
 def tensor(signal: np.ndarray):

@@ -100,6 +100,10 @@ def test_presence_shades_the_target_and_labels_all():
     assert (span.get_x(), span.get_x() + span.get_width()) == (2.0, 5.5)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["target speaks", "mixture", "estimate"]
     assert_nothing_cut(figure)
+    figure = figures.presence(seconds, {"estimate": seconds - 40}, None, seconds / 8, 0.6)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["level, dBFS", "likeness to enrolment"]
+    assert [line.get_ydata()[0] for line in figure.axes[1].lines] == [0, 0.6]
+    assert_nothing_cut(figure)
 
 
 def test_enrolment_use_draws_every_measured_mixture_once():

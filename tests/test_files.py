@@ -16,6 +16,7 @@ from sounds import hum
 from hifitse import SAMPLE_RATE, audio
 from hifitse.audio import AudioError
 from hifitse.commands import cli
+from hifitse.data.speakers import speak, speaker
 from hifitse.model import Extractor, extract_files
 
 PADDING_S = 0.06
@@ -38,6 +39,12 @@ def folder(tmp_path, monkeypatch, extractor) -> Path:
 
 def extract(*arguments: object, enroll: tuple[str, ...] = ("--enroll", "me.wav")) -> int:
     return cli.main(["extract", *map(str, arguments), *enroll])
+
+
+def voice(number: int) -> np.ndarray:
+    """More than 8 s of a synthetic speaker."""
+    texts = ["the old captain saw a quiet river near the village", "nobody knows why the baker left so early today"]
+    return np.concatenate(speak(speaker(0, number), texts, 0)).astype(np.float32)[: 8 * SAMPLE_RATE]
 
 
 def heard(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -183,8 +190,29 @@ def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(fo
     known = audio.level_db(est[3 * tenth : 4 * tenth]) - audio.level_db(mix[3 * tenth : 4 * tenth])
     assert found["level_db"][3] == pytest.approx(known, abs=0.06)
     known = extractor.origin.metrics["presence"]
-    assert found["calibrated"] and {name: found[name] for name in ("threshold_db", "false_alarm_rate")}.items() <= known.items()
-    assert found["present"] == [level is not None and level >= found["threshold_db"] for level in found["level_db"]]
+    assert found["calibrated"] and {name: found[name] for name in ("threshold_likeness", "false_alarm_rate")}.items() <= known.items()
+    assert found["present"] == [value >= known["threshold_likeness"] for value in found["likeness"]] and found["threshold_db"] is None
+
+
+def test_who_is_enrolled_sounds_like_it_and_silence_is_nobody(folder):
+    """Synthetic voices, each alone: the likeness tells them apart, and who changes within an enrolment is noticed."""
+    one, other = (voice(number) for number in (0, 2))
+    soundfile.write("me.wav", one[: 4 * SAMPLE_RATE], SAMPLE_RATE)
+    still = np.zeros(SAMPLE_RATE, np.float32)
+    soundfile.write("turns.wav", np.concatenate([one[4 * SAMPLE_RATE :], still, other[: 4 * SAMPLE_RATE]]), SAMPLE_RATE)
+    assert extract("turns.wav", "-o", "est.wav", "--presence", "p.json") == 0
+    found = json.loads(Path("p.json").read_text())
+    first, rest = np.array(found["likeness"][:30], float), np.array(found["likeness"][-30:], float)
+    assert first.mean() > rest.mean() + 0.1 and not any(found["present"][42:48]) and len(found["likeness"]) == len(found["present"])
+
+
+def test_an_enrolment_of_two_people_in_turn_is_said(folder, capsys):
+    one, other = (voice(number)[: 4 * SAMPLE_RATE] for number in (0, 2))
+    Path("a.wav").write_bytes(bytes_of("WAV"))
+    for name, sound in (("one.wav", one), ("two.wav", np.concatenate([one, other]))):
+        soundfile.write(name, sound, SAMPLE_RATE)
+        assert extract("a.wav", "-o", f"of {name}", enroll=("--enroll", name)) == 0
+        assert ("its voice changes, expected one person alone" in capsys.readouterr().err) == (name == "two.wav")
 
 
 def test_presence_without_a_measured_threshold_says_so(folder, extractor, monkeypatch):
@@ -192,7 +220,7 @@ def test_presence_without_a_measured_threshold_says_so(folder, extractor, monkey
     monkeypatch.setattr(extractor, "origin", extractor.origin._replace(metrics={}))
     assert extract("a.wav", "-o", "est.wav", "--presence", "p.json") == 0
     found = json.loads(Path("p.json").read_text())
-    assert not found["calibrated"] and found["false_alarm_rate"] is None and len(found["present"]) == 20
+    assert not found["calibrated"] and found["threshold_db"] == -10 and found["false_alarm_rate"] is None and len(found["present"]) == 20
 
 
 # ---- what is said, folders

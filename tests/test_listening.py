@@ -96,6 +96,7 @@ def test_listening_takes_the_mixtures_of_the_evaluation_not_of_the_training(monk
     assert clips["best"] == ["mixture", "target", "estimate", "enrolment", "estimate with the wrong enrolment"]
     assert "target" not in clips["target absent"]
     assert set(asked) == {(3, "test", 7, "test", 2.0)} and len(asked) == 4
-    times, levels = listening.presence(arm)
+    times, levels, likeness = listening.presence(arm)
+    assert likeness is None, "this model has no verifier"
     assert set(asked[4:]) == {(3, "test", 7, "partial", 2.0)} and len(times) == len(levels["target"]) == 10
     assert levels["target"][0] == pytest.approx(20 * np.log10(0.1), abs=0.5)

@@ -2,11 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from interrupted import cut
 
 from hifitse import HifitseError
+from hifitse.model.likeness import Likeness
 from hifitse.model.verifier import Verifier
 from hifitse.params import resolve
 from hifitse.training.optimizers import new_optimizers
@@ -40,6 +42,23 @@ def test_embeddings_have_unit_length_and_follow_the_voice_not_its_level(samples)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(2))
     torch.testing.assert_close(verifier(0.1 * enroll), found, atol=1e-3, rtol=0)
     assert not torch.allclose(found[0], found[1], atol=0.05)
+
+
+@pytest.mark.parametrize("samples", [30_000, 76_800, 300_001])
+def test_likeness_of_pieces_is_that_of_the_whole_and_of_each_window(samples):
+    verifier = Verifier().eval()
+    for weight in verifier.parameters():
+        torch.nn.init.normal_(weight, std=0.15)
+    sound, voice = 0.1 * torch.randn(samples) * torch.linspace(0.1, 1, samples), verifier(torch.randn(1, 1, 90_000))
+    whole, pieces = Likeness(verifier, voice), Likeness(verifier, voice)
+    whole.add(sound)
+    assert torch.equal(torch.cat(list(pieces.through(torch.split(sound, 7_001)))), sound)
+    steps = -(-samples // 4800)
+    found = whole.curve(steps, 0.1)
+    np.testing.assert_allclose(pieces.curve(steps, 0.1), found, atol=1e-5)
+    for at, start in ((0, 0), (min(steps - 1, 12), 19_200 if samples > 96_000 else 0)):
+        assert found[at] == pytest.approx(float(verifier(sound[None, None, start : start + 76_800])[0] @ voice[0]), abs=1e-5)
+    assert found.min() >= 0 and found.max() <= 1.001 and np.isnan(Likeness(verifier, voice).curve(3, 0.1)).all()
 
 
 def test_frozen_weights_come_from_the_package_and_no_optimiser_has_them(package):

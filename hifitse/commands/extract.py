@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,8 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     heard = _enrolments(jobs[0].mix, voices, options)
     extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
     speaker = extraction.encode(extractor, [each for _, each in heard], names=[name for name, _ in heard])
-    _examine(heard, voices)
-    how = extract_files.How(*(options[name] for name in ("channel", "keep_stereo", "keep_db")))
+    _examine(heard, voices, extractor.verifier)
+    how = extract_files.How(*(options[name] for name in ("channel", "keep_stereo", "keep_db")), likeness=bool(options["presence"]))
     identity = _identity(extractor, [each for _, each in heard], how)
     rows, failed = [], 0
     for job in jobs:
@@ -100,10 +101,10 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
             said = found.warnings()
             for warning in said:
                 _warn(f"{job.mix.name!r}: {warning}")
-            made = extract_files.How(how.channel, how.keep_stereo, how.keep_db, comment)
+            made = replace(how, comment=comment)
             done = extract_files.extract_file(extractor, speaker, job.mix, job.out, how=made, residual=job.residual, found=found)
             if job.presence:
-                _write_presence(job, done.presence, extractor.origin.metrics.get("presence"))
+                _write_presence(job, done, extractor.origin.metrics.get("presence"))
             print(f"hifitse: {done}", flush=True)
             rows.append((job.mix.name, f"{done.seconds:.1f} s", f"{done.level_db - done.mix_level_db:.1f} dB", "; ".join(said)))
         except HifitseError as error:
@@ -128,7 +129,7 @@ def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> l
     return found
 
 
-def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path]) -> None:
+def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], verifier: Any) -> None:
     """Say what the enrolments are worth."""
     from hifitse.commands.doctor import examine
     from hifitse.model.survey import survey
@@ -137,7 +138,7 @@ def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path]) -> None
         for warning in survey(path).warnings():
             _warn(f"enrolment {path.name!r}: {warning}")
     for name, each in heard:
-        worth = examine(*each)
+        worth = examine(*each, verifier)
         print(f"hifitse: {name}: {worth}", flush=True)
         for warning in worth.warnings():
             _warn(f"{name}: {warning}")
@@ -172,30 +173,35 @@ def _comment(path: Path) -> str:
         return ""
 
 
-def _write_presence(job: Job, level_db: Any, calibration: dict[str, float] | None) -> None:
-    """Whether the speaker is there: level of the estimate relative to the mixture, and what counts as presence."""
+def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -> None:
+    """Whether the speaker is there: likeness of the estimate to the enrolment, or its level where the model has no verifier."""
     import json
-
-    import numpy as np
 
     from hifitse.files import write_text
     from hifitse.model.extract_files import PRESENCE_S
+    from hifitse.model.likeness import present
 
-    known = calibration or {"threshold_db": UNCALIBRATED_DB, "false_alarm_rate": None}
-    there = np.nan_to_num(level_db, nan=-np.inf) >= known["threshold_db"]
+    known = calibration or {"threshold_db": UNCALIBRATED_DB}
+    there = present(known, done.presence, done.likeness)
     content = {
         "mixture": job.mix.name,
         "estimate": job.out.name,
         "step_s": PRESENCE_S,
         "calibrated": calibration is not None,
-        "threshold_db": known["threshold_db"],
-        "false_alarm_rate": known["false_alarm_rate"],
+        "threshold_likeness": known.get("threshold_likeness"),
+        "threshold_db": known.get("threshold_db"),
+        "false_alarm_rate": known.get("false_alarm_rate"),
         "detection_rate": known.get("detection_rate"),
         "present_s": round(float(there.sum()) * PRESENCE_S, 1),
-        "level_db": [round(float(value), 1) if np.isfinite(value) else None for value in level_db],
+        "level_db": _rounded(done.presence, 1),
+        "likeness": _rounded(done.likeness, 3) if done.likeness is not None else None,
         "present": there.tolist(),
     }
     write_text(job.presence, json.dumps(content) + "\n")
+
+
+def _rounded(values: Any, digits: int) -> list[float | None]:
+    return [round(float(value), digits) if value == value and abs(value) != float("inf") else None for value in values]
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> None:

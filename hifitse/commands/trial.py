@@ -10,7 +10,7 @@ from IPython.display import HTML
 from hifitse import HifitseError, audio
 from hifitse.data.mixing import Mixture
 from hifitse.metrics import si_sdr
-from hifitse.report import figures, players, tables
+from hifitse.report import figures, listening, players, tables
 from hifitse.report.document import image
 from hifitse.report.style import FRAGMENTS
 from hifitse.training.validation import Extract, estimate
@@ -26,11 +26,15 @@ class Heard:
         clips: by label, in the order to show it; the last is the enrolment.
         said: what was measured, in one sentence.
         about: what the clips belong to, for those who do not see the panel.
+        likeness: ``(L,)`` of the estimate to the enrolment; ``None`` where nobody is enrolled, or of a model without verifier.
+        threshold: likeness from which on the speaker counts as present; ``None`` where it was not measured.
     """
 
     clips: dict[str, np.ndarray]
     said: str
     about: str
+    likeness: np.ndarray | None = None
+    threshold: float | None = None
 
 
 def own_mixture(mix: np.ndarray) -> Mixture:
@@ -66,7 +70,11 @@ def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | N
     enroll = {"wrong": mixture.wrong_enroll, "zero": np.zeros_like(mixture.enroll)}.get(kind, mixture.enroll)
     label = next(name for name, value in ENROLMENTS.items() if value == kind)
     about = f"{'own mixture' if is_own else 'test mixture ' + str(mixture.metadata['index'])}, enrolment: {label}"
-    return Heard(clips | {"estimate": est, "enrolment": enroll[0]}, measured(mixture, est, is_own), about)
+    likeness = None if kind == "zero" else listening.likeness(extractor, est, enroll)
+    origin = getattr(extractor, "origin", None)  # a model of one's own may be any function
+    known = origin.metrics.get("presence") if origin else None
+    threshold = (known or {}).get("threshold_likeness")
+    return Heard(clips | {"estimate": est, "enrolment": enroll[0]}, measured(mixture, est, is_own), about, likeness, threshold)
 
 
 def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:
@@ -89,5 +97,9 @@ def shown(heard: Heard) -> HTML:
     gain_db = 20 * math.log10(players.common_gain(heard.clips))
     gain = f"All players have one gain, {tables.number(gain_db, 1, True)} dB; the mixture's own level is "
     level = f"{tables.number(audio.level_db(clips['mixture']), 1)} dBFS."
+    if heard.likeness is not None:
+        levels = {name: listening.level_db(clips[name]) for name in ("mixture", "estimate")}
+        curves = figures.presence(listening.times(heard.likeness), levels, None, heard.likeness, heard.threshold)
+        picture += image(figures.png(curves), f"Levels, and likeness of the estimate to the enrolment, over time; {heard.about}.")
     listen = players.players(heard.clips, heard.about)
     return HTML(f"<style>{FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}<p>{gain}{level}</p>{listen}")

@@ -7,7 +7,8 @@ May not import: losses, training or any room after them.
 spectrum.py STFT and masked inverse; bands.py band split and merge; kernels.py fast ways to compute both, and their switch; usef.py
 cross-attention to the enrolment; conditioning.py speaker embedding and FiLM; gridnet.py the blocks; extractor.py puts them together;
 fusion.py uses it several times. chunks.py long signals in cross-faded chunks; extraction.py one voice out of a recording in memory,
-extract_files.py out of recordings on disk, piece by piece, after survey.py's first pass; pretrained.py a trained model as a folder to
+extract_files.py out of recordings on disk, piece by piece, after survey.py's first pass; likeness.py who
+speaks in it; pretrained.py a trained model as a folder to
 keep and to share.
 """
 

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from hifitse.audio import FLOOR_DB, SUBTYPES
 from hifitse.decode import Sound
 from hifitse.files import write_atomic
 from hifitse.model.extraction import encode, stream
+from hifitse.model.likeness import Likeness
 from hifitse.model.survey import Survey, enrolment, heard, survey
 
 WAV_BYTES = 2**32 - 2**20
@@ -36,12 +37,14 @@ class How:
         channel: the one to hear, from 1; ``None``: all, mixed down.
         keep_stereo: the mask is laid on each channel, and the estimate has as many.
         keep_db: dB by which all that is not the voice is left lower; ``None``: it is removed.
+        likeness: also measure how like the enrolment the estimate sounds, if the extractor has a verifier.
         comment: written into the files.
     """
 
     channel: int | None = None
     keep_stereo: bool = False
     keep_db: float | None = None
+    likeness: bool = False
     comment: str = ""
 
 
@@ -62,6 +65,8 @@ class Extracted:
     """Samples of the estimate beyond full scale, which a flac file cannot hold."""
     presence: np.ndarray
     """(P,) dB: level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent."""
+    likeness: np.ndarray | None
+    """(P,) likeness of the estimate to the enrolment, 0 to 1, each 100 ms; ``None`` where it was not asked for."""
 
     def __str__(self) -> str:
         speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times as fast as it plays"
@@ -108,16 +113,22 @@ def extract_file(
     began, how = time.monotonic(), how or How()
     found = found or survey(mix, how.channel)
     rate, stereo = found.sample_rate, how.keep_stereo and found.channels > 1
-    levels = Levels(found.samples, rate)
+    levels, likeness = Levels(found.samples, rate), None
+    if how.likeness and extractor.verifier is not None:
+        likeness = Likeness(extractor.verifier, speaker.voice)
     shown = os.fsencode(mix.name).decode(errors="backslashreplace")
     bar = tqdm(total=found.seconds, desc=shown, unit="s", disable=None if progress else True, dynamic_ncols=True, leave=False)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
     files = [path for path in (out, residual) if path is not None]
 
+    def extracted(blocks: Iterable[Tensor]) -> Iterable[Tensor]:
+        ests = stream(extractor, blocks, speaker)
+        return likeness.through(ests) if likeness else ests
+
     def write(temporaries: list[Path]) -> None:
         with Sound(mix) as sound, bar, ExitStack() as stack:
             writers = [stack.enter_context(_Writer(at, file, found, stereo, how)) for at, file in zip(temporaries, files, strict=True)]
-            for mixed, est in _pairs(extractor, speaker, sound, found, how, stereo):
+            for mixed, est in _pairs(extracted, sound, found, how, stereo):
                 rest = mixed - est
                 levels.add(mixed, est)
                 kept = est if how.keep_db is None else est + np.float32(10 ** (-how.keep_db / 20)) * rest
@@ -127,7 +138,10 @@ def extract_file(
         levels.clipped = writers[0].clipped
 
     _all_written(files, write, [])
-    return Extracted(mix, out, found.seconds, time.monotonic() - began, levels.db(1), levels.db(0), levels.clipped, levels.presence())
+    level_db = levels.presence()
+    alike = likeness.curve(len(level_db), PRESENCE_S) if likeness else None
+    took = time.monotonic() - began
+    return Extracted(mix, out, found.seconds, took, levels.db(1), levels.db(0), levels.clipped, level_db, alike)
 
 
 def _all_written(files: Sequence[Path], write: Any, temporaries: list[Path]) -> None:
@@ -138,7 +152,9 @@ def _all_written(files: Sequence[Path], write: Any, temporaries: list[Path]) -> 
         write_atomic(files[len(temporaries)], lambda temporary: _all_written(files, write, [*temporaries, temporary]))
 
 
-def _pairs(extractor: Any, speaker: Any, sound: Sound, found: Survey, how: How, stereo: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(
+    extract: Callable[[Iterable[Tensor]], Iterable[Tensor]], sound: Sound, found: Survey, how: How, stereo: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Mixture and estimate at the recording's own rate, piece by piece, of equal lengths: ``(T_i,)``, or ``(T_i, C)`` each."""
     rate, waiting = found.sample_rate, _Waiting()
 
@@ -149,7 +165,7 @@ def _pairs(extractor: Any, speaker: Any, sound: Sound, found: Survey, how: How, 
             yield np.concatenate([mono[:, None], block], 1) if stereo else mono
 
     blocks = map(torch.from_numpy, resampled(told(), rate, SAMPLE_RATE))
-    for est in resampled(stream(extractor, blocks, speaker), SAMPLE_RATE, rate):
+    for est in resampled(extract(blocks), SAMPLE_RATE, rate):
         est = est[: waiting.samples]  # two resamplings may give or take a sample
         if len(est):
             yield waiting.take(len(est)), est

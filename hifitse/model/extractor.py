@@ -29,6 +29,8 @@ class Speaker(NamedTuple):
     """(B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none."""
     context: Tensor
     """(B, K, S', D) what cross-attention sees: ``frames`` themselves, or more levels and scales of them."""
+    voice: Tensor | None = None
+    """(B, 256) embedding of the verifier, where there is one."""
 
 
 class Extractor(nn.Module, Pretrained, coders=CODERS):
@@ -114,7 +116,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         embedding = self.pooling(frames) if self.pooling is not None else None
         if self.verified is not None:
             embedding = self.verified(embedding, voice)
-        return Speaker(frames, embedding, context)
+        return Speaker(frames, embedding, context, voice)
 
     def extract_speaker(
         self,

@@ -45,12 +45,15 @@ class Verifier(nn.Module):
 
     @torch.no_grad()
     def forward(self, enroll: Tensor) -> Tensor:
-        B, N, _ = enroll.shape
         with torch.autocast(enroll.device.type, enabled=False):
-            pieces = self._pieces(self.frames(enroll.flatten(0, 1).float()))  # (B * N, P, PIECE, MELS)
-            last = self.lstm(pieces.flatten(0, 1))[1][0][-1]
-            each = F.normalize(F.relu(self.linear(last)), dim=-1)
-            return F.normalize(each.view(B, -1, SIZE).mean(1), dim=-1)
+            return F.normalize(self.pieces(enroll.flatten(0, 1)).view(len(enroll), -1, SIZE).mean(1), dim=-1)
+
+    @torch.no_grad()
+    def pieces(self, audio: Tensor) -> Tensor:
+        """Embeddings of the pieces of recordings: (M, T) -> (M, P, 256) of unit length."""
+        pieces = self._pieces(self.frames(audio.float()))  # (M, P, PIECE, MELS)
+        last = self.lstm(pieces.flatten(0, 1))[1][0][-1]
+        return F.normalize(F.relu(self.linear(last)), dim=-1).view(len(audio), -1, SIZE)
 
     def frames(self, audio: Tensor) -> Tensor:
         """Mel energies of (M, T), not their logarithm: (M, L, 40)."""

@@ -211,21 +211,39 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
 
 
 @matplotlib.rc_context(STYLE)
-def presence(seconds: np.ndarray, levels: Mapping[str, np.ndarray], span: tuple[float, float]) -> Figure:
-    """Level over time, averaged over the mixtures in which the target speaks only within ``span``, shaded.
+def presence(
+    seconds: np.ndarray,
+    levels: Mapping[str, np.ndarray],
+    span: tuple[float, float] | None = None,
+    likeness: np.ndarray | None = None,
+    threshold: float | None = None,
+) -> Figure:
+    """Level over time, and below it how like the enrolment the estimate sounds.
 
     Args:
         seconds: ``(L,)`` s.
         levels: name of the curve -> ``(L,)`` dBFS.
-        span: start and end of the target's part, s.
+        span: start and end of the target's part, s, shaded.
+        likeness: ``(L,)``, 0 to 1.
+        threshold: likeness from which on the speaker counts as present.
     """
-    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
-    axis = figure.subplots()
-    axis.axvspan(*span, color=ORANGE, alpha=0.18, lw=0, label="target speaks")
+    figure = Figure(figsize=(WIDTH, 3.0 if likeness is None else 4.6), layout="constrained")
+    axis, *below = np.atleast_1d(figure.subplots(1 if likeness is None else 2, 1, sharex=True))
+    if span:
+        axis.axvspan(*span, color=ORANGE, alpha=0.18, lw=0, label="target speaks")
+    for under in below:
+        if span:
+            under.axvspan(*span, color=ORANGE, alpha=0.18, lw=0)
+        under.plot(seconds, likeness, color=BLUE)
+        if threshold is not None:
+            under.axhline(threshold, color=GREY, ls="--", label="present from here on")
+            under.legend(loc="lower right")
+        under.set_ylim(0, 1)
+        under.set_ylabel("likeness to enrolment")
     for (name, level), colour in zip(levels.items(), (GREY, GREEN, BLUE, VERMILLION), strict=False):
         axis.plot(seconds, level, color=colour, label=name, lw=3.5 if colour == GREY else 1.6)  # wide below, or equal lines would hide it
-    axis.set_xlabel("time, s")
-    axis.set_ylabel("mean level, dBFS")
+    figure.axes[-1].set_xlabel("time, s")
+    axis.set_ylabel("mean level, dBFS" if span else "level, dBFS")
     axis.set_xlim(0, float(seconds[-1]))
     figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=4)
     return figure

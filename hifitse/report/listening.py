@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
@@ -13,6 +14,7 @@ from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device
+from hifitse.model.likeness import Likeness
 from hifitse.params import Params
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate
@@ -128,23 +130,46 @@ def caption(example: Example) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
     """Level over time of mixture, target and estimate, averaged in dB over the list "partial".
 
     Returns:
-        times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS; both empty where the list is.
+        times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS, both empty where the list is; and the mean likeness of the estimate
+        to the enrolment ``(L,)``, ``None`` of a model without verifier.
     """
-    mixer, device, hop = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device), round(FRAME_SECONDS * SAMPLE_RATE)
+    mixer, device = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device)
     extractor = arm.run.extractor().to(device)
     levels: dict[str, list[np.ndarray]] = {"mixture": [], "target": [], "estimate": []}
+    alike = []
     for row in first_seed(arm, "partial"):
         mixture = rebuild(row, arm.evaluation, mixer)
         est = estimate(extractor, [mixture], "right", device)[0].numpy()
         for name, audio in zip(levels, (mixture.mix, mixture.target, est), strict=True):
-            frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
-            power = np.maximum(np.square(frames, dtype=np.float64).mean(-1), 10 ** (FLOOR_DB / 10))
-            levels[name].append(10 * np.log10(power))
+            levels[name].append(level_db(audio))
+        alike.append(likeness(extractor, est, mixture.enroll))
     if not levels["mixture"]:
-        return np.zeros(0), {}
+        return np.zeros(0), {}, None
     means = {name: np.mean(values, axis=0) for name, values in levels.items()}
-    return (np.arange(len(means["mixture"])) + 0.5) * FRAME_SECONDS, means
+    return times(means["mixture"]), means, None if alike[0] is None else np.mean(alike, axis=0)
+
+
+def times(values: np.ndarray) -> np.ndarray:
+    """Middles, in s, of the frames (L,) that :func:`level_db` and :func:`likeness` give."""
+    return (np.arange(len(values)) + 0.5) * FRAME_SECONDS
+
+
+def level_db(audio: np.ndarray) -> np.ndarray:
+    """Levels (L,) in dBFS of the frames of (T,)."""
+    hop = round(FRAME_SECONDS * SAMPLE_RATE)
+    frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
+    return 10 * np.log10(np.maximum(np.square(frames, dtype=np.float64).mean(-1), 10 ** (FLOOR_DB / 10)))
+
+
+def likeness(extractor: Any, est: np.ndarray, enroll: np.ndarray) -> np.ndarray | None:
+    """Likeness (L,), 0 to 1, of an estimate (T,) to the enrolments (N, T'); ``None`` of a model without verifier."""
+    verifier = getattr(extractor, "verifier", None)
+    if verifier is None:
+        return None
+    found = Likeness(verifier, verifier(torch.from_numpy(enroll)[None].to(verifier.window.device)))
+    found.add(torch.from_numpy(est))
+    return found.curve(len(est) // round(FRAME_SECONDS * SAMPLE_RATE), FRAME_SECONDS)

@@ -187,12 +187,13 @@ def by_condition(arm: Arm) -> Image | HTML:
 
 
 def presence(arm: Arm) -> Image | HTML:
-    """Level over time where the target speaks only in a part of the mixture."""
-    seconds, levels = listening.presence(arm)
+    """Level over time, and likeness to the enrolment, where the target speaks only in a part of the mixture."""
+    seconds, levels, likeness = listening.presence(arm)
     if not len(seconds):
         return HTML("<p>The list of partial presence is empty (eval_partial is 0).</p>")
-    alt = "Mean level over time of mixture, target and estimate; the target speaks in the shaded part only"
-    return picture(figures.presence(seconds, levels, PARTIAL_ACTIVE_S), alt)
+    also = ", and likeness of the estimate to the enrolment" if likeness is not None else ""
+    alt = f"Mean level over time of mixture, target and estimate{also}; the target speaks in the shaded part only"
+    return picture(figures.presence(seconds, levels, PARTIAL_ACTIVE_S, likeness), alt)
 
 
 def training(arm: Arm) -> Image:
