@@ -42,7 +42,7 @@ class Comparison:
         return declared_diff(self.arms[name].params, self.baseline.params)
 
     def results(self, metrics: Sequence[str] = ("si_sdri_db",)) -> list[dict[str, Any]]:
-        """Each variant against the baseline by each metric, as :func:`hifitse.evaluation.experiment.compare` says it."""
+        """Each variant against the baseline by each metric, as :func:`hifitse.evaluation.rows.compare` says it."""
         return [
             compare(name, arm.rows, self.baseline.rows, metric, self.expected.get(name) if metric == "si_sdri_db" else None)
             for metric in metrics
@@ -51,9 +51,7 @@ class Comparison:
 
 
 def by_condition(conditions: Mapping[str, Mapping[str, Rows]], baseline: str = BASELINE) -> list[dict[str, Any]]:
-    """Each arm's SI-SDRi against the baseline's under each condition, as :func:`~hifitse.evaluation.rows.compare`.
-
-    The condition stands in the column ``list``.
+    """Each arm's SI-SDRi against the baseline's under each condition, which is named as the ``list`` of the comparison.
 
     Args:
         conditions: condition -> arm -> rows of one list.
@@ -71,8 +69,7 @@ def vary(params: Params, changes: Changes) -> Params:
     """The same parameters but for the changes.
 
     Raises:
-        ParameterError: a change is not allowed.
-        HifitseError: a change changes nothing, so that there would be nothing to compare.
+        HifitseError: a change is not allowed, or they change nothing.
     """
     changed = Params(**(params.model_dump() | dict(changes)))
     if changed.run_id == params.run_id:
@@ -91,9 +88,8 @@ def run_all(
 
     Args:
         params: of the baseline, which also decide everyone's test mixtures.
-        changes: name of the variant -> its changes; or a model of one's own, any callable as in
-            :func:`hifitse.evaluation.experiment.run_arm`.
-        expected: name of the variant -> what the plan expects.
+        changes: variant -> its changes, or a model of one's own as in :func:`hifitse.evaluation.experiment.run_arm`.
+        expected: variant -> what the plan expects.
         progress: show progress bars.
 
     Raises:

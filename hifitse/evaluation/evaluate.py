@@ -81,10 +81,10 @@ def evaluate(
         params: of the run; the data and ``eval_*`` parameters decide the mixtures.
         folder: where rows are kept, and read if the weights and all that matters are the same; never of a callable without weights.
         progress: show a progress bar.
-        split: "test"; "valid" to choose between variants; or "train" for new mixtures of the training's speakers, rooms and noises.
+        split: "test"; "valid" to choose between variants; "train" for new mixtures of the training's speakers, rooms and noises.
         lists: some of ``LISTS``.
         measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
-        change: of each mixture before it is heard, such as :class:`hifitse.studies.default_model.BandLimit`; its ``repr`` names rows.
+        change: of each mixture before it is heard; its ``repr`` names the rows that are kept.
         silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
     Returns:
@@ -99,7 +99,7 @@ def evaluate(
         EvaluationError: an estimate is not finite, or an unknown list.
     """
     perceptual = params.eval_pesq if measure_perceptual is None else measure_perceptual
-    conditions = _conditions(params, lists)
+    conditions = conditions_of(params, lists)
     filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
     options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": perceptual}
     options |= {"change": repr(change)} if change else {}
@@ -112,7 +112,7 @@ def evaluate(
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     bar = tqdm(total=len(expected), desc="evaluation", unit="mixture", disable=not progress, dynamic_ncols=True)
     with bar, evaluation_mode(extractor), PerceptualPool() as pool:
-        for batch in batched(_items(params, split, conditions, change), lambda item: item.shape):
+        for batch in batched(listed_items(params, split, conditions, change), lambda item: item.shape):
             for item, est, row in _measure(extractor, batch, silent):
                 rows[item.list, item.index] = row
                 if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
@@ -124,7 +124,8 @@ def evaluate(
     return ordered
 
 
-def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
+def conditions_of(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
+    """List -> the conditions of its mixtures; errors as :func:`evaluate`."""
     for name in lists:
         if name not in LISTS:
             raise EvaluationError(f"list is {name!r}, expected one of {', '.join(LISTS)}")
@@ -132,9 +133,10 @@ def _conditions(params: Params, lists: Sequence[str]) -> dict[str, list[Conditio
     return {name: known[name] for name in lists}
 
 
-def _items(
-    params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None
+def listed_items(
+    params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None = None
 ) -> Iterator[Item]:
+    """The mixtures of some lists, one after the other; arguments as of :func:`evaluate`."""
     mixer = list_mixer(params, split)
     seed = params.eval_seed if split == "test" else valid_seed(params)
     for name, entries in conditions.items():
@@ -163,17 +165,15 @@ def _measure(extractor: Extract, batch: list[Item], silent: bool) -> Iterator[tu
 
 def measured(item: Item, ests: dict[str, Tensor]) -> dict[str, Any]:
     """The row of a mixture, PESQ and STOI still missing; ``ests`` ``(T,)`` with the "right", and perhaps "wrong" and "zero", enrolment."""
-    mine = {name: est.double() for name, est in ests.items()}
-    row = _described(item) | NOT_APPLICABLE | unmeasured()
     mix = torch.from_numpy(item.mixture.mix).double()
-    return row | (_present(item, mine, mix) if item.present else _absent(mine["right"], mix))
-
-
-def _described(item: Item) -> dict[str, Any]:
-    """Where the mixture stands and what it is. Its seed is in its id; a row's "seed" would be taken for that of a training."""
+    mine = {name: est.double() for name, est in ests.items()}
     ratios = item.mixture.metadata["sir_db"]
-    known = {key: value for key, value in item.mixture.metadata.items() if key != "seed"}
-    return {"list": item.list, "index": item.index} | known | {"sir_db": min(ratios, default=None), "sirs_db": ratios}
+    # the mixture's seed is in its id: a row's "seed" would be taken for that of a training
+    row = {"list": item.list, "index": item.index} | {key: value for key, value in item.mixture.metadata.items() if key != "seed"}
+    row |= {"sir_db": min(ratios, default=None), "sirs_db": ratios} | NOT_APPLICABLE | unmeasured()
+    if item.present:
+        return row | _present(item, mine, mix)
+    return row | {"absent_level_db": level_db(mine["right"]).item(), "absent_suppression_db": suppression_db(mine["right"], mix).item()}
 
 
 def _present(item: Item, ests: dict[str, Tensor], mix: Tensor) -> dict[str, Any]:
@@ -205,10 +205,6 @@ def _partial(conditions: Conditions, est: Tensor, mix: Tensor, target: Tensor) -
         "inside_si_sdr_db": ratio,
         "inside_si_sdri_db": ratio - si_sdr(mix[inside], target[inside]).item(),
     }
-
-
-def _absent(est: Tensor, mix: Tensor) -> dict[str, float]:
-    return {"absent_level_db": level_db(est).item(), "absent_suppression_db": suppression_db(est, mix).item()}
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Arms of an experiment: train and evaluate each once, and measure it again on other mixtures where a question needs it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -38,7 +38,7 @@ class _Wrapped(nn.Module):
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A model of one's own in the place of a training: it has no history and no folder, so its rows are measured each time.
+    """A model of one's own in the place of a training: without history and folder, so its rows are measured each time.
 
     Attributes:
         call: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)`` at 48 kHz.
@@ -54,8 +54,8 @@ class OwnModel:
     finished: bool = True
     collapsed: str = ""
     device: str = "trained elsewhere"
-    history: Sequence[dict[str, float]] = field(default=())
-    validation: Sequence[dict[str, float]] = field(default=())
+    history: Sequence[dict[str, float]] = ()
+    validation: Sequence[dict[str, float]] = ()
 
     def extractor(self) -> nn.Module:
         return _Wrapped(self.call).eval()
@@ -68,10 +68,9 @@ class Arm:
     Attributes:
         name: ``baseline``, or the variant's.
         params: of the training with the first seed.
-        run: the training with the first seed, or a model of one's own.
-        rows: a line per mixture and training, whose seed is in the column ``seed``; columns as
-            :func:`hifitse.evaluation.evaluate.evaluate` names them.
-        evaluation: parameters that decide the mixtures of the rows: those of the baseline, or ``params`` itself.
+        run: that training, or a model of one's own.
+        rows: as :func:`hifitse.evaluation.evaluate.evaluate` makes them, with the training's ``seed``.
+        evaluation: parameters that decide the mixtures of the rows.
         others: the trainings with the further seeds.
     """
 
@@ -84,6 +83,7 @@ class Arm:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", frame(self.rows))
+
 
 def run_arm(
     name: str,
@@ -100,8 +100,7 @@ def run_arm(
     Args:
         name: of the arm.
         params: of the training; or any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``, which is only evaluated.
-        evaluation: parameters that decide the mixtures, where the variant changes what would change them (its curriculum,
-            its corpus): give the baseline's. ``None`` takes ``params``. A callable needs them.
+        evaluation: parameters that decide the mixtures: the baseline's, or ``params`` themselves. A callable needs them.
         seeds: of the trainings; none takes ``params.seed`` alone.
         progress: show progress bars.
         others: trainings that come after this arm's; only for what is said.
@@ -131,14 +130,13 @@ def measure(
     split: Literal["test", "valid", "train"] = "test",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Rows of an arm's trainings on other mixtures, other lists, or with another use of the extractor; kept in the runs' folders.
+    """Rows of an arm's trainings on other mixtures or with another use of the extractor; kept in the runs' folders.
 
     Args:
         arm: trained.
         evaluation: parameters that decide the mixtures; ``None`` takes ``arm.evaluation``.
-        lists: some of :data:`hifitse.evaluation.evaluate.LISTS`.
-        change: what to make of the extractor before it is measured, such as :class:`hifitse.model.AveragedEstimates`; ``None``: nothing.
-        split: whose speakers, rooms and noises, as in :func:`hifitse.evaluation.evaluate.evaluate`.
+        lists, split: as in :func:`hifitse.evaluation.evaluate.evaluate`.
+        change: what to make of the extractor first, such as :class:`hifitse.model.AveragedEstimates`.
         progress: show progress bars.
     """
     parts = []

@@ -3,6 +3,7 @@
 Rows are a table (``pandas.DataFrame``) with one line per mixture and training seed; a list of mappings is taken as well.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hifitse import HifitseError
-from hifitse.metrics import Interval, bootstrap, combination, paired, unpaired
+from hifitse.metrics import Interval, bootstrap, combination
 
 Row = Mapping[str, Any]
 Rows = pd.DataFrame | Sequence[Row]
@@ -30,6 +31,8 @@ DIRECTIONS = {
 enrolment the target should *not* come out, so less is better there."""
 METRICS = tuple(DIRECTIONS)
 """The metrics of ``metrics.json``."""
+SELECTIVITY = "selectivity"
+"""SI-SDRi with the right minus that with a wrong enrolment: how much it matters who is enrolled."""
 BASELINE = "baseline"
 """Name of the arm that all others are compared with."""
 
@@ -67,23 +70,24 @@ def only_list(rows: Rows) -> str:
 
 def matrix(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> np.ndarray:
     """Values ``(S, M)`` by seed of the training and by index of the mixture, both rising; nan where there is none."""
-    mine, column = of_list(rows, list_name), _column(metric)
+    mine = of_list(rows, list_name)
     if not len(mine):
         return np.full((1, 0), np.nan)
-    seeds = mine["seed"] if "seed" in mine else pd.Series(0, mine.index)
-    values = mine[column].astype(float) if column in mine else pd.Series(np.nan, mine.index)
-    return pd.DataFrame({"seed": seeds, "index": mine["index"], "value": values}).pivot(index="seed", columns="index")["value"].to_numpy()
+    seeds = mine["seed"] if "seed" in mine else 0
+    return mine.assign(seed=seeds, value=_values(mine, metric)).pivot(index="seed", columns="index", values="value").to_numpy()
+
+
+def _values(table: pd.DataFrame, metric: str) -> pd.Series | float:
+    if metric == SELECTIVITY:
+        return _values(table, "si_sdri_db") - _values(table, "si_sdri_wrong_enroll_db")
+    column = "confused" if metric == "confusion_rate" else metric
+    return table[column].astype(float) if column in table else np.nan
 
 
 def summarise(rows: Rows, list_name: str = "test") -> dict[str, dict[str, float | int | None]]:
-    """Each metric's mean over a list with its 95 % interval; over seeds too, where the rows are of several.
+    """Metric -> ``mean, low, high, n`` over a list, and over seeds where there are several; ``None`` is what does not exist.
 
-    Args:
-        rows: as :func:`hifitse.evaluation.evaluate.evaluate` makes them.
-        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
-
-    Returns:
-        Metric -> ``mean, low, high, n``; ``n`` counts the mixtures that have a value, and what does not exist is ``None``.
+    ``n`` counts the mixtures that have a value, the 95 % interval goes from ``low`` to ``high``.
     """
     return {metric: numbers(mean(rows, metric, list_name)) for metric in METRICS}
 
@@ -94,62 +98,24 @@ def mean(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Int
 
 
 def difference(rows: Rows, baseline_rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
-    """Mean difference to the baseline, paired by mixture of one list.
-
-    Raises:
-        ExperimentError: the two were not given the same mixtures.
-    """
-    check_same_mixtures(rows, baseline_rows, list_name)
-    return paired(matrix(rows, metric, list_name), matrix(baseline_rows, metric, list_name))
+    """Mean difference to the baseline, paired by mixture of one list; errors as :func:`contrast`."""
+    return contrast([(1.0, rows), (-1.0, baseline_rows)], metric, list_name)
 
 
-def selectivity(rows: Rows, baseline_rows: Rows) -> Interval:
-    """How much more the enrolment matters than in the baseline: SI-SDRi, right minus wrong enrolment, paired by mixture.
-
-    Raises:
-        ExperimentError: the two were not given the same mixtures.
-    """
-    check_same_mixtures(rows, baseline_rows)
-    signs = {"si_sdri_db": 1.0, "si_sdri_wrong_enroll_db": -1.0}
-    sides = ((rows, 1.0), (baseline_rows, -1.0))
-    return combination([(matrix(side, metric), sign * weight) for side, weight in sides for metric, sign in signs.items()])
-
-
-def shift(rows: Rows, right: Rows, metric: str = "si_sdri_db", *, paired_by_index: bool) -> Interval:
-    """How far the same model's number moves on other test mixtures.
+def contrast(terms: Sequence[tuple[float, Rows]], metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
+    """Weighted sum of several arms' means by one metric, each mixture drawn for all arms at once.
 
     Args:
-        rows, right: on the other and on the correct mixtures, of the test list.
-        metric: one of ``METRICS``.
-        paired_by_index: mixtures of one index are alike in all but what was changed; else the two are drawn independently.
-    """
-    return (paired if paired_by_index else unpaired)(matrix(rows, metric), matrix(right, metric))
-
-
-def interaction(together: Rows, parts: Sequence[Rows], baseline_rows: Rows, metric: str = "si_sdri_db") -> Interval:
-    """Gain of all changes together minus the sum of their separate gains, by mixture: above 0 they help each other.
-
-    Args:
-        together: rows of the arm with all changes.
-        parts: rows of each arm with one of the changes.
-        baseline_rows: of the same mixtures, as those of all arms.
+        terms: weight and rows of each arm.
+        metric: one of ``METRICS``, ``SELECTIVITY``, or a column of numbers.
+        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
 
     Raises:
         ExperimentError: the arms were not given the same mixtures.
     """
-    for rows in (together, *parts):
-        check_same_mixtures(rows, baseline_rows)
-    # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
-    terms = [(matrix(together, metric), 1.0), *((matrix(rows, metric), -1.0) for rows in parts)]
-    return combination([*terms, (matrix(baseline_rows, metric), len(parts) - 1.0)])
-
-
-def separate_gains(parts: Sequence[Rows], baseline_rows: Rows, metric: str = "si_sdri_db") -> Interval:
-    """Sum of the gains of several arms, each with one change, by mixture; arguments as :func:`interaction`."""
-    for rows in parts:
-        check_same_mixtures(rows, baseline_rows)
-    terms = [(matrix(rows, metric), 1.0) for rows in parts]
-    return combination([*terms, (matrix(baseline_rows, metric), -float(len(parts)))])
+    for _, rows in terms[:-1]:
+        check_same_mixtures(rows, terms[-1][1], list_name)
+    return combination([(matrix(rows, metric, list_name), weight) for weight, rows in terms])
 
 
 def compare(
@@ -179,15 +145,8 @@ def compare(
         raise ExperimentError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
     found = difference(rows, baseline_rows, metric, list_name)
     said = numbers(found)
-    return {
-        "arm": name,
-        "baseline": BASELINE,
-        "metric": metric,
-        "difference": said.pop("mean"),
-        **said,
-        "expected": list(expected) if expected is not None else None,
-        "verdict": verdict(found, metric),
-    }
+    named = {"arm": name, "baseline": BASELINE, "metric": metric, "difference": said.pop("mean")}
+    return named | said | {"expected": list(expected) if expected is not None else None, "verdict": verdict(found, metric)}
 
 
 def verdict(difference: Interval, metric: str) -> str:
@@ -201,44 +160,32 @@ def verdict(difference: Interval, metric: str) -> str:
 def by_bin(
     rows: Rows, key: str, edges: Sequence[float] | None = None, metric: str = "si_sdri_db", list_name: str = "test"
 ) -> list[tuple[str, Interval]]:
-    """A metric by ranges of a row's number, such as ``sir_db``, ``snr_db`` or ``n_interferers``.
+    """A metric by ranges of a row's number, such as ``sir_db``, ``snr_db`` or ``n_interferers``: label and interval, rising.
 
     Args:
         rows: those without the metric or without the number are left out.
         key: name of the number.
-        edges: rising edges; a bin goes from an edge up to below the next, and what lies outside goes to "below the first"
-            and "from the last". ``None``: one bin for each value.
+        edges: rising; a bin goes from an edge up to below the next, the outermost are open. ``None``: one bin for each value.
         metric: one of ``METRICS``.
         list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
-
-    Returns:
-        Label and interval of each bin that is not empty, in rising order.
 
     Raises:
         ExperimentError: the edges do not rise, or no row has the key.
     """
-    mine, column = of_list(rows, list_name), _column(metric)
-    if edges is not None and (len(edges) == 0 or any(a >= b for a, b in zip(edges, edges[1:], strict=False))):
+    mine = of_list(rows, list_name)
+    if edges is not None and (len(edges) == 0 or any(a >= b for a, b in itertools.pairwise(edges))):
         raise ExperimentError(f"edges are {list(edges)}, expected rising numbers, at least one")
     if not len(mine):
         return []
     if key not in mine:
         raise ExperimentError(f"key is {key!r}, expected one of the rows' own: {', '.join(sorted(mine))}")
-    known = mine.dropna(subset=[key, column]) if column in mine else mine[:0]
-    places = known[key] if edges is None else np.searchsorted(edges, known[key].astype(float), side="right")
-    return [(_label(place, edges), bootstrap(matrix(group, metric, list_name))) for place, group in known.groupby(places)]
-
-
-def _label(place: float, edges: Sequence[float] | None) -> str:
-    if edges is None:
-        return f"{place:g}"
-    if place == 0:
-        return f"below {edges[0]:g}"
-    return f"from {edges[-1]:g}" if place == len(edges) else f"{edges[int(place) - 1]:g} to {edges[int(place)]:g}"
-
-
-def _column(metric: str) -> str:
-    return "confused" if metric == "confusion_rate" else metric
+    known = mine.assign(value=_values(mine, metric)).dropna(subset=[key, "value"])
+    bins = known[key]
+    if edges is not None:
+        labels = [f"below {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges)), f"from {edges[-1]:g}"]
+        bins = pd.cut(known[key].astype(float), [-np.inf, *edges, np.inf], right=False, labels=labels)
+    groups = known.groupby(bins, observed=True)
+    return [(each if isinstance(each, str) else f"{each:g}", bootstrap(matrix(group, metric, list_name))) for each, group in groups]
 
 
 def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test") -> None:
@@ -252,8 +199,7 @@ def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test"
         counts = f"{len(one)} and {len(other)}"
         raise ExperimentError(f"the arms have {counts} mixtures of the list {list_name!r}, expected the same mixtures for both")
     ratios = one["si_sdr_mix_db"].astype(float), other["si_sdr_mix_db"].astype(float)
-    differs = (one["present"] != other["present"]) | (ratios[0].isna() != ratios[1].isna())
-    differs |= (ratios[0] - ratios[1]).abs() > SAME_MIXTURE_DB
+    differs = (one["present"] != other["present"]) | ~np.isclose(*ratios, rtol=0, atol=SAME_MIXTURE_DB, equal_nan=True)
     if differs.any():
         index = differs.idxmax()
         raise ExperimentError(
@@ -264,10 +210,8 @@ def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test"
 
 def _mixtures(rows: Rows, list_name: str) -> pd.DataFrame:
     """Presence and the mixture's own SI-SDR, by the mixtures' index."""
-    mine = of_list(rows, list_name)
-    if not len(mine):
-        return pd.DataFrame({"present": [], "si_sdr_mix_db": []})
-    return mine.drop_duplicates("index", keep="last").set_index("index")[["present", "si_sdr_mix_db"]].sort_index()
+    mine = of_list(rows, list_name).reindex(columns=["index", "present", "si_sdr_mix_db"])
+    return mine.drop_duplicates("index", keep="last").set_index("index").sort_index()
 
 
 def numbers(interval: Interval) -> dict[str, float | int | None]:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from hifitse.evaluation.comparison import Comparison, Expected
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import Rows, difference, interaction, mean, only_list, separate_gains, verdict
+from hifitse.evaluation.rows import Rows, contrast, difference, mean, only_list, verdict
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
@@ -168,7 +168,9 @@ def adding_up(comparison: Comparison, together: str) -> HTML:
     base = comparison.baseline.rows
     parts = [arm.rows for name, arm in comparison.arms.items() if name != together]
     whole = difference(comparison.arms[together].rows, base)
-    total, more = separate_gains(parts, base), interaction(comparison.arms[together].rows, parts, base)
+    total = contrast([*((1, rows) for rows in parts), (-len(parts), base)])
+    # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
+    more = contrast([(1, comparison.arms[together].rows), *((-1, rows) for rows in parts), (len(parts) - 1, base)])
     if more.n < LEAST_MIXTURES:
         mark, line = "weak", f"Too few mixtures ({more.n}) to say whether the gains add up."
     elif not more.excludes_zero:
