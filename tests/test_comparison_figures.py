@@ -242,7 +242,7 @@ def test_learning_draws_a_curve_an_arm():
         (lambda: gain_scatter(np.zeros(3), np.zeros(4), "a", "x", "y"), r"\(3,\) and \(4,\)"),
         (lambda: gain_scatter(np.full(3, np.nan), np.zeros(3), "a", "x", "y"), "0 of 3 mixtures"),
         (lambda: grouped({}, "y"), "0 groups"),
-        (lambda: learning({}), "0 arms"),
+        (lambda: learning({}), "0 curves"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(call, words):

@@ -11,8 +11,7 @@ from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
 from hifitse.report import figures
-from hifitse.studies.losses import gradient_norms, gradient_shares
-from hifitse.studies.show_losses import TERMS, learned_weights, shares_figure
+from hifitse.studies.losses import TERMS, gradient_norms, gradient_shares, learned_weights, shares_figure
 from hifitse.training.run import Run
 from hifitse.training.train import train
 
@@ -104,7 +103,7 @@ def test_bars_are_the_shares_and_small_ones_have_no_number():
     assert texts(figure) == ["SI-SDR", "SNR", "phase", "speaker", "absent"]
     widths = [bar.get_width() for bars in figure.axes[0].containers for bar in bars if bar.get_width()]
     assert sorted(widths) == pytest.approx(sorted([0.7, 0.3, 0.14, 0.5, 0.34, 0.02]))
-    assert {text.get_text() for text in figure.axes[0].texts} == {"70 %", "30 %", "14 %", "50 %", "34 %"}
+    assert {text.get_text() for text in figure.axes[0].texts} - {""} == {"70 %", "30 %", "14 %", "50 %", "34 %"}
 
 
 @pytest.mark.parametrize("wrong", [{}, {"a": {"si_sdr": 0.4}}, {"a": {"si_sdr": 1.5, "snr": -0.5}}])

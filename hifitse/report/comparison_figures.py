@@ -17,10 +17,10 @@ from matplotlib.transforms import Bbox
 from hifitse import HifitseError
 from hifitse.metrics import Interval
 from hifitse.report.curriculum_figure import schedule
-from hifitse.report.figures import BLUE, CURVES, DPI, GREEN, GREY, STYLE, VERMILLION, WIDTH
+from hifitse.report.figures import BLUE, CURVES, DPI, GREEN, GREY, ORANGE, STYLE, VERMILLION, WIDTH
 from hifitse.report.labels import legend, legend_columns, log_axis, place_labels
 
-__all__ = ["forest", "gain_scatter", "grouped", "learning", "pareto", "schedule"]
+__all__ = ["forest", "gain_scatter", "grouped", "learning", "lines", "pareto", "schedule", "series"]
 
 MARKERS = "oDs^vP"
 EXPECTED = "#f7dfae"
@@ -212,7 +212,6 @@ def _group_labels(values: Mapping[str, Mapping[str, Interval]]) -> tuple[list[st
     return labels, {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if wide else {}
 
 
-@matplotlib.rc_context(STYLE)
 def learning(validations: Mapping[str, Sequence[Mapping]], ylabel: str = "SI-SDRi of unseen speakers, dB") -> Figure:
     """SI-SDRi on the validation list over the steps, one curve an arm.
 
@@ -222,18 +221,62 @@ def learning(validations: Mapping[str, Sequence[Mapping]], ylabel: str = "SI-SDR
     Raises:
         HifitseError: no arm.
     """
-    if not validations:
-        raise HifitseError("validations are of 0 arms, expected at least one")
-    figure = Figure(figsize=(WIDTH, 3.6), dpi=DPI, layout="constrained")
-    axis = figure.subplots()
-    axis.axhline(0, color=GREY, lw=0.8)
-    for number, (name, rows) in enumerate(validations.items()):
-        pairs = [(row["step"], row["si_sdri_db"]) for row in rows if isinstance(row.get("si_sdri_db"), int | float)]
-        steps, values = zip(*pairs, strict=True) if pairs else ((), ())
-        colour, marker = CURVES[number % len(CURVES)], MARKERS[number % len(MARKERS)]
-        axis.plot(steps, values, marker=marker, ms=4.5, color=colour, ls="-" if number < len(CURVES) else "--", label=name)
-    axis.set_xlabel("step")
-    axis.set_ylabel(ylabel)
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    legend(figure, *axis.get_legend_handles_labels())
+    return lines({"": {name: series(rows, "si_sdri_db") for name, rows in validations.items()}}, "step", ylabel, levels={"": 0.0})
+
+
+def series(rows: Sequence[Mapping], key: str) -> list[tuple[float, float]]:
+    """Step and value of a history's rows that have a number there."""
+    return [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+
+
+@matplotlib.rc_context(STYLE)
+def lines(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]],
+    xlabel: str,
+    ylabel: str = "",
+    *,
+    log: str = "",
+    colours: Mapping[str, str] | None = None,
+    levels: Mapping[str, float] | None = None,
+    spans: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Curves over one x axis, one panel below the other; a curve looks the same in all.
+
+    Args:
+        panels: title -> name of the curve -> pairs of x and y.
+        xlabel, ylabel: with the unit.
+        log: axes that are logarithmic: "", "x", "y" or "xy".
+        colours: of curves, where they mean something.
+        levels: title of the panel -> y of a dotted line.
+        spans: name -> first and last x of a shaded part.
+
+    Raises:
+        HifitseError: no curve.
+    """
+    names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
+    if not names:
+        raise HifitseError(f"{len(panels)} panels hold 0 curves, expected at least one")
+    figure = Figure(figsize=(WIDTH, max(3.6, 1.8 * len(panels) + 0.9)), dpi=DPI, layout="constrained")
+    axes, shown = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True)), {}
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        axis.set(title=title, ylabel=ylabel)
+        for (name, span), shade in zip((spans or {}).items(), (GREY, ORANGE), strict=False):
+            shown[name] = axis.axvspan(*span, color=shade, alpha=0.2, lw=0)
+        if title in (levels or {}):
+            axis.axhline(levels[title], color=GREY, lw=1, ls=":")
+        for name, pairs in curves.items():
+            number, points = names.index(name), np.array(pairs, float).reshape(-1, 2)
+            look = {"color": (colours or {}).get(name, CURVES[number % len(CURVES)]), "marker": MARKERS[number % len(MARKERS)], "ms": 4.5}
+            look["ls"] = "-" if number < len(CURVES) else "--"
+            if len(points) > 12:  # markers at places of their own tell curves apart that lie on each other
+                look["markevery"] = (number * (len(points) // 40), len(points) // 6)
+            (shown[name],) = axis.plot(*points.T, **look)
+        if "x" in log:
+            axis.set_xscale("log")
+        if "y" in log:
+            axis.set_yscale("log")
+    if "x" not in log:
+        axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes[-1].set_xlabel(xlabel)
+    legend(figure, list(shown.values()), list(shown))
     return figure

@@ -1,7 +1,8 @@
 """The parts of a report, as a notebook displays them: verdict, listening, diagnosis, conditions, presence."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from IPython.display import HTML, Image
@@ -96,6 +97,13 @@ def card(label: str, value: Interval, note: str = "", digits: int = 2) -> Markup
     """One difference with its interval, in HTML."""
     shown = f"{tables.number(value.mean, digits, True)} dB"
     return piece("card", label, shown, f"95 % interval {tables.interval(vars(value), digits, True)}", note)
+
+
+def table(rows: Iterable[Mapping[str, Any]], caption: str = "") -> HTML:
+    """A table of rows that all have the same columns; an interval is shown as dB, with sign and two digits."""
+    rows = list(rows)
+    shown = [[tables.measured(cell, 2, True) if isinstance(cell, Interval) else str(cell) for cell in row.values()] for row in rows]
+    return HTML(tables.table(list(rows[0]), shown, caption)) if rows else HTML("")
 
 
 def box(mark: str, line: str, cards: str, text: str) -> HTML:

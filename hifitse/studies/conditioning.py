@@ -1,4 +1,4 @@
-"""Test mixtures sorted by how alike the voices in them are: results by similarity and by register of target and interferer.
+"""Notebook 07: how much each arm needs the enrolment, what it spends on it, and results by how alike the voices are.
 
 Corpora do not say whether a voice is a man's or a woman's, and a synthetic one is neither: what is compared is measured on the
 speakers' recordings (:mod:`hifitse.data.similarity`), for all corpora alike.
@@ -9,16 +9,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from IPython.display import HTML, Image
 
 from hifitse.data.mixing import Mixer
 from hifitse.data.similarity import Voices
+from hifitse.evaluation.comparison import Comparison
+from hifitse.evaluation.counting import parameters, speaker_path
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import BASELINE, Row, of_list
+from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Row, mean, of_list
 from hifitse.params import Params
+from hifitse.report import comparison_figures, tables
+from hifitse.report.show import ENROLMENTS, picture, table
 
 REGISTER_HZ = 165.0
 """Hz: between the median pitches of most men and of most women."""
 THIRDS = ("least alike", "in between", "most alike")
+REGISTERS = ("different registers", "both low", "both high", "pitch not known")
 Conditions = dict[str, dict[str, list[Row]]]
 """Condition -> arm -> rows of the test list."""
 
@@ -60,13 +66,11 @@ def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
 
 def by_register(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
     """The same mixtures by :func:`registers`; arguments as :func:`by_likeness`."""
-    order = ("different registers", "both low", "both high", "pitch not known")
-    return _sorted(arms, lambda row: registers(row, voices), order)
+    return _sorted(arms, lambda row: registers(row, voices), REGISTERS)
 
 
 def _with_both(arm: Arm) -> list[Row]:
-    rows = of_list(arm.rows, "test").to_dict("records")
-    return [row for row in rows if row["present"] and row["n_interferers"]]
+    return [row for row in of_list(arm.rows, "test").to_dict("records") if row["present"] and row["n_interferers"]]
 
 
 def _sorted(arms: Mapping[str, Arm], label: Callable[[Row], str], order: tuple[str, ...]) -> Conditions:
@@ -76,3 +80,33 @@ def _sorted(arms: Mapping[str, Arm], label: Callable[[Row], str], order: tuple[s
         for row in _with_both(arm):
             found[label(row)].setdefault(name, []).append(row)
     return {condition: rows for condition, rows in found.items() if rows}
+
+
+def sensitivity(comparison: Comparison) -> Image:
+    """SI-SDRi of each arm with the right, a wrong and a silent enrolment."""
+    means = {f"{kind} enrolment": {name: mean(arm.rows, metric) for name, arm in comparison.all.items()} for kind, metric in ENROLMENTS.items()}
+    shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in means["wrong enrolment"].items())
+    figure = comparison_figures.grouped(means, "SI-SDRi, dB")
+    return picture(figure, f"SI-SDRi of each arm with the right, a wrong and a silent enrolment; with a wrong one: {shown}")
+
+
+def sensitivity_table(comparison: Comparison) -> HTML:
+    """SI-SDRi by enrolment, the paired difference right minus wrong, and confusions, arm by arm."""
+    rows = [
+        {"arm": name}
+        | {f"{kind} enrolment, dB": mean(arm.rows, metric) for kind, metric in ENROLMENTS.items()}
+        | {"right minus wrong, dB": mean(arm.rows, SELECTIVITY), "confusions": tables.measured(mean(arm.rows, "confusion_rate"))}
+        for name, arm in comparison.all.items()
+    ]
+    return table(rows, "SI-SDRi, means with 95 % intervals; a wrong enrolment is that of the interferer")
+
+
+def speaker_share(comparison: Comparison) -> HTML:
+    """How many of each arm's weights exist for the enrolment alone, and where."""
+    rows = []
+    for name, arm in comparison.all.items():
+        parts, every = speaker_path(arm.params), parameters(arm.params)
+        mine = sum(parts.values())
+        counts = {"arm": name, "weights": f"{every:,}", "in the speaker path": f"{mine:,}", "share": f"{100 * mine / every:.1f} %"}
+        rows.append(counts | {part: f"{count:,}" for part, count in parts.items()})
+    return table(rows, "weights that exist for the enrolment alone; the band split serves mixture and enrolment")
