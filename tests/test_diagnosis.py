@@ -9,11 +9,11 @@ from arms import made_up_arm, made_up_rows
 from made_up import content, row, write
 
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.rows import compare, difference, selectivity, shift
+from hifitse.evaluation.rows import SELECTIVITY, compare, difference
 from hifitse.metrics import unpaired
 from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.report import collect, gallery, summary
-from hifitse.studies import diagnosis, show_diagnosis
+from hifitse.studies import diagnosis
 from hifitse.studies.diagnosis import CONTROL, FAULTS, RIGHT_TEST, TOGETHER
 
 DEMO = resolve("demo", arms=True)
@@ -66,7 +66,7 @@ def test_selectivity_is_the_change_of_right_less_wrong():
     rows = made_up_rows(4.0, -2.0)
     other = [each | {"si_sdri_db": each["si_sdri_db"] - 1, "si_sdri_wrong_enroll_db": each["si_sdri_wrong_enroll_db"] + 0.5}
              for each in rows if each["present"]]  # fmt: skip
-    value = selectivity(other, [each for each in rows if each["present"]])
+    value = difference(other, [each for each in rows if each["present"]], SELECTIVITY)
     assert (value.mean, value.low, value.high, value.n) == pytest.approx((-1.5, -1.5, -1.5, 40))
 
 
@@ -82,42 +82,33 @@ def test_unpaired_is_the_difference_of_the_means_and_as_wide_as_two_independent_
 
 
 def test_a_shift_is_paired_where_the_voices_are_the_same():
-    rows = made_up_rows()
+    rows = [each | {"split": "test"} for each in made_up_rows()]
     moved = [each | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in rows]
-    same, other = (shift(moved, rows, paired_by_index=flag) for flag in (True, False))
+    same, other = diagnosis._moved(moved, rows), diagnosis._moved([each | {"split": "train"} for each in moved], rows)
     assert same.mean == pytest.approx(1) and same.high - same.low < 1e-9
     assert other.mean == pytest.approx(1) and other.high - other.low > 0.3
 
 
 def test_the_table_has_each_fault_with_its_cost_and_the_decay_against_adamw(compared):
-    shown = show_diagnosis.faults(compared).data
+    shown = diagnosis.faults(compared).data
     assert all(word in html.unescape(shown) for fault in FAULTS for word in (fault.name, fault.was, fault.here))
     assert "−0.40 (−0.40 to −0.40)" in shown and "−0.25 (−0.25 to −0.25)" in shown, "1.25 less the 1.00 of the control"
     less = replace(compared, arms={name: arm for name, arm in compared.arms.items() if name not in (CONTROL, FAULTS[3].name)})
-    shown = show_diagnosis.faults(less).data
+    shown = diagnosis.faults(less).data
     assert "−1.25 (−1.25 to −1.25)" in shown and "the preset has this fault itself" in shown
 
 
 def test_the_words_follow_from_the_intervals(compared):
-    text = show_diagnosis.explanation(compared, ways(compared)).data
+    text = diagnosis.explanation(compared, ways(compared)).data
     for words in ("change SI-SDRi by −3.00", "−1.00 (−1.00 to −1.00) dB is AdamW", "faults change −2.00", "training speakers +1.00"):
         assert words in text, words
     assert f"{FAULTS[0].name} " not in text.partition("All together")[0], "a fault that costs nothing is not named"
+    shown = diagnosis.protocol_table(ways(compared)).data
+    assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown, "other voices are not paired: a paired difference would be exactly 1"
     assert "cannot be split" in text and "1.5 million steps" in text
     few = replace(compared, baseline=replace(compared.baseline, rows=compared.baseline.rows[:10]))
     few = replace(few, arms={name: replace(arm, rows=arm.rows[:10]) for name, arm in few.arms.items()})
-    assert "Too few mixtures (8)" in show_diagnosis.explanation(few, ways(few)).data
-
-
-def test_other_voices_are_not_paired(compared):
-    shown = show_diagnosis.protocols(ways(compared)).data
-    assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown  # a paired difference would be exactly 1
-    assert "training speakers" in shown
-
-
-def test_what_is_mended_gives_back_what_the_fault_cost_most_first(compared):
-    shown = show_diagnosis.remedies(compared).data
-    assert shown.index("+0.40 (+0.40 to +0.40)") < shown.index("+0.25") < shown.index("+0.10")
+    assert "Too few mixtures (8)" in diagnosis.explanation(few, ways(few)).data
 
 
 def test_claims_against_the_control_say_so(compared):

@@ -18,10 +18,9 @@ from hifitse.evaluation.rows import (
     ExperimentError,
     by_bin,
     compare,
+    contrast,
     difference,
-    interaction,
     mean,
-    separate_gains,
     summarise,
     verdict,
 )
@@ -148,22 +147,23 @@ def test_declared_difference_is_what_changed():
     assert declared_diff(changed, baseline) == {"blocks": (6, 8), "snr_min_db": ([-5.0], [0.0, -5.0])}
 
 
-def test_interaction_is_what_is_left_beyond_the_sum_of_the_gains():
+def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():
     """Exact by mixture: gains of 1 and 2 dB that give 5 dB together leave 2 dB; the mixtures' own difficulty cancels."""
     base, one, two, both = (make_rows(gain, noise=0.0) for gain in (0.0, 1.0, 2.0, 5.0))
-    found = interaction(both, [one, two], base)
+    found = contrast([(1, both), (-1, one), (-1, two), (1, base)])
     assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0)) and found.n == 80
-    assert separate_gains([one, two], base).mean == pytest.approx(3.0)
+    assert contrast([(1, one), (1, two), (-2, base)]).mean == pytest.approx(3.0)
     assert difference(both, base).mean == pytest.approx(5.0) and mean(both).mean - mean(base).mean == pytest.approx(5.0)
-    noisy = interaction(make_rows(5.0, 1.0, 1), [make_rows(1.0, 1.0, 2), make_rows(2.0, 1.0, 3)], make_rows(0.0, 1.0, 4))
+    arms = [(1, make_rows(5.0, 1.0, 1)), (-1, make_rows(1.0, 1.0, 2)), (-1, make_rows(2.0, 1.0, 3)), (1, make_rows(0.0, 1.0, 4))]
+    noisy = contrast(arms)
     assert noisy.low < 2.0 < noisy.high and noisy.high - noisy.low > 0.5
 
 
-def test_interaction_of_other_mixtures_is_refused():
+def test_a_contrast_of_other_mixtures_is_refused():
     other = make_rows(1.0)
     other[1]["si_sdr_mix_db"] += 1
     with pytest.raises(ExperimentError, match="test mixture 1"):
-        interaction(make_rows(2.0), [other], make_rows())
+        contrast([(1, make_rows(2.0)), (-1, other), (0, make_rows())])
 
 
 def test_published_numbers_are_of_known_metrics():

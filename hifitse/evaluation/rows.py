@@ -73,8 +73,8 @@ def matrix(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> n
     mine = of_list(rows, list_name)
     if not len(mine):
         return np.full((1, 0), np.nan)
-    seeds = mine["seed"] if "seed" in mine else 0
-    return mine.assign(seed=seeds, value=_values(mine, metric)).pivot(index="seed", columns="index", values="value").to_numpy()
+    table = mine.assign(seed=mine.get("seed", 0), value=_values(mine, metric))
+    return table.pivot(index="seed", columns="index", values="value").to_numpy()
 
 
 def _values(table: pd.DataFrame, metric: str) -> pd.Series | float:

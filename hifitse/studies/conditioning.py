@@ -84,7 +84,8 @@ def _sorted(arms: Mapping[str, Arm], label: Callable[[Row], str], order: tuple[s
 
 def sensitivity(comparison: Comparison) -> Image:
     """SI-SDRi of each arm with the right, a wrong and a silent enrolment."""
-    means = {f"{kind} enrolment": {name: mean(arm.rows, metric) for name, arm in comparison.all.items()} for kind, metric in ENROLMENTS.items()}
+    arms = comparison.all.items()
+    means = {f"{kind} enrolment": {name: mean(arm.rows, metric) for name, arm in arms} for kind, metric in ENROLMENTS.items()}
     shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in means["wrong enrolment"].items())
     figure = comparison_figures.grouped(means, "SI-SDRi, dB")
     return picture(figure, f"SI-SDRi of each arm with the right, a wrong and a silent enrolment; with a wrong one: {shown}")

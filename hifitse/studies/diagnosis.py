@@ -1,17 +1,25 @@
-"""Why the plan's baseline was weak: its known faults as changes that put them back, and what its way of testing hides.
+"""Notebook 12: why the plan's baseline was weak. Its known faults as changes that put them back, and what its way of testing hides.
 
 The library is right by default; each fault is a switch. What is known of them is what the plan says, in a few words: where that leaves
-something open, the docstrings here say what was assumed.
+something open, the comments here say what was assumed.
 """
 
+import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from IPython.display import HTML
+
 from hifitse.evaluation.comparison import Changes, Comparison
-from hifitse.evaluation.experiment import measure
-from hifitse.evaluation.rows import BASELINE, Row, compare, of_list
+from hifitse.evaluation.experiment import PUBLISHED, PUBLISHED_SOURCE, measure
+from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, compare, difference, frame, matrix, mean, of_list
+from hifitse.metrics import Interval, paired, unpaired
 from hifitse.params import Params
+from hifitse.report import tables
+from hifitse.report.report import parameter_count
+from hifitse.report.show import LEAST_MIXTURES, table, voices
+from hifitse.report.show_arms import judged
 
 TOGETHER = "all faults"
 """The arm with every fault at once."""
@@ -21,6 +29,13 @@ RIGHT_TEST = "as everywhere here"
 """The evaluation without faults."""
 WIDE_SIR_DB = 15.0
 """dB: of a test whose target-to-interferer ratios nobody chose, lowest and highest are assumed to be this far from 0."""
+Ways = Mapping[str, Mapping[str, Rows]]
+"""Way of testing -> arm -> rows of the test list, the right way first."""
+SHOWN = {
+    SELECTIVITY: ("right minus wrong enrolment", "dB", 2), "confusion_rate": ("confusions", "", 2),
+    "absent_level_db": ("output level, target absent", "dB", 1), "absent_suppression_db": ("suppression, target absent", "dB", 1),
+}  # fmt: skip
+"""Metric in which a fault should show -> words, unit, digits."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +46,16 @@ class Fault:
         name: of the arm that has it.
         was: what the plan's baseline did.
         here: what is done in its place.
-        shows: metrics in which it should show beside SI-SDRi; "selectivity" is SI-SDRi with the right minus that with a wrong enrolment.
-        against: arm that it is compared with, where that is not the baseline.
+        changes: parameters that put it back; of ``None`` the value depends on the preset.
+        shows: metrics in which it should show beside SI-SDRi.
+        against: arm that it is compared with, where that was trained.
     """
 
     name: str
     was: str
     here: str
-    shows: tuple[str, ...] = ("selectivity", "confusion_rate")
+    changes: Changes = field(default_factory=dict)
+    shows: tuple[str, ...] = (SELECTIVITY, "confusion_rate")
     against: str = BASELINE
 
 
@@ -47,32 +64,44 @@ FAULTS = (
         "enrolment at its own speed",
         "the target's speed was changed by up to 10 %, its enrolment's was not: another voice was enrolled than the one to extract",
         "one factor for both",
+        {"enroll_speed": "own"},  # that of the recording; that both got factors of their own is possible too
     ),
     Fault(
         "absent loss flat below -30 dBFS",
         "where the target is absent, an output below -30 dBFS cost nothing, however quiet the mixture",
         "the output's level relative to the mixture's",
+        {"loss_absent_kind": "floor"},
         ("absent_level_db", "absent_suppression_db"),
     ),
     Fault(
         "crops not checked",
         "a crop was taken wherever it fell: a target said to be there may be silent for much of it, or throughout",
         "at least 40 % of a crop is speech",
-        ("selectivity",),
+        # Crops need pauses to fall into, and synthetic voices have none of any length: utterances get as much silence before and after
+        # them as a training mixture is long. How much the published recordings had is not known.
+        {"min_activity": 0.0, "untrimmed_s": None},
+        (SELECTIVITY,),
     ),
     Fault(
         "attention band by band",
         "mixture and enrolment were compared within one band at a time, so that pitch and formants never met",
         "attention over all bands at once",
+        {"usef": "band"},
     ),
     Fault(
         "enrolment only band by band",
         "and no embedding of the whole voice either, as in the published model",
         "attention over all bands, and an embedding pooled over all bands",
+        {"usef": "band", "speaker_blocks": 0},
     ),
-    Fault("beta 0.8", "AdamW's gradient was averaged with a decay of 0.8", "the usual 0.9", ("selectivity",), CONTROL),
+    # Taken for the decay of the gradient, as in HiFi-GAN's training. Muon has none such, so the arm and its control are trained by AdamW.
+    Fault("beta 0.8", "AdamW's gradient was averaged with a decay of 0.8", "the usual 0.9", {"adam_beta1": 0.8}, (SELECTIVITY,), CONTROL),
 )
 """In the order in which the report has them."""
+
+
+def _changes(changes: Changes, params: Params) -> dict[str, Any]:
+    return {name: min(10.0, params.seconds) if value is None else value for name, value in changes.items()}
 
 
 def arms(params: Params) -> dict[str, Changes]:
@@ -80,33 +109,19 @@ def arms(params: Params) -> dict[str, Changes]:
 
     A fault that the preset has itself cannot be put back, and is left out; so is the control where the preset's optimiser is AdamW.
 
-    * Own speed is that of the recording: the enrolment is left as it is. That both got factors of their own is possible too.
-    * Unchecked crops need pauses to fall into. The synthetic voices have none of any length, so utterances get as much silence before
-      and after them as a training mixture is long: how much the published recordings had is not known.
-    * The decay of 0.8 is taken for that of the gradient (beta 1), as in HiFi-GAN's training; that it was the other is possible. Muon
-      has no such decay, so the arm is trained by AdamW, at a rate that was tried for it here, and compared with the control.
-
     Args:
         params: of the baseline.
     """
+    # at a rate that was tried for AdamW here
     adamw: dict[str, Any] = {"optimizer": "adamw", "lr": max(2e-3, params.lr_min)} if params.optimizer != "adamw" else {}
-    found: dict[str, dict[str, Any]] = {
-        "enrolment at its own speed": {"enroll_speed": "own"},
-        "absent loss flat below -30 dBFS": {"loss_absent_kind": "floor"},
-        "crops not checked": {"min_activity": 0.0, "untrimmed_s": min(10.0, params.seconds)},
-        "attention band by band": {"usef": "band"},
-        "enrolment only band by band": {"usef": "band", "speaker_blocks": 0},
-        CONTROL: adamw,
-        "beta 0.8": adamw | {"adam_beta1": 0.8},
-    }
+    found: dict[str, dict[str, Any]] = {}
+    for fault in FAULTS:
+        if fault.against == CONTROL:
+            found[CONTROL] = adamw
+        found[fault.name] = found.get(fault.against, {}) | _changes(fault.changes, params)
     found[TOGETHER] = {name: value for changes in found.values() for name, value in changes.items()}
     ids = {name: Params(**(params.model_dump() | changes)).run_id for name, changes in found.items()}
     return {name: changes for name, changes in found.items() if ids[name] != params.run_id}
-
-
-def reference(comparison: Comparison, fault: Fault) -> str:
-    """Name of the arm that a fault is compared with: the control where it was trained, else the baseline."""
-    return fault.against if fault.against in comparison.arms else comparison.baseline.name
 
 
 def against_control(comparison: Comparison, metrics: Sequence[str]) -> list[dict[str, Any]]:
@@ -124,28 +139,97 @@ def protocols(params: Params) -> dict[str, tuple[Params, str]]:
     Args:
         params: of the right evaluation.
     """
-    wide = {"sir_min_db": -WIDE_SIR_DB, "sir_max_db": WIDE_SIR_DB}
+    own_speed, unchecked = (FAULTS[place].changes for place in (0, 2))
     changes: dict[str, tuple[Changes, str]] = {
         "voices, rooms and noises of the training": ({}, "train"),
-        "enrolments at their own speed": ({"enroll_speed": "own"}, "test"),
-        "crops not checked": ({"min_activity": 0.0, "untrimmed_s": min(10.0, params.seconds)}, "test"),
-        f"SIR from -{WIDE_SIR_DB:.0f} to {WIDE_SIR_DB:.0f} dB": (wide, "test"),
+        "enrolments at their own speed": (own_speed, "test"),
+        "crops not checked": (unchecked, "test"),
+        f"SIR from -{WIDE_SIR_DB:.0f} to {WIDE_SIR_DB:.0f} dB": ({"sir_min_db": -WIDE_SIR_DB, "sir_max_db": WIDE_SIR_DB}, "test"),
     }
-    return {name: (Params(**(params.model_dump() | changed | {"eval_pesq": False})), split) for name, (changed, split) in changes.items()}
+    given = params.model_dump() | {"eval_pesq": False}
+    return {name: (Params(**(given | _changes(changed, params))), split) for name, (changed, split) in changes.items()}
 
 
-def tested(
-    comparison: Comparison, names: Sequence[str] = (BASELINE, TOGETHER), progress: bool = True
-) -> dict[str, Mapping[str, list[Row]]]:
-    """Way of testing -> arm -> rows of the test list, the right way first.
-
-    Args:
-        comparison: of trained arms.
-        names: of the arms to test.
-        progress: show progress bars.
-    """
+def tested(comparison: Comparison, names: Sequence[str] = (BASELINE, TOGETHER), progress: bool = True) -> Ways:
+    """The trained arms of these names, tested in each way."""
     some = {name: comparison.all[name] for name in names}
-    found: dict[str, Mapping[str, list[Row]]] = {RIGHT_TEST: {name: of_list(arm.rows, "test") for name, arm in some.items()}}
+    found = {RIGHT_TEST: {name: of_list(arm.rows, "test") for name, arm in some.items()}}
     for way, (params, split) in protocols(comparison.baseline.evaluation).items():
         found[way] = {name: measure(arm, params, ("test",), split=split, progress=progress) for name, arm in some.items()}
     return found
+
+
+def _reference(comparison: Comparison, fault: Fault) -> str:
+    """The control where it was trained, else the baseline."""
+    return fault.against if fault.against in comparison.arms else comparison.baseline.name
+
+
+def _cost(comparison: Comparison, fault: Fault, metric: str = "si_sdri_db") -> Interval:
+    return difference(comparison.arms[fault.name].rows, comparison.all[_reference(comparison, fault)].rows, metric)
+
+
+def faults(comparison: Comparison) -> HTML:
+    """Each fault: what it was, what is done here, what it costs in SI-SDRi, and what it does where it should show."""
+    rows = []
+    for fault in FAULTS:
+        here, cost, against, verdict, shown = "nothing else: the preset has this fault itself", "not measured", "", "", ""
+        if fault.name in comparison.arms:
+            cost = _cost(comparison, fault)
+            here, against, verdict = fault.here, _reference(comparison, fault), judged(cost)
+            changes = [(*SHOWN[metric], _cost(comparison, fault, metric)) for metric in fault.shows]
+            shown = "; ".join(f"{label} {tables.measured(value, digits, True)} {unit}".strip() for label, unit, digits, value in changes)
+        row = {"fault": fault.name, "in the plan's baseline": fault.was, "here in its place": here}
+        row |= {"SI-SDRi with the fault, difference in dB": cost, "against": against, "verdict": verdict, "where it should show": shown}
+        rows.append(row)
+    return table(rows, "paired differences with 95 % intervals, on correct test mixtures")
+
+
+def protocol_table(ways: Ways) -> HTML:
+    """How far each fault of the testing moves the same model's number."""
+    rows = []
+    for way, of_arms in ways.items():
+        mine = of_arms[BASELINE]
+        moved = "" if way == RIGHT_TEST else _moved(mine, ways[RIGHT_TEST][BASELINE])
+        row = {"tested on": way, "SI-SDRi of the baseline, dB": mean(mine), "moved by, dB": moved, "SI-SDR, dB": mean(mine, "si_sdr_db")}
+        rows.append(row | {"confusions": tables.measured(mean(mine, "confusion_rate"))})
+    return table(rows, "means with 95 % intervals; not paired where the voices are others")
+
+
+def _moved(rows: Rows, right: Rows) -> Interval:
+    """How far the same model's number moves: paired where the voices of an index are the same, else the two are drawn independently."""
+    same = (frame(rows)["split"].values == frame(right)["split"].values).all()
+    return (paired if same else unpaired)(matrix(rows), matrix(right))
+
+
+def explanation(comparison: Comparison, ways: Ways) -> HTML:
+    """What the measured faults can and cannot explain of the published number, in words that follow from the intervals."""
+
+    def said(value: Interval) -> str:
+        return f"{tables.measured(value, 2, True)} dB"
+
+    base = comparison.baseline
+    whole = difference(comparison.arms[TOGETHER].rows, base.rows)
+    parts = [f"Too few mixtures ({whole.n}) to say what the faults explain."]
+    if whole.n >= LEAST_MIXTURES:
+        costs = [(_cost(comparison, fault), fault.name) for fault in FAULTS if fault.name in comparison.arms]
+        costs.sort(key=lambda pair: pair[0].mean)
+        hurt = "; ".join(f"{name} {said(value)}" for value, name in costs if value.high < 0)
+        right = ways[RIGHT_TEST][BASELINE]
+        moved = "; ".join(f"{way} {said(_moved(of_arms[BASELINE], right))}" for way, of_arms in ways.items() if way != RIGHT_TEST)
+        optimiser = ""
+        if control := comparison.arms.get(CONTROL):
+            rest = difference(comparison.arms[TOGETHER].rows, control.rows)
+            optimiser = f" Of that, {said(difference(control.rows, base.rows))} is AdamW in place of the preset's Muon, which is no fault: "
+            optimiser += f"against AdamW the faults change {said(rest)}."
+        parts = [
+            f"Of {len(costs)} faults these have a measurable cost: {hurt or 'none'}.",
+            f"All together they change SI-SDRi by {said(whole)}.{optimiser}",
+            f"The way of testing moves the same model's number without any training: {moved}.",
+        ]
+    size = f"{parameter_count(base) / 1e6:.2f} million parameters after {base.run.step:,} steps on {voices(base.params)}"
+    parts.append(
+        f"The plan's +{PUBLISHED['si_sdri_db']} dB cannot be split into these parts: it is for {PUBLISHED_SOURCE}, with a model of 11.79 "
+        f"million parameters; here it is {size}. A fault that costs a young model much may only slow it down, and one that costs it little "
+        "may set the ceiling of a long training. What is measured here is what each fault does by itself, at this scale, and no more."
+    )
+    return HTML("".join(f"<p>{html.escape(part)}</p>" for part in parts))
