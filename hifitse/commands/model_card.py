@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from hifitse import HifitseError
 from hifitse.params import Params
 from hifitse.report.tables import interval, number
-from hifitse.studies.show_default_model import markdown
+from hifitse.studies.default_model import markdown
 
 ROWS = {
     "si_sdri_db": "SI-SDRi, right enrolment, dB",

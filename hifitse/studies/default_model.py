@@ -1,51 +1,62 @@
-"""What the default model can do and where it fails: one condition, one row of numbers, and the aim it is held against.
+"""Notebook 14: what the default model can do and where it fails. One condition, one row of numbers, and the aims it is held against.
 
 Every condition evaluates the same weights on people, rooms and noises that no training has heard. Only the named parameters change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from IPython.display import HTML, Image
 from torch import nn
 
-from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.audio import crop_or_pad, resample
+from hifitse import HifitseError
 from hifitse.data.manifest import CorpusError, locate, sources
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation.evaluate import evaluate
+from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.rows import Rows, frame
 from hifitse.machine import pick_device
-from hifitse.metrics import Interval, bootstrap, paired
+from hifitse.metrics import Interval, bootstrap
 from hifitse.model import Extractor, SecondPass
 from hifitse.params import Params
+from hifitse.report import comparison_figures, listening, tables
+from hifitse.report.show import LEAST_MIXTURES, box, card, picture, table
+from hifitse.training.hide import low_pass
 from hifitse.training.run import Run, runs_dir
 
 DRY = {"reverb_prob": 0.0, "noise_prob": 0.0, "noisy_enroll_prob": [0.0], "eval_absent_share": 0.0, "eval_pesq": False}
 REFERENCE = "people, dry"
 """The condition that ``change_db`` refers to."""
-AT_MOST = frozenset(("confusion_rate", "worse_rate"))
 EVERYWHERE = {"gap_db": 12.0, "confusion_rate": 0.04, "worse_rate": 0.06}
 """Aims of each condition with two talkers: right minus wrong enrolment, dB; shares of the mixtures, at most."""
+NAMES = {
+    "si_sdri_db": ("SI-SDRi", 1), "si_sdr_db": ("SI-SDR", 1), "gap_db": ("right minus wrong enrolment", 1),
+    "confusion_rate": ("confusions, share", 3), "worse_rate": ("worse than the mixture, share", 3),
+    "absent_suppression_db": ("suppression", 1), "change_db": (f"SI-SDRi minus that of {REFERENCE}", 2),
+}  # fmt: skip
+"""Metric -> words, digits; dB where nothing is said."""
+AT_MOST = ("confusion_rate", "worse_rate", "change_db")
+CARDS = (REFERENCE, "people, rooms and noise", "RAVDESS, dry", "Persian, dry")
+"""Conditions in the verdict."""
+Found = Mapping[str, Any]
+"""``aims`` and ``aims_met``, how many; ``conditions``: by name ``question, mixtures, people, rooms, metrics, aims``."""
 
 
 @dataclass(frozen=True)
 class BandLimit:
-    """A mixture as if recorded at another rate: what lies above half of it is gone from every part; enrolments stay.
+    """A mixture as if recorded at another rate: what lies above ``edge_hz`` is gone from every part; enrolments stay."""
 
-    Attributes:
-        rate: Hz.
-    """
-
-    rate: int
+    edge_hz: float
 
     def __call__(self, mixture: Mixture) -> Mixture:
-        def limited(signal: np.ndarray) -> np.ndarray:
-            return crop_or_pad(resample(resample(signal, SAMPLE_RATE, self.rate), self.rate, SAMPLE_RATE), len(signal))
-
-        parts = [limited(part) for part in (mixture.target, mixture.noise, *mixture.interferers)]
-        target, noise, interferers = parts[0], parts[1], np.array(parts[2:], np.float32).reshape(mixture.interferers.shape)
-        return replace(mixture, mix=target + noise + interferers.sum(0), target=target, noise=noise, interferers=interferers)
+        parts = torch.from_numpy(np.stack([mixture.target, mixture.noise, *mixture.interferers]))
+        parts = low_pass(parts, torch.full((len(parts),), self.edge_hz)).numpy()
+        return replace(mixture, mix=parts.sum(0), target=parts[0], noise=parts[1], interferers=parts[2:])
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,8 @@ CONDITIONS = (
     Condition("Persian, dry", "A language and microphones never heard?", _other("speech_swb"), 5.0, share=1.0),
     Condition("lone target", "Does a person who speaks alone pass untouched?", LONE, 25.0, "si_sdr_db"),
     Condition("absent target", "Is it silent where the person is not there?", {"eval_absent_share": 0.95}, 15.0, "absent_suppression_db"),
-    Condition("mixture from 16 kHz", "As good on the common band?", {}, 0.5, "change_db", change=BandLimit(16_000)),
-    Condition("mixture from 44.1 kHz", "As good on the common band?", {}, 0.5, "change_db", change=BandLimit(44_100)),
+    Condition("mixture from 16 kHz", "As good on the common band?", {}, 0.5, "change_db", change=BandLimit(8_000.0)),
+    Condition("mixture from 44.1 kHz", "As good on the common band?", {}, 0.5, "change_db", change=BandLimit(22_050.0)),
     *(Condition(f"{n} enrolments", "Do more enrolments help?", {"enrollments": n}) for n in (2, 3)),
     *(
         Condition(f"enrolment of {seconds} s", "How long must it be?", {"enroll_seconds": float(seconds), "enroll_seconds_min": 0.0})
@@ -114,65 +125,6 @@ CONDITIONS = (
 )
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A measured value against its aim."""
-
-    metric: str
-    aim: float
-    value: Interval
-
-    @property
-    def met(self) -> bool:
-        """Whether the mean reaches the aim."""
-        if self.metric == "change_db":
-            return abs(self.value.mean) <= self.aim
-        return self.value.mean <= self.aim if self.metric in AT_MOST else self.value.mean >= self.aim
-
-    @property
-    def certain(self) -> bool:
-        """Whether the whole 95 % interval lies on the mean's side of the aim."""
-        ends = [replace(self, value=replace(self.value, mean=end)).met for end in (self.value.low, self.value.high)]
-        return ends == [self.met] * 2 and np.isfinite(self.value.low)
-
-    @property
-    def word(self) -> str:
-        """ "met" or "missed", with a question mark where the interval holds both."""
-        return ("met" if self.met else "missed") + ("" if self.certain else "?")
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a condition measured.
-
-    Attributes:
-        condition: as asked.
-        params: of the evaluation.
-        rows: as :func:`hifitse.evaluation.evaluate.evaluate` makes them.
-        metrics: metric -> mean over the mixtures with its 95 % interval; those without a value are missing.
-    """
-
-    condition: Condition
-    params: Params
-    rows: Sequence[Mapping[str, Any]] = field(repr=False)
-    metrics: Mapping[str, Interval]
-
-    @property
-    def judged(self) -> list[Judged]:
-        """Each aim that could be measured."""
-        return [Judged(name, aim, self.metrics[name]) for name, aim in self.condition.aims.items() if name in self.metrics]
-
-    @property
-    def people(self) -> int:
-        """Different target speakers."""
-        return len({row["target_speaker"] for row in self.rows})
-
-    @property
-    def rooms(self) -> int:
-        """Different rooms."""
-        return len({row["room"] for row in self.rows} - {None})
-
-
 def default_extractor(params: Params) -> Extractor:
     """The model that comes with the library, or that of the finished run that ``start_from`` names."""
     return Run.named(params.start_from).extractor() if params.start_from else Extractor.from_pretrained()
@@ -180,19 +132,17 @@ def default_extractor(params: Params) -> Extractor:
 
 def missing(params: Params) -> str:
     """Which recordings an evaluation asks for that are not here; empty where all are."""
-    for text in (params.corpus, params.noise, params.rooms):
-        for source in sources(text):
-            try:
-                if source != "synthetic":
-                    locate(source, "source")
-            except CorpusError as error:
-                return str(error)
+    try:
+        for source in (each for text in (params.corpus, params.noise, params.rooms) for each in sources(text) if each != "synthetic"):
+            locate(source, "source")
+    except CorpusError as error:
+        return str(error)
     return ""
 
 
 def measure(
     params: Params, extractor: Extractor, conditions: Sequence[Condition] = CONDITIONS, progress: bool = True
-) -> tuple[dict[str, Result], dict[str, str]]:
+) -> tuple[Found, dict[str, str], dict[str, pd.DataFrame]]:
     """Evaluate the extractor under each condition; finished rows are kept in ``runs/`` and found again.
 
     Args:
@@ -202,13 +152,13 @@ def measure(
         progress: show progress bars.
 
     Returns:
-        Condition -> result, and condition -> why it was left out.
+        What was found, condition -> why it was left out, and condition -> rows.
 
     Raises:
         HifitseError: as the evaluation does, or the first condition cannot be measured.
     """
     extractor = extractor.to(pick_device(params.device))
-    results: dict[str, Result] = {}
+    rows: dict[str, pd.DataFrame] = {}
     left_out: dict[str, str] = {}
     for condition in conditions:
         asked = condition.params(params)
@@ -216,48 +166,131 @@ def measure(
             left_out[condition.name] = why
             continue
         tested = condition.wrap(extractor).eval() if condition.wrap else extractor
-        rows = evaluate(tested, asked, runs_dir() / "default_model", progress, lists=("test",), change=condition.change, silent=False)
-        if condition.metric == "absent_suppression_db":
-            rows = [row for row in rows if not row["present"]]
-        first = next(iter(results.values())).rows if results else rows
-        results[condition.name] = Result(condition, asked, rows, summarise(rows, first))
+        folder = runs_dir() / "default_model"
+        mine = frame(evaluate(tested, asked, folder, progress, lists=("test",), change=condition.change, silent=False))
+        rows[condition.name] = mine[~mine["present"]] if condition.metric == "absent_suppression_db" else mine
     if conditions[0].name in left_out:
         raise HifitseError(f"condition {conditions[0].name!r} cannot be measured: {left_out[conditions[0].name]}")
-    return results, left_out
+    return summary([(each, rows[each.name]) for each in conditions if each.name in rows]), left_out, rows
 
 
-def summarise(rows: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
+def summary(rows: Sequence[tuple[Condition, Rows]]) -> Found:
+    """The numbers for the report, ``metrics.json``, the model's card and the README, from each condition's rows, the reference first."""
+    found = {}
+    for condition, mine in rows:
+        mine, metrics = frame(mine), summarise(mine, rows[0][1])
+        counts = {"mixtures": len(mine), "people": mine["target_speaker"].nunique(), "rooms": mine["room"].nunique()}
+        aims = {name: judged(name, aim, metrics[name]) for name, aim in condition.aims.items() if name in metrics}
+        entry = {"question": condition.question, **counts, "metrics": {name: vars(value) for name, value in metrics.items()}, "aims": aims}
+        found[condition.name] = entry
+    every = [aim["met"] for entry in found.values() for aim in entry["aims"].values()]
+    return {"conditions": found, "aims": len(every), "aims_met": sum(every)}
+
+
+def summarise(rows: Rows, reference: Rows) -> dict[str, Interval]:
     """Metrics of a condition; ``change_db`` is paired with the mixtures of the same index in the reference."""
-
-    def column(name: str, of: Sequence[Mapping[str, Any]] = rows) -> np.ndarray:
-        return np.array([row[name] for row in of], np.float64)
-
-    mixed = [bool(row["n_interferers"] or row["snr_db"] is not None) for row in rows]  # a lone target has nothing to be improved
-    right, wrong = np.where(mixed, column("si_sdri_db"), np.nan), column("si_sdri_wrong_enroll_db")
-    confused = np.array([row["confused"] if row["n_interferers"] and row["present"] else None for row in rows], np.float64)
-    before = {row["index"]: row["si_sdri_db"] for row in reference}
-    found = {
-        "si_sdri_db": bootstrap(right),
-        "si_sdri_wrong_enroll_db": bootstrap(wrong),
-        "gap_db": paired(right, wrong),
-        "confusion_rate": bootstrap(confused),
-        "worse_rate": bootstrap(np.where(np.isfinite(right), right < 0, np.nan)),
-        "si_sdr_db": bootstrap(column("si_sdr_db")),
-        "absent_suppression_db": bootstrap(column("absent_suppression_db")),
-        "change_db": paired(right, np.array([before.get(row["index"]) for row in rows], np.float64)),
+    numbers = ["si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdr_db", "absent_suppression_db", "snr_db", "confused"]
+    mine, before = (frame(each).set_index("index").astype(dict.fromkeys(numbers, float)) for each in (rows, reference))
+    two = mine["n_interferers"] > 0
+    right = mine["si_sdri_db"].where(two | mine["snr_db"].notna())  # a lone target has nothing to be improved
+    values = {
+        "si_sdri_db": right,
+        "si_sdri_wrong_enroll_db": mine["si_sdri_wrong_enroll_db"],
+        "gap_db": right - mine["si_sdri_wrong_enroll_db"],
+        "confusion_rate": mine["confused"].where(two & mine["present"]),
+        "worse_rate": right.lt(0).where(right.notna()).astype(float),
+        "si_sdr_db": mine["si_sdr_db"],
+        "absent_suppression_db": mine["absent_suppression_db"],
+        "change_db": right - before["si_sdri_db"].reindex(mine.index),
     }
-    return {name: value for name, value in found.items() if value.n}
+    return {name: value for name, each in values.items() if (value := bootstrap(each)).n}
 
 
-def numbers(results: Mapping[str, Result]) -> dict[str, Any]:
-    """The numbers for ``metrics.json``, the model's card and the README."""
-    judged = [each for result in results.values() for each in result.judged]
-    rows = {
-        name: {
-            "question": result.condition.question, "mixtures": len(result.rows), "people": result.people, "rooms": result.rooms,
-            "metrics": {metric: vars(value) for metric, value in result.metrics.items()},
-            "aims": {each.metric: {"aim": each.aim, "met": each.met, "certain": bool(each.certain)} for each in result.judged},
-        }
-        for name, result in results.items()
-    }  # fmt: skip
-    return {"conditions": rows, "aims": len(judged), "aims_met": sum(each.met for each in judged)}
+def judged(metric: str, aim: float, value: Interval) -> dict[str, Any]:
+    """``aim``, ``met`` by the mean, and ``certain``: the whole 95 % interval lies on the mean's side of the aim."""
+
+    def met(number: float) -> bool:
+        return (abs(number) if metric == "change_db" else number) <= aim if metric in AT_MOST else number >= aim
+
+    certain = np.isfinite(value.low) and met(value.low) == met(value.high) == met(value.mean)
+    return {"aim": aim, "met": met(value.mean), "certain": bool(certain)}
+
+
+def word(aim: Mapping[str, Any]) -> str:
+    """ "met" or "missed", with a question mark where the interval holds both."""
+    return ("met" if aim["met"] else "missed") + ("" if aim["certain"] else "?")
+
+
+def _said(entry: Mapping[str, Any], metric: str, digits: int | None = None, scale: float = 1.0) -> str:
+    """A metric's mean and 95 % interval, fresh or from ``metrics.json``; a dash where there is none."""
+    if metric not in entry["metrics"]:
+        return "–"
+    value = {name: None if end is None else scale * end for name, end in entry["metrics"][metric].items()}
+    digits = NAMES.get(metric, ("", 1))[1] if digits is None else digits
+    return f"{tables.number(value['mean'], digits)} ({tables.interval(value, digits)})"
+
+
+def _own(entry: Mapping[str, Any], verdict: Callable[[Mapping[str, Any]], str], digits: int | None = None) -> str:
+    """The aim of the condition itself and whether it is met."""
+    own = [(name, aim) for name, aim in entry["aims"].items() if name not in EVERYWHERE]
+    return "; ".join(f"{NAMES[name][0]} {_said(entry, name, digits)}, aim {aim['aim']:g}: {verdict(aim)}" for name, aim in own)
+
+
+def answer(found: Found) -> HTML:
+    """The verdict: how many aims are met, and the four conditions that matter most."""
+    met, aims, least = found["aims_met"], found["aims"], found["conditions"][REFERENCE]["mixtures"]
+    line = f"{met} of {aims} aims are met."
+    mark = "good" if met == aims else "weak" if met else "bad"
+    if least < LEAST_MIXTURES:
+        mark, line = "weak", f"Too few mixtures ({least}) to say what it can do."
+    cards = ""
+    for name in (name for name in CARDS if name in found["conditions"]):
+        gain, aim = (found["conditions"][name][kind]["si_sdri_db"] for kind in ("metrics", "aims"))
+        cards += card(name, Interval(**gain), f"aim {aim['aim']:+g} dB")
+    return box(mark, line, cards, "SI-SDRi with the right enrolment, on people, rooms and noises that no training has heard.")
+
+
+def conditions(found: Found, left_out: Mapping[str, str]) -> HTML:
+    """One row per condition, also where it fails."""
+    columns = {"SI-SDRi, right, dB": "si_sdri_db", "SI-SDRi, wrong, dB": "si_sdri_wrong_enroll_db", "confusions": "confusion_rate"}
+    columns |= {"worse than the mixture": "worse_rate"}
+    rows = []
+    for name, entry in found["conditions"].items():
+        row = {"condition": name} | {key: entry[key] for key in ("question", "mixtures", "people", "rooms")}
+        rows.append(row | {label: _said(entry, metric) for label, metric in columns.items()} | {"aim": _own(entry, word) or "no aim"})
+    rows += [dict.fromkeys(rows[0], "") | {"condition": name, "aim": f"not measured: {why}"} for name, why in left_out.items()]
+    return table(rows, "means with 95 % intervals")
+
+
+def aims(found: Found) -> HTML:
+    """Every aim, missed ones first. A question mark: the 95 % interval holds the aim."""
+    every = [(name, entry, metric, aim) for name, entry in found["conditions"].items() for metric, aim in entry["aims"].items()]
+    rows = []
+    for name, entry, metric, aim in sorted(every, key=lambda each: each[3]["met"]):
+        row = {"condition": name, "what": NAMES[metric][0], "aim": f"{'at most' if metric in AT_MOST else 'at least'} {aim['aim']:g}"}
+        rows.append(row | {"measured": _said(entry, metric), "verdict": word(aim)})
+    return table(rows)
+
+
+def by_condition(found: Found) -> Image:
+    """SI-SDRi with the right enrolment under each condition that has two talkers."""
+    every = [(name, entry["metrics"]) for name, entry in found["conditions"].items() if "gap_db" in entry["metrics"]]
+    rows = [(name, Interval(**metrics["si_sdri_db"]), None) for name, metrics in every]
+    return picture(comparison_figures.forest(rows, "SI-SDRi, dB"), f"SI-SDRi with 95 % intervals under {len(rows)} conditions")
+
+
+def examples(params: Params, rows: Mapping[str, pd.DataFrame], extractor: Extractor) -> list[listening.Example]:
+    """The best, median and worst mixture of the reference, with their estimates; arguments and rows as of :func:`measure`."""
+    asked, used = CONDITIONS[0].params(params), SimpleNamespace(extractor=lambda: extractor)
+    return listening.examples(Arm(REFERENCE, asked, used, rows[REFERENCE].assign(seed=asked.seed), asked))
+
+
+def markdown(found: Found) -> str:
+    """The table of the model's card and the README, fresh or from ``metrics.json``."""
+    lines = ["| condition | mixtures, people | SI-SDRi right, dB | wrong, dB | confusions | aim |", "|---|---|---|---|---|---|"]
+    for name, entry in found["conditions"].items():
+        confusions = f"{_said(entry, 'confusion_rate', 0, 100)} %" if "confusion_rate" in entry["metrics"] else "–"
+        cells = [f"{entry['mixtures']}, {entry['people']}", _said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
+        own = _own(entry, lambda aim: "met" if aim["met"] else "missed", 1)
+        lines.append(f"| {name} | {' | '.join(cells)} | {own or '–'} |")
+    return "\n".join([*lines, "", f"{found['aims_met']} of {found['aims']} aims are met."])
