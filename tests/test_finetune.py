@@ -15,7 +15,7 @@ from hifitse.evaluation.fidelity import BANDS_HZ, fidelity
 from hifitse.metrics import Interval
 from hifitse.params import Params, resolve
 from hifitse.report import figures
-from hifitse.studies import gan_finetune, show_gan_finetune
+from hifitse.studies import gan_finetune
 
 FULL = Params()
 
@@ -47,13 +47,9 @@ def test_the_control_lets_the_extractor_learn_for_as_many_steps() -> None:
     assert same == {"gan", "disc_lr", "disc_channels", "gan_seconds"}
 
 
-def test_the_run_to_start_from_is_found_by_its_parameters(tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+def test_before_is_the_same_without_fine_tuning() -> None:
     smoke = resolve("smoke")
-    tuned = vary(smoke, {"gan": "stft", "disc_channels": 8, "freeze_norms": True})
-    assert gan_finetune.before(tuned) == smoke
-    with pytest.raises(HifitseError, match=f"run {smoke.run_id} to start from is not in"):
-        gan_finetune.start(tuned)
+    assert gan_finetune.before(vary(smoke, {"gan": "stft", "disc_channels": 8, "freeze_norms": True})) == smoke
 
 
 def test_weights_of_discriminators_are_counted_where_there_are_any() -> None:
@@ -139,24 +135,23 @@ GOOD, NONE, BAD = Interval(0.5, 0.3, 0.7, 60), Interval(0.1, -0.1, 0.3, 60), Int
     ],
 )
 def test_the_gain_of_more_steps_is_not_called_the_discriminators(pair, mark, words) -> None:
-    found = show_gan_finetune.headline({"STFT": pair})
+    found = gan_finetune.headline({"STFT": pair})
     assert found[0] == mark and words in found[1]
 
 
 def test_the_answer_names_the_arm_that_was_stopped() -> None:
     longer, tuned = made_up_arm(made_up_rows(5.0), collapsed=""), made_up_arm(made_up_rows(4.0), collapsed="it collapsed at step 9")
-    shown = show_gan_finetune.answer(compared(longer=longer, STFT=tuned), "longer").data
-    assert "STFT was stopped: it collapsed at step 9." in shown and "STFT less longer" in shown and "−1.00 dB" in shown
+    shown = gan_finetune.answer(compared(longer=longer, STFT=tuned), "longer").data
+    assert "STFT was stopped: it collapsed at step 9." in shown and "STFT minus longer" in shown and "−1.00 dB" in shown
 
 
 def test_curves_mark_the_warm_up_and_the_ramp() -> None:
     params = resolve("smoke", gan="stft", steps=100)
     rows = [{"step": step, "disc": 0.5, "disc_told": 0.6} for step in range(1, 101)]
     rows[10:] = [row | {"adversarial": 0.3, "feature": 0.1} for row in rows[10:]]
-    figure = show_gan_finetune.losses_figure({"HiFi-GAN": (params, rows), "STFT": (params, [])})
+    figure = gan_finetune.losses_figure({"HiFi-GAN": (params, rows), "STFT": (params, [])})
     spans = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in figure.axes[0].patches]
-    assert spans == [(0, 10), (10, 30)] and len(figure.axes) == 8 and figures.png(figure)
-    drawn = [len(line.get_xdata()) for line in figure.axes[4].lines]
-    assert drawn[-1] == 90
-    with pytest.raises(HifitseError, match="0 arms"):
-        show_gan_finetune.losses_figure({})
+    assert spans == [(0, 10), (10, 30)] and len(figure.axes) == 4 and figures.png(figure)
+    assert [len(line.get_xdata()) for line in figure.axes[2].lines] == [90, 0]
+    with pytest.raises(HifitseError, match="0 curves"):
+        gan_finetune.losses_figure({})

@@ -1,4 +1,4 @@
-"""What exactly one notebook needs, at most two files each: ``<name>.py`` measures, ``show_<name>.py`` is what the notebook displays.
+"""What exactly one notebook needs, what it measures and what it displays in one file named after it, or two (``show_<name>.py``).
 
 In: runs and rows.
 Out: what one notebook shows.
@@ -6,7 +6,7 @@ May not import: prepare or commands.
 
 gan_finetune.py   01: a finished baseline trained on, and which weights are kept
 losses.py         06: how much of the gradient each term of a loss has
-conditioning.py   07: test mixtures by how alike their voices are
+conditioning.py   07: how much the enrolment matters, test mixtures by how alike their voices are
 data_loading.py   08: the old path beside the present one, a simulated corpus of millions of utterances
 performance.py    11: fast paths against plain formulas, length, busy machines, long recordings
 diagnosis.py      12: faults of the plan's baseline as changes, and its way of testing

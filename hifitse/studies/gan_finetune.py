@@ -1,38 +1,48 @@
-"""Fine-tuning a finished baseline, with and without discriminators: what changes, and which weights are kept by which rule."""
+"""Notebook 01: a finished baseline trained on, with and without discriminators; what changes, and which weights are kept by which rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from IPython.display import HTML, Image
+from matplotlib.figure import Figure
 
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.fidelity import Fidelity
-from hifitse.evaluation.rows import Row, difference
+from hifitse.evaluation.rows import Row, difference, mean, verdict
+from hifitse.machine import pick_device
 from hifitse.metrics import Interval
 from hifitse.model.discriminators import discriminators
 from hifitse.params import PHASED, Params
-from hifitse.training.adversary import held_steps
+from hifitse.report import listening, tables
+from hifitse.report.comparison_figures import lines, series
+from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, table, voices
+from hifitse.report.show_arms import expectation
+from hifitse.training.adversary import FALL_DB, LOSS_FLOOR, held_steps
 from hifitse.training.run import Run
+from hifitse.training.validation import estimate
 
 TUNING = ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
 TUNING += ("loss_adversarial", "loss_feature")
 """Parameters of a fine-tuning; the run that it starts from has their defaults."""
 LOSS_ALLOWED_DB = 0.1
 """dB of SI-SDRi on the validation list that may be lost for a better spectrum above 8 kHz."""
+PANELS = {
+    "discriminators' loss (dotted: chance)": "disc", "share judged correctly (dotted: chance)": "disc_told",
+    "extractor: adversarial": "adversarial", "extractor: feature maps": "feature",
+}  # fmt: skip
+"""Title -> column of the history."""
+MEASURES = {
+    "si_sdri_db": ("SI-SDRi, dB", 2), "si_sdr_db": ("SI-SDR, dB", 2), "pesq": ("PESQ, 16 kHz", 3), "stoi": ("STOI", 3),
+    "lsd_low_db": ("LSD, 0 to 8 kHz, dB", 2), "lsd_high_db": ("LSD, 8 to 24 kHz, dB", 2),
+}  # fmt: skip
+"""Column of a row -> label, digits."""
 
 
 def before(params: Params) -> Params:
     """The same parameters without fine-tuning: those of the run to start from."""
     return Params(**{name: value for name, value in params.model_dump().items() if name not in TUNING})
-
-
-def start(params: Params) -> Run:
-    """The finished run that a fine-tuning of these parameters starts from, found by them.
-
-    Raises:
-        HifitseError: it is not there, or not finished; the message names it.
-    """
-    return Run.named(Run.of(before(params)).folder.name)
 
 
 def changes(
@@ -41,8 +51,7 @@ def changes(
     """What makes a fine-tuning of the run of ``params``: on with its last phase, at a small rate, its layer norms frozen.
 
     Without discriminators it has as many steps as the extractor learns in with them, that is without their warm-up. Discriminators hear
-    an eighth of a segment, 0.5 s with the preset ``full``, and have their papers' width beside an extractor of 128 features or more.
-    Beside a smaller one they have an eighth of it: 8 wide and with 0.5 s, HiFi-GAN's took ten times the demo extractor's own time.
+    an eighth of a segment, and have their papers' width beside an extractor of 128 features or more, else an eighth of it.
 
     Args:
         params: of the baseline.
@@ -64,12 +73,6 @@ def changes(
     return found
 
 
-def against(comparison: Comparison, control: str) -> Comparison:
-    """The other variants compared with one of them in place of the baseline."""
-    arms = {name: arm for name, arm in comparison.arms.items() if name != control}
-    return Comparison(comparison.arms[control], arms, {})
-
-
 def weights(params: Params) -> int:
     """Number of the discriminators' weights, which training alone has; 0 without."""
     return sum(weight.numel() for weight in discriminators(params).parameters()) if params.gan != "none" else 0
@@ -81,7 +84,7 @@ class Choice:
 
     Attributes:
         tuned: whether they are the fine-tuned ones; else those from before.
-        si_sdri: fine-tuned less before on the validation list, dB.
+        si_sdri: fine-tuned minus before on the validation list, dB.
         lsd_high: the same for the log-spectral distance from 8 to 24 kHz, dB; below 0 is better.
         reason: in one sentence.
     """
@@ -105,23 +108,144 @@ def choose(comparison: Comparison, validation: Fidelity) -> dict[str, Choice]:
 
 def _choice(arm: Arm, rows: Sequence[Row], base: Sequence[Row]) -> Choice:
     gain, distance = (difference(rows, base, metric) for metric in ("si_sdri_db", "lsd_high_db"))
-    if arm.run.collapsed:
-        return Choice(False, gain, distance, arm.run.collapsed)
-    if not gain.mean >= -LOSS_ALLOWED_DB:
-        return Choice(False, gain, distance, f"SI-SDRi is more than {LOSS_ALLOWED_DB:g} dB lower")
-    if not distance.mean < 0:
-        return Choice(False, gain, distance, "the spectrum above 8 kHz is no nearer to the target's")
-    return Choice(True, gain, distance, f"SI-SDRi is not more than {LOSS_ALLOWED_DB:g} dB lower and the spectrum above 8 kHz is nearer")
+    reason = arm.run.collapsed
+    if not reason and not gain.mean >= -LOSS_ALLOWED_DB:
+        reason = f"SI-SDRi is more than {LOSS_ALLOWED_DB:g} dB lower"
+    elif not reason and not distance.mean < 0:
+        reason = "the spectrum above 8 kHz is no nearer to the target's"
+    kept = f"SI-SDRi is not more than {LOSS_ALLOWED_DB:g} dB lower and the spectrum above 8 kHz is nearer"
+    return Choice(not reason, gain, distance, reason or kept)
 
 
 def record(comparison: Comparison, test: Fidelity, choices: Mapping[str, Choice]) -> dict[str, Any]:
     """What ``metrics.json`` keeps of a fine-tuning beside the arms' metrics."""
-    base = test[comparison.baseline.name]
-    found = {}
+    base, found = test[comparison.baseline.name], {}
     for name, choice in choices.items():
         run, params = comparison.arms[name].run, comparison.arms[name].params
         distances = {metric: vars(difference(test[name], base, metric)) for metric in ("lsd_low_db", "lsd_high_db")}
         valid = {"si_sdri_db": vars(choice.si_sdri), "lsd_high_db": vars(choice.lsd_high)}
         found[name] = {"discriminator_parameters": weights(params), "collapsed": run.collapsed, "kept": choice.tuned}
         found[name] |= {"why": choice.reason, "validation": valid, "test": distances}
+    return found
+
+
+def headline(gains: Mapping[str, tuple[Interval, Interval]]) -> tuple[str, str]:
+    """Mark (``good``, ``weak`` or ``bad``) and headline, by the intervals of the paired differences alone.
+
+    Args:
+        gains: arm with discriminators -> difference of SI-SDRi to before, and to the same further steps without discriminators.
+    """
+    least = min((value.n for pair in gains.values() for value in pair), default=0)
+    if least < LEAST_MIXTURES:
+        return "weak", f"Too few mixtures ({least}) to say whether discriminators help."
+    said = {name: tuple(verdict(value, "si_sdri_db") for value in pair) for name, pair in gains.items()}
+    groups = {
+        "better than before, and than the same further steps without discriminators": [n for n, w in said.items() if w == ("helped",) * 2],
+        "better than before, but the same further steps without discriminators do as well or better":
+            [n for n, w in said.items() if w[0] == "helped" != w[1]],
+        "worse than before or than without discriminators": [n for n, w in said.items() if "hurt" in w],
+        "no measurable difference from before": [n for n, w in said.items() if w[0] == "neutral" and "hurt" not in w],
+    }  # fmt: skip
+    both, _, hurt, _ = groups.values()
+    line = " ".join(f"{', '.join(names)}: {words}." for words, names in groups.items() if names)
+    return ("good" if both else "bad" if hurt else "weak"), line
+
+
+def answer(comparison: Comparison, control: str) -> HTML:
+    """The answer in a box: SI-SDRi of each arm with discriminators minus that before, and minus that of the control.
+
+    Args:
+        comparison: its baseline is the run from before.
+        control: name of the arm with the same further steps and no discriminators.
+    """
+    base, other = comparison.baseline, comparison.arms[control]
+    longer = difference(other.rows, base.rows)
+    cards, gains = card(f"{control} minus before", longer, "the same steps without discriminators"), {}
+    for name in (name for name in comparison.arms if name != control):
+        gains[name] = tuple(difference(comparison.arms[name].rows, rows) for rows in (base.rows, other.rows))
+        cards += card(f"{name} minus before", gains[name][0], expectation(comparison.expected.get(name)))
+        cards += card(f"{name} minus {control}", gains[name][1], "what the discriminators add")
+    stopped = " ".join(f"{name} was stopped: {arm.run.collapsed}." for name, arm in comparison.arms.items() if arm.run.collapsed)
+    text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
+    text += "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance. Before: "
+    return box(*headline(gains), cards, text + scale(base, "the model"))
+
+
+def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:
+    """SI-SDR, PESQ, STOI and the distance of spectra: means, and paired differences to before and to the control."""
+    shown = []
+    for column, (label, digits) in MEASURES.items():
+        sides = test if column.startswith("lsd") else {name: arm.rows for name, arm in comparison.all.items()}
+        for name, rows in sides.items():
+            value = mean(rows, column)
+            row = {"measure": label, "arm": name, "mean": tables.measured(value, digits)}
+            for words, against in (("before", comparison.baseline.name), (control, control)):
+                change = "" if name == against else tables.measured(difference(rows, sides[against], column), digits, True)
+                row[f"minus {words}"] = change
+            shown.append(row | {"n": value.n})
+    caption = "means and paired differences with 95 % intervals, test mixtures with the target present; LSD is the log-spectral distance: "
+    return table(shown, caption + "less is better")
+
+
+def choices(comparison: Comparison, chosen: Mapping[str, Choice]) -> HTML:
+    """Which weights of each arm are kept, by the rule on the validation list."""
+    rows = []
+    for name, choice in chosen.items():
+        added = weights(comparison.arms[name].params)
+        row = {"arm": name, "weights kept": "fine-tuned" if choice.tuned else "those from before", "why": choice.reason}
+        row |= {"SI-SDRi minus before, dB": choice.si_sdri, "LSD minus before, dB": choice.lsd_high}
+        rows.append(row | {"added, M": f"{added / 1e6:.2f}" if added else "–"})
+    count = next(iter(chosen.values())).si_sdri.n if chosen else 0
+    caption = f"validation mixtures: {count}; LSD: log-spectral distance above 8 kHz; added: millions of the discriminators' weights"
+    return table(rows, caption)
+
+
+def rules() -> HTML:
+    """The stated rules: when a run is stopped, and when fine-tuned weights are kept."""
+    return HTML(
+        f"<p>A run is <b>stopped</b>, and falls back to the weights from before, when for <code>gan_patience</code> steps in a row the "
+        f"discriminators' loss is below {LOSS_FLOOR:g} and all they judge is right, when the mean SI-SDRi of as many training steps is "
+        f"{FALL_DB:g} dB below that of the warm-up, or when a term is not finite. Fine-tuned weights are <b>kept</b> where on the "
+        f"validation list SI-SDRi is at most {LOSS_ALLOWED_DB:g} dB lower and the log-spectral distance from 8 to 24 kHz is "
+        "smaller, by the means.</p>"
+    )
+
+
+def losses_figure(histories: Mapping[str, tuple[Params, Sequence[Mapping]]]) -> Figure:
+    """One panel per measure, one curve per arm with discriminators; the warm-up is shaded grey, the ramp after it orange.
+
+    Args:
+        histories: name of the arm -> its parameters and the rows of its history; the warm-up is that of the first.
+
+    Raises:
+        HifitseError: no arm.
+    """
+    panels = {title: {name: series(rows, key) for name, (_, rows) in histories.items()} for title, key in PANELS.items()}
+    spans = {}
+    for params, _ in list(histories.values())[:1]:
+        held = held_steps(params)
+        spans = {"warm-up: only discriminators learn": (0, held)}
+        spans["ramp: adversarial terms rise"] = (held, held + params.gan_ramp * params.steps)
+    return lines(panels, "step", levels=dict.fromkeys(list(PANELS)[:2], 0.5), spans=spans)
+
+
+def losses(comparison: Comparison) -> Image:
+    """Curves of the arms with discriminators."""
+    arms = {name: (arm.params, arm.run.history) for name, arm in comparison.arms.items() if arm.params.gan != "none"}
+    alt = f"Curves over the steps of {', '.join(arms)}: loss and judgements of the discriminators, adversarial and feature-map terms"
+    return picture(losses_figure(arms), alt)
+
+
+def examples(comparison: Comparison, name: str) -> list[listening.Example]:
+    """The mixtures that gained and lost most with an arm, and all arms' estimates; give each to :func:`hifitse.report.show.listen`."""
+    base, found = comparison.baseline, []
+    for example in listening.contrasts(base, comparison.arms[name]):
+        mixture = listening.rebuild(example.row, base.evaluation)
+        clips = {"mixture": mixture.mix, "target": mixture.target}
+        for label, arm in comparison.all.items():
+            device = pick_device(arm.params.device)
+            est = estimate(arm.run.extractor().to(device), [mixture], "right", device)[0].numpy()
+            clips[f"estimate, {'before' if arm is base else label}"] = est
+        note = f"{name}: {example.note}"
+        found.append(replace(example, clips=clips | {"enrolment": mixture.enroll[0]}, pictured=tuple(clips), note=note))
     return found
