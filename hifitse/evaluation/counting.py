@@ -6,7 +6,6 @@ The plan's baseline takes two seconds and no memory to count, and the numbers ar
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +63,12 @@ def speaker_path(config: ExtractorConfig) -> dict[str, int]:
 
 
 def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
-    """10^9 floating-point operations of one forward pass for each second of mixture, two for each multiply-add.
+    """10^9 floating-point operations of one forward pass for each second of mixture: two for each of :func:`macs`."""
+    return 2e-9 * macs(config, seconds, enroll_seconds, enrollments)
+
+
+def macs(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
+    """Multiply-adds of one forward pass for each second of mixture.
 
     Counted are all matrix products, attention and LSTMs, and the encoding of the enrolments, once for each mixture. Fourier
     transforms, norms, activations and biases are not; in the plan's baseline they are below a hundredth.
@@ -77,11 +81,6 @@ def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seco
     Raises:
         CostError: a length or number out of range.
     """
-    return 2e-9 * macs(config, seconds, enroll_seconds, enrollments)
-
-
-def macs(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
-    """Multiply-adds of one forward pass for each second of mixture; arguments and rules as :func:`gflops_per_second`."""
     _check(1, seconds, enroll_seconds, enrollments)
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RULES) as counter:
         _shapes(build(config), 1, seconds, enroll_seconds, enrollments)
@@ -116,11 +115,11 @@ def activation_bytes(
     if precision not in DTYPES:
         raise CostError(f"precision is {precision!r}, expected one of {', '.join(map(repr, DTYPES))}")
     model = build(config).train()
+    kept = Kept()
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.LSTM):
-                setattr(parent, name, _LSTM(child, DTYPES[precision]))
-    kept = Kept()
+                setattr(parent, name, _LSTM(child, DTYPES[precision], kept))
     with kept.counting(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         kept.weights |= _shapes(model, batch, seconds, enroll_seconds, enrollments)
     return kept.bytes()
@@ -135,31 +134,6 @@ def _shapes(model: Extractor, batch: int, seconds: float, enroll_seconds: float,
         enroll = torch.empty(batch, enrollments, round(enroll_seconds * SAMPLE_RATE))
         functional_call(model, state, (mix, enroll))
         return set(map(_place, state.values()))
-
-
-class _LSTM(nn.Module):
-    """What an LSTM keeps, which torch cannot see: input, output, four gates and the cell of each direction.
-
-    Shape: (G, S, I) -> (G, S, 2 H)
-    """
-
-    def __init__(self, lstm: nn.LSTM, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.hidden, self.dtype = (1 + lstm.bidirectional) * lstm.hidden_size, dtype
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        return _KeepLSTM.apply(x, self.hidden, self.dtype), None
-
-
-class _KeepLSTM(torch.autograd.Function):
-    """Keeps what the gradient of an LSTM needs; there is no backward pass, because nothing was computed."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, hidden: int, dtype: torch.dtype) -> Tensor:
-        output = x.new_empty(*x.shape[:-1], hidden, dtype=dtype)
-        gates_and_cell = x.new_empty(*x.shape[:-1], 5 * hidden, dtype=dtype)
-        ctx.save_for_backward(x.to(dtype), output, gates_and_cell)
-        return output
 
 
 def _place(tensor: Tensor) -> int:
@@ -187,9 +161,25 @@ class Kept:
         return sum(storage.nbytes() for place, storage in self.storages.items() if place not in self.weights)
 
 
+class _LSTM(nn.Module):
+    """What the gradient of an LSTM needs, which torch cannot see: input, output, four gates and the cell of each direction.
+
+    Shape: (G, S, I) -> (G, S, 2 H)
+    """
+
+    def __init__(self, lstm: nn.LSTM, dtype: torch.dtype, kept: Kept) -> None:
+        super().__init__()
+        self.hidden, self.dtype, self.kept = (1 + lstm.bidirectional) * lstm.hidden_size, dtype, kept
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        output, gates_and_cell = (x.new_empty(*x.shape[:-1], n * self.hidden, dtype=self.dtype) for n in (1, 5))
+        for tensor in (x.to(self.dtype), output, gates_and_cell):
+            self.kept.pack(tensor)
+        return output.requires_grad_(), None  # nothing was computed, and what follows is kept as if it had been
+
+
 def _check(batch: int, seconds: float, enroll_seconds: float, enrollments: int) -> None:
-    numbers = {"seconds": seconds, "enroll_seconds": enroll_seconds}
-    for name, value in numbers.items():
+    for name, value in {"seconds": seconds, "enroll_seconds": enroll_seconds}.items():
         if not (math.isfinite(value) and round(value * SAMPLE_RATE) >= 1):
             raise CostError(f"{name} is {value}, expected a length above 0 s")
     for name, value in {"batch": batch, "enrollments": enrollments}.items():

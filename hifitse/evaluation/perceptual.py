@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +25,7 @@ def pesq_wb(est: np.ndarray, target: np.ndarray) -> tuple[float, str | None]:
     """Wide-band PESQ, ITU-T P.862.2, from about 1.02 (bad) to 4.64 (as the target).
 
     Args:
-        est: ``(T,)`` at 48 kHz; resampled to 16 kHz inside.
-        target: ``(T,)`` at 48 kHz, at least a quarter of a second.
+        est, target: ``(T,)`` at 48 kHz, at least a quarter of a second; resampled to 16 kHz inside.
 
     Returns:
         The score and ``None``, or ``nan`` and the reason why there is none: silence, too short, no speech found.
@@ -52,8 +51,7 @@ def stoi(est: np.ndarray, target: np.ndarray) -> tuple[float, str | None]:
     """Short-time objective intelligibility, from about 0 to 1 (as the target).
 
     Args:
-        est: ``(T,)`` at 48 kHz; resampled to 10 kHz inside.
-        target: ``(T,)`` at 48 kHz, with at least 0.4 s that is not silent.
+        est, target: ``(T,)`` at 48 kHz, at least 0.4 s of the target not silent; resampled to 10 kHz inside.
 
     Returns:
         The score and ``None``, or ``nan`` and the reason why there is none.
@@ -86,34 +84,28 @@ def _unfit(est: np.ndarray, target: np.ndarray) -> str | None:
 
 
 def measure(est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> dict[str, float | str | None]:
-    """PESQ and STOI of the estimate and of the mixture, each ``None`` where it failed, and the reasons of the estimate's failures.
-
-    Args:
-        est, mix, target: ``(T,)`` at 48 kHz.
+    """PESQ and STOI of the estimate and of the mixture, ``(T,)`` at 48 kHz, each ``None`` where it failed.
 
     Returns:
-        ``pesq, pesq_mix, stoi, stoi_mix`` and ``pesq_error, stoi_error``.
+        ``pesq, pesq_mix, stoi, stoi_mix``, and why the estimate's failed: ``pesq_error, stoi_error``.
     """
-    row: dict[str, float | str | None] = {}
+    row = unmeasured()
     for name, score in (("pesq", pesq_wb), ("stoi", stoi)):
-        for suffix, signal in (("", est), ("_mix", mix)):
-            value, reason = score(signal, target)
-            row[name + suffix] = value if reason is None else None
-            if not suffix:
-                row[f"{name}_error"] = reason
+        (value, row[f"{name}_error"]), (before, why) = score(est, target), score(mix, target)
+        row[name], row[f"{name}_mix"] = value if row[f"{name}_error"] is None else None, before if why is None else None
     return row
 
 
 def unmeasured(reason: str | None = None) -> dict[str, float | str | None]:
     """The keys of :func:`measure` without values: not applicable, or failed for the given reason."""
-    scores = dict.fromkeys(("pesq", "pesq_mix", "stoi", "stoi_mix"))
-    return scores | {"pesq_error": reason, "stoi_error": reason}
+    return dict.fromkeys(("pesq", "pesq_mix", "stoi", "stoi_mix")) | {"pesq_error": reason, "stoi_error": reason}
 
 
-class PerceptualPool:
+class PerceptualPool(Pool):
     """Processes that run :func:`measure` and write what they find into the caller's rows.
 
-    A measurement that kills its process (the C code of PESQ can) is noted as failed; see :class:`hifitse.pool.Pool`.
+    A measurement that kills its process (the C code of PESQ can) is noted as failed. Once the pool ``gave_up``, so many died that the
+    cause is not the signals: then the scores are missing for no fault of theirs.
 
     Example:
         >>> with PerceptualPool() as pool:  # doctest: +SKIP
@@ -121,32 +113,26 @@ class PerceptualPool:
     """
 
     def __init__(self, workers: int | None = None, work: Callable[..., dict[str, Any]] = measure) -> None:
-        self._pool = Pool(work, workers or max(1, min(os.cpu_count() or 1, 8)))
+        super().__init__(work, workers or max(1, min(os.cpu_count() or 1, 8)))
         self._waiting: deque[tuple[dict[str, Any], Task]] = deque()
 
-    @property
-    def gave_up(self) -> bool:
-        """Whether so many processes died that the cause is not the signals: then the scores are missing for no fault of theirs."""
-        return self._pool.gave_up
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error_type: type | None, *_: object) -> None:
-        with self._pool:
+    def __exit__(self, error_type: type | None, *error: object) -> None:
+        try:
             while error_type is None and self._waiting:
                 self._read_oldest()
+        finally:
+            super().__exit__(error_type, *error)
 
     def submit(self, row: dict[str, Any], est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> None:
         """Measure ``(T,)`` signals and update ``row`` with the scores, at the latest when the ``with`` block ends."""
-        self._waiting.append((row, self._pool.start(est, mix, target)))
+        self._waiting.append((row, self.start(est, mix, target)))
         if len(self._waiting) > MOST_WAITING:
             self._read_oldest()
 
     def _read_oldest(self) -> None:
         row, task = self._waiting.popleft()
         try:
-            row.update(self._pool.result(task))
+            row.update(self.result(task))
         except DiedError:
             row.update(unmeasured(DIED))
         except Exception as error:  # noqa: BLE001 - whatever a metric stumbles over, the other rows are still wanted

@@ -12,7 +12,7 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import list_mixer
 from hifitse.evaluation.evaluate import PERCEPTUAL_LISTS, Item, measured, plain
 from hifitse.evaluation.perceptual import PerceptualPool
-from hifitse.evaluation.rows import mean, summarise
+from hifitse.evaluation.rows import of_list, summarise
 from hifitse.files import write_text
 from hifitse.params import Params
 
@@ -67,36 +67,31 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
 
 def write_score(rows: Sequence[dict[str, Any]], folder: Path, title: str) -> str:
     """Write ``rows.jsonl``, ``metrics.json`` and ``report.md`` into a folder; returns the report."""
-    lists = list(dict.fromkeys(row["list"] for row in rows))
-    metrics = {name: summarise(rows, name) for name in lists}
-    text = "\n".join(_report(rows, lists, metrics, title)) + "\n"
+    metrics = {name: summarise(rows, name) for name in dict.fromkeys(row["list"] for row in rows)}
+    text = "\n".join(_report(rows, metrics, title)) + "\n"
     write_text(folder / "rows.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     write_text(folder / "report.md", text)
     return text
 
 
-def _report(rows: Sequence[dict[str, Any]], lists: Sequence[str], metrics: dict[str, Any], title: str) -> Iterator[str]:
+def _report(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str) -> Iterator[str]:
     yield f"# {title}"
-    for name in lists:
-        mine = [row for row in rows if row["list"] == name]
-        absent = sum(not row["present"] for row in mine)
-        yield f"\n## List {name}: {len(mine)} mixtures, {absent} of them without the target\n"
-        yield "| metric | mean | 95 % interval | mixtures |"
-        yield "|---|---|---|---|"
+    for name, of_metric in metrics.items():
+        mine = of_list(rows, name)
+        yield f"\n## List {name}: {len(mine)} mixtures, {(~mine['present']).sum()} of them without the target\n"
+        yield "| metric | mean | 95 % interval | mixtures |\n|---|---|---|---|"
         for metric, label in UNITS.items():
-            values = metrics[name][metric]
-            if values["n"] and values["mean"] is not None:
-                low, high = ("?" if each is None else f"{each:.2f}" for each in (values["low"], values["high"]))
-                yield f"| {label} | {values['mean']:.2f} | {low} to {high} | {values['n']} |"
-        ranked = sorted((row for row in mine if row["si_sdri_db"] is not None), key=lambda row: row["si_sdri_db"])
-        if not ranked:
-            continue
-        confused = [row for row in ranked if row["confused"]]
-        gain = mean(mine, "si_sdri_db", name).mean
-        yield f"\nNearer to an interferer than to the target: {len(confused)} of {len(ranked)}. Below the mixture: "
-        yield f"{sum(row['si_sdri_db'] < 0 for row in ranked)} of {len(ranked)}. Lowest SI-SDRi, against {gain:.2f} dB in the mean:\n"
-        for row in ranked[:WORST]:
+            value = of_metric[metric]
+            if value["n"]:
+                low, high = ("?" if each is None else f"{each:.2f}" for each in (value["low"], value["high"]))
+                yield f"| {label} | {value['mean']:.2f} | {low} to {high} | {value['n']} |"
+        ranked = mine.dropna(subset="si_sdri_db").sort_values("si_sdri_db", kind="stable")
+        if len(ranked):
+            gain, count = ranked["si_sdri_db"], len(ranked)
+            yield f"\nNearer to an interferer than to the target: {ranked['confused'].sum()} of {count}. Below the mixture: "
+            yield f"{(gain < 0).sum()} of {count}. Lowest SI-SDRi, against {gain.mean():.2f} dB in the mean:\n"
+        for row in ranked[:WORST].to_dict("records"):
             yield f"- {row['id']}: {row['si_sdri_db']:.2f} dB{', the interferer came out' if row['confused'] else ''}"
 
 

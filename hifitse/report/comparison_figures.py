@@ -271,11 +271,12 @@ def lines(
             if len(points) > 12:  # markers at places of their own tell curves apart that lie on each other
                 look["markevery"] = (number * (len(points) // 40), len(points) // 6)
             (shown[name],) = axis.plot(*points.T, **look)
-        if "x" in log:
-            axis.set_xscale("log")
         if "y" in log:
             axis.set_yscale("log")
-    if "x" not in log:
+    if "x" in log:
+        places = [x for curves in panels.values() for pairs in curves.values() for x, _ in pairs]
+        log_axis(axes[-1], 0.9 * min(places), 1.1 * max(places))
+    else:
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes[-1].set_xlabel(xlabel)
     legend(figure, list(shown.values()), list(shown))

@@ -4,17 +4,14 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from IPython.display import HTML, Image
-from matplotlib.figure import Figure
 
 from hifitse.evaluation.cost import ratios
 from hifitse.metrics import Interval
 from hifitse.params import Params
-from hifitse.report import report, tables
-from hifitse.report.figures import CURVES, DPI, GREY, STYLE, WIDTH
-from hifitse.report.show import box, picture
+from hifitse.report import comparison_figures, report, tables
+from hifitse.report.show import box, picture, table
 from hifitse.studies.performance import FAST, PASSIVE, PLAIN, SPINNING, exponent
 
 Version = Mapping[str, Mapping[str, Sequence[float]]]
@@ -74,51 +71,37 @@ def versions_table(models: Mapping[str, Version], same: Mapping[str, Mapping[str
         for what, times in version.items():
             faster = gain(times)
             for name, each in times.items():
-                ratio = tables.measured(faster[name]) if name in faster else "1"
+                row = {"model": model, "what": what, "version": name, "median, s": tables.number(float(np.median(each)), 4)}
+                row["time / fast"] = tables.measured(faster[name]) if name in faster else "1"
                 differ = ", ".join(f"{key} {value:.0e}" for key, value in same[model].items()) if name == PLAIN else ""
-                rows.append([model, what, name, tables.number(float(np.median(each)), 4), ratio, differ])
-    header = ["model", "what", "version", "median, s", "time / fast", "largest relative difference, float64"]
-    return HTML(tables.table(header, rows, "rounds in turns; ratios within a round, with 95 % intervals"))
-
-
-def _curves(curves: Mapping[str, Mapping[float, float]], xlabel: str, ylabel: str, log: bool) -> Figure:
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.4), dpi=DPI, layout="constrained")
-        axis = figure.subplots()
-        for colour, marker, (name, each) in zip(CURVES, "osD^", curves.items(), strict=False):
-            axis.plot(list(each), list(each.values()), color=colour, marker=marker, label=name)
-        places = sorted({place for each in curves.values() for place in each})
-        axis.set_xscale("log" if log else "linear")
-        axis.set_xticks(places, [f"{place:g}" for place in places])
-        axis.minorticks_off()
-        if log:
-            axis.set_yscale("log")
-            axis.plot(places, places, color=GREY, lw=1, ls="--", label="as long as it plays")
-        else:
-            axis.set_ylim(0)
-        axis.set_xlabel(xlabel)
-        axis.set_ylabel(ylabel)
-        figure.legend(loc="outside upper left", ncols=2)
-    return figure
+                rows.append(row | {"largest relative difference, float64": differ})
+    return table(rows, "rounds in turns; ratios within a round, with 95 % intervals")
 
 
 def lengths_picture(found: Lengths) -> Image:
     """Time of a forward pass against the length of the mixture; a straight line is a power law."""
     shown = "; ".join(f"{name} {max(each):g} s: {each[max(each)]:.2f} s" for name, each in found.items())
-    figure = _curves(found, "length of the mixture, s", "forward pass, s", log=True)
+    curves = {name: list(each.items()) for name, each in found.items()}
+    curves["as long as it plays"] = sorted({(length, length) for each in found.values() for length in each})
+    figure = comparison_figures.lines({"": curves}, "length of the mixture, s", "forward pass, s", log="xy")
     return picture(figure, f"Time of a forward pass against length: {shown}")
 
 
 def lengths_table(found: Lengths) -> HTML:
     """The same in seconds per second of audio."""
-    rows = [[name, f"{length:g}", tables.number(took / length, 3)] for name, each in found.items() for length, took in each.items()]
-    return HTML(tables.table(["model", "length, s", "seconds per second of audio"], rows, "medians of the rounds"))
+    rows = []
+    for name, each in found.items():
+        for length, took in each.items():
+            rows.append({"model": name, "length, s": f"{length:g}", "seconds per second of audio": tables.number(took / length, 3)})
+    return table(rows, "medians of the rounds")
 
 
 def busy_picture(found: Mapping[str, Mapping[int, float]]) -> Image:
     """Time of a training step beside other busy programs."""
     shown = "; ".join(f"{name} {', '.join(f'{took:.2f} s beside {n}' for n, took in each.items())}" for name, each in found.items())
-    return picture(_curves(found, "other busy programs", "training step, s", log=False), f"Time of a training step: {shown}")
+    curves = {name: list(each.items()) for name, each in found.items()}
+    figure = comparison_figures.lines({"": curves}, "other busy programs", "training step, s", levels={"": 0.0})
+    return picture(figure, f"Time of a training step: {shown}")
 
 
 def waiting_table(times: Mapping[str, Sequence[float]], others: float) -> HTML:
@@ -132,12 +115,11 @@ def waiting_table(times: Mapping[str, Sequence[float]], others: float) -> HTML:
 
 def long_table(found: Long, seam_db: float) -> HTML:
     """Memory and speed of extraction by length."""
-    rows = [
-        [f"{seconds:g}", *(tables.number(one[name], 0) for name in ("before_mb", "peak_mb")), tables.number(one["took_s"] / seconds, 3)]
-        for seconds, one in found.items()
-    ]
-    caption = f"in chunks and as a whole differ by {tables.number(seam_db, 1)} dB relative to the estimate on 60 s"
-    return HTML(tables.table(["length, s", "memory before, MB", "peak, MB", "seconds per second of audio"], rows, caption))
+    rows = []
+    for seconds, one in found.items():
+        memory = {"memory before, MB": tables.number(one["before_mb"], 0), "peak, MB": tables.number(one["peak_mb"], 0)}
+        rows.append({"length, s": f"{seconds:g}"} | memory | {"seconds per second of audio": tables.number(one["took_s"] / seconds, 3)})
+    return table(rows, f"in chunks and as a whole differ by {tables.number(seam_db, 1)} dB relative to the estimate on 60 s")
 
 
 def content(params: Params, models: Mapping[str, Version], **others: Any) -> dict[str, Any]:
