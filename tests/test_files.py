@@ -18,6 +18,7 @@ from hifitse.audio import AudioError
 from hifitse.commands import cli
 from hifitse.data.speakers import speak, speaker
 from hifitse.model import Extractor, extract_files
+from hifitse.prepare.recording import measure
 
 PADDING_S = 0.06
 """s: what a codec's frames may add."""
@@ -67,6 +68,8 @@ def test_all_of_a_file_is_read_and_extracted_without_a_word(kind, folder, capfd)
     assert audio.level_db(got[-SAMPLE_RATE // 4 :]) > -30, "its end is there"
     start = len(got) // 3
     np.testing.assert_allclose(audio.read(path, start, 5_000), got[start : start + 5_000], atol=1e-4)
+    prepared = measure(path)
+    assert round(prepared["samples"] * SAMPLE_RATE / prepared["sample_rate"]) == len(got) and "cut short" not in prepared["flags"]
     assert extract(path, "-o", "est.wav") == 0
     assert capfd.readouterr().err == "", "nothing of libmpg123 or FFmpeg either"
     with soundfile.SoundFile("est.wav") as est:
@@ -79,6 +82,8 @@ def test_of_a_damaged_file_what_is_there_is_used_and_what_is_missing_said(kind, 
     got, said = heard(path := make(folder))
     least = 0.8 if kind.startswith("cut ") else SECONDS
     assert len(got) >= least * SAMPLE_RATE and len(said) == 1 and words in said[0], said
+    prepared = measure(path)
+    assert prepared["samples"] == len(got) and "cut short" in prepared["flags"]
     assert extract(path, "-o", "est.wav") == 0
     error = capfd.readouterr().err
     assert error.startswith("hifitse: warning: ") and words in error and error.count("\n") == 1
@@ -92,6 +97,8 @@ def test_what_is_no_sound_is_one_sentence(kind, folder, capfd):
     path = make(folder)
     with pytest.raises(AudioError, match=words):
         audio.read(path)
+    prepared = measure(path)
+    assert prepared["reason"] == ("empty" if kind == "no samples" else "broken") and words in prepared["detail"]
     assert extract(path, "-o", "est.wav") == 2
     said = capfd.readouterr().err
     assert said.startswith("hifitse: ") and said.count("\n") == 1 and words in said and not Path("est.wav").exists()

@@ -102,14 +102,10 @@ def test_levels_peaks_clipping_offset_and_pauses_are_measured(tmp_path):
 
 
 @pytest.mark.parametrize("make, reason", [
-    (lambda path: path.write_bytes(b"no audio"), "broken"),
-    (lambda path: path.write_bytes(b""), "broken"),
-    (lambda path: soundfile.write(path, np.zeros(0), SAMPLE_RATE), "empty"),
     (lambda path: soundfile.write(path, hiss(0.05), SAMPLE_RATE), "too short"),
     (lambda path: soundfile.write(path, hiss() * 1e-3, SAMPLE_RATE), "silent"),
     (lambda path: soundfile.write(path, np.full(SAMPLE_RATE, 0.3), SAMPLE_RATE), "silent"),
     (lambda path: soundfile.write(path, np.clip(hiss() * 12, -1, 1), SAMPLE_RATE), "clipped"),
-    (lambda path: soundfile.write(path, np.full(SAMPLE_RATE, np.nan, np.float32), SAMPLE_RATE, subtype="FLOAT"), "broken"),
 ])  # fmt: skip
 def test_a_recording_that_cannot_be_used_has_its_reason(tmp_path, make, reason):
     make(tmp_path / "x.wav")
@@ -120,13 +116,6 @@ def test_a_recording_that_cannot_be_used_has_its_reason(tmp_path, make, reason):
 def test_one_peak_at_full_scale_is_not_clipping(tmp_path):
     soundfile.write(tmp_path / "x.wav", hiss() / np.abs(hiss()).max(), SAMPLE_RATE, subtype="FLOAT")
     assert measure(tmp_path / "x.wav")["clipped_share"] == 0
-
-
-def test_of_a_file_cut_short_what_is_there_is_used(tmp_path):
-    save(tmp_path / "x.flac", hiss(4.0))
-    (tmp_path / "x.flac").write_bytes((tmp_path / "x.flac").read_bytes()[:200_000])
-    found = measure(tmp_path / "x.flac")
-    assert found["flags"] == ["cut short"] and SAMPLE_RATE < found["samples"] < 4 * SAMPLE_RATE
 
 
 def test_every_file_is_counted_by_suffix_and_reason_and_what_can_be_decoded_is_taken(tmp_path):
