@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,24 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 
 class TrainingError(HifitseError):
     """Training cannot go on: the loss is not finite, or the device asked for is not there."""
+
+
+def is_live() -> bool:
+    """Whether somebody sits before the notebook: papermill and nbconvert tell the kernel that nobody can type."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
+
+
+def progress_bar(*args: Any, **options: Any) -> Any:
+    """A ``tqdm`` as wide as there is room: a widget in JupyterLab; on a terminal, and in a notebook that papermill runs, a line."""
+    if is_live():
+        from tqdm.notebook import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm(*args, dynamic_ncols=True, **options)
 
 
 def pick_device(name: str) -> torch.device:

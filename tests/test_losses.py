@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hifitse.losses import item_terms
+from hifitse import HifitseError
+from hifitse.losses import item_terms, objective
 from hifitse.losses.objective import Objective
 from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
 from hifitse.losses.spectral import spectral_distances
@@ -123,3 +124,10 @@ def test_an_absent_item_gets_no_gradient_from_the_terms_of_present_ones(batch):
     est, target, mix = batch
     total(est, target, mix, PRESENT, **dict.fromkeys(TERMS, 1.0) | {"absent": 0.0}).total.backward()
     assert est.grad[2].abs().max() == 0 and est.grad[:2].abs().max() > 0
+
+
+def test_a_weight_without_a_term_is_said_before_training(monkeypatch):
+    monkeypatch.setattr(objective, "TERMS", (*objective.TERMS, "l1"))
+    params = resolve("smoke").model_copy(update={"loss_l1": 2.0})
+    with pytest.raises(HifitseError, match="loss_l1 is a weight without a term, expected one in hifitse.losses.item_terms"):
+        Objective(params)

@@ -86,3 +86,15 @@ def test_workers_get_open_files_and_shared_memory_or_one_sentence_with_the_cure(
     limits.append((64, 128))
     with pytest.raises(HifitseError, match="ulimit -n is 128, expected 384 for 2 workers"):
         machine.make_room_for_workers(2, 6.0, str(tmp_path))
+
+
+def test_progress_is_a_widget_where_somebody_sits_and_else_a_line(monkeypatch, capsys):
+    with machine.progress_bar(total=3, unit="step") as bar:
+        bar.update(3)
+    assert "3/3" in capsys.readouterr().err and not machine.is_live()
+    monkeypatch.setattr(machine, "is_live", lambda: True)
+    with machine.progress_bar(total=3, unit="step") as bar:
+        bar.update(2)
+        bar.refresh()
+        assert bar.container.children[1].value == 2
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import signal
 import subprocess
 
@@ -13,10 +14,12 @@ from processes import losses, same, start, wait_for_step, weights
 
 import hifitse.training.train as train_module
 from hifitse import HifitseError
+from hifitse.commands.run import run as run_command
 from hifitse.evaluation.comparison import vary, with_phase
 from hifitse.files import CheckpointError
 from hifitse.losses.objective import Objective
 from hifitse.params import Params, resolve
+from hifitse.presets import values as given_values
 from hifitse.training import journal
 from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
 from hifitse.training.hide import hide_enrollments, spectrum_mask
@@ -204,6 +207,14 @@ def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatc
     assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
     assert "minutes to go" in said and "with those after it" in said
     assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
+
+
+def test_the_command_of_a_run_gives_its_parameters():
+    params = resolve("demo-best", steps=7, absent_prob=[0.1, 0.25], corpus="/a b/it's", lr=1e-3)
+    words = shlex.split(Run.of(params).command)
+    given = run_command.make_context("run", words[2:]).params
+    assert words[:2] == ["hifitse", "run"] and given.pop("notebook") == "00_baseline"
+    assert resolve(**given_values(**{name: value for name, value in given.items() if name != "name"})).run_id == params.run_id
 
 
 def test_learning_rate_warms_up_falls_as_a_cosine_and_ends_at_its_floor():

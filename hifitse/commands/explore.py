@@ -21,6 +21,7 @@ from hifitse.commands.drop_in import ACCEPTED, decode_upload, read
 from hifitse.commands.scene import Scene, Scenes
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation.experiment import Arm
+from hifitse.machine import is_live
 from hifitse.model import Extractor
 from hifitse.params import Params
 
@@ -34,13 +35,6 @@ STALE = "hifitse-stale"
 WIDE = {"description_width": "110px"}
 LAYOUT = {"width": "min(100%, 400px)"}
 LINE = {"flex_flow": "row wrap"}
-
-
-def is_live() -> bool:
-    """Whether somebody sits before the notebook: papermill and nbconvert tell the kernel that nobody can type."""
-    from IPython import get_ipython
-
-    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
 
 
 class Panel:

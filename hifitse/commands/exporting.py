@@ -43,7 +43,7 @@ def find_run(name: str, presets: Sequence[str]) -> Run:
             raise HifitseError(f"run is {name!r}, expected a folder in runs/ or one of the presets {', '.join(presets)}") from None
     if not run.finished:
         done = f"{run.step} of its {run.params.steps} steps"
-        raise CheckpointError(f"run {run.folder.name} of {name!r} has done {done}, expected a finished one; hifitse run trains it")
+        raise CheckpointError(f"run {run.folder.name} of {name!r} has done {done}, expected a finished one: {run.command}")
     return run
 
 

@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import Conditions, evaluation_conditions
@@ -23,6 +22,7 @@ from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
+from hifitse.machine import progress_bar
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
 from hifitse.params import NOT_EVALUATION, Params
 from hifitse.training.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
@@ -110,7 +110,7 @@ def evaluate(
     if kept is not None:
         return kept
     rows: dict[tuple[str, int], dict[str, Any]] = {}
-    bar = tqdm(total=len(expected), desc="evaluation", unit="mixture", disable=not progress, dynamic_ncols=True)
+    bar = progress_bar(total=len(expected), desc="evaluation", unit="mixture", disable=not progress)
     with bar, evaluation_mode(extractor), PerceptualPool() as pool:
         for batch in batched(listed_items(params, split, conditions, change), lambda item: item.shape):
             for item, est, row in _measure(extractor, batch, silent):

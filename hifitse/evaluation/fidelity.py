@@ -6,11 +6,9 @@ Measured beside the evaluation, whose rows stay as they are: once for all arms o
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from hifitse.evaluation.evaluate import conditions_of, listed_items, measured
 from hifitse.evaluation.experiment import Arm
-from hifitse.machine import pick_device
+from hifitse.machine import pick_device, progress_bar
 from hifitse.metrics import log_spectral_distance
 from hifitse.params import Params
 from hifitse.training.validation import batched, estimate
@@ -34,7 +32,7 @@ def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "va
     runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
     items = (item for item in listed_items(params, split, conditions_of(params, ("test",))) if item.present)
     found: Fidelity = {name: [] for name in arms}
-    bar = tqdm(items, f"spectra, {split}", unit="mixture", disable=not progress, dynamic_ncols=True)
+    bar = progress_bar(items, desc=f"spectra, {split}", unit="mixture", disable=not progress)
     for batch in batched(bar, lambda item: item.shape):
         for name, seed, extractor in runs:
             ests = estimate(extractor, [item.mixture for item in batch], "right", device)  # (B, T)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import list_mixer
@@ -14,6 +13,7 @@ from hifitse.evaluation.evaluate import PERCEPTUAL_LISTS, Item, measured, plain
 from hifitse.evaluation.perceptual import PerceptualPool
 from hifitse.evaluation.rows import of_list, summarise
 from hifitse.files import write_text
+from hifitse.machine import progress_bar
 from hifitse.params import Params
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -52,7 +52,7 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
         raise ScoreError(f"{estimates} has no estimate {missing[0]}.wav, nor {len(missing) - 1} others, expected {len(scenes)} files")
     rows: list[dict[str, Any]] = []
     with PerceptualPool() as pool:
-        for name, index, scene in tqdm(scenes, desc="score", unit="mixture", disable=not progress, dynamic_ncols=True):
+        for name, index, scene in progress_bar(scenes, desc="score", unit="mixture", disable=not progress):
             item = Item(name, index, scene.conditions, mixer.mixture(scene.seed, index, scene.conditions))
             samples = len(item.mixture.mix)
             ests = {"right": _estimate(_file(estimates, scene.id), samples)}

@@ -17,7 +17,10 @@ from hifitse.losses.sisdr import Sums, absent_floor, absent_level, audible, nega
 from hifitse.losses.spectral import spectral_distances
 from hifitse.params import Params
 
-TERMS = ("si_sdr", "snr", "phase", "amplitude", "absent", "multires", "speaker", "identity")
+OF_OTHERS = ("loss_adversarial", "loss_feature")
+"""Weights of the discriminators' losses."""
+WEIGHTS = [name for name, field in Params.model_fields.items() if name.startswith("loss_") and field.annotation is float]
+TERMS = tuple(name.removeprefix("loss_") for name in WEIGHTS if name not in OF_OTHERS)
 """All terms; ``loss_<term>`` is the parameter of a term's weight."""
 Term = tuple[Tensor, Tensor]
 """(B,) value of each item, and (B,) bool: the items it applies to."""

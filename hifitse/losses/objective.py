@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hifitse import HifitseError
 from hifitse.losses import TERMS, Loss, Term, item_terms
 from hifitse.losses.identity import identity_contrast, voice
 from hifitse.losses.speaker import speaker_contrast
@@ -22,12 +23,18 @@ class Objective(nn.Module):
 
     Args:
         params: ``loss_*`` and ``speaker_temperature`` decide all.
+
+    Raises:
+        HifitseError: a weight without a term.
     """
 
     def __init__(self, params: Params) -> None:
         super().__init__()
         self.params = params
         self.weights = {name: weight for name in TERMS if (weight := getattr(params, f"loss_{name}"))}
+        tried = item_terms(*torch.linspace(-0.1, 0.1, 9_600).expand(3, 1, -1), torch.ones(1, dtype=torch.bool), params)
+        if missing := self.weights.keys() - tried.keys() - {"speaker", "identity"}:
+            raise HifitseError(f"loss_{min(missing)} is a weight without a term, expected one in hifitse.losses.item_terms")
         self.uncertainty = Uncertainty(tuple(self.weights)) if params.loss_weighting == "uncertainty" else None
 
     def forward(

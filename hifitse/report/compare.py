@@ -68,7 +68,7 @@ def _run(folder: Path) -> Run:
         raise HifitseError(f"parameters of the run {folder.name} cannot be read ({error}), expected what a training left") from None
     if not run.finished:
         done = f"{run.step} of {run.params.steps} steps"
-        raise HifitseError(f"run {folder.name} has {done}, expected a finished one: train it to its end first")
+        raise HifitseError(f"run {folder.name} has {done}, expected a finished one: {run.command}")
     return run
 
 

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
 
-from tqdm import tqdm
-
 from hifitse import HifitseError
-from hifitse.machine import usable_cores
+from hifitse.machine import progress_bar, usable_cores
 from hifitse.params import Params
 from hifitse.pool import importing
 from hifitse.training.run import Run
@@ -38,7 +36,7 @@ def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True
     share = max(1, usable_cores() // min(count, max(1, len(waiting))))
     waiting = [each.model_copy(update={"threads": each.threads or share}) for each in waiting]
     running, failed = [], []
-    with tqdm(total=len(waiting), unit="training", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(total=len(waiting), unit="training", disable=not progress) as bar:
         try:
             while waiting or running:
                 while waiting and len(running) < count:

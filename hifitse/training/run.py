@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import socket
 import warnings
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from hifitse.files import CheckpointError, load_weights, write_text
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.model.pretrained import DEFAULT, METRICS, PARAMS
-from hifitse.params import NOT_TRAINING, Params
+from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.training.checkpoint import BEST, clear_unfinished, load_checkpoint, load_tensors
 
 
@@ -59,8 +60,16 @@ class Run:
             raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, expected a finished one: train it") from error
         if not run.finished:
             steps = f"{run.step} of {run.params.steps} steps"
-            raise HifitseError(f"run {run_id} to start from has {steps}, expected a finished one: train it to its end first")
+            raise HifitseError(f"run {run_id} to start from has {steps}, expected a finished one: {run.command}")
         return run
+
+    @property
+    def command(self) -> str:
+        """What trains it, or goes on with it: the whole command."""
+        plain = resolve(self.params.preset)
+        own = {name: value for name, value in self.params if name not in NOT_TRAINING and value != getattr(plain, name)}
+        words = [f"-p {name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}" for name, value in own.items()]
+        return " ".join(["hifitse run 00_baseline --preset", self.params.preset, *words])
 
     @property
     def step(self) -> int:

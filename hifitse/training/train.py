@@ -21,13 +21,12 @@ from typing import Any
 
 import click
 import torch
-from tqdm import tqdm
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.files import write_text
-from hifitse.machine import TrainingError, device_name, half_precision, make_room_for_workers, set_threads
+from hifitse.machine import TrainingError, device_name, half_precision, make_room_for_workers, progress_bar, set_threads
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Collapse
@@ -173,7 +172,7 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
         loader = training_loader(params, mixer, first, left, (group.rank, group.size), state.device)
         batches, valid = iter(loader), validation_mixtures(params) if group.main else []
     shown = progress and group.main
-    bar = tqdm(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0, dynamic_ncols=True)
+    bar = progress_bar(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0)
     deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf
     log_every = max(1, params.steps // 2000)
     with bar, Journal(run, bar, others) if group.main else nullcontext() as journal:
