@@ -25,15 +25,13 @@ Data goes one way, and no module imports from a room further down::
 
 The first lines of each room's ``__init__.py`` list its files; ``pretrained_model/`` is the model that comes with the library.
 
-Axis letters in shape comments:
-B batch, T samples, F frequency bins, L frames, K bands, D features, N enrolments, S sources.
+Axis letters: B batch, T samples, F frequency bins, L frames, K bands, D features, N enrolments, S sources.
 """
 
 import os
 import sys
 
-SAMPLE_RATE = 48_000
-"""Hz. The one rate inside the library; files at other rates are resampled when they are read."""
+SAMPLE_RATE = 48_000  # Hz. The one rate inside the library; files at other rates are resampled when they are read.
 
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     # Threads of torch that wait by spinning are several times slower where anything else runs; read once, when torch is loaded.
@@ -42,10 +40,7 @@ if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
 
 
 class HifitseError(Exception):
-    """Bad input, said in one sentence: what is wrong, what was expected, what was given.
-
-    Notebooks show the sentence alone, without the stack above it.
-    """
+    """Bad input, said in one sentence: what is wrong, what was expected, what was given; in notebooks without the stack above it."""
 
     def _render_traceback_(self) -> list[str]:  # the hook by which IPython asks for an exception's text
         return [f"{type(self).__name__}: {self}"]

@@ -23,21 +23,13 @@ from hifitse.files import CheckpointError, write_atomic
 
 __all__ = ["RATES_HZ", "AudioError", "AudioInfo", "info", "read", "write", "encode", "resample", "change_speed", "level_db", "set_level"]
 
-MARGIN_S = 0.05
-"""s: what is read beyond each side of a stretch that is to be resampled, longer than the resampler's filter."""
-
-PHASES = 10
-"""Phases of a change of speed that are computed together: few taps of a longer group are used by all."""
-
-FLOOR_DB = -120.0
-"""dBFS: the level that silence is given."""
-
+MARGIN_S = 0.05  # s: what is read beyond each side of a stretch that is to be resampled, longer than the resampler's filter
+PHASES = 10  # of a change of speed that are computed together: few taps of a longer group are used by all
+FLOOR_DB = -120.0  # dBFS: the level that silence is given
 SUBTYPES = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "FLOAT")}
-PLAYER_FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 MP3_OPTIONS = {"bitrate_mode": "VARIABLE", "compression_level": 0.2}
 """About 14 kB a second, and what lies below 18 kHz is kept; libsndfile's default cuts at 16."""
-CANCELLED_DB = -20.0
-"""dB: level of a mix of channels relative to the loudest of them below which they cancel each other."""
+CANCELLED_DB = -20.0  # level of a mix of channels relative to the loudest of them below which they cancel each other
 SIDE, CENTRE, REAR = 0.5, 0.5**0.5, 0.5**1.5
 SURROUND = {
     5: (SIDE, SIDE, CENTRE, REAR, REAR),
@@ -52,12 +44,10 @@ Speech is in the centre of a film: the mean of six channels would make it 15 dB 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says."""
+    """What a file's header says: length at 48 kHz, whatever the file's own rate in Hz, and its channels."""
 
     samples: int
-    """Length at 48 kHz, whatever the file's own rate."""
     sample_rate: int
-    """Hz: the file's own rate."""
     channels: int
 
 
@@ -66,11 +56,7 @@ def _samples_at_48k(frames: int, sample_rate: int) -> int:
 
 
 def info(path: str | Path) -> AudioInfo:
-    """Length, rate and channels of an audio file, from its header alone.
-
-    Raises:
-        AudioError: missing, unreadable or empty file.
-    """
+    """Length, rate and channels of an audio file, from its header alone. Raises AudioError: missing, unreadable or empty file."""
     with Sound(path) as file:
         return AudioInfo(_samples_at_48k(file.frames, file.sample_rate), file.sample_rate, file.channels)
 
@@ -85,12 +71,8 @@ def downmix(audio: np.ndarray) -> np.ndarray:
 
 
 def cancelled(power: np.ndarray, mixed: float) -> int | None:
-    """The loudest channel where channels cancel each other: their mix lies more than 20 dB below it. Else ``None``.
-
-    Args:
-        power: ``(C,)`` of the channels.
-        mixed: power of their mix.
-    """
+    """The loudest channel where channels cancel each other, as their mix's power ``mixed`` lies more than 20 dB below its own of ``power``
+    (C,); else ``None``."""
     loudest = int(np.argmax(power))
     return loudest if len(power) > 1 and mixed < power[loudest] * 10 ** (CANCELLED_DB / 10) else None
 
@@ -170,25 +152,11 @@ def write(path: str | Path, audio: np.ndarray) -> None:
         raise AudioError(str(error)) from error
 
 
-def encode(audio: np.ndarray, format: str = "mp3") -> bytes:
-    """A signal as the bytes of a file, for players.
-
-    Args:
-        audio: ``(T,)`` at 48 kHz; values are clipped to -1..1.
-        format: ``"mp3"`` (variable rate), ``"flac"`` (16 bit) or ``"ogg"`` (Vorbis).
-
-    Raises:
-        AudioError: another format, or a signal that is empty, not one-dimensional or not finite.
-    """
-    if format not in PLAYER_FORMATS:
-        raise AudioError(f"audio format is {format!r}, expected one of {', '.join(PLAYER_FORMATS)}")
-    file_format, subtype = PLAYER_FORMATS[format]
+def encode(audio: np.ndarray) -> bytes:
+    """A signal ``(T,)`` at 48 kHz, clipped to -1..1, as the bytes of an MP3 file of variable rate, for players.
+    Raises AudioError: a signal that is empty, not one-dimensional or not finite."""
     memory = io.BytesIO()
-    options = MP3_OPTIONS if format == "mp3" else {}
-    with soundfile.SoundFile(memory, "w", SAMPLE_RATE, 1, format=file_format, subtype=subtype, **options) as file:
-        clipped = np.clip(_checked(audio), -1, 1)
-        for start in range(0, len(clipped), SAMPLE_RATE):  # libsndfile's Vorbis encoder overflows its stack on long writes
-            file.write(clipped[start : start + SAMPLE_RATE])
+    soundfile.write(memory, np.clip(_checked(audio), -1, 1), SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III", **MP3_OPTIONS)
     return memory.getvalue()
 
 
@@ -202,18 +170,8 @@ def _checked(audio: np.ndarray) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """A signal at another rate (soxr, its HQ setting, linear phase, no delay).
-
-    Args:
-        audio: ``(T,)``.
-        from_rate: Hz, above 0.
-        to_rate: Hz, above 0.
-
-    Returns:
-        ``(T * to_rate / from_rate,)`` float32, the length rounded.
-
-    Raises:
-        AudioError: a rate of 0 or below.
+    """A signal ``(T,)`` at another rate (soxr, its HQ setting, linear phase, no delay): ``(T * to_rate / from_rate,)`` float32, the length
+    rounded. Raises AudioError: a rate of 0 Hz or below.
     """
     if not (from_rate > 0 and to_rate > 0):
         raise AudioError(f"rates are {from_rate} and {to_rate} Hz, expected rates above 0")
@@ -223,18 +181,13 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
 
 
 def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
-    """A signal played ``factor`` times as fast: pitch and formants rise by it, the length shrinks by it.
+    """A signal ``(T,)`` played ``factor`` times as fast, ``(ceil(T / factor),)`` float32: pitch and formants rise, the length shrinks.
 
     Args:
-        audio: ``(T,)``.
         factor: 0.5 to 2.0 in steps of 0.01. Any other ratio would cost a resampling filter of its own, of gigabytes
             at an unlucky one.
 
-    Returns:
-        ``(ceil(T / factor),)`` float32.
-
-    Raises:
-        AudioError: a factor off that grid.
+    Raises AudioError: a factor off that grid.
     """
     percent = round(100 * factor)
     if not 50 <= percent <= 200 or abs(100 * factor - percent) > 1e-6:

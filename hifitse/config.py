@@ -63,28 +63,20 @@ class ExtractorConfig(BaseModel):
     blocks: int = Field(6, ge=1, le=32, description="GridNet blocks")
     lstm_hidden: int = Field(256, ge=8, le=2048, description="units H of each direction of each LSTM")
     heads: int = Field(4, ge=1, le=32, description="attention heads; must divide features")
-    band_layer: Literal["lstm", "mixer"] = Field(
-        "lstm", description="layer across the bands of one frame: an LSTM from band to band, or a perceptron over all of them at once"
-    )
+    band_layer: Literal["lstm", "mixer"] = Field("lstm", description="layer across a frame's bands: LSTM, or perceptron over all at once")
     frame_layer: Literal["lstm", "conv"] = Field("lstm", description="layer along the frames of one band")
     frame_attention: bool = Field(True, description="self-attention along the frames of one band in every block")
-    usef: Literal["none", "band", "full"] = Field(
-        "band", description="cross-attention from mixture to enrolment before the blocks, one band at a time or all bands together"
-    )
+    usef: Literal["none", "band", "full"] = Field("band", description="cross-attention to the enrolment first, by band or all together")
     reinject: Literal["none", "band", "full"] = Field("band", description="cross-attention to the enrolment again in every block")
     input_power: float = Field(1.0, gt=0, le=1, description="exponent on the magnitudes that the network sees; 1 leaves them as they are")
     magnitude_input: bool = Field(False, description="the network also sees the logarithm of each bin's magnitude")
     phase_input: bool = Field(True, description="the network sees real and imaginary part of each bin; else its magnitude")
     mixture_blocks: int = Field(0, ge=0, le=31, description="the first blocks, which see the mixture before they know whom to extract")
-    speaker_blocks: int = Field(
-        0, ge=0, le=16, description="blocks over the enrolment that end in one embedding pooled over all bands; 0: per-band mean only"
-    )
+    speaker_blocks: int = Field(0, ge=0, le=16, description="blocks over the enrolment, pooled to one embedding; 0: per-band mean only")
     speaker_features: int = Field(128, ge=8, le=1024, description="size of the pooled speaker embedding")
     verifier: bool = Field(False, description="a pretrained speaker verifier's embedding is added to the pooled one; needs speaker_blocks")
     adaln: bool = Field(False, description="the pooled embedding scales and shifts the output of every normalisation of the blocks")
-    enroll_scales: int = Field(
-        1, ge=1, le=4, description="time resolutions at which cross-attention sees the enrolment: its frames, and means over 4, 16 and 64"
-    )
+    enroll_scales: int = Field(1, ge=1, le=4, description="time resolutions of the enrolment in cross-attention: 1, 4, 16, 64 frames")
     enroll_levels: bool = Field(False, description="cross-attention also sees the enrolment as it was before each speaker block")
 
     @field_validator("*", mode="before")
@@ -101,22 +93,23 @@ class ExtractorConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExtractorConfig":
-        if self.win_length > self.n_fft:
-            raise ValueError(f"win_length is {self.win_length}, expected at most n_fft = {self.n_fft}")
-        if self.hop_length * 2 > self.win_length:
-            raise ValueError(f"hop_length is {self.hop_length}, expected at most half of win_length = {self.win_length}")
-        if self.mixture_blocks >= self.blocks:
-            raise ValueError(f"mixture_blocks is {self.mixture_blocks}, expected fewer than blocks = {self.blocks}")
-        if self.features % self.heads:
-            raise ValueError(f"heads is {self.heads}, expected a divisor of features = {self.features}")
-        if self.speaker_blocks == 0 and (self.adaln or self.enroll_levels or self.verifier):
-            name = "adaln" if self.adaln else "enroll_levels" if self.enroll_levels else "verifier"
-            raise ValueError(f"{name} is True with speaker_blocks = 0, expected True with speaker_blocks of 1 or more")
-        if self.usef == self.reinject == "none" and (self.enroll_scales > 1 or self.enroll_levels):
-            name = "enroll_levels" if self.enroll_levels else "enroll_scales"
-            value = getattr(self, name)
-            raise ValueError(f"{name} is {value} without cross-attention, expected it only where usef or reinject is 'band' or 'full'")
+        self._refuse(
+            (self.win_length > self.n_fft, "win_length", f"at most n_fft = {self.n_fft}"),
+            (self.hop_length * 2 > self.win_length, "hop_length", f"at most half of win_length = {self.win_length}"),
+            (self.mixture_blocks >= self.blocks, "mixture_blocks", f"fewer than blocks = {self.blocks}"),
+            (self.features % self.heads, "heads", f"a divisor of features = {self.features}"),
+            *((not self.speaker_blocks and getattr(self, name), name, "False where speaker_blocks is 0")
+              for name in ("adaln", "enroll_levels", "verifier")),
+            *((self.usef == self.reinject == "none" and getattr(self, name) != unused, name, f"{unused} where usef and reinject are 'none'")
+              for name, unused in (("enroll_levels", False), ("enroll_scales", 1))),
+        )  # fmt: skip
         return self
+
+    def _refuse(self, *rules: tuple[Any, str, str]) -> None:
+        """Refuse the first parameter whose rule (wrong, name, what is expected) is broken."""
+        for wrong, name, expected in rules:
+            if wrong:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected {expected}")
 
 
 class Data(ExtractorConfig):
@@ -147,12 +140,8 @@ class Data(ExtractorConfig):
     speed_max: float = Field(1.1, ge=1.0, le=2.0, description="highest speed factor, on a grid of 0.01")
     level_min_db: float = Field(-32.0, ge=-70, le=-3, description="dBFS: lowest RMS level of a mixture")
     level_max_db: float = Field(-18.0, ge=-70, le=-3, description="dBFS: highest RMS level of a mixture")
-    enroll_speed: Literal["matched", "own"] = Field(
-        "matched", description="speed of an enrolment: that of its speaker in the mixture, or its own, which makes it another voice"
-    )
-    same_source_prob: float = Field(
-        0.0, ge=0, le=1, description="share of mixtures whose talkers are all of one source: the speaker's name up to the first _"
-    )
+    enroll_speed: Literal["matched", "own"] = Field("matched", description="speed of an enrolment: as in the mixture, or its own voice")
+    same_source_prob: float = Field(0.0, ge=0, le=1, description="share of mixtures of one source: what names have up to the first _")
     min_activity: float = Field(0.4, ge=0, le=1, description="least share of a talker's crop with speech; 0: crops are not checked")
     untrimmed_s: float = Field(0.0, ge=0, le=10, description="s: silence before and after each utterance, as in untrimmed recordings")
 

@@ -20,8 +20,7 @@ import soundfile
 
 from hifitse import HifitseError
 
-RATES_HZ = (1_000, 1_000_000)
-"""Hz: a header that names a rate outside is damaged; resampling what it says would fill the memory."""
+RATES_HZ = (1_000, 1_000_000)  # Hz: a header that names a rate outside is damaged; resampling what it says would fill the memory
 SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .mp2 .m4a .m4b .aac .ac3 .aif .aiff .aifc .amr .ape .au .caf .mka .snd .tta .w64 .wma .wv .rf64 "
     ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpg .mpeg .ts .webm .wmv".split()
@@ -37,8 +36,7 @@ OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000
 """Sizes in a header, and the least of others, that are none: programs that write into a pipe cannot know it."""
 MP3_MARGIN_S = 1.0
 """s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones; libmpg123 mutes them without a word."""
-NOTICED_S = 0.1
-"""s: a smaller difference between a header and the sound is an encoder's padding."""
+NOTICED_S = 0.1  # s: a smaller difference between a header and the sound is an encoder's padding
 
 
 class AudioError(HifitseError):
@@ -53,15 +51,8 @@ def channel_of(path: str | Path) -> tuple[Path, int | None]:
 
 
 class Sound:
-    """An open file; a context manager.
-
-    Attributes:
-        sample_rate: Hz.
-        channels: at least 1.
-        missing: what is known to be missing, in words, or an empty text; complete when all was read.
-
-    Raises:
-        AudioError: missing, no file, without sound, or an impossible rate.
+    """An open file at ``sample_rate`` Hz with ``channels``; a context manager. ``missing`` says in words what is known to be missing, or
+    nothing; it is complete when all was read. Raises AudioError: missing, no file, without sound, or an impossible rate.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -122,11 +113,7 @@ class Sound:
         return np.concatenate(parts)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All that is there, from the beginning, in pieces ``(T_i, channels)`` of about a second, float32.
-
-        Raises:
-            AudioError: values that are not finite.
-        """
+        """All that is there, from the beginning, in pieces ``(T_i, channels)`` of about a second, float32; AudioError: not finite."""
         done = 0
         for block in self._pieces():
             if not np.isfinite(block).all():
@@ -189,16 +176,13 @@ class Sound:
         held, rate, samples, bad = [], 0, 0, 0
         resampler = form = layout = None  # a link of a chained file may have another rate: that of the first holds
         packets = iter(container.demux(stream))
-        while True:
+        while bad <= 1000:
             try:
-                packet = next(packets)
-                frames = packet.decode()
+                frames = next(packets).decode()
             except StopIteration:
                 break
             except av.FFmpegError:
                 bad += 1
-                if bad > 1000:
-                    break
                 continue
             for frame in frames:
                 if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):

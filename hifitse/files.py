@@ -5,9 +5,8 @@ Kept free of torch, so that a process that only reads recordings starts quickly 
 
 import os
 import secrets
-import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,8 @@ class CheckpointError(HifitseError):
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all of it or nothing.
-
-    The file may be read by whom the user's umask allows, as with plain ``open``.
-
-    Raises:
-        CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched.
-    """
+    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all or nothing, readable as by plain ``open``.
+    Raises CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched."""
     path = Path(path)
     if os.path.exists(path) and not os.path.isfile(path):  # which take names that are too long
         raise CheckpointError(f"cannot write {str(path)!r}: it is a folder, device or pipe, expected a file or a new name")
@@ -57,10 +51,10 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def load_weights(module: "nn.Module", tensors: "dict[str, Tensor]", origin: str) -> None:
-    """``module.load_state_dict`` with one sentence where names or shapes differ."""
+def load_weights(module: "nn.Module", tensors: "Mapping[str, Tensor]", origin: str, prefix: str = "") -> None:
+    """``module.load_state_dict`` of the tensors whose names begin with ``prefix``, with one sentence where names or shapes differ."""
     try:
-        module.load_state_dict(tensors)
+        module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"the weights in {origin} do not fit the model: {reason}") from None
@@ -72,31 +66,25 @@ def cache_dir() -> Path:
 
 
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder ``cache_dir()/name``, made by ``make(folder)`` if it is not there.
+    """The folder ``cache_dir()/name``, made by ``make(folder)`` if it is not there; whole or not at all.
 
-    The folder appears whole or not at all: it is made beside its place and renamed. Two processes at once both make
-    it and one of them keeps its work, so ``make`` must be deterministic. What ``make`` raises is raised on.
-
-    Raises:
-        HifitseError: the cache cannot be written, or the disk is full.
+    It is made beside its place and renamed. Two processes at once both make it and one of them keeps its work, so ``make`` must be
+    deterministic. What ``make`` raises is raised on; HifitseError: the cache cannot be written, or the disk is full.
     """
     final = cache_dir() / name
     if final.is_dir():
         return final
-    unfinished = None
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
-        unfinished.chmod(0o755)  # mkdtemp gives 700, which other users of a shared cache could not read
-        make(unfinished)
-        try:
-            unfinished.rename(final)
-        except OSError:
-            if not final.is_dir():  # else another process was faster, and its folder is the same
-                raise
+        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=final.parent, ignore_cleanup_errors=True) as folder:
+            unfinished = Path(folder) / "made"
+            unfinished.mkdir()  # readable by other users of a shared cache, unlike the folder around it
+            make(unfinished)
+            try:
+                unfinished.rename(final)
+            except OSError:
+                if not final.is_dir():  # else another process was faster, and its folder is the same
+                    raise
     except OSError as error:
         raise HifitseError(f"cannot write {final} ({error}), expected a folder with room; HIFITSE_CACHE names another") from error
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
     return final

@@ -20,8 +20,7 @@ import torch
 from hifitse import HifitseError
 
 LARGEST = 2**31 - 1
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Names of glibc's ``mallopt`` (malloc.h)."""
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names of glibc's ``mallopt`` (malloc.h)
 
 
 class TrainingError(HifitseError):
@@ -90,14 +89,8 @@ def half_precision(precision: str, device: torch.device) -> bool:
 
 
 def make_room_for_workers(workers: int, batch_mb: float, shared: str = "/dev/shm") -> None:
-    """See that worker processes can hand over their batches: as many open files as the system grants, and shared memory.
-
-    Args:
-        workers: how many.
-        batch_mb: 10^6 bytes of a batch; each worker has up to five under way.
-
-    Raises:
-        HifitseError: either is too little.
+    """See that worker processes can hand over their batches of ``batch_mb`` 10^6 bytes, of which each has up to five under way: as many
+    open files as the system grants, and shared memory. Raises HifitseError: either is too little.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 256 + 64 * workers
@@ -113,13 +106,7 @@ def make_room_for_workers(workers: int, batch_mb: float, shared: str = "/dev/shm
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch computes with ``count`` CPU threads until the end of the context.
-
-    Raises:
-        HifitseError: a count below 1.
-    """
-    if count < 1:
-        raise HifitseError(f"threads are {count}, expected at least 1")
+    """Torch computes with ``count`` CPU threads until the end of the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -130,14 +117,11 @@ def threads(count: int) -> Iterator[None]:
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """From now on glibc takes large blocks from its heap, and returns none of it to the system.
+    """From now on glibc takes large blocks from its heap, and returns none of it to the system. Returns whether it could be told.
 
     By itself it hands freed blocks back, and the system clears every page again at its next use: a training step on a CPU frees and takes
     a gigabyte in blocks of the same sizes, and the recipe of ``demo-best`` spent a seventh of its time so; a mixture frees some twenty
     signals, which cost a third of its time on one machine and little on another. The process stays as large as it was at most.
-
-    Returns:
-        Whether the C library could be told; others than glibc keep their ways.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -156,10 +140,7 @@ def resident_mb() -> float:
 
 
 def peak_mb() -> float:
-    """Most resident memory of this process so far, 10^6 bytes.
-
-    Not what ``getrusage`` says where Linux knows better: that begins with the memory of the process that started this one.
-    """
+    """Most resident memory of this process so far, 10^6 bytes; on Linux not by ``getrusage``, which begins with the parent's memory."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6

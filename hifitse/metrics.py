@@ -19,12 +19,9 @@ __all__ = [
     "Interval", "MetricError", "bootstrap", "level_db", "log_spectral_distance", "paired", "si_sdr", "si_sdri", "suppression_db",
 ]  # fmt: skip
 
-SILENCE_MEAN_SQUARE = 1e-13
-"""Mean square (-130 dBFS) at and below which a signal counts as digital silence."""
-SI_SDR_LIMIT_DB = 100.0
-"""dB: SI-SDR lies between minus and plus this value; a silent estimate has the lower limit."""
-LEVEL_FLOOR_DB = -120.0
-"""dBFS: the lowest level that is told apart, that of silence."""
+SILENCE_MEAN_SQUARE = 1e-13  # (-130 dBFS) at and below which a signal counts as digital silence
+SI_SDR_LIMIT_DB = 100.0  # SI-SDR lies between minus and plus this value; a silent estimate has the lower limit
+LEVEL_FLOOR_DB = -120.0  # dBFS: the lowest level that is told apart, that of silence
 
 
 class MetricError(HifitseError, ValueError):
@@ -39,8 +36,7 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
     The scale of either signal does not matter, down to silence (-130 dBFS). Half precision is raised to float32.
 
     Args:
-        est: ``(..., T)``.
-        target: ``(..., T)``, the same shape.
+        est, target: ``(..., T)``, the same shape.
 
     Returns:
         ``(...)`` in dB, within -100 and 100. ``nan`` where the target is silent, because the ratio is undefined there: select
@@ -72,40 +68,21 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
 
 
 def si_sdri(est: Tensor, mix: Tensor, target: Tensor) -> Tensor:
-    """SI-SDR of the estimate minus that of the mixture: what the extraction gained.
-
-    Args:
-        est, mix, target: ``(..., T)``, all of one shape.
-
-    Returns:
-        ``(...)`` in dB, ``nan`` where the target is silent.
-    """
+    """SI-SDR of the estimate minus that of the mixture, what was gained: three of ``(..., T)`` -> ``(...)`` dB, ``nan`` where the
+    target is silent."""
     return si_sdr(est, target) - si_sdr(mix, target)
 
 
 def level_db(signal: Tensor) -> Tensor:
-    """RMS level over the last axis.
-
-    Args:
-        signal: ``(..., T)``; full scale is 1.
-
-    Returns:
-        ``(...)`` in dBFS, at least -120 (the level given to silence).
-    """
+    """RMS level over the last axis: ``(..., T)``, full scale 1 -> ``(...)`` dBFS, at least -120 (the level given to silence)."""
     _same_shape(signal)
     floor = 10 ** (LEVEL_FLOOR_DB / 10)
     return 10 * torch.log10(signal.float().square().mean(-1).clamp(min=floor))
 
 
 def suppression_db(est: Tensor, mix: Tensor) -> Tensor:
-    """How far the estimate lies below the mixture, the measure of quality where the target is absent: more is better.
-
-    Args:
-        est, mix: ``(..., T)``.
-
-    Returns:
-        ``(...)`` in dB; 0 if the mixture comes back unchanged, negative if it comes back louder.
-    """
+    """How far the estimate lies below the mixture, the measure of quality where the target is absent: two of ``(..., T)`` -> ``(...)`` dB,
+    more is better; 0 if the mixture comes back unchanged, negative if it comes back louder."""
     _same_shape(est, mix)
     return level_db(mix) - level_db(est)
 
@@ -166,8 +143,7 @@ class Interval:
         return bool(self.low > 0 or self.high < 0)
 
 
-RESAMPLES = 5_000
-"""Bootstrap samples: the ends of a 95 % interval then move by about 2 % of its width from seed to seed."""
+RESAMPLES = 5_000  # bootstrap samples: the ends of a 95 % interval then move by about 2 % of its width from seed to seed
 
 
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
@@ -192,27 +168,13 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
 def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     """Mean of ``a - b`` over the mixtures where both have a finite value, each mixture drawn for both at once.
 
-    Args:
-        a: ``(M,)`` or ``(S, M)``, as in :func:`bootstrap`.
-        b: ``(M,)`` or ``(S', M)``, the same mixtures in the same order; the runs of both are drawn independently.
-        seed: of the resampling.
-
-    Raises:
-        MetricError: not the same number of mixtures.
+    Args and errors as :func:`combination`: ``a`` (M,) or (S, M), ``b`` (M,) or (S', M); the runs of both are drawn independently.
     """
     return combination([(a, 1.0), (b, -1.0)], seed)
 
 
 def unpaired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
-    """Mean of ``a`` less mean of ``b`` over different mixtures, drawn independently of each other.
-
-    Args:
-        a, b: ``(M,)`` or ``(S, M)``, as in :func:`bootstrap`.
-        seed: of the resampling.
-
-    Returns:
-        As :func:`bootstrap`; ``n`` is that of the smaller one.
-    """
+    """Mean of ``a`` minus mean of ``b``, each (M,) or (S, M), over different mixtures, drawn independently; ``n`` is the smaller one."""
     rng = np.random.default_rng(seed)
     kept = [runs[:, np.isfinite(runs).any(0)] for runs in map(_runs, (a, b))]
     n = min(runs.shape[1] for runs in kept)
@@ -233,10 +195,8 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
 
     Args:
         terms: values as in :func:`bootstrap`, of the same mixtures in the same order, and the weight of their mean.
-        seed: of the resampling.
 
-    Raises:
-        MetricError: not the same number of mixtures.
+    Raises MetricError: not the same number of mixtures.
     """
     runs = [_runs(values) for values, _ in terms]
     if len({each.shape[1] for each in runs}) > 1:

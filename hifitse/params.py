@@ -52,21 +52,13 @@ class Learning(Data):
     loss_speaker: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between the estimate's voice and others")
     loss_identity: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between enrolments and clean targets by embedding")
     speaker_temperature: float = Field(0.1, gt=0, le=10, description="temperature of these contrasts: voices are compared by cosine")
-    loss_weighting: Literal["fixed", "uncertainty"] = Field(
-        "fixed", description="uncertainty: from these weights on, a factor for each term is learned (Kendall et al. 2018)"
-    )
-    loss_absent_kind: Literal["relative", "floor"] = Field(
-        "relative", description="level where the target is absent: relative to the mixture, or in dBFS and flat below -30 dBFS"
-    )
+    loss_weighting: Literal["fixed", "uncertainty"] = Field("fixed", description="uncertainty: factors are learned (Kendall et al. 2018)")
+    loss_absent_kind: Literal["relative", "floor"] = Field("relative", description="level relative to the mixture, or dBFS, flat below -30")
 
     # ---- fine-tuning of a finished run, with or without discriminators
-    start_from: str = Field(
-        "", pattern=r"^([0-9a-f]{16})?$", description="run whose averaged weights to start from, 16 hexadecimal digits; empty: new weights"
-    )
+    start_from: str = Field("", pattern=r"^([0-9a-f]{16})?$", description="run, 16 hex digits, whose averaged weights to start from")
     freeze_norms: bool = Field(False, description="gains and offsets of the layer norms do not learn")
-    gan: Literal["none", "hifigan", "stft"] = Field(
-        "none", description="discriminators beside the losses: of the waveform's periods and scales, or of complex spectra"
-    )
+    gan: Literal["none", "hifigan", "stft"] = Field("none", description="discriminators: of periods and scales, or of complex spectra")
     disc_channels: int = Field(32, ge=4, le=256, description="width of the discriminators; 32 is that of their papers")
     disc_lr: float = Field(1e-5, gt=0, le=1, description="learning rate of the discriminators")
     gan_seconds: float = Field(1.0, ge=0.1, le=60, description="s: length of the random part of a segment that the discriminators hear")
@@ -136,22 +128,19 @@ class Params(Learning):
 
     @model_validator(mode="after")
     def _ranges(self) -> "Params":
-        for low, high in (("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")):
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} is {getattr(self, low)}, expected at most {high} = {getattr(self, high)}")
-        for name in ("speed_min", "speed_max"):
-            if abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected multiples of 0.01")
+        lowest = [("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")]
+        self._refuse(
+            *((getattr(self, low) > getattr(self, high), low, f"at most {high} = {getattr(self, high)}") for low, high in lowest),
+            *((abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6, name, "multiples of 0.01")
+              for name in ("speed_min", "speed_max")),
+            (self.enrollments_min > self.enrollments, "enrollments_min", f"at most enrollments = {self.enrollments}"),
+            *((getattr(self, name) and not self.speaker_blocks, name, "0 where speaker_blocks is 0: no voice is embedded there")
+              for name in ("loss_speaker", "loss_identity")),
+            (self.valid_share + self.test_share > 0.8, "test_share", f"at most 0.8 - valid_share = {0.8 - self.valid_share:g}"),
+        )  # fmt: skip
         for name, (low, high) in (PHASED | BENCHED).items():
             if wrong := [value for value in getattr(self, name) if not low <= value <= high]:
                 raise ValueError(f"{name} holds {wrong[0]}, expected values from {low} to {high}")
-        if self.enrollments_min > self.enrollments:
-            raise ValueError(f"enrollments_min is {self.enrollments_min}, expected at most enrollments = {self.enrollments}")
-        for name in ("loss_speaker", "loss_identity"):
-            if getattr(self, name) and not self.speaker_blocks:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 where speaker_blocks is 0: no voice is embedded there")
-        if self.valid_share + self.test_share > 0.8:
-            raise ValueError(f"valid_share + test_share is {self.valid_share + self.test_share}, expected at most 0.8")
         return self
 
     @model_validator(mode="after")
@@ -201,11 +190,7 @@ NOT_EVALUATION = frozenset(n for n in Params.model_fields if n not in Data.model
 
 
 def describe(name: str = "") -> str:
-    """Every parameter, or one, as text: name, default, what is allowed, unit and meaning.
-
-    Raises:
-        ParameterError: no parameter has that name.
-    """
+    """Every parameter, or one, as text: name, default, what is allowed, unit and meaning. Raises ParameterError: none has that name."""
     if name and name not in Params.model_fields:
         Params(**{name: ""})  # says which name is near
     lines = []
@@ -227,14 +212,10 @@ def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool
     Args:
         preset: name of a file in ``params/`` without ``.yaml``; ``None`` takes ``values["preset"]`` or ``"full"``.
         overlay: name of a second file in ``params/``, or ``None``.
-        arms: whether the parameters are those of a comparison's arms.
-        values: parameters by name.
 
-    Raises:
-        ParameterError: unknown name, wrong type, value out of range, or no such preset file.
+    Raises ParameterError: unknown name, wrong type, value out of range, or no such preset file.
     """
-    if preset is None:
-        preset = values.get("preset", "full")
+    preset = values.get("preset", "full") if preset is None else preset
     known = preset_values(preset, arms)
     if "steps" in values and "max_minutes" not in values:
         known["max_minutes"] = 0.0
@@ -242,19 +223,13 @@ def resolve(preset: str | None = None, overlay: str | None = None, *, arms: bool
 
 
 def from_notebook(namespace: dict[str, Any], *, arms: bool = False) -> Params:
-    """Parameters of a notebook, from its parameters cell and the cell that papermill injected after it.
+    """Parameters of a notebook, whose ``globals()`` are given, from its parameters cell and the cell that papermill injected after it.
 
     Both begin with the comment ``# Parameters``, papermill's own mark; the notebook's own goes on in that line
     (``# Parameters: ...``), so that the two can be told apart. Every name that such a cell assigns must be a
     parameter, ``preset`` or ``overlay``. The values are those that stand in the namespace now, so the call can be
     repeated in JupyterLab: of an edited cell that was run again only the newest text counts, known by its first line.
-
-    Args:
-        namespace: the notebook's ``globals()``.
-        arms: as :func:`resolve`.
-
-    Raises:
-        ParameterError: as :func:`resolve`.
+    Arguments and errors as :func:`resolve`.
     """
     names: dict[str, None] = {}
     for cell in _parameter_cells(namespace.get("In", [])):

@@ -1,7 +1,5 @@
-"""Tasks that may kill their process: one that does takes no other with it. And Python in a process of its own.
-
-Kept free of torch, so that a new process starts quickly and stays small.
-"""
+"""Tasks that may kill their process: one that does takes no other with it. And Python in a process of its own. Free of torch, so that a
+new process starts quickly."""
 
 import json
 import multiprocessing
@@ -45,8 +43,7 @@ class Pool:
     """
 
     def __init__(self, work: Callable[..., Any], workers: int, deaths: int = 3) -> None:
-        self.work, self.workers, self.deaths = work, workers, deaths
-        self._died = 0
+        self.work, self.workers, self.deaths, self._died = work, workers, deaths, 0
         self._pool: ProcessPoolExecutor | None = None
         self._single: ProcessPoolExecutor | None = None
 
@@ -66,11 +63,8 @@ class Pool:
             return Task(arguments)
 
     def result(self, task: Task) -> Any:
-        """What ``work`` returns or raises, waiting where it is not done yet.
-
-        Raises:
-            DiedError: the task ended its process twice, or no more are tried.
-        """
+        """What ``work`` returns or raises, waiting where it is not done yet; DiedError: the task ended its process twice, or no more are
+        tried."""
         if not self.workers:
             return self.work(*task.arguments)
         if task.future is not None:
@@ -114,17 +108,8 @@ def importing(**variables: str) -> dict[str, str]:
 
 
 def answer(what: str, code: str, environment: dict[str, str], folder: Path | None = None) -> Any:
-    """What Python code prints in its last line, JSON, in a process of its own.
-
-    Args:
-        what: that process does, for an error.
-        code: to run.
-        environment: of :func:`importing`, say.
-        folder: to work in.
-
-    Raises:
-        HifitseError: the process failed, with its last words.
-    """
+    """What Python code prints in its last line, JSON, in a process of its own that works in ``folder``; ``environment`` as of
+    :func:`importing`. Raises HifitseError: the process, which does ``what``, failed, with its last words."""
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise HifitseError(f"process that {what} ended with {done.returncode}, expected 0: {done.stderr.strip()[-300:]}")

@@ -1,6 +1,7 @@
 """Preset files: a flat YAML mapping of parameter names to values in ``params/``; the same on a command line; the error of a wrong one."""
 
 import reprlib
+import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
@@ -11,28 +12,24 @@ import yaml
 
 from hifitse import HifitseError
 
-PRESET_DIR = Path(__file__).resolve().parent.parent / "params"
-"""Folder of the preset files: ``params/`` beside the package in a checkout."""
+PRESET_DIR = Path(__file__).resolve().parent.parent / "params"  # folder of the preset files: ``params/`` beside the package in a checkout
 
 
 class ParameterError(HifitseError, ValueError):
     """A parameter is unknown, of the wrong type or out of its range."""
 
 
-class _Shortened(reprlib.Repr):
-    """``repr`` that looks no deeper than a sentence can show: a few lines of YAML can stand for a list of a billion entries."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maxlevel, self.maxlist, self.maxdict, self.maxstring, self.maxother = 4, 20, 20, 200, 200
-
-    def repr_int(self, value: int, level: int) -> str:
-        return repr(value) if value.bit_length() < 10_000 else f"a number of {value.bit_length()} bits"  # Python prints no longer ones
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxdict, _BRIEF.maxstring, _BRIEF.maxother = 4, 20, 20, 200, 200
 
 
 def short(value: Any) -> str:
-    """``repr`` on one line, cut to a length that leaves the sentence readable."""
-    text = " ".join(_Shortened().repr(value).split())
+    """``repr`` on one line, cut to a length that leaves the sentence readable, and no deeper than a sentence can show: a few lines of YAML
+    can stand for a list of a billion entries."""
+    try:
+        text = " ".join(_BRIEF.repr(value).split())
+    except ValueError:  # Python prints no number of more than 4,300 digits
+        return f"a {type(value).__name__} too long to print"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -49,10 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
     """The flat mapping in ``params/<name>.yaml``; ``parameter`` is what an error about the name calls it.
-
-    Raises:
-        ParameterError: no such preset, or as :func:`read_yaml`.
-    """
+    Raises ParameterError: no such preset, or as :func:`read_yaml`."""
     known = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     if not isinstance(name, str) or name not in known:
         raise ParameterError(f"parameter {parameter!r} is {short(name)}, expected one of {PRESET_DIR.name}/: {', '.join(known)}")
@@ -60,14 +54,10 @@ def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
 
 
 def preset_values(name: str, arms: bool = False) -> dict[str, Any]:
-    """The parameters of a preset. One named after another, as ``demo-best`` after ``demo``, is laid over it, and is a preset of its own.
+    """The parameters of a preset, a file in ``params/`` without ``.yaml``. One named after another, as ``demo-best`` after ``demo``, lies
+    over it, and is a preset of its own; with ``arms`` the file ``<preset>-arms`` over each, where there is one.
 
-    Args:
-        name: a file in ``params/`` without ``.yaml``.
-        arms: lay the file ``<preset>-arms`` over the preset too, and over those that it is laid over, where there is one.
-
-    Raises:
-        ParameterError: as :func:`load_yaml`.
+    Raises ParameterError: as :func:`load_yaml`.
     """
     own = load_yaml(name)
     below = name.rpartition("-")[0]
@@ -77,25 +67,21 @@ def preset_values(name: str, arms: bool = False) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The flat mapping in a YAML file.
-
-    Raises:
-        ParameterError: no such file, not readable, a key that stands twice, or no flat mapping.
-    """
-    file = path.name
+    """The flat mapping in a YAML file; ParameterError: not there, not readable, a key that stands twice, or no flat mapping."""
+    file, expected = path.name, "expected a flat mapping of parameter names to values"
     try:
-        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
     except OSError as error:
         raise ParameterError(f"file {str(path)!r} cannot be read ({error.strerror}), expected a flat YAML file") from None
     except UnicodeDecodeError:
-        raise ParameterError(f"{file} is not UTF-8 text, expected a flat mapping of parameter names to values") from None
+        raise ParameterError(f"{file} is not UTF-8 text, {expected}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: the 99th of a month, a thousand brackets
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1} of {file}" if mark else file
         reason = getattr(error, "problem", None) or ("a character that YAML forbids" if isinstance(error, yaml.YAMLError) else str(error))
-        raise ParameterError(f"{place} is not readable YAML: {reason}; expected a flat mapping of parameter names to values") from None
+        raise ParameterError(f"{place} is not readable YAML: {reason}; {expected}") from None
     if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-        raise ParameterError(f"{file} holds {short(loaded)}, expected a flat mapping of parameter names to values")
+        raise ParameterError(f"{file} holds {short(loaded)}, {expected}")
     return loaded
 
 
@@ -112,32 +98,27 @@ def parameter_options(preset: str) -> Callable[[Callable], Callable]:
         click.option("--preset", metavar="P", help=f"A file in params/ without .yaml (default: {preset})."),
         click.option("--overlay", metavar="NAME", help="A second file in params/ over the preset, such as real."),
         click.option("-f", "--file", "files", multiple=True, metavar="YAML", help="A flat YAML file of parameters over both."),
-        click.option(
-            "-p", "--parameter", "pairs", multiple=True, nargs=2, metavar="KEY VALUE", help="One parameter; VALUE is read as YAML."
-        ),
+        click.option("-p", "--parameter", "pairs", multiple=True, nargs=2, metavar="KEY VALUE", help="One parameter, its value as YAML."),
     ]
     return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
 
 
 def call(command: click.Command, argv: Sequence[str] | None = None) -> Any:
     """What a command returns for these words, by default those of this process; 0 where it was asked for help.
-
-    Raises:
-        CommandError: the words are not those of the command.
-    """
+    Raises CommandError: the words are not those of the command."""
     try:
-        return command.main(argv, prog_name=command.name, standalone_mode=False)
+        with command.make_context(command.name, list(sys.argv[1:] if argv is None else argv)) as context:
+            return command.invoke(context)  # not click's main, which answers Ctrl-C itself
+    except click.exceptions.Exit as left:
+        return left.exit_code
     except click.UsageError as error:
         said, path = error.format_message().partition("\n")[0].rstrip("."), error.ctx.command_path if error.ctx else command.name
         raise CommandError(f"{said}; see {path} --help") from None
 
 
 def values(preset: str | None, overlay: str | None, files: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Parameters by name: preset and overlay where they are given, files, then single values; flat.
-
-    Raises:
-        ParameterError: a file is not readable.
-        CommandError: a value is not readable.
+    """Parameters by name: preset and overlay where they are given, files, then single values; flat. Raises ParameterError or CommandError:
+    a file, or a value, is not readable.
     """
     found: dict[str, Any] = {name: given for name, given in (("preset", preset), ("overlay", overlay)) if given}
     for file in files:

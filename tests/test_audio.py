@@ -33,19 +33,6 @@ def error_db(got: np.ndarray, wanted: np.ndarray) -> float:
 # ---- reading
 
 
-@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 96_000])
-def test_a_stretch_of_another_rate_equals_the_resampled_whole(tmp_path, rate):
-    path = tmp_path / "a.wav"
-    soundfile.write(path, noise(3 * rate), rate, subtype="FLOAT")
-    whole = audio.read(path)
-    assert len(whole) == 3 * SAMPLE_RATE
-    for start, samples in ((0, 10_000), (61_007, 20_000), (130_001, None)):
-        part = audio.read(path, start, samples)
-        wanted = whole[start:] if samples is None else whole[start : start + samples]
-        assert len(part) == len(wanted)
-        assert error_db(part, wanted) < -80
-
-
 def test_a_stretch_reads_no_more_than_it_needs(tmp_path, monkeypatch):
     path = tmp_path / "long.flac"
     soundfile.write(path, noise(20 * 44_100), 44_100)
@@ -105,19 +92,13 @@ def test_other_suffixes_are_not_written(tmp_path):
         audio.write(tmp_path / "a.mp3", noise(100))
 
 
-@pytest.mark.parametrize("file_format", ["mp3", "flac", "ogg"])
-def test_encoded_bytes_decode_to_the_same_tone(file_format):
+def test_encoded_bytes_decode_to_the_same_tone():
     signal = tone(1_000, 3.0)
-    decoded, rate = soundfile.read(io.BytesIO(audio.encode(signal, file_format)), dtype="float32")
+    decoded, rate = soundfile.read(io.BytesIO(audio.encode(signal)), dtype="float32")
     assert rate == SAMPLE_RATE
     middle = decoded[SAMPLE_RATE : 2 * SAMPLE_RATE]
     assert strongest(middle) == pytest.approx(1_000, abs=1)
     assert audio.level_db(middle) == pytest.approx(audio.level_db(signal), abs=0.2)
-
-
-def test_unknown_player_formats_are_refused():
-    with pytest.raises(AudioError, match="'aac'.*mp3"):
-        audio.encode(tone(440), "aac")
 
 
 # ---- resampling and speed
@@ -166,9 +147,4 @@ def test_level_of_a_full_sine_is_minus_3_db():
     assert audio.level_db(np.zeros(100)) == -120
     assert audio.level_db(np.zeros(0)) == -120
     assert audio.level_db(np.full(100, 1e-9)) == -120
-
-
-def test_set_level_scales_and_leaves_silence():
-    assert audio.level_db(audio.set_level(noise(10_000), -31.5)) == pytest.approx(-31.5, abs=1e-4)
     np.testing.assert_array_equal(audio.set_level(np.zeros(10), -20), np.zeros(10))
-    assert audio.set_level(noise(10).astype(np.float64), -20).dtype == np.float32

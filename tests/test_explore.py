@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import browser
@@ -17,7 +18,7 @@ from arms import SMOKE, made_up_arm
 from test_listening import decoded, made_up_mixture
 
 from hifitse import HifitseError
-from hifitse.commands import drop_in, explore, trial
+from hifitse.commands import explore, trial
 from hifitse.commands.scene import Scene, Scenes
 from hifitse.metrics import si_sdr
 from hifitse.model import Extractor
@@ -95,9 +96,10 @@ def test_a_scene_that_is_not_allowed_is_refused(scene, words, scenes):
 
 def test_a_dropped_file_is_read_as_any_other(tmp_path):
     path = voice(tmp_path / "me.wav")
-    signal = drop_in.decode("Ich (ä).WAV", path.read_bytes())
+    signal = trial.decode_upload({"name": "Ich (ä).WAV", "content": path.read_bytes()})
     assert signal.shape == (48_000,) and signal.dtype == np.float32
-    assert len(drop_in.decode("long.wav", voice(tmp_path / "long.wav", 31.0, 8000, 1).read_bytes())) == 30 * 48_000
+    content = voice(tmp_path / "long.wav", 31.0, 8000, 1).read_bytes()
+    assert len(trial.decode_upload({"name": "long.wav", "content": content})) == 30 * 48_000
 
 
 @pytest.mark.parametrize("kind", ["empty", "text", "cut", "short", "silent", "no ending"])
@@ -111,7 +113,7 @@ def test_a_bad_file_gives_one_sentence_with_its_own_name(kind, tmp_path):
     if content is None:
         content = (tmp_path / "x.wav").read_bytes()[: 30 if kind == "cut" else None]
     with pytest.raises(HifitseError) as caught:
-        drop_in.decode(name, content)
+        trial.decode_upload({"name": name, "content": content})
     said = str(caught.value)
     assert repr(name) in said and "expected" in said and "\n" not in said and "hifitse-" not in said
 
@@ -200,9 +202,10 @@ def test_each_change_is_one_extraction(panel):
 
 def test_what_goes_wrong_is_said_and_nothing_is_lost(panel, tmp_path):
     good = voice(tmp_path / "me.wav").read_bytes()
-    panel._dropped("enrolment", ({"name": "me.wav", "content": memoryview(good)},))
+    drop = partial(panel._do, partial(panel._dropped, "enrolment"))
+    drop({"new": ({"name": "me.wav", "content": memoryview(good)},)})
     assert panel.kind.value == "own" and len(panel.asked) == 1 and panel.asked[0][2].shape == (48_000,)
-    panel._dropped("enrolment", ({"name": "<i>bad.wav", "content": memoryview(b"x")},))
+    drop({"new": ({"name": "<i>bad.wav", "content": memoryview(b"x")},)})
     assert "&lt;i&gt;bad.wav" in panel.message.value and len(panel.asked) == 1 and panel.files["enrolment"].shape == (48_000,)
     panel.corpus.value = "/nowhere"
     assert "/nowhere" in panel.message.value and panel.corpus.value == "synthetic" and not panel.button.disabled

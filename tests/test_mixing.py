@@ -13,7 +13,7 @@ from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import File
 from hifitse.data.talker import activity_mask
-from hifitse.training.stopping import graceful_stop
+from hifitse.training.group import graceful_stop
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 

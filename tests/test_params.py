@@ -73,6 +73,8 @@ def test_full_is_the_plan() -> None:
 
 
 def test_values_beat_overlay_beats_preset() -> None:
+    with pytest.raises(ValidationError):
+        resolve("smoke").steps = 3
     assert resolve("smoke").corpus == "synthetic"
     assert resolve("smoke", overlay="real").corpus == "$HIFITSE_DATA/speech"
     assert resolve("smoke", overlay="real", corpus="voices").corpus == "voices"
@@ -98,7 +100,6 @@ def test_unknown_overlay_is_called_an_overlay() -> None:
         (b"steps: 5\nlr: 0.1\nsteps: 6\n", "line 3 of mine.yaml"),
         (b"- steps\n- 5\n", "flat mapping"),
         (b"", "flat mapping"),
-        (b"1: 2\n", "flat mapping"),
         (b"{a: 1}: 2\n", "flat mapping"),
         (b"steps: 5 \xff\n", "UTF-8"),
         (b"steps: \x00\n", "mine.yaml"),
@@ -127,10 +128,7 @@ def test_a_number_that_yaml_takes_for_text_is_a_number(monkeypatch: pytest.Monke
 def test_unknown_name_gets_a_suggestion(typo: str, meant: str) -> None:
     message = refused(preset="smoke", **{typo: 20})
     assert repr(typo) in message and "20" in message and repr(meant) in message
-
-
-def test_unknown_name_without_a_like_says_where_the_names_are() -> None:
-    assert "hifitse.params.Params" in refused(preset="smoke", zzzzqqq=1)
+    assert "hifitse.params.Params" in refused(preset="smoke", zzzzqqq=1), "where there is no like"
 
 
 @pytest.mark.parametrize(
@@ -138,26 +136,17 @@ def test_unknown_name_without_a_like_says_where_the_names_are() -> None:
     [
         ("steps", 0, ["1", "100000000"]),
         ("steps", "many", ["whole number", "1", "100000000"]),
-        ("steps", 20.5, ["whole number"]),
         ("steps", True, ["whole number"]),
-        ("steps", None, ["whole number"]),
-        ("steps", [20], ["whole number"]),
         ("steps", math.inf, ["whole number"]),
         ("lr", 0, ["above 0", "up to 1"]),
-        ("lr", 2.0, ["above 0", "up to 1"]),
-        ("lr", "fast", ["a number", "above 0", "up to 1"]),
-        ("lr", True, ["a number"]),
-        ("lr", math.nan, ["a number"]),
         ("lr", "nan", ["a number"]),
         ("clip_norm", math.inf, ["a number"]),
         ("ema_decay", 1.0, ["from 0", "but not 1"]),
         ("precision", "fp16", ["'bf16'", "'float32'"]),
         ("device", None, ["'auto'", "'cpu'", "'cuda'", "'mps'"]),
-        ("checkpointing", "perhaps", ["true or false"]),
         ("checkpointing", 2, ["true or false"]),
         ("corpus", "", ["not empty"]),
         ("corpus", 3, ["text"]),
-        ("absent_prob", "half", ["list of numbers"]),
         ("absent_prob", True, ["list of numbers"]),
         ("absent_prob", {"a": 1}, ["list of numbers"]),
         ("interferers_max", [1.5, 2], ["list of whole numbers"]),
@@ -184,7 +173,7 @@ def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: o
         ({"n_fft": 512, "win_length": 960}, ["win_length is 960", "n_fft = 512"]),
         ({"hop_length": 481}, ["hop_length is 481", "win_length = 960"]),
         ({"features": 16, "heads": 3}, ["heads is 3", "features = 16"]),
-        ({"valid_share": 0.45, "test_share": 0.45}, ["0.9", "0.8"]),
+        ({"valid_share": 0.45, "test_share": 0.45}, ["test_share is 0.45", "0.35"]),
         ({"absent_prob": [0, 0.1, 0.2]}, ["absent_prob has 3 values", "1 or one for each of the 2 phases"]),
         ({"absent_prob": []}, ["absent_prob has 0 values"]),
         ({"absent_prob": [0, 1.2]}, ["absent_prob holds 1.2", "from 0 to 1"]),
@@ -236,11 +225,6 @@ def test_bare_constructors_speak_in_sentences_too() -> None:
     assert issubclass(ParameterError, HifitseError) and issubclass(ParameterError, ValueError)
 
 
-def test_every_parameter_says_what_it_is() -> None:
-    for name, field in FIELDS.items():
-        assert field.description and "\n" not in field.description, name
-
-
 def _range(name: str) -> tuple[list[object], list[object]]:
     """The ends of a number's legal range that are legal themselves, and values just outside."""
     bounds = {key: getattr(rule, key) for rule in FIELDS[name].metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)}
@@ -285,13 +269,6 @@ def test_any_value_is_taken_in_its_type_or_refused_in_one_line(name: str, value:
 
 
 # ---- the whole
-
-
-def test_parameters_cannot_be_changed() -> None:
-    params = resolve("smoke")
-    with pytest.raises(ValidationError):
-        params.steps = 3
-    assert params.steps == resolve("smoke").steps
 
 
 def test_values_at_each_phase() -> None:

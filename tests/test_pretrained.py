@@ -114,13 +114,6 @@ def test_a_folder_that_is_not_right_is_refused_in_one_sentence(case, folder):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_pickle_is_no_model(folder):
-    (folder / "model.safetensors").unlink()
-    torch.save({"weight": torch.zeros(1)}, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="model.safetensors"):
-        Extractor.from_pretrained(folder)
-
-
 @pytest.mark.parametrize("name", ["absent/deep/folder", "./absent", "absent", "https://example.org/model", "a/b.bin/../c"])
 def test_what_is_no_folder_and_no_name_is_refused_without_the_network(name):
     with pytest.raises(CheckpointError, match="which is no folder, expected"):

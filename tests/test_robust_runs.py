@@ -178,17 +178,6 @@ def test_a_run_folder_that_is_a_file_is_refused(where, folder):
     assert path.read_text() == "a file"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_refused(folder):
-    unfinished(folder)
-    (folder / "lock").unlink()
-    folder.chmod(0o500)
-    try:
-        refused(folder, CheckpointError, ("cannot write the run's folder", "Permission denied"))
-    finally:
-        folder.chmod(0o700)
-
-
 def test_two_trainings_of_one_run_at_once(folder):
     unfinished(folder)
     context = multiprocessing.get_context("forkserver")

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 from interrupted import cut
 from processes import losses, same, start, wait_for_step, weights
+from torch import nn
 
 import hifitse.training.train as train_module
 from hifitse import HifitseError
@@ -25,6 +27,7 @@ from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
 from hifitse.training.hide import hide_enrollments, spectrum_mask
 from hifitse.training.run import MARKER, Run, locked, relative
 from hifitse.training.train import TrainingError, learning_rate, new_state, train
+from hifitse.training.validation import batched, device_of
 
 
 @pytest.fixture(autouse=True)
@@ -326,13 +329,30 @@ def test_run_id_is_the_same_for_another_machine_or_evaluation():
     assert isinstance(a, Params) and a.run_id == b.run_id != resolve("smoke", lr=1e-4).run_id
 
 
-def test_a_run_made_under_other_defaults_is_refused(tmp_path, monkeypatch):
-    """Its folder's name covers only what differs from the defaults, so a default that changed must not pass unseen."""
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
-    params = resolve("smoke")
-    folder = tmp_path / params.run_id
-    folder.mkdir()
-    (folder / "params.json").write_text(params.model_copy(update={"clip_norm": 9.0}).model_dump_json())
-    with pytest.raises(HifitseError, match="clip_norm 9.0, now it is 5.0"):
-        train(params, progress=False)
-    assert not list(folder.glob("*.safetensors"))
+def test_progress_bar_and_tensorboard_show_what_the_history_holds(capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(resolve("smoke", threads=1))
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert re.search(r"4/4 \[\d+:\d+<\d+:\d+, +[\d.]+(step/s|s/step)", last), "steps, time gone and left, speed"
+    shown = {name: float(value) for name, value in re.findall(r"(loss|dB)=(-?[\d.]+)", last)}
+    assert shown == pytest.approx({"loss": run.history[-1]["loss"], "dB": -run.history[-1]["si_sdr"]}, abs=0.006)
+
+    events = EventAccumulator(str(run.folder / "tensorboard"))
+    events.Reload()
+    names = set(run.history[0]) - {"step", "seconds"}
+    assert {"loss", "si_sdr", "lr", "grad_norm"} <= names
+    assert {f"train/{name}" for name in names} | {"valid/si_sdri_db"} <= set(events.Tags()["scalars"])
+    losses = {event.step: event.value for event in events.Scalars("train/loss")}
+    assert losses == pytest.approx({row["step"]: row["loss"] for row in run.history}, rel=1e-5)
+
+
+def test_batches_hold_equal_keys_and_lose_nothing():
+    batches = list(batched([1, 2, 3, 5, 7, 9, 4, 11], lambda n: n % 2, size=3))
+    assert sorted(n for batch in batches for n in batch) == [1, 2, 3, 4, 5, 7, 9, 11]
+    assert all(len({n % 2 for n in batch}) == 1 and len(batch) <= 3 for batch in batches)
+
+
+def test_an_extractor_runs_where_its_weights_are():
+    assert device_of(nn.Linear(1, 1, device="meta")) == torch.device("meta")
+    assert device_of(lambda mix, enroll: mix) == device_of(nn.Identity()) == torch.device("cpu")

@@ -5,7 +5,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from interrupted import cut
 
 from hifitse import HifitseError
 from hifitse.model.likeness import Likeness
@@ -70,15 +69,6 @@ def test_frozen_weights_come_from_the_package_and_no_optimiser_has_them(package)
     run = train(params, progress=False)
     for name, value in run.extractor().verifier.state_dict().items():
         assert torch.equal(value, package[name])
-
-
-def test_a_cut_training_ends_with_the_weights_of_a_whole_one(monkeypatch):
-    params = resolve("smoke", **VALUES)
-    cut(params, 2, monkeypatch)
-    resumed = train(params, progress=False)
-    monkeypatch.setenv("HIFITSE_RUNS", str(resumed.folder.parent / "whole"))
-    whole = train(params, progress=False).extractor().state_dict()
-    assert all(torch.equal(value, whole[name]) for name, value in resumed.extractor().state_dict().items())
 
 
 def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):

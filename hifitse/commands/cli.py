@@ -1,37 +1,165 @@
-"""The command ``hifitse``: its commands, and what their errors become.
+"""The command ``hifitse``: its commands, of which the longer ones have files of their own, and what their errors become.
 
 Exit codes: 0 done, 1 it failed (of a run the partial report is kept), 2 it was not started because something asked for
 is not allowed, 3 a training was cut by max_minutes, 130 stopped from outside.
 """
 
 import contextlib
+import os
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
 
 from hifitse import HifitseError
-from hifitse.commands.compare import compare
-from hifitse.commands.export import export
 from hifitse.commands.extract import extract
-from hifitse.commands.gallery import gallery
-from hifitse.commands.params import params
 from hifitse.commands.prepare import prepare
 from hifitse.commands.run import run
-from hifitse.commands.runs import runs
-from hifitse.commands.scenes import scenes
-from hifitse.commands.score import score
 from hifitse.commands.sitting import pack, sitting, unpack
-from hifitse.presets import call
+from hifitse.presets import PRESET_DIR, call, parameter_options, values
 
 
-@click.group("hifitse")
+@click.group("hifitse", context_settings={"show_default": True})
 def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, export, compare, gallery, runs, params, scenes, score, pack, unpack, sitting):
+for command in (run, extract, prepare, pack, unpack, sitting):
     hifitse.add_command(command)
+
+
+@hifitse.command()
+@click.argument("run", metavar="RUN_OR_PRESET")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
+@click.option("--also", multiple=True, metavar="OVERLAY", help="Measure it on these data too, such as real.")
+@click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
+@click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")
+@click.option("--best", is_flag=True, help="The weights of the best validation instead of those of the end.")
+def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None, best: bool) -> int:
+    """Make a model's folder of a training.
+
+    RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
+    """
+    from hifitse.commands import exporting
+    from hifitse.commands.model_card import Licence
+
+    terms = Licence.read(Path(licence)) if licence else None
+    found = exporting.find_run(run, sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
+    known = exporting.conditions(Path(study), found) if study else None
+    folder = exporting.export(found, Path(output), also, terms, study=known, best=best)
+    print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")
+    return 0
+
+
+@hifitse.command()
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.option("-o", "--output", default="compare.html", metavar="HTML", help="File of the page.")
+def compare(first: str, second: str, output: str) -> int:
+    """Set two runs, or two reports, side by side on one page.
+
+    A and B are names of runs or their folders, or both are folders of reports.
+    """
+    from hifitse.report.compare import write
+
+    write(first, second, Path(output))
+    print(f"hifitse: open {output} in a browser")
+    return 0
+
+
+@hifitse.command()
+def gallery() -> int:
+    """Write the index of all reports, and the tables of README.md, from their metrics.json."""
+    from hifitse.report import readme, report
+    from hifitse.report.gallery import write_index
+
+    page = write_index()
+    committed = report.CHECKOUT / "reports"
+    if committed in report.roots() and (report.CHECKOUT / "README.md").exists():
+        readme.fill(report.CHECKOUT / "README.md", committed)
+    shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
+    print(f"hifitse: open {shown} in a browser; index.md lies beside it")
+    return 0
+
+
+@hifitse.command()
+def runs() -> int:
+    """List the trainings that are here, the newest first."""
+    from hifitse.report.runs import listing
+
+    print(listing())
+    return 0
+
+
+@hifitse.command()
+@click.argument("name", default="", metavar="[NAME]")
+def params(name: str) -> int:
+    """List every parameter, or one: default, range, unit and meaning."""
+    from hifitse.params import describe
+
+    print(describe(name))
+    return 0
+
+
+@hifitse.command()
+@click.option("-o", "--output", required=True, metavar="LIST", help="File to write, .jsonl: a scene a line.")
+@click.option("--voicefilter", metavar="CSV", help="Import VoiceFilter's tuples for the corpus (VCTK or LibriSpeech).")
+@click.option("--librimix", metavar="CSV", help="Import a LibriMix metadata file for the corpus (LibriSpeech).")
+@click.option("--enrolments", metavar="MAP", help="Of LibriMix: lines of mixture, utterance and enrolment.")
+@click.option("--wham", metavar="FOLDER", help="Of LibriMix: the noise, which is left out otherwise.")
+@click.option("--sound", metavar="FOLDER", help="Also write mixtures, targets and enrolments, for other systems.")
+@parameter_options("demo")
+def scenes(
+    output: str, voicefilter: str | None, librimix: str | None, enrolments: str | None, wham: str | None, sound: str | None, **given: Any
+) -> int:
+    """Write a test list as scenes, to evaluate on with -p eval_list LIST.
+
+    Without an import it holds the evaluation's own lists: of the test speakers, rooms and noises that the parameters name.
+    """
+    from hifitse.data import lists
+    from hifitse.data.scene import write_scenes
+    from hifitse.params import resolve
+
+    params = resolve(**({"preset": "demo"} | values(**given)))
+    if voicefilter and librimix:
+        raise click.UsageError("--voicefilter and --librimix are both given, expected one")
+    if librimix and not enrolments:
+        raise click.UsageError("--librimix has no --enrolments, expected the map of enrolments")
+    if voicefilter:
+        found = lists.voicefilter(Path(voicefilter), params.corpus)
+    elif librimix:
+        found = lists.librimix(Path(librimix), Path(enrolments), params.corpus, wham)
+    else:
+        found = lists.drawn(params)
+    count = write_scenes(output, found)
+    if sound:
+        lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
+    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}")
+    return 0
+
+
+@hifitse.command()
+@click.argument("scenes", metavar="LIST")
+@click.option("--estimates", required=True, metavar="DIR", help="A file ID.wav for each scene, and perhaps wrong/ID.wav.")
+@click.option("-o", "--output", metavar="FOLDER", help="Where rows and report go (default: DIR/score).")
+@parameter_options("demo")
+def score(scenes: str, estimates: str, output: str | None, **given: Any) -> int:
+    """Score any system's estimates of a list of scenes.
+
+    LIST is a file of `hifitse scenes`; -p corpus, noise and rooms say where its recordings are. Rows, intervals and confusions are those
+    of the evaluation of models trained here.
+    """
+    from hifitse.evaluation import score as scoring
+    from hifitse.params import resolve
+
+    params = resolve(**({"preset": "demo"} | values(**given) | {"eval_list": scenes}))
+    folder, system = Path(output or Path(estimates) / "score"), Path(estimates)
+    print(scoring.write_score(scoring.score(params, system), folder, f"{system.name} on {Path(scenes).name}"))
+    print(f"hifitse: wrote report.md, metrics.json and rows.jsonl to {folder}")
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,17 +167,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # names that are no text of this terminal are shown, not fatal
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
     try:
         return call(hifitse, argv)
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)
         return 2
-    except click.Abort:
-        print("hifitse: stopped from outside", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("hifitse: stopped from outside; nothing half-written is left, and the same command goes on where it was", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"hifitse: {error}; expected folders and a disk that can be written", file=sys.stderr)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

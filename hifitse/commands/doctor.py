@@ -11,10 +11,8 @@ from hifitse.model.likeness import change_of_voice
 from hifitse.model.verifier import Verifier
 from hifitse.prepare.bandwidth import Spectrum
 
-RATE, WINDOW, HOP = 16_000, 640, 320
-"""Hz and samples: frames of 40 ms each 20 ms."""
-ACTIVE_DB = -35.0
-"""A frame is active above this, relative to the 95th percentile of frame levels."""
+RATE, WINDOW, HOP = 16_000, 640, 320  # Hz and samples: frames of 40 ms each 20 ms
+ACTIVE_DB = -35.0  # a frame is active above this, relative to the 95th percentile of frame levels
 SHORT_S = 1.0
 PITCH_HZ, VOICED = (60, 400), 0.5
 DYNAMIC_DB, VOICED_SHARE = 12.0, 0.25
@@ -31,16 +29,8 @@ FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-3
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Of one enrolment.
-
-    Attributes:
-        seconds: its length.
-        active_s: s of speech in it.
-        level_db: dBFS of its active frames.
-        bandwidth_hz: up to which frequency it holds sound.
-        clipped: share of its samples that are clipped.
-        dynamic_db, voiced: see ``DYNAMIC_DB``.
-        change: see ``TWO_VOICES``; 1 where the model has no verifier.
+    """Of one enrolment: its length and speech in s, dBFS of its active frames, up to which Hz it holds sound, the share of its samples that
+    are clipped; for the last three see ``DYNAMIC_DB`` and ``TWO_VOICES`` (1 where the model has no verifier).
     """
 
     seconds: float

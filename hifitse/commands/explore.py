@@ -5,9 +5,9 @@ Each change leads to one extraction, and what goes wrong is said in one sentence
 
 import html
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from IPython.display import HTML, clear_output, display
 
 from hifitse import HifitseError
 from hifitse.commands import trial
-from hifitse.commands.drop_in import ACCEPTED, decode_upload, read
 from hifitse.commands.scene import Scene, Scenes
 from hifitse.data.mixing import Mixture
+from hifitse.decode import SUFFIXES
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import is_live
 from hifitse.model import Extractor
@@ -30,11 +30,11 @@ SIR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-15, 21, 
 SNR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-10, 31, 5)), ("no noise", math.inf)]
 ROOMS = [AS_DRAWN, ("with a room", True), ("without a room", False)]
 HINT = "<p>Change anything, or press <b>extract</b>. Of own files the first 30 s are used; give the path of one above 10 MB.</p>"
-STALE = "hifitse-stale"
-"""Class of a result that does not belong to what the widgets say."""
+STALE = "hifitse-stale"  # class of a result that does not belong to what the widgets say
 WIDE = {"description_width": "110px"}
 LAYOUT = {"width": "min(100%, 400px)"}
-LINE = {"flex_flow": "row wrap"}
+LIVE = "<p>In JupyterLab this cell shows a panel: choose a test mixture, its speakers, ratios and enrolment, or drop in own files; "
+LIVE += "then look and listen.</p>"
 
 
 class Panel:
@@ -44,6 +44,7 @@ class Panel:
         self.arm, self.params, self.quiet = arm, arm.evaluation, False
         self.scenes: Scenes | None = None
         self.files: dict[str, np.ndarray] = {}
+        self.shown: tuple | None = None
         self._kept: tuple[tuple[Params, Scene], Mixture] | None = None
         self._make()
         with self._working():
@@ -55,87 +56,84 @@ class Panel:
         return self.arm.run.extractor()
 
     def _make(self) -> None:
-        last = self.params.eval_mixtures - 1
-        self.corpus = widgets.Text(self.params.corpus, description="corpus", continuous_update=False, style=WIDE, layout=LAYOUT)
-        self.index = widgets.BoundedIntText(value=0, min=0, max=last, description=f"mixture (0-{last})", style=WIDE, layout=LAYOUT)
-        self.target = widgets.Dropdown(description="target", style=WIDE, layout=LAYOUT)
-        self.interferers = widgets.SelectMultiple(description="interferers", rows=4, style=WIDE, layout=LAYOUT)
+        made, last = {"style": WIDE, "layout": LAYOUT}, self.params.eval_mixtures - 1
+        buttons = WIDE | {"button_width": "auto"}
+        self.corpus = widgets.Text(self.params.corpus, description="corpus", continuous_update=False, **made)
+        self.index = widgets.BoundedIntText(value=0, min=0, max=last, description=f"mixture (0-{last})", **made)
+        self.target = widgets.Dropdown(description="target", **made)
+        self.interferers = widgets.SelectMultiple(description="interferers", rows=4, **made)
         self.sir, self.snr = (
-            widgets.SelectionSlider(options=options, description=name, continuous_update=False, style=WIDE, layout=LAYOUT)
+            widgets.SelectionSlider(options=options, description=name, continuous_update=False, **made)
             for name, options in (("SIR", SIR_DB), ("SNR", SNR_DB))
         )
-        self.room = widgets.Dropdown(options=ROOMS, description="room", style=WIDE, layout=LAYOUT)
-        self.kind = widgets.ToggleButtons(options=trial.ENROLMENTS, description="enrolment", style=WIDE | {"button_width": "auto"})
-        self.source = widgets.ToggleButtons(options=["test list", "own file"], description="mixture", style=WIDE | {"button_width": "auto"})
+        self.room = widgets.Dropdown(options=ROOMS, description="room", **made)
+        self.kind = widgets.ToggleButtons(options=trial.ENROLMENTS, description="enrolment", style=buttons)
+        self.source = widgets.ToggleButtons(options=["test list", "own file"], description="mixture", style=buttons)
+        own, accept, auto = ("mixture", "enrolment"), ",".join(sorted(SUFFIXES)), {"width": "auto"}
         self.uploads = {
-            name: widgets.FileUpload(accept=ACCEPTED, description=f"own {name}", tooltip="up to 10 MB", layout={"width": "auto"})
-            for name in ("mixture", "enrolment")
+            name: widgets.FileUpload(accept=accept, description=f"own {name}", tooltip="up to 10 MB", layout=auto) for name in own
         }
         self.paths = {
-            name: widgets.Text(placeholder=f"or the path of an own {name}", continuous_update=False, layout=LAYOUT) for name in self.uploads
+            name: widgets.Text(placeholder=f"or the path of an own {name}", continuous_update=False, layout=LAYOUT) for name in own
         }
         self.reasons = widgets.HTML(f"<style>.{STALE} {{ opacity: 0.35 }}</style>")
-        self.shown: tuple | None = None
         self.button = widgets.Button(description="extract", button_style="primary")
-        self.message = widgets.HTML()
-        self.output = widgets.Output()
+        self.message, self.output = widgets.HTML(), widgets.Output()
         for widget in (self.target, self.interferers, self.sir, self.snr, self.room, self.kind, self.source):
             widget.observe(self._changed, "value")
-        self.index.observe(self._chosen, "value")
-        self.corpus.observe(self._moved, "value")
-        for name, upload in self.uploads.items():
-            upload.observe(lambda change, name=name: self._dropped(name, change["new"]), "value")
-        for name, path in self.paths.items():
-            path.observe(lambda change, name=name: self._named(name, change["new"]), "value")
+        self.index.observe(partial(self._do, self._chosen), "value")
+        self.corpus.observe(partial(self._do, self._moved), "value")
+        for name in own:
+            self.uploads[name].observe(partial(self._do, partial(self._dropped, name)), "value")
+            self.paths[name].observe(partial(self._do, partial(self._named, name)), "value")
         self.button.on_click(self._changed)
         rows = [[self.corpus, self.index], [self.target, self.room], [self.interferers], [self.sir, self.snr]]
         rows += [[self.reasons], [self.source, self.uploads["mixture"], self.paths["mixture"]]]
         rows += [[self.kind, self.uploads["enrolment"], self.paths["enrolment"]], [self.button]]
-        lines = [widgets.HBox(row, layout=LINE) for row in rows]
+        lines = [widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
         self.box = widgets.VBox([*lines, self.message, self.output])
 
     # ---- what the reader does
+
+    def _do(self, what: Callable[[Any], None], change: Any) -> None:
+        """Answer a change that the reader made."""
+        if not self.quiet:
+            with self._working():
+                what(change["new"])
 
     def _changed(self, _: object = None) -> None:
         if not self.quiet:
             with self._working():
                 self._extract()
 
-    def _chosen(self, _: object = None) -> None:
+    def _chosen(self, _: object) -> None:
         """Another mixture: its own speakers are chosen."""
-        if not self.quiet:
-            with self._working():
-                self._ready()
-                self._speakers()
-                self._extract()
+        self._ready()
+        self._speakers()
+        self._extract()
 
-    def _moved(self, change: dict[str, Any]) -> None:
+    def _moved(self, corpus: str) -> None:
         """Another corpus; where it cannot be used, the one before stays."""
-        if self.quiet:
-            return
-        with self._working():
-            params = self.params.model_copy(update={"corpus": change["new"].strip()})
-            try:
-                scenes = Scenes(params)
-            except HifitseError:
-                with self._silently():
-                    self.corpus.value = self.params.corpus
-                raise
-            self.params, self.scenes = params, scenes
-            self._speakers()
-            self._extract()
+        params = self.params.model_copy(update={"corpus": corpus.strip()})
+        try:
+            scenes = Scenes(params)
+        except HifitseError:
+            with self._silently():
+                self.corpus.value = self.params.corpus
+            raise
+        self.params, self.scenes = params, scenes
+        self._speakers()
+        self._extract()
 
     def _dropped(self, name: str, files: Any) -> None:
         """An own file: where it cannot be used, what was there before stays."""
-        if files and not self.quiet:
-            with self._working():
-                self._own(name, decode_upload(files[0]))
+        if files:
+            self._own(name, trial.decode_upload(files[0]))
 
     def _named(self, name: str, path: str) -> None:
         """As :meth:`_dropped`, of a path."""
-        if path.strip() and not self.quiet:
-            with self._working():
-                self._own(name, read(Path(path.strip()).expanduser(), path.strip()))
+        if path := path.strip():
+            self._own(name, trial.read(Path(path).expanduser(), path))
 
     def _own(self, name: str, signal: np.ndarray) -> None:
         self.files[name] = signal
@@ -231,14 +229,5 @@ class Panel:
 
 
 def panel(arm: Arm) -> Any:
-    """The panel as a widget, or one line of text where nobody is there to use it.
-
-    Args:
-        arm: a trained arm; its extractor is loaded when the panel is first used.
-    """
-    if not is_live():
-        return HTML(
-            "<p>In JupyterLab this cell shows a panel: choose a test mixture, its speakers, ratios and enrolment, or drop in own files; "
-            "then look and listen.</p>"
-        )
-    return Panel(arm).box
+    """The panel of a trained arm as a widget, or one line of text where nobody is there to use it."""
+    return Panel(arm).box if is_live() else HTML(LIVE)

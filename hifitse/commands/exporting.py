@@ -21,25 +21,19 @@ from hifitse.presets import load_yaml
 from hifitse.training.checkpoint import BEST, load_tensors
 from hifitse.training.run import ModelInside, Run
 
-DTYPE = torch.float16
-"""Half the size of float32, and finer than bfloat16; trained weights are far from its limits."""
+DTYPE = torch.float16  # half the size of float32, and finer than bfloat16; trained weights are far from its limits
 
 
 def find_run(name: str, presets: Sequence[str]) -> Run:
-    """The run of a preset, or the one in a folder.
-
-    Raises:
-        HifitseError: neither, or the training is not finished.
-    """
+    """The run of a preset, or the one in a folder. Raises HifitseError: neither, or the training is not finished."""
     if name in presets:
         run = Run.of(resolve(name))
     else:
         try:
-            values = json.loads((Path(name) / "params.json").read_text(encoding="utf-8"))
-            run = Run(Path(name), Params(**values))
-        except (OSError, ValueError, TypeError) as error:
-            if isinstance(error, ParameterError):
-                raise
+            run = Run.at(Path(name))
+        except ParameterError:
+            raise
+        except (OSError, ValueError):
             raise HifitseError(f"run is {name!r}, expected a folder in runs/ or one of the presets {', '.join(presets)}") from None
     if not run.finished:
         done = f"{run.step} of its {run.params.steps} steps"
@@ -55,11 +49,7 @@ def rounded(run: Run, best: bool = False) -> Extractor:
 
 
 def conditions(path: Path, run: Run) -> dict[str, Any]:
-    """The numbers of notebook 14 of this run, from its ``metrics.json``.
-
-    Raises:
-        HifitseError: it cannot be read, is of another notebook, or of another model.
-    """
+    """The numbers of notebook 14 of this run, from its ``metrics.json``. Raises HifitseError: not readable, or of another model."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         study, model = content["default_model"], content["params"]["start_from"]
@@ -71,14 +61,9 @@ def conditions(path: Path, run: Run) -> dict[str, Any]:
 
 
 def export(
-    run: Run,
-    folder: Path,
-    also: Sequence[str] = (),
-    licence: Licence | None = None,
-    progress: bool = True,
-    study: dict[str, Any] | None = None,
-    best: bool = False,
-) -> Path:
+    run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | None = None, progress: bool = True,
+    study: dict[str, Any] | None = None, best: bool = False,
+) -> Path:  # fmt: skip
     """Measure a run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
 
     Args:
@@ -86,12 +71,10 @@ def export(
         folder: made where it does not exist; see :mod:`hifitse.model.pretrained` for its files.
         also: overlays in ``params/`` on whose data the model is measured too, beside those it was trained on.
         licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
-        progress: show progress bars.
         study: what the model does under other conditions, as :func:`conditions` reads it.
         best: the weights of the best validation instead of those of the end.
 
-    Raises:
-        HifitseError: as evaluation and writing do.
+    Raises HifitseError: as evaluation and writing do.
     """
     before = _before(run)  # first of all: what is missing is said before minutes are spent
     model, evaluations = rounded(run, best), {}

@@ -1,9 +1,9 @@
 """The command ``hifitse extract``."""
 
 import hashlib
+import json
 import os
 import re
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -54,22 +54,15 @@ def extract(mixes: tuple[str, ...], enroll: tuple[str, ...], output: str, model:
     """
     if not enroll and not options["enroll_from"]:
         raise CommandError("Missing option '--enroll' or '--enroll-from'; see hifitse extract --help")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
-    try:
-        with tempfile.TemporaryDirectory(prefix="hifitse-") as folder:
-            if verbose:
-                import av
+    if verbose:
+        import av
 
-                av.logging.set_level(av.logging.VERBOSE)
-            found, several = expand(mixes, Path(folder) / "mix")
-            voices = [spooled(Path(name), Path(folder) / "voice") for name in enroll]
-            jobs = plan(found, several, voices, output, options["residual"], options["presence"])
-            return _extract(jobs, several, voices, model, options)
-    except KeyboardInterrupt:
-        print("hifitse: stopped from outside; the recordings named above are done, of the others there is nothing", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        av.logging.set_level(av.logging.VERBOSE)
+    with tempfile.TemporaryDirectory(prefix="hifitse-") as folder:
+        found, several = expand(mixes, Path(folder) / "mix")
+        voices = [spooled(Path(name), Path(folder) / "voice") for name in enroll]
+        jobs = plan(found, several, voices, output, options["residual"], options["presence"])
+        return _extract(jobs, several, voices, model, options)
 
 
 def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: str | None, options: dict[str, Any]) -> int:
@@ -80,6 +73,7 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
 
     if options["enroll_from"] and len(jobs) > 1:
         raise CommandError(f"--enroll-from takes a piece of one MIX, and there are {len(jobs)}; expected --enroll")
+    first = None
     if not several:  # what is wrong with one recording is said before the model is loaded
         first = survey(jobs[0].mix, options["channel"])
         refuse_rate(jobs[0].out, first.sample_rate)
@@ -88,7 +82,7 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     speaker = extraction.encode(extractor, [each for _, each in heard], names=[name for name, _ in heard])
     _examine(heard, voices, extractor.verifier)
     how = extract_files.How(*(options[name] for name in ("channel", "keep_stereo", "keep_db")), likeness=bool(options["presence"]))
-    identity = _identity(extractor, [each for _, each in heard], how)
+    identity = _identity(extractor, heard, how)
     rows, failed = [], 0
     for job in jobs:
         comment = f"hifitse extract {_of_file(identity, job.mix)}"
@@ -96,13 +90,12 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
             rows.append((job.mix.name, "", "", "finished before, skipped"))
             continue
         try:
-            found = first if not several else survey(job.mix, options["channel"])
+            found = first or survey(job.mix, options["channel"])
             refuse_rate(job.out, found.sample_rate)
             said = found.warnings()
-            for warning in said:
-                _warn(f"{job.mix.name!r}: {warning}")
-            made = replace(how, comment=comment)
-            done = extract_files.extract_file(extractor, speaker, job.mix, job.out, how=made, residual=job.residual, found=found)
+            _warn(repr(job.mix.name), said)
+            to = {"how": replace(how, comment=comment), "residual": job.residual, "found": found}
+            done = extract_files.extract_file(extractor, speaker, job.mix, job.out, **to)
             if job.presence:
                 _write_presence(job, done, extractor.origin.metrics.get("presence"))
             print(f"hifitse: {done}", flush=True)
@@ -117,7 +110,7 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
 
 
 def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> list[tuple[str, tuple]]:
-    """The speaker's recordings by what to call them: ``(name, (signal, rate))``."""
+    """The speaker's recordings and what to call them: ``(name, (signal, rate))``."""
     from hifitse.model.survey import enrolment
 
     found = [(f"enrolment {path.name!r}", enrolment(path)) for path in voices]
@@ -135,26 +128,25 @@ def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], verifie
     from hifitse.model.survey import survey
 
     for path in voices:
-        for warning in survey(path).warnings():
-            _warn(f"enrolment {path.name!r}: {warning}")
+        _warn(f"enrolment {path.name!r}", survey(path).warnings())
     for name, each in heard:
         worth = examine(*each, verifier)
         print(f"hifitse: {name}: {worth}", flush=True)
-        for warning in worth.warnings():
-            _warn(f"{name}: {warning}")
+        _warn(name, worth.warnings())
 
 
-def _warn(text: str) -> None:
-    print(f"hifitse: warning: {text}", file=sys.stderr, flush=True)
+def _warn(name: str, said: Sequence[str]) -> None:
+    for warning in said:
+        print(f"hifitse: warning: {name}: {warning}", file=sys.stderr, flush=True)
 
 
-def _identity(extractor: Any, heard: Sequence[tuple], how: Any) -> bytes:
+def _identity(extractor: Any, heard: Sequence[tuple[str, tuple]], how: Any) -> bytes:
     """Of all that decides an output beside its recording: weights, enrolments, options."""
     known = hashlib.sha256(f"{extractor.config} {how}".encode())
     for tensor in extractor.state_dict().values():
         known.update(tensor.cpu().numpy().tobytes())
-    for signal_, rate in heard:
-        known.update(f"{rate}".encode() + signal_.tobytes())
+    for _, (signal, rate) in heard:
+        known.update(f"{rate}".encode() + signal.tobytes())
     return known.digest()
 
 
@@ -175,28 +167,16 @@ def _comment(path: Path) -> str:
 
 def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -> None:
     """Whether the speaker is there: likeness of the estimate to the enrolment, or its level where the model has no verifier."""
-    import json
-
     from hifitse.files import write_text
     from hifitse.model.extract_files import PRESENCE_S
     from hifitse.model.likeness import present
 
     known = calibration or {"threshold_db": UNCALIBRATED_DB}
     there = present(known, done.presence, done.likeness)
-    content = {
-        "mixture": job.mix.name,
-        "estimate": job.out.name,
-        "step_s": PRESENCE_S,
-        "calibrated": calibration is not None,
-        "threshold_likeness": known.get("threshold_likeness"),
-        "threshold_db": known.get("threshold_db"),
-        "false_alarm_rate": known.get("false_alarm_rate"),
-        "detection_rate": known.get("detection_rate"),
-        "present_s": round(float(there.sum()) * PRESENCE_S, 1),
-        "level_db": _rounded(done.presence, 1),
-        "likeness": _rounded(done.likeness, 3) if done.likeness is not None else None,
-        "present": there.tolist(),
-    }
+    content = {"mixture": job.mix.name, "estimate": job.out.name, "step_s": PRESENCE_S, "calibrated": calibration is not None}
+    content |= {name: known.get(name) for name in ("threshold_likeness", "threshold_db", "false_alarm_rate", "detection_rate")}
+    content |= {"present_s": round(float(there.sum()) * PRESENCE_S, 1), "level_db": _rounded(done.presence, 1)}
+    content |= {"likeness": _rounded(done.likeness, 3) if done.likeness is not None else None, "present": there.tolist()}
     write_text(job.presence, json.dumps(content) + "\n")
 
 

@@ -32,11 +32,8 @@ est = extractor.extract(mix, enroll, sample_rate)  # arrays or tensors, any rate
 
 @dataclass(frozen=True)
 class Licence:
-    """Under which terms a model is given away.
-
-    Attributes:
-        name: as the Hugging Face Hub writes it, such as ``mit`` or ``cc-by-nc-sa-4.0``; ``other`` where none is stated.
-        text: of the file LICENSE.
+    """Under which terms a model is given away: ``name`` as the Hugging Face Hub writes it, such as ``mit``, ``cc-by-nc-sa-4.0`` or, where
+    none is stated, ``other``; and the text of the file LICENSE.
     """
 
     name: str
@@ -44,11 +41,7 @@ class Licence:
 
     @classmethod
     def read(cls, path: Path) -> "Licence":
-        """From a text file whose first line is the name.
-
-        Raises:
-            HifitseError: it cannot be read, or its first line is no such name.
-        """
+        """From a text file whose first line is the name. Raises HifitseError: it cannot be read, or its first line is no such name."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -75,9 +68,8 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
 
     Args:
         params: of the training.
-        before: of the trainings whose weights this one began with, directly or by way of others, the nearest first.
         metrics: as :func:`hifitse.commands.exporting.export` writes them.
-        licence: of the model.
+        before: of the trainings whose weights this one began with, directly or by way of others, the nearest first.
     """
     minutes = round(metrics["seconds_of_training"] / 60)
     made = (
@@ -85,27 +77,16 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
         f"`{params.preset}`, {metrics['steps']} steps of {params.batch_size} mixtures of {params.seconds:g} s, "
         f"{minutes} minutes on {metrics['device']}. `params.json` holds every parameter; the same parameters train it again."
     )
-    parts = [
-        f"---\n{_head(metrics, licence)}\n---\n# HiFi-TSE extractor",
-        "Target speaker extraction at 48 kHz: a mixture and a recording of one person in, that person's voice out.",
-        f"```python\n{USE}\n```",
-        "## How it was made",
-        made,
-        "## What it was trained on",
-        _data(params),
-        *(f"It started from the weights of run `{params.start_from}` ({each.steps} steps). {_data(each)}" for each in before[:1]),
-        *(
-            f"That one started from those of run `{later.start_from}` ({each.steps} steps). {_data(each)}"
-            for later, each in itertools.pairwise(before)
-        ),
-        "## How good it is",
-        *(_quality(name, found) for name, found in metrics["evaluations"].items()),
-        *(["### Under other conditions", markdown(metrics["default_model"])] if "default_model" in metrics else []),
-        "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(params, metrics)),
-        "## Licence",
-        licence.text,
-    ]
+    began = "It started from the weights of run"
+    parts = [f"---\n{_head(metrics, licence)}\n---\n# HiFi-TSE extractor"]
+    parts += ["Target speaker extraction at 48 kHz: a mixture and a recording of one person in, that person's voice out."]
+    parts += [f"```python\n{USE}\n```", "## How it was made", made, "## What it was trained on", _data(params)]
+    for later, each in itertools.pairwise((params, *before)):
+        parts.append(f"{began} `{later.start_from}` ({each.steps} steps). {_data(each)}")
+        began = "That one started from those of run"
+    parts += ["## How good it is", *(_quality(name, found) for name, found in metrics["evaluations"].items())]
+    parts += ["### Under other conditions", markdown(metrics["default_model"])] if "default_model" in metrics else []
+    parts += ["## Limits", "\n".join(f"- {limit}" for limit in _limits(params, metrics)), "## Licence", licence.text]
     return "\n\n".join(parts).rstrip() + "\n"
 
 

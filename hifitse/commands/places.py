@@ -30,14 +30,9 @@ class Job:
 
 
 def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
-    """Recordings behind names of files, folders, globs and pipes; and whether there may be several.
+    """Recordings behind names of files, folders (their sound files, by the endings), globs and pipes; and whether there may be several.
 
-    Args:
-        names: of a folder its sound files are meant, by their endings, and not those of folders in it.
-        spool: folder into which pipes are read, because a recording is read twice.
-
-    Raises:
-        AudioError: a folder or glob without a sound file.
+    Pipes are read into the folder ``spool``, because a recording is read twice. Raises AudioError: a folder or glob without a sound file.
     """
     found, several = [], len(names) > 1
     for name in names:
@@ -74,14 +69,11 @@ def plan(
     """Which file goes where, before anything is done: no name stands twice, no input is overwritten.
 
     Args:
-        mixes: recordings, one or more.
         several: whether outputs go to folders, made where they do not exist; else to files, or to folders that exist.
-        enrolments: of the one speaker.
         out, residual: end in .wav or .flac, where they are no folders.
         presence: ends in .json.
 
-    Raises:
-        AudioError: an output cannot be there.
+    Raises AudioError: an output cannot be there.
     """
     sounds = tuple(SUBTYPES)
     places = [
@@ -116,9 +108,7 @@ def _places(option: str, target: Path, mixes: Sequence[Path], several: bool, suf
 
 
 def refuse_rate(path: Path, rate: int) -> None:
-    """Raises:
-    AudioError: a file of that kind cannot hold the rate.
-    """
+    """Raises AudioError: a file of that kind cannot hold the rate."""
     name, subtype = SUBTYPES[path.suffix.lower()]
     try:
         with soundfile.SoundFile(io.BytesIO(), "w", rate, 1, format=name, subtype=subtype) as file:

@@ -2,8 +2,6 @@
 
 import os
 import shlex
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,11 @@ PARAMETER = {"speech": "corpus", "noise": "noise", "rooms": "rooms"}
 
 @click.command()
 @click.argument("root", metavar="ROOT")
-@click.option("--layout", default="folder", show_default=True, metavar="L", help="folder, vctk, ears, dns or lhotse.")
-@click.option("--kind", default="speech", show_default=True, metavar="K", help="speech, noise or rooms.")
+@click.option("--layout", default="folder", metavar="L", help="folder, vctk, ears, dns or lhotse.")
+@click.option("--kind", default="speech", metavar="K", help="speech, noise or rooms.")
 @click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
 @click.option("--audit", "page", metavar="PAGE", help="Also write a page about bandwidth, levels and speakers, .html.")
-@click.option("--microphone", type=int, default=1, show_default=True, metavar="N", help="Of VCTK: 1 or 2.")
+@click.option("--microphone", type=int, default=1, metavar="N", help="Of VCTK: 1 or 2.")
 @click.option("--workers", type=int, metavar="N", help="Processes (default: one per core).")
 def prepare(root: str, layout: str, kind: str, output: str, page: str | None, microphone: int, workers: int | None) -> int:
     """Scan a folder of recordings into a manifest.
@@ -34,16 +32,9 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, mi
 
     began = time.monotonic()
     page = audit.checked(page) if page else None
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
-    try:
-        summary = scan(root, output, layout, kind, microphone=microphone, workers=workers)
-        if page:
-            audit.write(Path(output).expanduser(), summary, page)
-    except KeyboardInterrupt:
-        print("hifitse: stopped from outside; the same command goes on where it was", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    summary = scan(root, output, layout, kind, microphone=microphone, workers=workers)
+    if page:
+        audit.write(Path(output).expanduser(), summary, page)
     for line in said(summary, time.monotonic() - began):
         print(f"hifitse: {line}")
     beside = f"{summary_path(Path(output)).name}{f' and {page.name}' if page else ''}"

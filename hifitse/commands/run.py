@@ -4,8 +4,6 @@ import ast
 import builtins
 import logging
 import os
-import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,11 +19,7 @@ STOPPED = "the run was stopped from outside, or memory ran out; the same command
 
 
 def notebook_path(name: str) -> Path:
-    """The notebook of that name in ``notebooks/``.
-
-    Raises:
-        CommandError: there is none.
-    """
+    """The notebook of that name in ``notebooks/``. Raises CommandError: there is none."""
     from hifitse.report.report import CHECKOUT
 
     known = sorted(path.stem for path in (CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -49,15 +43,14 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
     injected = values(**given)
     params = resolve(**({"preset": _default_preset(source)} | injected))  # a wrong value stops here, before anything starts
     os.environ["HIFITSE_NAME"] = report.label(params) if name is None else name  # the notebook's kernel takes the same
-    folder = report.folder(params, source.stem)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".running-", dir=folder.parent))
-    print(f"hifitse: running {source.stem} with preset {params.preset}, voices: {params.corpus}", flush=True)
     try:
-        error = _finish(work, source.stem, params, _execute(source, work, injected))
-        folder, cut = report.place(work, folder)
+        folder = report.folder(params, source.stem)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".running-", dir=folder.parent, ignore_cleanup_errors=True) as work:
+            print(f"hifitse: running {source.stem} with preset {params.preset}, voices: {params.corpus}", flush=True)
+            error = _finish(Path(work), source.stem, params, _execute(source, Path(work), injected))
+            folder, cut = report.place(Path(work), folder)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
         os.environ.pop("HIFITSE_NAME", None)
     shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
     if error or cut:
@@ -84,7 +77,6 @@ def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
     from nbclient.exceptions import DeadKernelError
 
     os.environ["HIFITSE_REPORT_DIR"] = str(work)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it would warn of every parameter that the notebook's cell does not name
     try:
         papermill.execute_notebook(
@@ -102,7 +94,6 @@ def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
     except (KeyboardInterrupt, DeadKernelError):
         return STOPPED
     finally:
-        signal.signal(signal.SIGTERM, before)
         del os.environ["HIFITSE_REPORT_DIR"]
     return ""
 

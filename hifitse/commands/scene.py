@@ -18,8 +18,7 @@ class Scene:
 
     Attributes:
         index: of the test list.
-        target: name of a test speaker.
-        interferers: names of other test speakers, 0 to 8.
+        target, interferers: names of test speakers, of the latter 0 to 8.
         sir_db: dB, target to each interferer, -40 to 40.
         snr_db: dB, target to noise, -40 to 60; infinity: without noise.
         room: with or without one.
@@ -34,13 +33,8 @@ class Scene:
 
 
 class Scenes(Mixer):
-    """Makes scenes of the test speakers, rooms and noises; a scene without changes is the evaluation's own mixture.
-
-    Args:
-        params: of the evaluation.
-
-    Raises:
-        HifitseError: as :class:`hifitse.data.mixing.Mixer`.
+    """Makes scenes of the test speakers, rooms and noises of an evaluation's parameters; a scene without changes is the evaluation's own
+    mixture. Errors as :class:`hifitse.data.mixing.Mixer`.
     """
 
     def __init__(self, params: Params) -> None:
@@ -49,11 +43,7 @@ class Scenes(Mixer):
         self.chosen: list[str] = []
 
     def scene(self, scene: Scene) -> Mixture:
-        """The mixture of a scene.
-
-        Raises:
-            HifitseError: an index, a speaker or a ratio that is not allowed; noise or a room where the parameters have none.
-        """
+        """The mixture of a scene. Raises HifitseError: what is asked for is not allowed, or the parameters have no noise or room for it."""
         self._check(scene)
         conditions = self.conditions[scene.index]
         made = copy.copy(self)  # rooms of enrolments stay those of self.acoustics, so that only the mixture changes

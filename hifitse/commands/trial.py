@@ -1,33 +1,60 @@
 """One extraction by hand: from a test mixture or an own file, with the enrolment that is asked for; measured, seen and heard."""
 
 import math
+import re
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from IPython.display import HTML
 
-from hifitse import HifitseError, audio
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.audio import AudioError
 from hifitse.data.mixing import Mixture
 from hifitse.metrics import si_sdr
+from hifitse.model.extraction import SILENT_DB
 from hifitse.report import figures, listening, players, tables
 from hifitse.report.document import image
 from hifitse.report.style import FRAGMENTS
 from hifitse.training.validation import Extract, estimate
 
 ENROLMENTS = {"of the target": "right", "of an interferer": "wrong", "silence": "zero", "own file": "own"}
+LONGEST_S = 30.0  # s: what is used of a longer own file, so that an extraction stays a matter of seconds
+
+
+def read(path: Path, name: str) -> np.ndarray:
+    """The first 30 s of an audio or video file, ``(T,)`` at 48 kHz, its channels mixed down; ``name`` is what its owner calls it.
+    Raises AudioError: it is not audio, shorter than 0.1 s, silent, or not finite."""
+    try:
+        signal = audio.read(path, samples=round(LONGEST_S * SAMPLE_RATE))
+    except AudioError as error:
+        raise AudioError(str(error).replace(repr(str(path)), repr(name))) from None
+    if len(signal) < SAMPLE_RATE // 10:
+        raise AudioError(f"file {name!r} lasts {len(signal) / SAMPLE_RATE:.3f} s, expected at least 0.1 s")
+    if audio.level_db(signal) < SILENT_DB:
+        raise AudioError(f"file {name!r} is silent ({audio.level_db(signal):.0f} dBFS), expected a file with a voice in it")
+    return signal
+
+
+def decode_upload(upload: Mapping[str, Any]) -> np.ndarray:
+    """As :func:`read`, of an item of the value of ``ipywidgets.FileUpload``."""
+    name = str(upload["name"])
+    found = re.search(r"\.[A-Za-z0-9]{1,5}$", name)
+    with tempfile.TemporaryDirectory(prefix="hifitse-") as folder:
+        path = Path(folder) / f"file{found[0] if found else ''}"
+        path.write_bytes(bytes(upload["content"]))
+        return read(path, name)
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One extraction; audio ``(T,)`` at 48 kHz.
-
-    Attributes:
-        clips: by label, in the order to show it; the last is the enrolment.
-        said: what was measured, in one sentence.
-        about: what the clips belong to, for those who do not see the panel.
-        likeness: ``(L,)`` of the estimate to the enrolment; ``None`` where nobody is enrolled, or of a model without verifier.
-        threshold: likeness from which on the speaker counts as present; ``None`` where it was not measured.
+    """One extraction: audio ``(T,)`` at 48 kHz by label in the order to show it, the enrolment last; what was measured, in one sentence;
+    what the clips belong to, for those who do not see the panel; and the likeness ``(L,)`` of the estimate to the enrolment, with that
+    from which on the speaker counts as present, ``None`` where nobody is enrolled, or the model has no verifier or measured threshold.
     """
 
     clips: dict[str, np.ndarray]
@@ -44,16 +71,14 @@ def own_mixture(mix: np.ndarray) -> Mixture:
 
 
 def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | None = None) -> Heard:
-    """Extract once from a mixture, on the CPU.
+    """Extract once from a mixture of the test list, or :func:`own_mixture`, on the CPU.
 
     Args:
         extractor: on the CPU, in evaluation mode.
-        mixture: of the test list, or :func:`own_mixture`.
         kind: whose enrolment, one of the values of ``ENROLMENTS``.
         own: ``(T',)``, the enrolment of the kind "own".
 
-    Raises:
-        HifitseError: there is no enrolment of that kind.
+    Raises HifitseError: there is no enrolment of that kind.
     """
     is_own = mixture.metadata["index"] is None
     if kind == "own":

@@ -24,8 +24,7 @@ from hifitse.losses.objective import Objective
 from hifitse.machine import threads
 from hifitse.metrics import RESAMPLES, Interval
 from hifitse.params import Params
-from hifitse.training.muon import Muon
-from hifitse.training.optimizers import new_optimizers
+from hifitse.training.optimizers import Muon, new_optimizers
 from hifitse.training.train import new_state, train_step
 
 __all__ = [

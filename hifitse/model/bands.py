@@ -11,15 +11,13 @@ from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.config import ExtractorConfig
 from hifitse.model import kernels
 
-REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)
-"""Borders of the fine, medium and coarse bands."""
+REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)  # borders of the fine, medium and coarse bands
 
 
 def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
-    """Bands of the three regions of ``REGION_EDGES_HZ``: first bin and one past the last bin of each, in rising order.
+    """Bands of the three regions: first bin and one past the last bin of each, in rising order; together they cover all bins.
 
-    In each region the bands are equally wide to a bin; each then reaches into both neighbours by ``band_overlap`` of its
-    width, rounded up. Together they cover all bins.
+    In each region bands are equally wide to a bin; each then reaches into both neighbours by ``band_overlap`` of its width, rounded up.
     """
     n_bins = config.n_fft // 2 + 1
     counts = (config.bands_fine, config.bands_medium, config.bands_coarse)
@@ -41,12 +39,8 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
 class _Region(nn.Module):
     """Neighbouring bands of about one width W. Weights are one flat list of all band places.
 
-    ``slices`` are each band's bins and places. ``rows`` (K, W) is the place of each bin of each band, where the place past the end
-    stands for padding: the kernels do a region's bands in one product.
-
-    Args:
-        bands: first bin and one past the last of each.
-        channels: numbers that a bin has, next to each other in memory.
+    ``slices`` are each band's bins and places. ``rows`` (K, W) is the place of each bin of each band, where the place past the end stands
+    for padding: the kernels do a region's bands in one product. ``channels`` are the numbers that a bin has, neighbours in memory.
     """
 
     def __init__(self, bands: list[tuple[int, int]], channels: int) -> None:
@@ -92,11 +86,10 @@ class _SplitRegion(_Region):
 class BandSplit(nn.Module):
     """Spectrum -> features: each band normalised over its bins and frames, then its own linear layer (BSRNN, Luo & Yu 2023).
 
-    Inputs of a bin are with ``phase_input`` real and imaginary part, the magnitude raised to ``input_power``; without it that
-    magnitude alone; and with ``magnitude_input`` the magnitude's logarithm as well.
+    A bin gives with ``phase_input`` real and imaginary part, the magnitude raised to ``input_power``, else that magnitude alone; with
+    ``magnitude_input`` the magnitude's logarithm as well.
 
-    Shape:
-        complex (B, F, L), scale (B,) that the spectrum is multiplied with, ``None``: 1 -> (B, K, L, D)
+    Shape: complex (B, F, L), scale (B,) by which the spectrum is multiplied, ``None``: 1 -> (B, K, L, D)
     """
 
     def __init__(self, config: ExtractorConfig) -> None:
@@ -152,10 +145,7 @@ class _MergeRegion(_Region):
 
 class BandMerge(nn.Module):
     """Features -> complex ratio mask: a linear layer a band, overlapping bands averaged, identity at the start.
-
-    Shape:
-        (B, K, L, D) -> (B, F, L, 2), real and imaginary part; in memory as the frames of :class:`hifitse.model.spectrum.Spectrum`
-    """
+    Shape: (B, K, L, D) -> (B, F, L, 2), real and imaginary part; in memory as the frames of :class:`hifitse.model.spectrum.Spectrum`"""
 
     def __init__(self, config: ExtractorConfig) -> None:
         super().__init__()

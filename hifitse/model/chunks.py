@@ -15,13 +15,12 @@ from hifitse import SAMPLE_RATE, HifitseError
 
 @dataclass(frozen=True)
 class Chunks:
-    """How a signal is cut, in samples; every length a multiple of ``hop``.
+    """How a signal is cut, in samples; every length a multiple of ``hop``, the step between the network's frames.
 
     Attributes:
         step: from one chunk's output to the next one's.
         fade: in which the one chunk's output fades over into the next one's.
         context: what a chunk hears beyond its output, on both sides.
-        hop: step between the frames of the network.
     """
 
     step: int
@@ -49,33 +48,31 @@ class Chunks:
 
 
 def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], chunks: Chunks) -> Iterator[Tensor]:
-    """Run ``process`` over a stream, chunk by chunk.
+    """Run ``process`` over a stream, chunk by chunk; no more than two chunks are held at a time.
 
     Every chunk but that of a short signal has the full length, because the network judges levels by what it hears at once: the last
     one begins earlier in place of being shorter.
 
     Args:
-        blocks: the signal's pieces ``(T_i,)`` or ``(T_i, C)``, of any lengths.
+        blocks: the signal's pieces ``(T_i,)`` or ``(T_i, C)``, of any lengths; the output's pieces are as long together.
         process: ``(T, ...) -> (T, ...)``; T is at most ``chunks.length`` and begins at a multiple of ``chunks.hop``.
-        chunks: how to cut.
-
-    Yields:
-        The output's pieces; together they are as long as the signal. No more than two chunks are held at a time.
     """
-    source = _Buffer(iter(blocks))
+    source, held, first = iter(blocks), torch.zeros(0), 0  # the newest stretch of the stream, and its place in the whole
     ramp = torch.sin(torch.linspace(0, torch.pi / 2, chunks.fade + 2)[1:-1]).square()  # and 1 - ramp is the ramp turned round
-    tail = None  # nothing before the first chunk
-    done = 0  # samples that are out
+    tail, done = None, 0  # nothing before the first chunk; samples that are out
     while True:
         start = max(0, done - chunks.context)
-        source.fill(start + chunks.length + 1)  # one more says whether there is a next chunk
-        last = source.end <= start + chunks.length
+        # one more says whether there is a next chunk
+        while first + len(held) <= start + chunks.length and (block := next(source, None)) is not None:
+            held = torch.cat([held, block]) if len(held) else block
+        end = first + len(held)
+        last = end <= start + chunks.length
         if last:
-            start = max(0, -(-(source.end - chunks.length) // chunks.hop) * chunks.hop)
-        stop = source.end if last else start + chunks.length
+            start = max(0, -(-(end - chunks.length) // chunks.hop) * chunks.hop)
+        stop = end if last else start + chunks.length
         if stop == 0:
             return
-        output = process(source.cut(start, stop))[done - start :]
+        output = process(held[start - first : stop - first])[done - start :]
         ramp = ramp.reshape(-1, *[1] * (output.dim() - 1))
         if tail is not None:
             output = torch.cat([tail + ramp * output[: chunks.fade], output[chunks.fade :]])
@@ -87,32 +84,4 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
         tail = output[kept - chunks.fade : kept] * (1 - ramp)
         yield output[: kept - chunks.fade]
         done += kept - chunks.fade
-        source.drop(stop - chunks.length)
-
-
-class _Buffer:
-    """The newest stretch of a stream, addressed by the place in the whole."""
-
-    def __init__(self, blocks: Iterator[Tensor]) -> None:
-        self.blocks = blocks
-        self.start, self.held = 0, next(self.blocks, torch.zeros(0))
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.held)
-
-    def fill(self, end: int) -> None:
-        """Read on until the stretch reaches ``end`` or the stream is over."""
-        parts, reached = [self.held], self.end
-        while reached < end and (block := next(self.blocks, None)) is not None:
-            parts.append(block)
-            reached += len(block)
-        self.held = torch.cat([part for part in parts if len(part)] or parts[:1])
-
-    def drop(self, start: int) -> None:
-        """Forget what lies before ``start``."""
-        self.held = self.held[max(0, start - self.start) :].clone()  # a view would keep all of it
-        self.start = max(self.start, start)
-
-    def cut(self, start: int, stop: int) -> Tensor:
-        return self.held[start - self.start : stop - self.start]
+        held, first = held[start - first :].clone(), start  # a view would keep all of it

@@ -11,10 +11,7 @@ from torch import Tensor, nn
 
 class FiLM(nn.Module):
     """``z * (1 + scale) + shift`` with scale and shift from a condition; the identity at the start.
-
-    Shape:
-        z (..., D), condition (..., C) broadcastable in front -> (..., D)
-    """
+    Shape: z (..., D), condition (..., C) broadcastable in front -> (..., D)"""
 
     def __init__(self, condition: int, features: int) -> None:
         super().__init__()
@@ -28,17 +25,10 @@ class FiLM(nn.Module):
 
 
 class AdaptiveNorm(nn.LayerNorm):
-    """Layer normalisation whose output a speaker embedding scales and shifts: plain layer normalisation at the start.
+    """Layer normalisation whose output a speaker embedding scales and shifts (AdaLN; Peebles & Xie 2023, section 3.2; for speakers as in
+    AdaSpeech, Chen et al. 2021, section 2.3), plain at the start; ``speaker`` is the embedding's size E, 0: plain, without weights.
 
-    The adaptive normalisation of diffusion transformers (AdaLN; Peebles & Xie 2023, section 3.2), as conditional layer
-    normalisation for speakers in AdaSpeech (Chen et al. 2021, section 2.3), here with weights of zero.
-
-    Args:
-        features: D.
-        speaker: size E of the embedding; 0: plain layer normalisation, without further weights.
-
-    Shape:
-        x (B * M, ..., D), the M rows of an item next to each other, spk_emb (B, E) -> (B * M, ..., D)
+    Shape: x (B * M, ..., D), the M rows of an item next to each other, spk_emb (B, E) -> (B * M, ..., D)
     """
 
     def __init__(self, features: int, speaker: int = 0) -> None:
@@ -64,12 +54,10 @@ class Resolutions(nn.Module):
     alone. A learnt vector is added to each part, so that attention can tell them apart; they start at zero.
 
     Args:
-        features: D.
         levels: features of a frame: those after the band split, after the first speaker block, ...
         scales: time resolutions: the frames themselves, means over 4, over 16, ...
 
-    Shape:
-        ``levels`` tensors (B, K, S, D), the shallowest first -> (B, K, S', D), S' = levels * (S + S / 4 + ...), rounded up
+    Shape: ``levels`` tensors (B, K, S, D), the shallowest first -> (B, K, S', D), S' = levels * (S + S / 4 + ...), rounded up
     """
 
     STEP = 4
@@ -89,11 +77,8 @@ class Resolutions(nn.Module):
 
 
 class SpeakerPooling(nn.Module):
-    """Enrolment features -> one embedding of the voice: attentive statistics pooling (Okabe et al. 2018) over all frames,
-    the bands side by side, so that pitch and formants are judged together.
-
-    Shape:
-        (B, K, S, D) -> (B, E), of unit variance
+    """Enrolment features -> one embedding of the voice: attentive statistics pooling (Okabe et al. 2018) over all frames, the bands side
+    by side, so that pitch and formants are judged together. Shape: (B, K, S, D) -> (B, E), of unit variance.
     """
 
     def __init__(self, bands: int, features: int, size: int) -> None:
@@ -113,11 +98,7 @@ class SpeakerPooling(nn.Module):
 
 
 class VerifiedVoice(nn.Module):
-    """A verifier's embedding, through two layers, added to the pooled embedding.
-
-    Shape:
-        pooled (B, E), voice (B, 256) of unit length -> (B, E)
-    """
+    """A verifier's embedding, through two layers, added to the pooled one: pooled (B, E), voice (B, 256) of unit length -> (B, E)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

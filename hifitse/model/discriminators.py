@@ -13,14 +13,10 @@ from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from hifitse.params import Params
 
-Maps = list[list[Tensor]]
-"""Of each part of a discriminator the feature maps by layer, the last of them the score."""
-PERIODS = (2, 3, 5, 7, 11)
-SCALES = 3
-WINDOWS = (2048, 1024, 512)
-"""Samples: Fourier transforms of the spectral discriminator, each with a hop of a quarter."""
-EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Shares of 24 kHz between which a band of the spectral discriminator has weights of its own."""
+Maps = list[list[Tensor]]  # of each part of a discriminator the feature maps by layer, the last of them the score
+PERIODS, SCALES = (2, 3, 5, 7, 11), 3
+WINDOWS = (2048, 1024, 512)  # samples: Fourier transforms of the spectral discriminator, each with a hop of a quarter
+EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of 24 kHz between which a spectral band has weights of its own
 
 
 class _Stack(nn.Module):
@@ -59,14 +55,9 @@ def _scale(c: int, first: bool) -> _Stack:
 
 
 class HiFiGAN(nn.Module):
-    """Multi-period (2, 3, 5, 7, 11) and multi-scale (1, 1/2, 1/4) discriminators.
+    """Multi-period (2, 3, 5, 7, 11) and multi-scale (1, 1/2, 1/4) discriminators: audio (B, T), T of at least 11 -> maps of 8 parts.
 
-    Args:
-        channels: width; 32 gives the paper's, 41.1 M weights for the periods and 29.6 M for the scales.
-
-    Shape:
-        audio (B, T), T of at least 11 -> feature maps of 8 parts
-
+    Width ``channels`` 32 is the paper's, with 41.1 M weights for the periods and 29.6 M for the scales.
     Source: Kong et al., "HiFi-GAN", NeurIPS 2020, section 2.3 and appendix A.
     """
 
@@ -118,16 +109,10 @@ class _Resolution(nn.Module):
 
 
 class Spectral(nn.Module):
-    """Complex spectra at three resolutions, as real and imaginary part, in five bands of frequency.
+    """Complex spectra at three resolutions, as real and imaginary part, in five bands of frequency: audio (B, T) -> maps of 3 parts.
 
-    Args:
-        channels: width; 32 is the paper's.
-
-    Shape:
-        audio (B, T) -> feature maps of 3 parts
-
-    Source: Kumar et al., "High-fidelity audio compression with improved RVQGAN", NeurIPS 2023, section 3.4, after Défossez et al.,
-    "High fidelity neural audio compression", 2022.
+    Width ``channels`` 32 is the paper's. Source: Kumar et al., "High-fidelity audio compression with improved RVQGAN", NeurIPS 2023,
+    section 3.4, after Défossez et al., "High fidelity neural audio compression", 2022.
     """
 
     def __init__(self, channels: int = 32) -> None:

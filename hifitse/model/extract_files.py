@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,8 @@ from hifitse.model.extraction import encode, stream
 from hifitse.model.likeness import Likeness
 from hifitse.model.survey import Survey, enrolment, heard, survey
 
-WAV_BYTES = 2**32 - 2**20
-"""Bytes from which on a wav file is written as RF64, for its sizes have 32 bits."""
-PRESENCE_S = 0.1
-"""s: step of :attr:`Extracted.presence`."""
+WAV_BYTES = 2**32 - 2**20  # bytes from which on a wav file is written as RF64, for its sizes have 32 bits
+PRESENCE_S = 0.1  # s: step of :attr:`Extracted.presence`
 
 
 @dataclass(frozen=True)
@@ -50,23 +48,25 @@ class How:
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was done to one recording."""
+    """What was done to one recording.
+
+    Attributes:
+        seconds, took_s: s, length of the recording and time that it took.
+        level_db, mix_level_db: dBFS of the estimate, and of the recording with its channels mixed down.
+        clipped: samples of the estimate beyond full scale, which a flac file cannot hold.
+        presence: (P,) dB, level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent.
+        likeness: (P,) of the estimate to the enrolment, 0 to 1, each 100 ms; ``None`` where it was not asked for.
+    """
 
     mix: Path
     out: Path
     seconds: float
-    """s: length of the recording."""
     took_s: float
     level_db: float
-    """dBFS of the estimate."""
     mix_level_db: float
-    """dBFS of the recording, its channels mixed down."""
     clipped: int
-    """Samples of the estimate beyond full scale, which a flac file cannot hold."""
     presence: np.ndarray
-    """(P,) dB: level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent."""
     likeness: np.ndarray | None
-    """(P,) likeness of the estimate to the enrolment, 0 to 1, each 100 ms; ``None`` where it was not asked for."""
 
     def __str__(self) -> str:
         speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times as fast as it plays"
@@ -76,24 +76,14 @@ class Extracted:
 
 
 def encode_files(extractor: Any, enrolments: Sequence[str | Path]) -> Any:
-    """The speaker of recordings on disk, of each the first 30 s.
-
-    Raises:
-        AudioError: as :func:`hifitse.model.extraction.encode` and :func:`hifitse.model.survey.enrolment`.
-    """
+    """The speaker of recordings on disk, of each the first 30 s; errors as :func:`hifitse.model.extraction.encode`."""
     return encode(extractor, [enrolment(path) for path in enrolments], names=[f"enrolment {str(path)!r}" for path in enrolments])
 
 
 def extract_file(
-    extractor: Any,
-    speaker: Any,
-    mix: Path,
-    out: Path,
-    progress: bool = True,
-    how: How | None = None,
-    residual: Path | None = None,
-    found: Survey | None = None,
-) -> Extracted:
+    extractor: Any, speaker: Any, mix: Path, out: Path, progress: bool = True,
+    how: How | None = None, residual: Path | None = None, found: Survey | None = None,
+) -> Extracted:  # fmt: skip
     """Extract from one file into others, each of which appears when it is whole.
 
     Args:
@@ -127,24 +117,23 @@ def extract_file(
 
     def write(temporaries: list[Path]) -> None:
         with Sound(mix) as sound, bar, ExitStack() as stack:
-            writers = [stack.enter_context(_Writer(at, file, found, stereo, how)) for at, file in zip(temporaries, files, strict=True)]
+            pairs = zip(temporaries, files, strict=True)
+            writers = [stack.enter_context(_writer(at, file, found, found.channels if stereo else 1, how.comment)) for at, file in pairs]
             for mixed, est in _pairs(extracted, sound, found, how, stereo):
                 rest = mixed - est
                 levels.add(mixed, est)
                 kept = est if how.keep_db is None else est + np.float32(10 ** (-how.keep_db / 20)) * rest
-                for writer, piece in zip(writers, (kept, rest), strict=False):
-                    writer.write(piece)
+                clipped = [write_piece(piece) for write_piece, piece in zip(writers, (kept, rest), strict=False)]
+                levels.clipped += clipped[0]
                 bar.update(len(est) / rate)
-        levels.clipped = writers[0].clipped
 
     _all_written(files, write, [])
-    level_db = levels.presence()
+    level_db, took = levels.presence(), time.monotonic() - began
     alike = likeness.curve(len(level_db), PRESENCE_S) if likeness else None
-    took = time.monotonic() - began
     return Extracted(mix, out, found.seconds, took, levels.db(1), levels.db(0), levels.clipped, level_db, alike)
 
 
-def _all_written(files: Sequence[Path], write: Any, temporaries: list[Path]) -> None:
+def _all_written(files: Sequence[Path], write: Callable[[list[Path]], None], temporaries: list[Path]) -> None:
     """Several files at once, each as :func:`hifitse.files.write_atomic` does it."""
     if len(temporaries) == len(files):
         write(temporaries)
@@ -156,80 +145,48 @@ def _pairs(
     extract: Callable[[Iterable[Tensor]], Iterable[Tensor]], sound: Sound, found: Survey, how: How, stereo: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Mixture and estimate at the recording's own rate, piece by piece, of equal lengths: ``(T_i,)``, or ``(T_i, C)`` each."""
-    rate, waiting = found.sample_rate, _Waiting()
+    rate = found.sample_rate
+    waiting = np.zeros((0, found.channels) if stereo else 0, np.float32)  # what was read and has no estimate yet
 
     def told() -> Iterator[np.ndarray]:
+        nonlocal waiting
         for block in sound.blocks():
             mono = heard(block, found, how.channel)
-            waiting.add(block if stereo else mono)
+            waiting = np.concatenate([waiting, block if stereo else mono])
             yield np.concatenate([mono[:, None], block], 1) if stereo else mono
 
     blocks = map(torch.from_numpy, resampled(told(), rate, SAMPLE_RATE))
     for est in resampled(extract(blocks), SAMPLE_RATE, rate):
-        est = est[: waiting.samples]  # two resamplings may give or take a sample
+        est = est[: len(waiting)]  # two resamplings may give or take a sample
+        mixed, waiting = waiting[: len(est)], waiting[len(est) :]
         if len(est):
-            yield waiting.take(len(est)), est
-    if waiting.samples:
-        rest = waiting.take(waiting.samples)
-        yield rest, np.zeros_like(rest)
+            yield mixed, est
+    if len(waiting):
+        yield waiting, np.zeros_like(waiting)
 
 
-class _Waiting:
-    """What was read of a recording and not yet written."""
+@contextmanager
+def _writer(temporary: Path, path: Path, found: Survey, channels: int, comment: str) -> Iterator[Callable[[np.ndarray], int]]:
+    """A function that appends to a sound file, clips what it cannot hold, and returns how many samples that were."""
+    name, subtype = SUBTYPES[path.suffix.lower()]
+    if name == "WAV" and 4 * channels * found.samples > WAV_BYTES:
+        name = "RF64"
 
-    def __init__(self) -> None:
-        self.blocks: list[np.ndarray] = []
-        self.samples = 0
-
-    def add(self, block: np.ndarray) -> None:
-        self.blocks.append(block)
-        self.samples += len(block)
-
-    def take(self, samples: int) -> np.ndarray:
-        self.samples -= samples
-        taken = []
-        while samples:
-            block = self.blocks.pop(0)
-            if len(block) > samples:
-                self.blocks.insert(0, block[samples:])
-            taken.append(block[:samples])
-            samples -= len(taken[-1])
-        return np.concatenate(taken)
-
-
-class _Writer:
-    """A sound file that is being written; clips what it cannot hold, and counts that."""
-
-    def __init__(self, temporary: Path, path: Path, found: Survey, stereo: bool, how: How) -> None:
-        name, subtype = SUBTYPES[path.suffix.lower()]
-        channels = found.channels if stereo else 1
-        if name == "WAV" and 4 * channels * found.samples > WAV_BYTES:
-            name = "RF64"
-        self.limited, self.clipped = name == "FLAC", 0
+    def write(piece: np.ndarray) -> int:
+        beyond = int((np.abs(piece) > 1).sum()) if name == "FLAC" else 0
         try:
-            self.file = soundfile.SoundFile(os.fsencode(temporary), "w", found.sample_rate, channels, format=name, subtype=subtype)
-        except soundfile.LibsndfileError as error:
-            raise OSError(str(error)) from None
-        if how.comment:
-            self.file.comment = how.comment
+            file.write((np.clip(piece, -1, 1) if beyond else piece).astype(np.float32, copy=False))
+        except AssertionError:  # soundfile asserts that all was written
+            raise OSError("the disk is full") from None
+        return beyond
 
-    def __enter__(self) -> "_Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.file.close()
-        except soundfile.LibsndfileError as error:
-            raise OSError(str(error)) from None
-
-    def write(self, piece: np.ndarray) -> None:
-        if self.limited:
-            self.clipped += int((np.abs(piece) > 1).sum())
-            piece = np.clip(piece, -1, 1)
-        try:
-            self.file.write(piece.astype(np.float32, copy=False))
-        except (soundfile.LibsndfileError, AssertionError) as error:  # soundfile asserts that all was written
-            raise OSError(str(error) or "the disk is full") from None
+    try:
+        with soundfile.SoundFile(os.fsencode(temporary), "w", found.sample_rate, channels, format=name, subtype=subtype) as file:
+            if comment:
+                file.comment = comment
+            yield write
+    except soundfile.LibsndfileError as error:
+        raise OSError(str(error)) from None
 
 
 def resampled(blocks: Iterable[np.ndarray | Tensor], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
@@ -246,7 +203,7 @@ def resampled(blocks: Iterable[np.ndarray | Tensor], from_rate: int, to_rate: in
 
 
 class Levels:
-    """RMS levels of mixture and estimate, of the whole and each 100 ms."""
+    """RMS levels of mixture and estimate, of the whole and each 100 ms; and how many samples of the estimate were clipped."""
 
     def __init__(self, samples: int, rate: int) -> None:
         self.step = max(1, round(PRESENCE_S * rate))

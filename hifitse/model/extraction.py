@@ -1,7 +1,5 @@
-"""One voice out of a recording in memory, whatever its rate, length and channels.
-
-Files that are read and written piece by piece are the business of :mod:`hifitse.model.extract_files`, by the same steps.
-"""
+"""One voice out of a recording in memory, whatever its rate, length and channels; :mod:`hifitse.model.extract_files` does the same to
+files, piece by piece."""
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +15,9 @@ from hifitse.audio import RATES_HZ, AudioError, cancelled, crop_or_pad, downmix,
 from hifitse.model.chunks import Chunks, overlap_add
 
 Signal = np.ndarray | Tensor
-RUMBLE_HZ = (10.0, 20.0)
-"""Below the first nothing, above the second all of a signal reaches the network; between them the gain rises."""
-SILENT_DB = -80.0
-"""dBFS: an enrolment at or below this level holds no voice."""
-ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0
-"""s: the shortest enrolment; and what is heard of a longer one, from its beginning."""
+RUMBLE_HZ = (10.0, 20.0)  # below the first nothing, above the second all of a signal reaches the network; between them the gain rises
+SILENT_DB = -80.0  # dBFS: an enrolment at or below this level holds no voice
+ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0  # s: the shortest enrolment; and what is heard of a longer one, from its beginning
 
 
 def extract(
@@ -92,10 +87,7 @@ def without_rumble(audio: Tensor) -> Tensor:
 
 
 def encode(
-    extractor: Any,
-    enroll: Signal | Sequence[Signal | tuple[Signal, int]],
-    sample_rate: int = SAMPLE_RATE,
-    names: Sequence[str] | None = None,
+    extractor: Any, enroll: Signal | Sequence[Signal | tuple[Signal, int]], sample_rate: int = SAMPLE_RATE, names: Sequence[str] = ()
 ) -> Any:
     """The speaker of one or several recordings; arguments and errors as :func:`extract`, in which they are called ``names``."""
     one = not isinstance(enroll, list | tuple) or (isinstance(enroll, tuple) and len(enroll) == 2 and np.isscalar(enroll[1]))
@@ -111,11 +103,7 @@ def encode(
 
 
 def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
-    """The part of an enrolment ``(T,)`` that is used, at 48 kHz.
-
-    Raises:
-        AudioError: too short or silent.
-    """
+    """The part of an enrolment ``(T,)`` that is used, at 48 kHz. Raises AudioError: too short or silent."""
     check_rate(sample_rate)
     if len(audio) < ENROLL_MIN_S * sample_rate:
         raise AudioError(f"{name} lasts {len(audio) / sample_rate:.2f} s, expected at least {ENROLL_MIN_S} s of the speaker's voice")
@@ -128,10 +116,7 @@ def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
 
 
 def mono(audio: Signal, name: str) -> np.ndarray:
-    """An array or tensor as ``(T,)`` float32; shapes and errors as :func:`extract`.
-
-    Of two channels that cancel each other the louder is taken, with a warning.
-    """
+    """An array or tensor as ``(T,)`` float32, as :func:`extract`; of two channels that cancel each other the louder, with a warning."""
     if not isinstance(audio, np.ndarray | Tensor):
         raise AudioError(f"{name} is a {type(audio).__name__}, expected an array or a tensor of samples")
     shape = tuple(audio.shape)
@@ -166,9 +151,7 @@ def _floating(audio: Signal, name: str) -> np.ndarray:
 
 
 def check_rate(sample_rate: int) -> None:
-    """Raises:
-    AudioError: a rate that no recording has.
-    """
+    """Raises AudioError: a rate that no recording has."""
     number = isinstance(sample_rate, int | float | np.number) and not isinstance(sample_rate, bool)
     if not number or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
         raise AudioError(f"sample_rate is {sample_rate!r}, expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz")

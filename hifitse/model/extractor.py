@@ -1,4 +1,4 @@
-"""The extractor: mixture and enrolment in, the enrolled speaker's voice out."""
+"""The extractor: mixture and enrolment in, the enrolled speaker's voice out; and its uses with several enrolments."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,24 +23,16 @@ from hifitse.model.verifier import Verifier
 class Speaker(NamedTuple):
     """What the extractor keeps of the enrolment: computed once, used for any number of mixtures."""
 
-    frames: Tensor
-    """(B, K, S, D) features of all enrolments' frames, one recording after the other."""
-    embedding: Tensor | None
-    """(B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none."""
-    context: Tensor
-    """(B, K, S', D) what cross-attention sees: ``frames`` themselves, or more levels and scales of them."""
-    voice: Tensor | None = None
-    """(B, 256) embedding of the verifier, where there is one."""
+    frames: Tensor  # (B, K, S, D) features of all enrolments' frames, one recording after the other
+    embedding: Tensor | None  # (B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none
+    context: Tensor  # (B, K, S', D) what cross-attention sees: ``frames`` themselves, or more levels and scales of them
+    voice: Tensor | None = None  # (B, 256) embedding of the verifier, where there is one
 
 
 class Extractor(nn.Module, Pretrained, coders=CODERS):
-    """Band-split TF-GridNet with USEF conditioning, a complex ratio mask at 48 kHz.
+    """Band-split TF-GridNet with USEF conditioning, a complex ratio mask at 48 kHz; the default is the plan's 11.79 M baseline.
 
-    Args:
-        config: shape of the network; the default is the plan's baseline with 11.79 M parameters.
-
-    Shape:
-        mix (B, T), enroll (B, T') or (B, N, T') -> est (B, T). T and T' are any lengths of at least one sample.
+    Shape: mix (B, T), enroll (B, T') or (B, N, T') -> est (B, T). T and T' are any lengths of at least one sample.
 
     Silence in gives silence out. The output follows the mixture's level: scaling the mixture scales the estimate.
 
@@ -64,10 +56,8 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         self.pooling = SpeakerPooling(bands, D, size) if size else None
         self.verifier = Verifier() if config.verifier else None
         self.verified = VerifiedVoice(size) if config.verifier else None
-        told = [i >= config.mixture_blocks for i in range(config.blocks)]
-        self.blocks = nn.ModuleList(
-            GridBlock(config, bands, i, size, config.reinject) if knows else GridBlock(config, bands, i) for i, knows in enumerate(told)
-        )
+        told = [(size, config.reinject) if i >= config.mixture_blocks else () for i in range(config.blocks)]
+        self.blocks = nn.ModuleList(GridBlock(config, bands, i, *each) for i, each in enumerate(told))
         self.merge = BandMerge(config)
         several = config.enroll_scales > 1 or config.enroll_levels
         levels = 1 + config.speaker_blocks if config.enroll_levels else 1
@@ -76,10 +66,8 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
     def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None, shared: Shared | None = None) -> Tensor:
         """Extract from each mixture the voice of its enrolment.
 
-        Args:
-            mix, enroll: as above.
-            seen: (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one.
-            shared: which items have a mixture or an enrolment in common, to encode each once; not with ``seen``. The result is the same.
+        ``seen`` (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one. ``shared``
+        says which items have a mixture or an enrolment in common, to encode each once with the same result; not with ``seen``.
         """
         if shared is None:
             return self.extract_speaker(mix, self.encode(enroll), seen)
@@ -119,12 +107,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         return Speaker(frames, embedding, context, voice)
 
     def extract_speaker(
-        self,
-        mix: Tensor,
-        speaker: Speaker,
-        seen: Tensor | None = None,
-        mix_index: Tensor | None = None,
-        channels: Tensor | None = None,
+        self, mix: Tensor, speaker: Speaker, seen: Tensor | None = None, mix_index: Tensor | None = None, channels: Tensor | None = None
     ) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`.
 
@@ -164,3 +147,29 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
 def _in_a_row(frames: Tensor, items: int) -> Tensor:
     """Recordings of each item one after the other, as one long context: (B*N, K, S, D) -> (B, K, N*S, D)."""
     return frames.unflatten(0, (items, -1)).transpose(1, 2).flatten(2, 3)
+
+
+class AveragedEstimates(nn.Module):
+    """An extractor that hears each enrolment alone and averages what it extracts; N times the work of the extractor's own early fusion,
+    which attends to the frames of all enrolments at once. Shape: mix (B, T), enroll (B, N, T') -> est (B, T).
+    """
+
+    def __init__(self, extractor: Extractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+
+    def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
+        ests = [self.extractor(mix, enroll[:, number]) for number in range(enroll.shape[1])]
+        return sum(ests[1:], ests[0]) / len(ests)
+
+
+class SecondPass(AveragedEstimates):
+    """An extractor that hears its own first estimate as one more enrolment, cut or repeated to the length of the first and at its level;
+    twice the work. Shape: mix (B, T), enroll (B, N, T') -> est (B, T).
+    """
+
+    def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
+        first, samples = self.extractor(mix, enroll), enroll.shape[-1]
+        heard = first.repeat(1, -(-samples // first.shape[-1]))[:, :samples]
+        level = enroll[:, 0].square().mean(-1, keepdim=True) / heard.square().mean(-1, keepdim=True).clamp_min(1e-12)
+        return self.extractor(mix, torch.cat([enroll, (heard * level.sqrt())[:, None]], 1))

@@ -4,6 +4,8 @@ The LSTMs are the baseline's. ``mixer`` and ``conv`` are matrix products over al
 steps wait for each other, which a CPU and a GPU both pay for.
 """
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +17,8 @@ from hifitse.model.usef import CROSS_ATTENTION, BandAttention
 
 
 class BiLSTM(nn.Module):
-    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D).
-
-    On a CPU it stays in float32 under autocast: oneDNN has no bfloat16 LSTM for processors without such instructions.
+    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D). On a CPU it stays in float32 under autocast:
+    oneDNN has no bfloat16 LSTM for processors without such instructions.
     """
 
     def __init__(self, features: int, hidden: int, speaker: int = 0) -> None:
@@ -28,20 +29,16 @@ class BiLSTM(nn.Module):
 
     def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
         y = self.norm(x, spk_emb)
-        if x.device.type == "cpu":
-            with torch.autocast("cpu", enabled=False):
-                y = self.lstm(y.to(self.out.weight.dtype))[0]
-        else:
-            y = self.lstm(y)[0]
+        on_cpu = x.device.type == "cpu"
+        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+            y = self.lstm(y.to(self.out.weight.dtype) if on_cpu else y)[0]
         return x + self.out(y)
 
 
 class GatedConv(nn.Module):
-    """Residual gated convolution of three taps, ``dilation`` frames apart.
+    """Residual gated convolution of three taps, ``dilation`` frames apart: (G, L, D) -> (G, L, D).
 
     Its weights are those of one matrix product of the three frames side by side, of shape (2 H, 3 D).
-
-    Shape: (G, L, D) -> (G, L, D)
     """
 
     def __init__(self, features: int, hidden: int, dilation: int, speaker: int = 0) -> None:
@@ -62,12 +59,10 @@ class GatedConv(nn.Module):
 
 
 class BandMixer(nn.Module):
-    """Residual perceptron over a whole frame: all features of all bands together, by way of a narrow layer.
+    """Residual perceptron over a whole frame: all features of all bands together, by way of a narrow layer; (B, K, L, D) -> the same.
 
     A perceptron over the bands feature by feature (MLP-Mixer) costs less but learned half as much in the same time: which
     harmonics belong together is a question about all bands and features at once.
-
-    Shape: (B, K, L, D) -> (B, K, L, D)
     """
 
     def __init__(self, bands: int, features: int, hidden: int, speaker: int = 0) -> None:
@@ -91,8 +86,7 @@ class GridBlock(nn.Module):
         speaker: size of a pooled speaker embedding that modulates the block, with ``adaln`` its normalisations too; 0 for none.
         reinject: kind of cross-attention to the enrolment at the block's end: none, band or full.
 
-    Shape:
-        z (B, K, L, D), enrolment frames (B, K, S, D), spk_emb (B, E) or None -> (B, K, L, D)
+    Shape: z (B, K, L, D), enrolment frames (B, K, S, D), spk_emb (B, E) or None -> (B, K, L, D)
     """
 
     def __init__(self, config: ExtractorConfig, bands: int, depth: int, speaker: int = 0, reinject: str = "none") -> None:

@@ -15,10 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LEAST_WEIGHT = 1e-11
-"""Sum of squared windows below which a sample lies under no window, as ``torch.istft`` has it."""
-Spans = Sequence[tuple[int, int]]
-"""First and one past the last column of each piece."""
+LEAST_WEIGHT = 1e-11  # sum of squared windows below which a sample lies under no window, as ``torch.istft`` has it
+Spans = Sequence[tuple[int, int]]  # first and one past the last column of each piece
 _switch = {"fast": True}
 
 
@@ -47,10 +45,8 @@ def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
 
 
 def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> Tensor:
-    """Pieces added up where they overlap, zero where none is: each (K, M, W) -> (M, columns). The adjoint of :func:`cut`.
-
-    Pieces must begin in rising order.
-    """
+    """Pieces, which begin in rising order, added up where they overlap, zero where none is: each (K, M, W) -> (M, columns); the adjoint
+    of :func:`cut`."""
     rows, done = pieces[0].new_empty(pieces[0].shape[1], columns), 0
     for piece, (first, last) in zip(chain(*pieces), chain(*spans), strict=True):
         if first > done:
@@ -96,13 +92,8 @@ def split_region(region: nn.Module, x: Tensor, sums: Tensor) -> Tensor:
 
     ``W (g (x - m) s + o) + b = s (W g) x - s m sum(W g) + W o + b``
 
-    Args:
-        region: with gain, offset, weight, bias, spans, bands, sizes, channels and width.
-        x: (B, L, F * C), inputs of all bins.
-        sums: (2, B, F), of the inputs' values and of their squares over channels and frames.
-
-    Returns:
-        (K, B, L, D).
+    Shape: x (B, L, F * C), inputs of all bins; sums (2, B, F), of the inputs' values and of their squares over channels and frames
+        -> (K, B, L, D)
     """
     B, L, _ = x.shape
     n = region.sizes[:, None] * (region.channels * L)
@@ -145,9 +136,8 @@ def convolve(x: Tensor, taps: nn.Linear, dilation: int) -> Tensor:
 class Inverse(torch.autograd.Function):
     """Masked frames back to signals: product, inverse transform, window, overlapping sum, division by the sum of the squared windows.
 
-    Shape:
-        spec (M, L, F) complex, mask (B, L, F) complex or ``None``, rows (B,) into spec, window (W), n_fft = N, hop, samples = T -> (B, T),
-        from the middle of the first frame on
+    Shape: spec (M, L, F) complex, mask (B, L, F) complex or ``None``, rows (B,) into spec, window (W), n_fft = N, hop, samples = T
+        -> (B, T), from the middle of the first frame on
     """
 
     @staticmethod

@@ -9,10 +9,8 @@ from torch import Tensor
 from hifitse import SAMPLE_RATE
 from hifitse.model.verifier import HOP, PIECE, Verifier
 
-LENGTH, EVERY = PIECE * HOP, 4 * SAMPLE_RATE // 10
-"""Samples: windows of 1.6 s, one each 0.4 s."""
-SIDE = 4
-"""Two voices are looked for on both sides of a change; each side has at least this share of the recording, one in so many."""
+LENGTH, EVERY = PIECE * HOP, 4 * SAMPLE_RATE // 10  # samples: windows of 1.6 s, one each 0.4 s
+SIDE = 4  # two voices are looked for on both sides of a change; each side has at least this share of the recording, one in so many
 
 
 class Likeness:

@@ -5,12 +5,12 @@ training), ``metrics.json`` (what was measured), ``README.md`` (the model card) 
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
+from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -19,9 +19,9 @@ from hifitse.files import CheckpointError, load_weights, write_atomic, write_tex
 
 DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"
 """The checkpoint that comes with the library; its README.md says what it is good for."""
-WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE = "model.safetensors", "config.json", "params.json", "metrics.json", "README.md", "LICENSE"
-FILES = (WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE)
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+FILES = WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE = (
+    "model.safetensors", "config.json", "params.json", "metrics.json", "README.md", "LICENSE",
+)  # fmt: skip
 FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -47,31 +47,20 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
     origin: Origin = Origin()
 
     @classmethod
-    def from_pretrained(
-        cls,
-        path_or_hub_id: str | Path | None = None,
-        *,
-        revision: str | None = None,
-        cache_dir: str | Path | None = None,
-        token: str | bool | None = None,
-        local_files_only: bool = False,
-    ) -> Self:
+    def from_pretrained(cls, path_or_hub_id: str | Path | None = None, **options: Any) -> Self:
         """A trained model, in evaluation mode, float32, on the CPU.
 
         Args:
             path_or_hub_id: a folder that :meth:`save_pretrained` wrote, or the name ``owner/model`` of one on the Hugging Face Hub;
                 ``None`` takes the small checkpoint that comes with the library. A folder that exists goes before a name, and only a
                 name uses the network.
-            revision: branch, tag or commit on the hub.
-            cache_dir: where downloads are kept; ``None`` takes huggingface_hub's place.
-            token: for private models on the hub.
-            local_files_only: take what was downloaded before, without the network.
+            options: of ``huggingface_hub.snapshot_download``: revision, cache_dir, token, local_files_only.
 
         Raises:
             CheckpointError: no such folder or model, files missing or damaged, weights that do not fit or are not finite, or a
                 configuration with an unknown name or value.
         """
-        folder = _folder(path_or_hub_id, revision=revision, cache_dir=cache_dir, token=token, local_files_only=local_files_only)
+        folder = DEFAULT if path_or_hub_id is None else _folder(path_or_hub_id, options)
         try:
             known = [_object(folder / name) if name == CONFIG or (folder / name).is_file() else {} for name in (CONFIG, PARAMS, METRICS)]
             texts = [(folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for name in (CARD, LICENSE)]
@@ -80,9 +69,8 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
             raise
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise CheckpointError(
-                f"cannot read the model in {folder} ({reason}), expected a folder with {WEIGHTS} and {CONFIG}"
-            ) from None
+            expected = f"expected a folder with {WEIGHTS} and {CONFIG}"
+            raise CheckpointError(f"cannot read the model in {folder} ({reason}), {expected}") from None
         model.origin = Origin(*known[1:], *texts)
         return model
 
@@ -94,22 +82,14 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         for name, tensor in tensors.items():
             if tensor.dtype not in FORMATS:
                 raise CheckpointError(f"weight {name!r} in {path} is {tensor.dtype}, expected one of {', '.join(map(str, FORMATS))}")
-            _refuse_infinite(name, tensor, str(path))
+        _refuse_infinite(tensors, str(path))
         load_weights(model, tensors, str(path))
         return model.eval()
 
     def save_pretrained(
-        self,
-        folder: str | Path,
-        params: dict[str, Any] | None = None,
-        metrics: dict[str, Any] | None = None,
-        card: str | None = None,
-        license: str | None = None,
-        *,
-        dtype: torch.dtype = torch.float32,
-        config: object = None,
-        model_card_kwargs: object = None,
-    ) -> None:
+        self, folder: str | Path, params: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None,
+        card: str | None = None, license: str | None = None, *, dtype: torch.dtype = torch.float32, **_: object,
+    ) -> None:  # fmt: skip
         """Write the folder; each file whole or not at all, the weights last.
 
         Args:
@@ -118,19 +98,16 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
             metrics: what was measured.
             card: the text of README.md.
             license: the text of LICENSE.
-            dtype: number format of the weights: float32, float16 or bfloat16.
-            config, model_card_kwargs: given by ``push_to_hub``; not used, because the module knows its own configuration.
+            dtype: number format of the weights: float32, float16 or bfloat16. What else ``push_to_hub`` gives is not used.
 
-        Raises:
-            CheckpointError: the folder cannot be written, weights are not finite in that format, or another format.
+        Raises CheckpointError: the folder cannot be written, weights are not finite in that format, or another format.
         """
         if dtype not in FORMATS:
             raise CheckpointError(f"dtype is {dtype}, expected one of {', '.join(map(str, FORMATS))}")
         given = (params, metrics, card, license)
         self.origin = Origin(*(old if new is None else new for old, new in zip(self.origin, given, strict=True)))
         weights = {name: tensor.detach().cpu().to(dtype).contiguous().clone() for name, tensor in self.state_dict().items()}
-        for name, tensor in weights.items():
-            _refuse_infinite(name, tensor, f"the model in {dtype}")
+        _refuse_infinite(weights, f"the model in {dtype}")
         folder = Path(folder)
         for name, content in ((CONFIG, self.config.model_dump(mode="json")), (PARAMS, self.origin.params), (METRICS, self.origin.metrics)):
             write_text(folder / name, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -140,23 +117,24 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         write_atomic(folder / WEIGHTS, lambda temporary: save_file(weights, temporary, metadata={"format": "pt"}))
 
 
-def _folder(path_or_hub_id: str | Path | None, **options: Any) -> Path:
+def _folder(path_or_hub_id: str | Path, options: dict[str, Any]) -> Path:
     """The folder of the files, downloaded where it is a name on the hub."""
-    if path_or_hub_id is None:
-        return DEFAULT
-    path = Path(path_or_hub_id).expanduser()
+    path, name = Path(path_or_hub_id).expanduser(), str(path_or_hub_id)
     if path.is_dir():
         return path
-    if isinstance(path_or_hub_id, Path) or path.exists() or not HUB_ID.fullmatch(path_or_hub_id):
-        allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
-        raise CheckpointError(f"model is {str(path_or_hub_id)!r}, which is no folder, expected {allowed}")
+    allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
     try:
-        return Path(snapshot_download(path_or_hub_id, allow_patterns=list(FILES), **options))
+        validate_repo_id(name)
+        is_name = name.count("/") == 1 and not isinstance(path_or_hub_id, Path) and not path.exists()
+    except HFValidationError:
+        is_name = False
+    if not is_name:
+        raise CheckpointError(f"model is {name!r}, which is no folder, expected {allowed}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(FILES), **options))
     except Exception as error:  # the hub's own, those of its network library, and of the disk
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"model {path_or_hub_id!r} is no folder here and cannot be had from the Hugging Face Hub ({type(error).__name__}: {reason})"
-        ) from None
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(f"model {name!r} is no folder here and cannot be had from the Hugging Face Hub ({reason})") from None
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -166,6 +144,7 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _refuse_infinite(name: str, tensor: torch.Tensor, where: str) -> None:
-    if not tensor.isfinite().all():
-        raise CheckpointError(f"weight {name!r} in {where} holds NaN or infinity, expected finite values")
+def _refuse_infinite(weights: dict[str, torch.Tensor], where: str) -> None:
+    for name, tensor in weights.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"weight {name!r} in {where} holds NaN or infinity, expected finite values")

@@ -13,8 +13,7 @@ class Spectrum(nn.Module):
     The signal is padded with ``n_fft`` zeros on both sides, not reflected, so that a signal shorter than the window works
     and every sample lies under full windows.
 
-    Shape:
-        forward: (..., T) -> complex (..., F, L) with F = n_fft // 2 + 1. In memory the bins of a frame are neighbours.
+    Shape: (..., T) -> complex (..., F, L) with F = n_fft // 2 + 1. In memory the bins of a frame are neighbours.
     """
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int) -> None:
@@ -29,16 +28,9 @@ class Spectrum(nn.Module):
         return spec.reshape(*batch, *spec.shape[-2:])
 
     def inverse(self, spec: Tensor, samples: int, mask: Tensor | None = None, mix_index: Tensor | None = None) -> Tensor:
-        """The signal of a spectrum, or of its products with masks.
+        """The signal (B, T) of M spectra ``spec`` (M, F, L), or of their products with masks (B, F, L); ``samples`` is T.
 
-        Args:
-            spec: (M, F, L) complex.
-            samples: length T of the signal.
-            mask: (B, F, L) complex; ``None``: 1.
-            mix_index: (B,) int64, which of the M spectra a mask is for; ``None``: each its own, M = B.
-
-        Returns:
-            (B, T).
+        ``mix_index`` (B,) int64 says which of the M spectra a mask is for; ``None``: each its own, M = B.
         """
         if kernels.fast():
             rows = torch.arange(len(spec), device=spec.device) if mix_index is None else mix_index

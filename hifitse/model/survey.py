@@ -15,15 +15,13 @@ FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-4
 
 @dataclass
 class Survey:
-    """What a first pass over a recording finds."""
+    """What a first pass over a recording finds; ``power`` (C,) is the summed squares of the channels, ``mixed`` those of their mix."""
 
     sample_rate: int
     channels: int
     samples: int = 0
     power: np.ndarray = field(default_factory=lambda: np.zeros(1))
-    """(C,) summed squares of the channels."""
     mixed: float = 0.0
-    """Of their mix."""
     clipped: int = 0
     missing: str = ""
 
@@ -42,11 +40,7 @@ class Survey:
 
 
 def survey(path: str | Path, channel: int | None = None) -> Survey:
-    """One pass over a recording.
-
-    Raises:
-        AudioError: no sound, values that are not finite, or no such channel.
-    """
+    """One pass over a recording. Raises AudioError: no sound, values that are not finite, or no such channel."""
     with Sound(path) as sound:
         if channel is not None and not 1 <= channel <= sound.channels:
             raise AudioError(f"channel is {channel}, expected 1 to {sound.channels} in {str(path)!r}")
@@ -74,10 +68,7 @@ def heard(block: np.ndarray, found: Survey, channel: int | None) -> np.ndarray:
 
 def enrolment(path: str | Path, start_s: float = 0.0, stop_s: float = float("inf"), channel: int | None = None) -> tuple[np.ndarray, int]:
     """A recording of the speaker, or a piece of one: ``(T,)`` of at most 30 s, and its rate.
-
-    Raises:
-        AudioError: as :func:`survey`; the piece is not in it.
-    """
+    Raises AudioError: as :func:`survey`; the piece is not in it."""
     found = survey(path, channel)
     if start_s >= found.seconds:
         raise AudioError(f"the piece begins at {start_s:g} s of {str(path)!r}, expected one in its {found.seconds:.1f} s")

@@ -14,57 +14,41 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 class BandAttention(nn.Module):
     """Residual attention along frames, each band by itself. ``context=None`` is self-attention.
+    Shape: z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) where the normalisation needs it -> (B, K, L, D)"""
 
-    Shape:
-        z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) where the normalisation needs it -> (B, K, L, D)
-    """
-
-    def __init__(self, features: int, heads: int, speaker: int = 0) -> None:
+    def __init__(self, features: int, heads: int, speaker: int = 0, width: int = 0) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, width = heads, width or features
         self.norm = AdaptiveNorm(features, speaker)
-        self.query = nn.Linear(features, features)
-        self.key = nn.Linear(features, features)
-        self.value = nn.Linear(features, features)
-        self.out = nn.Linear(features, features)
+        self.query, self.key = nn.Linear(features, width), nn.Linear(features, width)
+        self.value, self.out = nn.Linear(features, features), nn.Linear(features, features)
 
     def forward(self, z: Tensor, context: Tensor | None = None, spk_emb: Tensor | None = None) -> Tensor:
         x = self.norm(z, spk_emb)
         source = x if context is None else context
-        q, k, v = (y.flatten(0, 1) for y in (self.query(x), self.key(source), self.value(source)))  # (B*K, L or S, D)
-        return z + self.out(attend(q, k, v, self.heads).view_as(z))
+        return z + self.out(self.look(self.query(x), self.key(source), self.value(source)))
+
+    def look(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What is found: (B, K, L or S, D) each -> (B, K, L, D)."""
+        return attend(*(x.flatten(0, 1) for x in (q, k, v)), self.heads).view_as(q)
 
 
-class FullBandAttention(nn.Module):
-    """Residual attention along frames in which a token is a whole frame: all bands decide together where to look.
+class FullBandAttention(BandAttention):
+    """The same where a token is a whole frame: all bands decide together where to look.
 
     With one band at a time, pitch (low bands) and formants (middle bands) never meet in one comparison. Queries and keys are
     a few features of every band, side by side; the values found are returned to each band.
-
-    Shape:
-        z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) where the normalisation needs it -> (B, K, L, D)
     """
 
     def __init__(self, features: int, heads: int, per_band: int = 4, speaker: int = 0) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = AdaptiveNorm(features, speaker)
-        self.query = nn.Linear(features, per_band * heads)
-        self.key = nn.Linear(features, per_band * heads)
-        self.value = nn.Linear(features, features)
-        self.out = nn.Linear(features, features)
+        super().__init__(features, heads, speaker, per_band * heads)
 
-    def forward(self, z: Tensor, context: Tensor | None = None, spk_emb: Tensor | None = None) -> Tensor:
-        x = self.norm(z, spk_emb)
-        source = x if context is None else context
-        heads = self.heads
+    def look(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        bands = q.shape[1]
         # (B, K, L, heads * d) -> (B, heads, L, K * d): the bands side by side in every head
-        q, k, v = (
-            y.unflatten(-1, (heads, -1)).permute(0, 3, 2, 1, 4).flatten(3) for y in (self.query(x), self.key(source), self.value(source))
-        )
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).permute(0, 3, 2, 1, 4).flatten(3) for y in (q, k, v))
         found = F.scaled_dot_product_attention(q, k, v)
-        found = found.unflatten(-1, (z.shape[1], -1)).permute(0, 3, 2, 1, 4).flatten(3)  # (B, K, L, D)
-        return z + self.out(found)
+        return found.unflatten(-1, (bands, -1)).permute(0, 3, 2, 1, 4).flatten(3)
 
 
 CROSS_ATTENTION = {"band": BandAttention, "full": FullBandAttention}

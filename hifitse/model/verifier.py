@@ -15,13 +15,9 @@ from hifitse import SAMPLE_RATE, HifitseError
 
 WINDOW, HOP = SAMPLE_RATE // 40, SAMPLE_RATE // 100
 """25 ms and 10 ms: the bins lie 40 Hz apart, as those of 400 samples at 16 kHz, at which the verifier was trained."""
-BINS = 201
-"""Bins up to 8 kHz."""
-MELS, HIDDEN, SIZE = 40, 256, 256
-PIECE = 160
-"""Frames, 1.6 s: the length of the pieces that are embedded, as in the verifier's training."""
-LEVEL_DB = -30.0
-"""dBFS: RMS level to which quiet recordings are raised."""
+BINS, MELS, HIDDEN, SIZE = 201, 40, 256, 256  # 201 bins are 8 kHz
+PIECE = 160  # frames, 1.6 s: the length of the pieces that are embedded, as in the verifier's training
+LEVEL_DB = -30.0  # dBFS: RMS level to which quiet recordings are raised
 
 
 class Verifier(nn.Module):
@@ -30,8 +26,7 @@ class Verifier(nn.Module):
     A recording is embedded in pieces of 1.6 s that overlap by half, and their mean is taken. In training its loudest piece stands for
     the recording. No gradient flows through it to the recording.
 
-    Shape:
-        enroll (B, N, T') at 48 kHz -> (B, 256) of unit length, the mean over the N recordings
+    Shape: enroll (B, N, T') at 48 kHz -> (B, 256) of unit length, the mean over the N recordings
     """
 
     def __init__(self) -> None:
@@ -76,14 +71,10 @@ class Verifier(nn.Module):
         return torch.stack([frames[:, start : start + PIECE] for start in starts], 1)
 
     def load_resemblyzer(self) -> None:
-        """Take the weights from the installed package ``resemblyzer`` (Apache-2.0), which is not imported.
-
-        Raises:
-            HifitseError: the package is not installed.
-        """
+        """Take the weights from the package ``resemblyzer`` (Apache-2.0), not imported. Raises HifitseError: it is not installed."""
         found = find_spec("resemblyzer")
         if found is None:
             raise HifitseError("verifier is True: expected the package resemblyzer (pip install --no-deps resemblyzer), got none")
         path = Path(found.submodule_search_locations[0]) / "pretrained.pt"
-        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
+        state = torch.load(path, map_location="cpu", weights_only=True)["model_state"]  # noqa: TID251 (weights only)
         self.load_state_dict({name: state[name] for name in self.state_dict()})

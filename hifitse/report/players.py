@@ -33,6 +33,6 @@ def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
     gain = common_gain(clips)
     shown = []
     for label, audio in clips.items():
-        data = base64.b64encode(encode(audio * gain, "mp3")).decode("ascii")
+        data = base64.b64encode(encode(audio * gain)).decode("ascii")
         shown.append((label, f"{label}, {about}, {len(audio) / SAMPLE_RATE:.1f} seconds", data))
     return piece("players", shown)

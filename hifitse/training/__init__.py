@@ -6,14 +6,12 @@ May not import: evaluation or any room after it.
 
     checkpoint.py  safetensors files with weights and optimiser state
     run.py         the folder that a training leaves: parameters, history, weights
-    muon.py        the optimiser that learns most in a given time
-    group.py       the processes that train together
+    group.py       the processes that train together, and a stop that comes after a whole step
     adversary.py   discriminators that learn beside the extractor, and when to stop
-    optimizers.py  the optimisers of a training, and their learning rate
+    optimizers.py  the optimisers of a training, Muon among them, and their learning rate
     hide.py        what training hides from the network: enrolments, parts of the spectrum
     state.py       all that changes: made again, from a checkpoint, or from another run
     validation.py  a quick look at unseen speakers while training goes on
-    stopping.py    a stop that comes after a whole step
     journal.py     what a training tells while it goes on
     train.py       the main path: parameters -> finished run
     abreast.py     several trainings at the same time, a process each

@@ -29,8 +29,7 @@ def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True
         count: most at a time, 1 or more.
         progress: show how many are done.
 
-    Raises:
-        HifitseError: one or more failed; said in the words of the first, when the others are done.
+    Raises HifitseError: one or more failed; said in the words of the first, when the others are done.
     """
     waiting = [each for each in {each.run_id: each for each in trainings}.values() if not Run.of(each).finished]
     share = max(1, usable_cores() // min(count, max(1, len(waiting))))

@@ -19,12 +19,9 @@ from hifitse.params import Params
 from hifitse.training.checkpoint import flatten_optimizers, restore_optimizers
 from hifitse.training.group import Group
 
-BETAS = (0.8, 0.99)
-"""Decays of the discriminators' AdamW, as in HiFi-GAN."""
-LOSS_FLOOR = 0.02
-"""Loss of the discriminators, 0.5 where they cannot tell and 0 where they always can, below which they have won."""
-FALL_DB = 2.0
-"""dB of SI-SDRi by which the extractor may get worse on its training mixtures."""
+BETAS = (0.8, 0.99)  # decays of the discriminators' AdamW, as in HiFi-GAN
+LOSS_FLOOR = 0.02  # loss of the discriminators, 0.5 where they cannot tell and 0 where they always can, below which they have won
+FALL_DB = 2.0  # dB of SI-SDRi by which the extractor may get worse on its training mixtures
 PREFIX = "adversary."
 
 
@@ -52,20 +49,14 @@ def window(audio: Tensor, params: Params, step: int, part: int) -> slice:
 
 
 class Adversary:
-    """Discriminators that learn beside the extractor.
-
-    Args:
-        params: ``gan`` is not "none".
-        device: where they run.
-    """
+    """Discriminators on ``device`` that learn beside the extractor; the parameter ``gan`` is not "none"."""
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self.params = params
         self.model = discriminators(params).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=params.disc_lr, betas=BETAS)
         self.watch = Watch(params)
-        self.parts: list[dict[str, float]] = []
-        """What was seen of each batch since the last step."""
+        self.parts: list[dict[str, float]] = []  # what was seen of each batch since the last step
 
     def join(self, loss: Loss, sounds: tuple[Tensor, Tensor, Tensor], present: Tensor, step: int, part: int) -> Loss:
         """Add the adversarial terms of a batch to its loss, and the batch's gradient to the discriminators'.
@@ -73,13 +64,11 @@ class Adversary:
         Items without the target are left out: there is nothing real to compare with.
 
         Args:
-            loss: of the batch.
             sounds: est, target and mix, (B, T) float32 each.
             present: (B,) bool.
             step, part: number of the step, and of the batch in it.
 
-        Raises:
-            Collapse: a term is not finite.
+        Raises Collapse: a term is not finite.
         """
         if not present.any():
             return loss
@@ -118,23 +107,21 @@ class Adversary:
         return adversarial_loss(fake), feature_loss(fake, real)
 
     def update(self, step: int, group: Group | None = None) -> None:
-        """One step of the discriminators from the gradients that :meth:`join` left in the processes, where it left any.
-
-        Raises:
-            Collapse: the discriminators have won, or the extractor is worse than it was; see :class:`Watch`.
+        """One step of the discriminators from the gradients that :meth:`join` left in the processes, where it left any. Raises Collapse as
+        :class:`Watch`, or where the gradient is not finite.
         """
         group = group or Group()
         parts = sum(group.gather(self.parts), [])
-        if parts:
-            group.add_gradients(self.model.parameters())
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
-            if not torch.isfinite(norm):
-                raise Collapse(f"the adversarial training collapsed at step {step + 1}: the gradient of its discriminators is not finite")
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            seen = {name: sum(part[name] for part in parts) / len(parts) for name in ("disc", "disc_told", "si_sdri")}
-            self.parts.clear()
-            self.watch.look(seen, step)
+        if not parts:
+            return
+        group.add_gradients(self.model.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.clip_norm)
+        if not torch.isfinite(norm):
+            raise Collapse(f"the adversarial training collapsed at step {step + 1}: the gradient of its discriminators is not finite")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.parts.clear()
+        self.watch.look({name: sum(part[name] for part in parts) / len(parts) for name in ("disc", "disc_told", "si_sdri")}, step)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint holds of it."""
@@ -143,13 +130,9 @@ class Adversary:
         return {PREFIX + name: tensor for name, tensor in own.items()}
 
     def load(self, tensors: Mapping[str, Tensor], origin: str) -> None:
-        """Put the tensors of a checkpoint back.
-
-        Raises:
-            CheckpointError: they are of other discriminators.
-        """
+        """Put the tensors of a checkpoint back. Raises CheckpointError: they are of other discriminators."""
         own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
-        load_weights(self.model, {k.removeprefix("model."): v for k, v in own.items() if k.startswith("model.")}, origin)
+        load_weights(self.model, own, origin, "model.")
         if any(name.startswith("optimizer.") for name in own):  # none in a first step without a target
             restore_optimizers([self.optimizer], own)
         self.watch.numbers.copy_(own["watch"])
@@ -168,11 +151,7 @@ class Watch:
         """Updates won in a row; sum and number of SI-SDRi in the warm-up; the newest SI-SDRi, by update modulo the patience."""
 
     def look(self, seen: Mapping[str, float], step: int) -> None:
-        """Take in what a step showed: ``disc, disc_told, si_sdri``.
-
-        Raises:
-            Collapse: one of the two rules holds.
-        """
+        """Take in what a step showed: ``disc, disc_told, si_sdri``. Raises Collapse: one of the two rules holds."""
         patience, several = self.params.gan_patience, self.params.accumulation
         update, held = step // several, -(-held_steps(self.params) // several)
         self.numbers[0] = self.numbers[0] + 1 if seen["disc"] < LOSS_FLOOR and seen["disc_told"] == 1 else 0

@@ -16,10 +16,8 @@ from torch import Tensor
 
 from hifitse.files import CheckpointError, write_atomic
 
-KEPT = 2
-"""Checkpoints that stay in a run's folder, beside the best."""
-BEST = "best.safetensors"
-"""Averaged weights and learned loss weights at the best validation so far."""
+KEPT = 2  # checkpoints that stay in a run's folder, beside the best
+BEST = "best.safetensors"  # averaged weights and learned loss weights at the best validation so far
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -30,11 +28,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`save_tensors` wrote.
-
-    Raises:
-        CheckpointError: no such file, damaged, not finite, or not one of ours.
-    """
+    """What :func:`save_tensors` wrote. Raises CheckpointError: no such file, damaged, not finite, or not one of ours."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["hifitse"])
@@ -62,11 +56,7 @@ def flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Ten
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Put the tensors of :func:`flatten_optimizers` back.
-
-    Raises:
-        CheckpointError: they are of other optimisers, or none are there.
-    """
+    """Put the tensors of :func:`flatten_optimizers` back. Raises CheckpointError: they are of other optimisers, or none are there."""
     weights = [[weight for group in optimizer.param_groups for weight in group["params"]] for optimizer in optimizers]
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
@@ -102,10 +92,7 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], header:
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning.
-
-    Raises:
-        CheckpointError: there are some and none is readable: to start again would drop what is left of days of work without a word.
-    """
+    Raises CheckpointError: there are some and none is readable: to start again would drop what is left of days of work without a word."""
     found = checkpoints(folder)
     for number, path in enumerate(found, start=1):
         try:

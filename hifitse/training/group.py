@@ -10,6 +10,8 @@ accumulation the message is a small part of it, and whatever else learns (weight
 """
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,8 +24,7 @@ from hifitse import HifitseError
 from hifitse.params import Params
 
 T = TypeVar("T")
-WAIT = timedelta(hours=1)
-"""How long the others wait for one process: it may be making the synthetic voices, or validating."""
+WAIT = timedelta(hours=1)  # how long the others wait for one process: it may be making the synthetic voices, or validating
 
 
 class GroupError(HifitseError):
@@ -31,12 +32,8 @@ class GroupError(HifitseError):
 
 
 class Group:
-    """The processes of one training; by default this one alone, for which all here costs nothing.
-
-    Attributes:
-        rank: number of this process.
-        size: how many there are.
-        device: where this one computes; ``None`` where the parameters alone decide.
+    """The processes of one training, ``size`` of which this is number ``rank`` on ``device`` (``None``: by the parameters alone); by
+    default this one alone, for which all here costs nothing.
     """
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
@@ -45,10 +42,7 @@ class Group:
     @classmethod
     def join(cls, params: Params) -> "Group":
         """The group that ``accelerate launch``, ``torchrun`` or a script has started: ``WORLD_SIZE`` processes.
-
-        Raises:
-            GroupError: ``accumulation`` cannot be shared equally, or this process has no GPU of its own.
-        """
+        Raises GroupError: ``accumulation`` cannot be shared equally, or this process has no GPU of its own."""
         size = int(os.environ.get("WORLD_SIZE") or 1)
         if size == 1:
             return cls()
@@ -126,11 +120,7 @@ class Group:
 
 
 def refuse_unequal(params: Params, size: int) -> None:
-    """Stop where the batches of an update, or of the last one, cannot be dealt equally to ``size`` processes.
-
-    Raises:
-        GroupError: they cannot.
-    """
+    """Raises GroupError: the batches of an update, or of the last one, cannot be dealt equally to ``size`` processes."""
     if params.accumulation % size:
         items, parts = params.batch_size * params.accumulation, lcm(params.accumulation, size)
         same = f", such as {parts} with batch_size {items // parts} for the same {items} mixtures an update" if items % parts == 0 else ""
@@ -159,3 +149,27 @@ def leave() -> None:
 def launched_rank() -> int:
     """Number of this process among those that were started together, 0 for one alone; known before they join."""
     return int(os.environ.get("RANK") or 0)
+
+
+@contextmanager
+def graceful_stop(patient: bool = False) -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that a stop ends after a whole step. A second signal stops at once, unless ``patient``:
+    where several processes train together, a scheduler and a launcher each send theirs."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        if not patient:
+            signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -20,17 +20,13 @@ def _seed(params: Params, step: int, part: int) -> int:
 
 def hide_enrollments(enroll: Tensor, params: Params, step: int, part: int) -> Tensor:
     """Silence for a share ``enroll_dropout`` of the enrolments; with ``enrollments_min`` only the first few of all items' recordings.
-
-    Shape:
-        (B, N, T') -> (B, N', T') with N' from ``enrollments_min`` to N, all N where that is 0
-    """
+    Shape: (B, N, T') -> (B, N', T') with N' from ``enrollments_min`` to N, all N where that is 0"""
     generator = torch.Generator().manual_seed(_seed(params, step, part))
     keep = torch.rand(len(enroll), generator=generator) >= params.enroll_dropout
     if params.enrollments_min:
         enroll = enroll[:, : int(torch.randint(params.enrollments_min, enroll.shape[1] + 1, (), generator=generator))]
     if params.enroll_seconds_min:
-        shortest = round(params.enroll_seconds_min * SAMPLE_RATE)
-        shortest = min(shortest, enroll.shape[-1])
+        shortest = min(round(params.enroll_seconds_min * SAMPLE_RATE), enroll.shape[-1])
         share = torch.randint(0, 9, (), generator=generator).item() / 8  # few different lengths, for which kernels are prepared once
         enroll = enroll[..., : shortest + round(share * (enroll.shape[-1] - shortest))]
     return enroll * keep.to(enroll)[:, None, None] if params.enroll_dropout else enroll
@@ -50,8 +46,7 @@ def hide_bands(
     """A share ``band_limit_prob`` of the mixtures with their targets, and of the enrolments, without what lies above some frequency, as if
     recorded at one of ``elsewhere.RATES``. A mixture and its enrolment are drawn by themselves, items that share either alike.
 
-    Shape:
-        sounds: mix (B, T), target (B, T), enroll (B, N, T') -> the same
+    Shape: sounds are mix (B, T), target (B, T), enroll (B, N, T') -> the same
     """
     mix, target, enroll = sounds
     if not params.band_limit_prob:

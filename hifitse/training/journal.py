@@ -12,18 +12,11 @@ from tqdm import tqdm
 
 from hifitse.training.run import Run, read_rows
 
-FIRST_S = 60.0
-"""s of training after which the journal says how long it takes."""
+FIRST_S = 60.0  # s of training after which the journal says how long it takes
 
 
 class Journal:
-    """Writes into a run's folder.
-
-    Args:
-        run: that is trained.
-        bar: the progress bar.
-        others: trainings like this one that come after it.
-    """
+    """Writes into the folder of the run that is trained; ``others`` are trainings like it that come after it."""
 
     def __init__(self, run: Run, bar: tqdm, others: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import

@@ -45,17 +45,22 @@ class Run:
         return cls(runs_dir() / by_content(params).run_id, params)
 
     @classmethod
+    def at(cls, folder: Path) -> "Run":
+        """The run in a folder. Raises OSError or ValueError: no readable parameters are there."""
+        values = json.loads((folder / PARAMS).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"{PARAMS} holds no parameters")
+        return cls(folder, Params(**values))
+
+    @classmethod
     def named(cls, run_id: str) -> "Run":
         """The finished run of that name; where it is gone and the model inside came from it, that model stands for it.
-
-        Raises:
-            HifitseError: there is none, or it is not finished.
-        """
+        Raises HifitseError: there is none, or it is not finished."""
         folder = runs_dir() / run_id
         if not folder.exists() and (inside := ModelInside.of(run_id)):
             return inside
         try:
-            run = cls(folder, Params.model_validate_json((folder / "params.json").read_text(encoding="utf-8")))
+            run = cls.at(folder)
         except (OSError, ValueError) as error:
             raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, expected a finished one: train it") from error
         if not run.finished:
@@ -118,24 +123,21 @@ class Run:
         return read_rows(self.folder / "validation.jsonl")
 
     def extractor(self, best: bool = False) -> Extractor:
-        """The averaged (EMA) weights of the end, or of the best validation, in evaluation mode, on the CPU.
-
-        Raises:
-            CheckpointError: the run has no checkpoint, or no validation, yet.
+        """The averaged (EMA) weights of the end, or of the best validation, in evaluation mode, on the CPU. Raises CheckpointError: the run
+        has no checkpoint, or no validation, yet.
         """
         tensors = load_tensors(self.folder / BEST)[0] if best else self._loaded[0]
         if not tensors:
             raise CheckpointError(f"run {self.folder.name} has no checkpoint, expected a run that was trained for at least one step")
         model = Extractor(self.params.extractor)
-        load_weights(model, {k.removeprefix("ema."): v for k, v in tensors.items() if k.startswith("ema.")}, self.folder.name)
+        load_weights(model, tensors, self.folder.name, "ema.")
         return model.eval()
 
     def objective(self) -> Objective:
         """What the training minimised, with the weights that it learned, on the CPU; as it starts where there is no checkpoint."""
-        tensors, objective = self._loaded[0], Objective(self.params)
-        if tensors:
-            kept = {k.removeprefix("objective."): v for k, v in tensors.items() if k.startswith("objective.")}
-            load_weights(objective, kept, self.folder.name)
+        objective = Objective(self.params)
+        if tensors := self._loaded[0]:
+            load_weights(objective, tensors, self.folder.name, "objective.")
         return objective
 
 
@@ -147,10 +149,9 @@ class ModelInside(Run):
         """That model, if the run made it."""
         try:
             known = json.loads((DEFAULT / METRICS).read_text(encoding="utf-8"))
-            params = Params.model_validate_json((DEFAULT / PARAMS).read_text(encoding="utf-8"))
+            return cls.at(DEFAULT) if known.get("run") == run_id else None
         except (OSError, ValueError):
             return None
-        return cls(DEFAULT, params) if known.get("run") == run_id else None
 
     @property
     def step(self) -> int:
@@ -185,12 +186,8 @@ def cut_rows(path: Path, step: int) -> None:
 
 
 def refuse_another(path: Path, params: Params) -> None:
-    """Stop where a run's folder was made with other training parameters: then a default has changed since, and the name no longer fits.
-
-    Where the recordings lie does not matter: the folder's name tells what they hold.
-
-    Raises:
-        HifitseError: they differ.
+    """Raises HifitseError where a run's folder was made with other training parameters: then a default has changed since, and the name no
+    longer fits. Where the recordings lie does not matter: the folder's name tells what they hold.
     """
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -214,7 +211,7 @@ def relative(params: Params) -> str:
     """A finished run that differs in ``PORTIONS`` alone, and how to begin from it, in one sentence; empty: none."""
     for path in sorted(runs_dir().glob("*/params.json")):
         try:
-            run = Run(path.parent, Params.model_validate_json(path.read_text(encoding="utf-8")))
+            run = Run.at(path.parent)
         except (OSError, ValueError):
             continue
         values = {name: (getattr(run.params, name), value) for name, value in params if name not in NOT_TRAINING}

@@ -20,7 +20,7 @@ from hifitse.training.run import Run, cut_rows
 
 @dataclass
 class State:
-    """All that changes while training goes on."""
+    """All that changes while training goes on; ``window`` are the rows of the steps since the last row of the history."""
 
     params: Params
     model: Extractor
@@ -31,20 +31,17 @@ class State:
     step: int = 0
     seconds: float = 0.0
     window: list[dict[str, float]] = field(default_factory=list)
-    """Rows of the steps since the last row of the history."""
     group: Group = field(default_factory=Group)
-    """The processes that train together."""
     adversary: Adversary | None = None
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Whose weights a checkpoint holds, by the beginning of their names."""
+        return {"model.": self.model, "ema.": self.ema, "objective.": self.objective}
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a checkpoint holds."""
-        return (
-            {f"model.{k}": v for k, v in self.model.state_dict().items()}
-            | {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-            | {f"objective.{k}": v for k, v in self.objective.state_dict().items()}
-            | flatten_optimizers(self.optimizers)
-            | (self.adversary.tensors() if self.adversary else {})
-        )
+        own = {prefix + name: value for prefix, module in self.modules().items() for name, value in module.state_dict().items()}
+        return own | flatten_optimizers(self.optimizers) | (self.adversary.tensors() if self.adversary else {})
 
     def header(self) -> dict[str, Any]:
         """What a checkpoint says of itself; a step is one batch."""
@@ -76,8 +73,8 @@ def resume(state: State, run: Run) -> None:
         if state.params.accumulation > 1 and header.get("unit") != "batch":
             rule = "expected one whose steps are batches; move the folder away to start again"
             raise TrainingError(f"run {run.folder.name} counts updates of {state.params.accumulation} batches as steps, {rule}")
-        for name, module in (("model.", state.model), ("ema.", state.ema), ("objective.", state.objective)):
-            load_weights(module, {k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)}, run.folder.name)
+        for prefix, module in state.modules().items():
+            load_weights(module, tensors, run.folder.name, prefix)
         restore_optimizers(state.optimizers, tensors)
         if state.adversary is not None:
             state.adversary.load(tensors, run.folder.name)
@@ -90,10 +87,7 @@ def take_over(model: nn.Module, params: Params) -> None:
     """Load the weights of ``start_from``, and with ``freeze_norms`` take the layer norms out of learning; nothing without either.
 
     The averaged weights, not the newest: they are what the run was judged by, so a fine-tuning of no steps changes nothing.
-
-    Raises:
-        HifitseError: there is no such finished run.
-        CheckpointError: its extractor has another shape.
+    Errors as :meth:`Run.named`; CheckpointError: its extractor has another shape.
     """
     if params.start_from:
         load_weights(model, Run.named(params.start_from).extractor().state_dict(), params.start_from)

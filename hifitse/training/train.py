@@ -31,21 +31,17 @@ from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Collapse
 from hifitse.training.checkpoint import BEST, save_checkpoint, save_tensors
-from hifitse.training.group import Group, GroupError, launched_rank, leave
+from hifitse.training.group import Group, GroupError, graceful_stop, launched_rank, leave
 from hifitse.training.hide import hide_bands, hide_enrollments, spectrum_mask
 from hifitse.training.journal import Journal
 from hifitse.training.optimizers import learning_rate
 from hifitse.training.run import Run, locked, refuse_another, relative
 from hifitse.training.state import State, new_state, resume
-from hifitse.training.stopping import graceful_stop
 from hifitse.training.validation import quick_validate, validation_mixtures
 
 
 def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
-    """One update of the weights from ``accumulation`` steps, of whose batches each process has its share.
-
-    Returns the row to log: loss, terms, lr, grad_norm.
-    """
+    """One update of the weights from ``accumulation`` steps, of whose batches each process has its share; returns the row to log."""
     params, group = state.params, state.group
     rate = learning_rate(params, state.step)
     for optimizer in state.optimizers:
@@ -122,7 +118,6 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
     Stops early, resumably, after ``max_minutes`` of training or at SIGINT or SIGTERM (then ``KeyboardInterrupt``).
 
     Args:
-        params: all parameters.
         progress: show a progress bar with loss, SI-SDR, steps per second and time left.
         others: trainings like this one that come after it; only for what is said.
 

@@ -19,8 +19,7 @@ from hifitse.data.mixing import Mixer, Mixture
 from hifitse.metrics import si_sdri
 from hifitse.params import Params
 
-BATCH = 4
-"""Mixtures in one forward pass."""
+BATCH = 4  # mixtures in one forward pass
 Enrolment = Literal["right", "wrong", "zero"]
 """Whose recording the extractor gets: the target's, that of an interferer in the mixture, or silence."""
 Extract = Callable[[Tensor, Tensor], Tensor]
@@ -66,13 +65,11 @@ def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torc
     Args:
         extractor: on ``device``; it is left in the mode (training or evaluation) it was in.
         mixtures: as :func:`validation_mixtures` makes them.
-        device: where the extractor is.
 
     Returns:
         ``si_sdri_db`` and ``si_sdri_wrong_enroll_db``, ``None`` where no mixture has a value.
 
-    Raises:
-        EvaluationError: an estimate is not finite or has another shape than the mixture.
+    Raises EvaluationError: as :func:`estimate`.
     """
     gains: dict[str, list[float]] = {"si_sdri_db": [], "si_sdri_wrong_enroll_db": []}
     with evaluation_mode(extractor):
@@ -87,16 +84,10 @@ def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torc
 
 def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, device: torch.device | str) -> Tensor:
     """Estimates ``(B, T)`` on the CPU for mixtures of one length, with the right, the wrong or a silent enrolment.
-
-    Raises:
-        EvaluationError: an estimate is not finite or has another shape than the mixture.
-    """
+    Raises EvaluationError: an estimate is not finite or has another shape than the mixture."""
     mix = stack([m.mix for m in batch])
-    if enrolment == "wrong":
-        enroll = stack([m.wrong_enroll for m in batch])
-    else:
-        enroll = stack([m.enroll for m in batch])  # (B, N, T')
-        enroll = torch.zeros_like(enroll) if enrolment == "zero" else enroll
+    enroll = stack([m.wrong_enroll if enrolment == "wrong" else m.enroll for m in batch])  # (B, N, T')
+    enroll = torch.zeros_like(enroll) if enrolment == "zero" else enroll
     with torch.inference_mode():
         est = extractor(mix.to(device), enroll.to(device)).float().cpu()
     if est.shape != mix.shape:
