@@ -4,6 +4,7 @@ import threading
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -15,7 +16,8 @@ from test_scene import CASES, HARD
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.batch_rendering import BatchRenderer
-from hifitse.data.dataset import AHEAD, Batches, TrainingConditions, ahead
+from hifitse.data.conditions import training_conditions
+from hifitse.data.dataset import AHEAD, Batches, ahead
 from hifitse.data.device_store import PAGE, DeviceStore, Part
 from hifitse.data.items import BothTalkers, MixtureDataset
 from hifitse.data.mixing import Mixer
@@ -115,7 +117,7 @@ def test_a_broken_recording_is_said(sources):
 def test_batches_made_together_are_those_made_one_by_one(both, workers, sources):
     params = small(sources, both_talkers=both, interferers_min=[0], interferers_max=[2], batch_size=5, workers=workers)
     mixer = Mixer(params, "train")
-    dataset = (BothTalkers if both else MixtureDataset)(mixer, 1, TrainingConditions(params), both)
+    dataset = (BothTalkers if both else MixtureDataset)(mixer, 1, partial(training_conditions, params), both)
     renderer = BatchRenderer(mixer.renderer, "cpu", 2**26)
     for got, wanted in zip(Batches(dataset, 3, 13, 5, workers, renderer=renderer), Batches(dataset, 3, 13, 5, 0), strict=True):
         assert got.keys() == wanted.keys() and torch.equal(got["present"], wanted["present"])

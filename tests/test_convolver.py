@@ -6,7 +6,7 @@ import torch
 from scipy.fft import rfft
 from scipy.signal import fftconvolve
 
-from hifitse.data.convolver import Convolver, block_length, blocks, transform_length
+from hifitse.data.rooms import Convolver, block_length, blocks, transform_length
 
 
 def made(rows: int, samples: int, response: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:

@@ -104,7 +104,7 @@ def test_dataset_item_is_the_mixture_and_can_be_sent_to_a_process(sources):
     dataset = pickle.loads(pickle.dumps(MixtureDataset(Mixer(params, "train"), 7, [PLAIN] * 4)))
     assert len(dataset) == 4
     assert dataset[2].metadata == Mixer(params, "train").mixture(7, 2, PLAIN).metadata
-    with pytest.raises(TypeError, match="no length"):
+    with pytest.raises(TypeError, match="no len"):
         len(MixtureDataset(dataset.mixer, 7, lambda index: training_conditions(params, index)))
 
 

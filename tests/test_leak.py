@@ -8,7 +8,7 @@ import pytest
 from sounds import save
 
 from hifitse.data import rooms
-from hifitse.data.drawing import Drawing
+from hifitse.data.mixing import Mixer
 from hifitse.params import resolve
 
 SIDES = ("train", "valid", "test")
@@ -38,7 +38,7 @@ def people(hifitse_data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rooms, "_make_bank", bank)
         patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("stand-ins")))
-        drawn = {side: Drawing(resolve("people", **PARAMS), side) for side in SIDES}
+        drawn = {side: Mixer(resolve("people", **PARAMS), side) for side in SIDES}
     return {side: (drawing.corpus, drawing.acoustics.noises, drawing.acoustics.rooms) for side, drawing in drawn.items()}
 
 

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sounds import folders, save, small, speech_folder
+from sounds import folders, hum, pitch, save, small, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data import similarity
@@ -61,39 +61,39 @@ def test_utterances_of_one_speaker_are_nearer_than_those_of_two(corpus):
     names = list(corpus.speakers)
     described = [[describe(corpus.read(utterance)) for utterance in corpus.speakers[name][:2]] for name in names]
     parts = Voices([f"{name} {number}" for name in names for number in (0, 1)], np.array(described).reshape(2 * len(names), -1))
-    same = [parts.distance(f"{name} 0", f"{name} 1") for name in names]
-    other = [parts.distance(f"{one} 0", f"{two} 1") for one in names for two in names if one != two]
+    same = [1 - parts.similarity(f"{name} 0", f"{name} 1") for name in names]
+    other = [1 - parts.similarity(f"{one} 0", f"{two} 1") for one in names for two in names if one != two]
     assert np.mean(same) < 0.4 * np.mean(other)
     first = [parts.nearest(f"{name} 0", [f"{each} 1" for each in names])[0] == f"{name} 1" for name in names]
     assert np.mean(first) > 0.7  # by chance 1 in 40
 
 
-def test_order_distance_and_similarity_agree(voices):
+def test_order_and_similarity_agree(voices):
     names = list(voices.places)
     order = voices.nearest(names[0], names[1:])
-    distances = [voices.distance(names[0], name) for name in order]
-    assert sorted(order) == names[1:] and distances == sorted(distances)
-    assert voices.distance(names[0], names[0]) == pytest.approx(0, abs=1e-9)
-    assert voices.distance(names[0], names[5]) == pytest.approx(voices.distance(names[5], names[0]))
-    assert voices.similarity(names[0], names[5]) == pytest.approx(1 - voices.distance(names[0], names[5]))
-    assert all(0 <= value <= 2 for value in distances)
+    values = [voices.similarity(names[0], name) for name in order]
+    assert sorted(order) == names[1:] and values == sorted(values, reverse=True) and all(-1 <= value <= 1 for value in values)
+    assert voices.similarity(names[0], names[0]) == pytest.approx(1, abs=1e-9)
+    assert voices.similarity(names[0], names[5]) == pytest.approx(voices.similarity(names[5], names[0]))
     assert voices.nearest(names[0], order[::-1]) == order  # whatever the order they are given in
 
 
 # ---- the table
 
 
-def test_table_is_made_once_for_the_same_utterances(corpus, voices, monkeypatch):
-    def fails(*_):
-        raise AssertionError("described again")
-
-    monkeypatch.setattr(similarity, "_speaker", fails)
-    again = Voices.of(corpus)
-    names = list(corpus.speakers)
-    assert again.nearest(names[0], names[1:]) == voices.nearest(names[0], names[1:])
-    fewer = Corpus(corpus.root, {name: said for name, said in corpus.speakers.items() if name != names[0]})
-    with pytest.raises(AssertionError, match="described again"):
-        Voices.of(fewer)
+def test_table_is_made_once_for_the_same_content(tmp_path, monkeypatch):
+    folder = speech_folder(tmp_path / "a", speakers=5, utterances=2)
+    voices, described = Voices.of(load_corpus(folder)), []
+    speaker = similarity._speaker
+    monkeypatch.setattr(similarity, "_speaker", lambda corpus, said: described.append(said[0].speaker) or speaker(corpus, said))
+    again = Voices.of(load_corpus(folder.rename(tmp_path / "b")))
+    names = list(again.places)
+    assert again.nearest(names[0], names[1:]) == voices.nearest(names[0], names[1:]) and described == []
+    corpus = load_corpus(tmp_path / "b")
+    Voices.of(Corpus(corpus.root, {name: said for name, said in corpus.speakers.items() if name != names[0]}))
+    assert described == names[1:]
+    save(tmp_path / "b/s00/u0.flac", hum(pitch(3), 1.5, 7))  # another sound of the same length
+    assert Voices.of(load_corpus(tmp_path / "b")).pitch("s00") > voices.pitch("s00") and described == [*names[1:], *names]
 
 
 def test_broken_and_silent_utterances_are_passed_over(tmp_path):
@@ -114,9 +114,7 @@ def test_one_speaker_alone_and_wrong_names(corpus):
     assert Voices(["a"], np.ones((1, 39))).nearest("a", []) == []
     voices = Voices(["a", "b"], np.arange(6.0).reshape(2, 3))
     with pytest.raises(HifitseError, match="speaker is 'c', expected one of the 2"):
-        voices.distance("a", "c")
-    with pytest.raises(HifitseError, match="expected"):
-        Voices(["a", "a"], np.ones((2, 3)))
+        voices.similarity("a", "c")
 
 
 # ---- in a mixture
@@ -157,12 +155,12 @@ def test_similar_voices_without_a_table_are_a_clear_error(sources):
 
 def test_rising_similarity_brings_the_interferers_pitch_nearer(synthetic):
     mixer = Mixer(small({"corpus": str(synthetic)}, similarity=[0.9], noise_prob=0.0, reverb_prob=0.0, noisy_enroll_prob=[0.0]), "train")
-    pitch = {}
+    hertz = {}
     for name in mixer.speakers:
         values = [describe(mixer.corpus.read(utterance, 0, 2 * SAMPLE_RATE)) for utterance in mixer.corpus.speakers[name]]
-        pitch[name] = np.mean([value[-1] for value in values])
+        hertz[name] = np.mean([value[-1] for value in values])
     gaps = []
     for share in (0.0, 0.9):
         pairs = [mixer.mixture(0, index, replace(TWO, interferers_max=1, similarity=share)).metadata for index in range(40)]
-        gaps.append(np.mean([abs(pitch[meta["target_speaker"]] - pitch[meta["interferer_speakers"][0]]) for meta in pairs]))
+        gaps.append(np.mean([abs(hertz[meta["target_speaker"]] - hertz[meta["interferer_speakers"][0]]) for meta in pairs]))
     assert gaps[1] < 0.6 * gaps[0]

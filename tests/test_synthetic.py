@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data import noises, speakers, synthetic
+from hifitse.data import speakers, synthetic
 from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, HIGH_VARIANTS, LOW_VARIANTS, OTHER, Speaker
 from hifitse.files import made_once
 
@@ -194,7 +194,7 @@ def test_an_unknown_voice_is_named():
 
 def test_noise_files_are_named_by_kind_and_hold_sound(noise_folder):
     names = sorted(path.name for path in noise_folder.glob("*.wav"))
-    assert names == sorted([f"{kind}_00.wav" for kind in noises.KINDS] + ["white_01.wav"])
+    assert names == sorted([f"{kind}_00.wav" for kind in synthetic.KINDS] + ["white_01.wav"])
     for name in names:
         noise = audio.read(noise_folder / name)
         assert len(noise) == 3 * SAMPLE_RATE
@@ -204,7 +204,7 @@ def test_noise_files_are_named_by_kind_and_hold_sound(noise_folder):
 
 @pytest.mark.parametrize("slope_db", [0.0, -3.0, -6.0])
 def test_coloured_noise_falls_by_its_slope(slope_db):
-    noise = noises.coloured(np.random.default_rng(0), 10 * SAMPLE_RATE, slope_db)
+    noise = synthetic.coloured(np.random.default_rng(0), 10 * SAMPLE_RATE, slope_db)
     octave_wide = [band_db(noise, low, 2 * low) for low in (250, 1_000, 4_000)]
     # A band an octave higher is twice as wide: 3 dB more at the same density.
     np.testing.assert_allclose(np.diff(octave_wide), 2 * (slope_db + 10 * np.log10(2)), atol=0.3)

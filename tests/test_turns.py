@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.conditions import Conditions, evaluation_conditions
+from hifitse.data.conditions import Conditions, evaluation_conditions, turns
 from hifitse.data.mixing import Mixer
-from hifitse.data.presence import FADE_S, gate, turns
+from hifitse.data.rendering import FADE, gate
 from hifitse.evaluation.evaluate import evaluate
 
 TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)
@@ -91,10 +91,9 @@ def test_sir_is_that_over_the_time_in_which_each_is_there(sources):
 
 def test_turns_fade_in_and_out():
     wave = gate(10_000, [(0, 3000), (5000, 8000)])
-    fade = round(FADE_S * SAMPLE_RATE)
-    assert wave[0] == 1 and wave[5000] == 0 and wave[5000 + fade] == 1 and wave[7999] == 0  # none where the mixture begins
-    assert wave[3000 - fade - 1] == 1 and wave[2999] == 0 and not wave[3000:5000].any() and not wave[8000:].any()
-    assert np.abs(np.diff(wave[:9000])).max() <= 1.01 / fade
+    assert wave[0] == 1 and wave[5000] == 0 and wave[5000 + FADE] == 1 and wave[7999] == 0  # none where the mixture begins
+    assert wave[3000 - FADE - 1] == 1 and wave[2999] == 0 and not wave[3000:5000].any() and not wave[8000:].any()
+    assert np.abs(np.diff(wave[:9000])).max() <= 1.01 / FADE
     assert gate(10_000, [(0, 10_000)]).all()
 
 

@@ -7,39 +7,32 @@ May not import: losses, model or any room after them.
 Where sound comes from:
     voices.py     espeak-ng in a process of its own: text -> raw speech
     speakers.py   synthetic speakers: who they are, what they say, how it becomes 48 kHz speech
-    noises.py     kinds of synthetic noise
-    synthetic.py  the embedded sources: folders of synthetic speech and noise
-    rooms.py      the synthetic room bank; aligning and measuring any room response
-    utterance.py  one recording of one speaker
-    manifest.py   lists of recordings as JSON lines, whose paths cannot leave their root
+    synthetic.py  the embedded sources: folders of synthetic speech and of kinds of noise
+    rooms.py      the synthetic room bank; aligning, measuring and convolving with any room response
+    manifest.py   utterances, and lists of recordings as JSON lines, whose paths cannot leave their root
     index.py      large corpora: utterances on disk until they are asked for
     corpus.py     speakers -> utterances, from folders and manifests, with disjoint splits
     clips.py      the same for noise recordings and room responses
     content.py    what a source holds, by which runs and rows are named
-
     reader.py     stretches of recordings, kept in memory up to a limit
 
 What is drawn:
-    conditions.py    how hard a mixture is: the curriculum, the fixed lists of the evaluation
-    scene.py         a mixture before it is made: plain data, and lists of it
-    presence.py      who is there when
-    talker.py        where a speaker's stretch of speech comes from
-    similarity.py    which voices are alike
-    acoustics.py     a piece of noise, a room
-    elsewhere.py     talkers as if recorded elsewhere
-    augment.py       changes of an enrolment: equaliser, band limit, codec, device
-    enrolment.py     the enrolments of a mixture's talkers
-    drawing.py       one scene, from parameters, split, seed, index and conditions
+    conditions.py  how hard a mixture is, who is there when: the curriculum, the fixed lists of the evaluation
+    scene.py       a mixture before it is made: plain data, and lists of it
+    talker.py      where a speaker's stretch of speech comes from
+    similarity.py  which voices are alike
+    acoustics.py   a piece of noise, a room
+    elsewhere.py   talkers as if recorded elsewhere
+    augment.py     changes of an enrolment: equaliser, band limit, codec, device; masks for a spectrogram
+    enrolment.py   the enrolments of a mixture's talkers
 
 What is made of it:
-    convolver.py     talkers with room responses whose transforms are kept
-    rendering.py     a scene to sound
-    device_store.py  decoded recordings on a GPU
+    rendering.py        a scene to sound
+    mixing.py           one mixture: a scene drawn, from parameters, split, seed, index and conditions, and made into sound
+    lists.py            test lists as scenes: written down, or imported from published ones
+    device_store.py     decoded recordings on a GPU
     batch_rendering.py  scenes to a batch on a GPU
-    lists.py         test lists as scenes: written down, or imported from published ones
-    mixing.py        one mixture: a scene drawn and made into sound
-    specaug.py       masks for a mixture's spectrogram
-    items.py         indices to mixtures: each once, for both of its talkers, or mixed again
-    dataset.py       mixtures to batches
-    shared.py        which items of a batch have a mixture or an enrolment in common
+    items.py            indices to mixtures: each once, or for both of its talkers
+    shared.py           which items of a batch have a mixture or an enrolment in common
+    dataset.py          mixtures to batches
 """

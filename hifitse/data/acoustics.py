@@ -1,6 +1,6 @@
 """What is around the talkers: a piece of noise, a room."""
 
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -8,22 +8,17 @@ import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import rooms, synthetic
-from hifitse.data.clips import Clip, Clips, load_clips, merged_clips
+from hifitse.data.clips import Clip, Clips, Kind, load_clips, merged_clips
 from hifitse.data.manifest import CorpusError, sources
-from hifitse.data.reader import Reader
-from hifitse.data.recent import Recent
+from hifitse.data.reader import Reader, Recent
 from hifitse.data.scene import File, Noise
 from hifitse.data.talker import FRAME, WHOLE_S
 from hifitse.params import Params
 
-NOISE_TRIES = 100
-"""Draws of a piece of noise: in a folder of which nine tenths are pauses, one mixture in 40,000 would find none."""
-LOUD_POWER, SILENT_POWER = 1e-5, 1e-8
-"""-50 and -80 dBFS, as mean squares: a louder piece of noise is taken as it is, a fainter one is silent, and drawn again."""
-PAUSE = 1e-4
-"""A piece between the two is a pause, and drawn again, where it lies 40 dB below its file: at the level of noise, dither would be heard."""
-PROBES = 16
-"""Seconds of a file by which its level is known."""
+NOISE_TRIES = 100  # in a folder of which nine tenths are pauses, one mixture in 40,000 would find none
+LOUD_POWER, SILENT_POWER = 1e-5, 1e-8  # -50 and -80 dBFS: a louder piece is taken as it is, a fainter one is silent, and drawn again
+PAUSE = 1e-4  # a piece between the two is a pause where it lies 40 dB below its file: at the level of noise, dither would be heard
+PROBES = 16  # seconds of a file by which its level is known
 
 
 class Acoustics:
@@ -33,28 +28,24 @@ class Acoustics:
     """
 
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
-        shares = (params.valid_share, params.test_share, params.corpus_seed)
-        self.noises: Clips | None = None
+        def held(folders: list[Path | str], kind: Kind) -> Clips:
+            lists = merged_clips([load_clips(each, kind) for each in folders])
+            return lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
+
         asked = params.eval_enroll if split != "train" else "drawn"
-        if params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy":
-            self.noises = merged_clips([load_clips(each, "noise") for each in noise_folders(params)]).split(*shares)[split]
-        self.rooms: Clips | None = None
-        if params.reverb_prob > 0 or asked == "reverberant":
-            self.rooms = merged_clips([load_clips(each, "room") for each in room_folders(params)]).split(*shares)[split]
+        noisy = params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy"
+        self.noises = held(noise_folders(params), "noise") if noisy else None
+        self.rooms = held(room_folders(params), "room") if params.reverb_prob > 0 or asked == "reverberant" else None
         self.reverb_prob = params.reverb_prob
         self.reader = Reader(self.noises.root, params.cache_mb * 2**20) if self.noises else None
-        self._rates: dict[str, int] = {}
         self._powers: dict[str, float] = {}
         self._frames = Recent()
         self._groups = list(self.rooms.groups.items()) if self.rooms else []
 
     def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[File]]:
-        """A room and a response for each talker: other positions as far as the room has some.
+        """A room and a response for each talker, of other positions as far as it has some, as often as ``prob`` (``reverb_prob``) says.
 
-        As often as ``prob`` says, ``None``: ``reverb_prob``; where that is 0 nothing is drawn.
-
-        Raises:
-            CorpusError: a room is asked for, and none are loaded.
+        Where that is 0 nothing is drawn. CorpusError where a room is asked for, and none are loaded.
         """
         prob = self.reverb_prob if prob is None else prob
         if prob == 0 or rng.random() >= prob:
@@ -67,11 +58,7 @@ class Acoustics:
         return name, [File(clip.path, clip.samples) for clip in clips]
 
     def noise(self, rng: np.random.Generator, samples: int) -> Noise:
-        """A piece of a noise recording, to be looped where the recording is shorter; one that is silent, or a pause, is drawn again.
-
-        Raises:
-            CorpusError: no noises are loaded, or they are silent.
-        """
+        """A piece of a noise recording that is neither silent nor a pause; CorpusError where none are loaded, or all are silent."""
         if self.noises is None:
             raise CorpusError("noise is asked for and none is loaded, expected parameters with noise_prob above 0, or for eval_enroll")
         reason = "every piece drawn was silent"
@@ -79,7 +66,7 @@ class Acoustics:
             clip = self.noises.clips[rng.integers(len(self.noises.clips))]
             start = int(rng.integers(max(1, clip.samples - samples + 1)))
             try:
-                piece = Noise(File(clip.path, clip.samples, self._rate(clip)), start)
+                piece = Noise(File(clip.path, clip.samples, _rate(self.noises.root / clip.path)), start)
                 if self._heard(clip, self._power(piece.file, start, samples)):
                     return piece
             except HifitseError as error:
@@ -106,10 +93,10 @@ class Acoustics:
             self._powers[clip.path] = float(np.mean([power(self.noises.read(clip, start, SAMPLE_RATE)) for start in starts]))
         return found > max(SILENT_POWER, PAUSE * self._powers.get(clip.path, 0))
 
-    def _rate(self, clip: Clip) -> int:
-        if clip.path not in self._rates:
-            self._rates[clip.path] = audio.info(self.noises.root / clip.path).sample_rate
-        return self._rates[clip.path]
+
+@lru_cache(100_000)
+def _rate(path: Path) -> int:
+    return audio.info(path).sample_rate
 
 
 def noise_folders(params: Params) -> list[Path | str]:

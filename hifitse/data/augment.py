@@ -1,7 +1,7 @@
-"""Changes of an enrolment recording: another device, channel or file format, the same voice.
+"""Changes of an enrolment recording (another device, channel or file format, the same voice), and masks of a spectrogram.
 
-Each takes and gives (T,) float32 at 48 kHz, keeps the length, the time and, within a few dB, the level, and does not clip. ``CHANGES`` has
-them by name.
+A change takes and gives (T,) float32 at 48 kHz, keeps the length, the time and, within a few dB, the level, and does not clip.
+``CHANGES`` has them by name.
 """
 
 import contextlib
@@ -14,21 +14,17 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
 from scipy.signal import fftconvolve
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 
-EQ_GAIN_DB = 12.0
-"""dB: largest boost or cut of one of the equaliser's seven bands."""
-CUTOFFS_HZ = (3400.0, 4000.0, 5500.0, 8000.0, 11000.0)
-"""Hz: upper edges of a telephone, and of recordings at 8, 11.025, 16 and 22.05 kHz."""
+EQ_GAIN_DB = 12.0  # largest boost or cut of one of the equaliser's seven bands
+CUTOFFS_HZ = (3400.0, 4000.0, 5500.0, 8000.0, 11000.0)  # edges of a telephone, and of recordings at 8, 11.025, 16 and 22.05 kHz
 HIGH_PASS_HZ = (50.0, 300.0)
-CODED_RATES = (16_000, 24_000, 32_000, 48_000)
-"""Hz: rates at which a recording is coded."""
-COMPRESSION = (0.5, 0.99)
-"""libsndfile's 0 (best) to 1 (smallest): about 26 to 80 kbit/s over the rates."""
-BODY_S = 0.004
-"""s: how long the body of a device rings."""
+CODED_RATES = (16_000, 24_000, 32_000, 48_000)  # Hz
+COMPRESSION = (0.5, 0.99)  # libsndfile's 0 (best) to 1 (smallest): about 26 to 80 kbit/s over the rates
+BODY = round(0.004 * SAMPLE_RATE)  # samples that the body of a device rings
 
 Drawn = dict[str, Any]
 """What a change draws: plain values."""
@@ -42,15 +38,7 @@ class Change:
     apply: Callable[..., np.ndarray]
 
     def __call__(self, enroll: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A changed recording (T,), float32.
-
-        Args:
-            enroll: (T,), finite.
-            rng: drawn from.
-
-        Raises:
-            HifitseError: not (T,) with finite values.
-        """
+        """A changed recording (T,), float32; HifitseError where ``enroll`` is not (T,) with finite values."""
         return self.changed(enroll, self.draw(rng))
 
     def changed(self, enroll: np.ndarray, drawn: Drawn) -> np.ndarray:
@@ -66,9 +54,8 @@ def _seeds(rng: np.random.Generator) -> Drawn:
 
 
 def equalised(enroll: np.ndarray, seeds: list[int]) -> np.ndarray:
-    """Seven bands boosted or cut by up to 12 dB each (audiomentations' ``SevenBandParametricEQ``)."""
-    with _seeded(seeds):
-        return _equaliser()(enroll, SAMPLE_RATE)
+    """Seven bands boosted or cut by up to 12 dB each."""
+    return _filtered(enroll, seeds, "eq")
 
 
 def _draw_band(rng: np.random.Generator) -> Drawn:
@@ -78,8 +65,7 @@ def _draw_band(rng: np.random.Generator) -> Drawn:
 
 def band_limited(enroll: np.ndarray, cutoff_hz: float, seeds: list[int]) -> np.ndarray:
     """A low-pass at one of ``CUTOFFS_HZ`` with 72 to 96 dB an octave, and a high-pass at 50 to 300 Hz with 12 to 24."""
-    with _seeded(seeds):
-        return _band(cutoff_hz)(enroll, SAMPLE_RATE)
+    return _filtered(enroll, seeds, "band", cutoff_hz)
 
 
 def _draw_coding(rng: np.random.Generator) -> Drawn:
@@ -91,12 +77,11 @@ def coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
     peak = float(np.abs(enroll).max())
     if peak == 0:
         return enroll.copy()
-    signal = audio.resample(enroll * np.float32(0.5 / peak), SAMPLE_RATE, rate)
     file = io.BytesIO()
     # Variable rate: only there libsndfile writes the header from which its decoder knows the encoder's delay.
     options = {"bitrate_mode": "VARIABLE", "compression_level": compression}
     with soundfile.SoundFile(file, "w", rate, 1, format="MP3", subtype="MPEG_LAYER_III", **options) as encoder:
-        encoder.write(signal)
+        encoder.write(audio.resample(enroll * np.float32(0.5 / peak), SAMPLE_RATE, rate))
     file.seek(0)
     decoded = audio.resample(soundfile.read(file, dtype="float32")[0], rate, SAMPLE_RATE)
     return audio.crop_or_pad(decoded, len(enroll)) * np.float32(2 * peak)
@@ -104,17 +89,15 @@ def coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
 
 def _draw_device(rng: np.random.Generator) -> Drawn:
     # The direct sound, and behind it noise that decays by 60 dB and has up to half of its energy.
-    body = rng.standard_normal(round(BODY_S * SAMPLE_RATE)) * 10 ** np.linspace(0, -3, round(BODY_S * SAMPLE_RATE))
+    body = rng.standard_normal(BODY) * 10 ** np.linspace(0, -3, BODY)
     body *= rng.uniform(0.2, 0.7) / np.sqrt(np.sum(body**2))
     body[0] = 1
     return {"body": body.tolist()} | _seeds(rng)
 
 
 def played(enroll: np.ndarray, body: list[float], seeds: list[int]) -> np.ndarray:
-    """The response of a small device, as a telephone's microphone or loudspeaker: no bass, three resonances, less treble, and a body
-    that rings for 4 ms."""
-    with _seeded(seeds):
-        return _device()(fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32), SAMPLE_RATE)
+    """A small device, as a telephone's microphone or loudspeaker: no bass, three resonances, less treble, a body that rings for 4 ms."""
+    return _filtered(fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32), seeds, "device")
 
 
 CHANGES: dict[str, Change] = {
@@ -132,6 +115,28 @@ def draw_change(rng: np.random.Generator) -> tuple[str, Drawn]:
     return name, CHANGES[name].draw(rng)
 
 
+@cache
+def _filters(name: str, cutoff_hz: float) -> Any:
+    """Transforms of audiomentations, which draw their parameters at each call; imported here, for that takes seconds."""
+    from audiomentations import Compose, HighPassFilter, LowPassFilter, PeakingFilter, SevenBandParametricEQ
+
+    if name == "eq":
+        return SevenBandParametricEQ(-EQ_GAIN_DB, EQ_GAIN_DB, p=1.0)
+    if name == "band":
+        low_pass = LowPassFilter(cutoff_hz, cutoff_hz, min_rolloff=72, max_rolloff=96, p=1.0)
+        return Compose([low_pass, HighPassFilter(*HIGH_PASS_HZ, min_rolloff=12, max_rolloff=24, p=1.0)])
+    edges = (400, 1200, 3000, 8000)
+    shape = {"min_gain_db": -6, "max_gain_db": 12, "min_q": 1, "max_q": 6, "p": 1.0}
+    peaks = [PeakingFilter(low, high, **shape) for low, high in zip(edges, edges[1:], strict=False)]
+    low_pass = LowPassFilter(6000, 16000, min_rolloff=12, max_rolloff=24, p=1.0)
+    return Compose([HighPassFilter(150, 500, min_rolloff=12, max_rolloff=12, p=1.0), *peaks, low_pass])
+
+
+def _filtered(enroll: np.ndarray, seeds: list[int], name: str, cutoff_hz: float = 0.0) -> np.ndarray:
+    with _seeded(seeds):
+        return _filters(name, cutoff_hz)(enroll, SAMPLE_RATE)
+
+
 @contextlib.contextmanager
 def _seeded(seeds: list[int]) -> Iterator[None]:
     """Python's and numpy's global generators, which audiomentations draws from, at these seeds; then as they were before."""
@@ -145,42 +150,19 @@ def _seeded(seeds: list[int]) -> Iterator[None]:
         np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-# audiomentations takes seconds to import and is needed by few runs, so each transform imports it when first used. A transform draws
-# its parameters again at each call, and keeps nothing else.
+def specaug_mask(shape: tuple[int, int, int], largest: float, count: int, seed: int) -> torch.Tensor:
+    """Masks to multiply spectra with: 0 in ``count`` bands and in ``count`` stretches of each item, 1 elsewhere; (B, F, L) float32.
 
+    Each band or stretch has a width drawn evenly from 0 up to ``largest`` of its axis, and lies anywhere (SpecAugment, Park et al.,
+    Interspeech 2019). A pure function of its arguments, on the CPU, which leaves the global random state as it was.
+    """
+    from torchaudio.functional import mask_along_axis_iid
 
-@cache
-def _equaliser() -> Any:
-    from audiomentations import SevenBandParametricEQ
-
-    return SevenBandParametricEQ(-EQ_GAIN_DB, EQ_GAIN_DB, p=1.0)
-
-
-@cache
-def _band(cutoff_hz: float) -> Any:
-    from audiomentations import Compose, HighPassFilter, LowPassFilter
-
-    low, high = HIGH_PASS_HZ
-    return Compose(
-        [
-            LowPassFilter(cutoff_hz, cutoff_hz, min_rolloff=72, max_rolloff=96, p=1.0),
-            HighPassFilter(low, high, min_rolloff=12, max_rolloff=24, p=1.0),
-        ]
-    )
-
-
-@cache
-def _device() -> Any:
-    from audiomentations import Compose, HighPassFilter, LowPassFilter, PeakingFilter
-
-    peaks = [
-        PeakingFilter(low, high, min_gain_db=-6, max_gain_db=12, min_q=1, max_q=6, p=1.0)
-        for low, high in ((400, 1200), (1200, 3000), (3000, 8000))
-    ]
-    return Compose(
-        [
-            HighPassFilter(150, 500, min_rolloff=12, max_rolloff=12, p=1.0),
-            *peaks,
-            LowPassFilter(6000, 16000, min_rolloff=12, max_rolloff=24, p=1.0),
-        ]
-    )
+    items, bins, frames = shape
+    bands, stretches = torch.ones(items, bins, 1), torch.ones(items, 1, frames)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
+        for _ in range(count):
+            bands = mask_along_axis_iid(bands, round(largest * bins), 0.0, axis=1)
+            stretches = mask_along_axis_iid(stretches, round(largest * frames), 0.0, axis=2)
+    return bands * stretches

@@ -18,28 +18,21 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data.augment import CHANGES
-from hifitse.data.convolver import transform_length
+from hifitse.data.conditions import length
 from hifitse.data.device_store import DeviceStore, Part
 from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
-from hifitse.data.presence import gate, length, put
 from hifitse.data.reader import KEPT_S, Reader
-from hifitse.data.rendering import PEAK, Renderer, loop
+from hifitse.data.rendering import PEAK, Renderer, gate, loop, put
+from hifitse.data.rooms import transform_length
 from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
 
-ROWS = 256
-"""Recordings that are transformed together, so that memory has room."""
+ROWS = 256  # recordings that are transformed together, so that memory has room
 Want = dict[tuple, Any]
 """By name what decodes a recording."""
 
 
 class BatchRenderer:
-    """Makes the sound of many scenes of one length at once.
-
-    Args:
-        renderer: reads recordings.
-        device: where.
-        limit: bytes of decoded recordings to keep there.
-    """
+    """Makes the sound of many scenes of one length at once, on a device; ``limit``: bytes of decoded recordings to keep there."""
 
     def __init__(self, renderer: Renderer, device: torch.device | str, limit: int) -> None:
         self.renderer, self.device = renderer, torch.device(device)
@@ -48,15 +41,12 @@ class BatchRenderer:
 
     @torch.no_grad()
     def render(self, scenes: Sequence[Scene]) -> dict[str, Any]:
-        """The mixtures of B scenes.
+        """The mixtures of B scenes; HifitseError where a recording is missing or broken.
 
         Returns:
             ``mix, target, noise (B, T)``, ``interferers (B, S, T)`` with zeros where a scene has fewer, ``enroll (B, N, T')``,
             ``wrong_enroll`` alike (zeros where there is none; missing where no scene has one), all float32 on the device, and
             ``metadata``: a list of B dicts, as those of :class:`hifitse.data.rendering.Mixture`.
-
-        Raises:
-            HifitseError: a recording is missing or broken.
         """
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if self.device.type == "cuda" else nullcontext()
         with exact:
@@ -276,5 +266,3 @@ def _power(signal: Tensor) -> Tensor:
 
 def _db(power: Tensor) -> Tensor:
     return 10 * power.clamp_min(1e-30).log10()
-
-

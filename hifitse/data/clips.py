@@ -11,17 +11,16 @@ from typing import Literal
 import numpy as np
 
 from hifitse import audio
-from hifitse.data.corpus import audio_files, fixed_sides, optional, probe, split_groups
+from hifitse.data.corpus import audio_files, optional, probe, split_groups
 from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
 from hifitse.files import cache_dir
+
+Kind = Literal["noise", "room"]
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One file; ``path`` is relative to the root, ``samples`` counts at 48 kHz.
-
-    ``group`` is held out as a whole, on the side ``split`` if that is not empty.
-    """
+    """One file; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``group`` is held out as a whole, on the side ``split``."""
 
     path: str
     samples: int
@@ -43,33 +42,30 @@ class Clips:
     @property
     def groups(self) -> dict[str, tuple[Clip, ...]]:
         """Clips by group: the positions in one room, the parts of one recording."""
-        found: dict[str, list[Clip]] = {}
+        found: dict[str, tuple[Clip, ...]] = {}
         for clip in self.clips:
-            found.setdefault(clip.group, []).append(clip)
-        return {name: tuple(members) for name, members in found.items()}
+            found[clip.group] = (*found.get(clip.group, ()), clip)
+        return found
 
     def read(self, clip: Clip, start: int = 0, samples: int | None = None) -> np.ndarray:
         """Samples ``start`` to ``start + samples`` of a clip, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
         return audio.read(self.root / clip.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
-        """Three lists without a common group, by the names "train", "valid", "test".
-
-        Shares are of the groups without a ``split`` of their own.
+        """Three lists without a common group, by the names "train", "valid", "test"; shares are of the groups without a ``split``.
 
         Raises:
             CorpusError: fewer than three groups, or a group with files of two splits.
         """
-        sizes, fixed = dict.fromkeys(self.groups, 1), fixed_sides((clip.group, clip.split) for clip in self.clips)
-        what = f"recordings or rooms in {self.root}"
-        sides = split_groups(sizes, valid_share, test_share, seed, least=1, what=what, fixed=fixed)
+        groups = dict.fromkeys((clip.group, clip.split) for clip in self.clips)
+        sides = split_groups(groups, valid_share, test_share, seed, least=1, what=f"recordings or rooms in {self.root}")
         return {
             side: Clips(self.root, tuple(clip for clip in self.clips if clip.group in groups), self.skipped)
             for side, groups in sides.items()
         }
 
 
-def group_of(name: str, kind: Literal["noise", "room"]) -> str:
+def group_of(name: str, kind: Kind) -> str:
     """The part of a file's name, without suffix, that its held-out group shares.
 
     A room's name ends in its position: ``hall_2``, ``ChurchPosition3`` and ``church12`` are the groups ``hall``, ``Church`` and
@@ -85,17 +81,13 @@ def group_of(name: str, kind: Literal["noise", "room"]) -> str:
     return f"freesound-{match[1]}" if match else name
 
 
-def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> Clips:
+def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
     """List the audio files below a folder, or of a manifest, in groups by name as :func:`group_of` says.
 
     Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
     Broken and very short noise files are left out and counted in ``skipped``; a response may be short.
-    A manifest is as in :func:`hifitse.data.corpus.load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes
-    before that of the name, and its ``split`` is honoured.
-
-    Args:
-        source: folder or manifest; ``~`` and environment variables are expanded.
-        kind: "noise" or "room".
+    A manifest is as in :func:`hifitse.data.corpus.load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes before a name's,
+    and its ``split`` is honoured.
 
     Raises:
         CorpusError: no such folder or manifest, or no usable file in it.
@@ -111,7 +103,7 @@ def load_clips(source: str | Path, kind: Literal["noise", "room"] = "noise") -> 
         clips = sorted(found, key=lambda clip: Path(clip.path))
     else:
         root = path
-        names = [path.relative_to(root) for path in audio_files(root)]
+        names = [each.relative_to(root) for each in audio_files(root)]
         found = [(name, probe(root / name, name.as_posix(), skipped, least)) for name in names]
         clips = [Clip(name.as_posix(), info.samples, _group(name, kind)) for name, info in found if info]
     if not clips:
@@ -136,13 +128,13 @@ def merged_clips(lists: Sequence[Clips]) -> Clips:
     return Clips(Path("/"), tuple(clips), [line for each in lists for line in each.skipped])
 
 
-def _group(name: Path, kind: Literal["noise", "room"]) -> str:
+def _group(name: Path, kind: Kind) -> str:
     """The group of a file by its path relative to the root: files in different folders have none in common."""
     group = group_of(name.stem, kind)
     return (name.parent / group).as_posix() if group else name.parent.as_posix()
 
 
-def _listed(entry: dict, path: str, samples: int, kind: Literal["noise", "room"]) -> Clip:
+def _listed(entry: dict, path: str, samples: int, kind: Kind) -> Clip:
     """The clip of a manifest's line."""
     given = optional(entry, _group(Path(path), kind))
     return Clip(path, samples, given["group"], given["split"])

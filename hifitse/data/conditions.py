@@ -1,66 +1,56 @@
-"""How hard one mixture is: the curriculum of the training and the fixed lists of the evaluation."""
+"""How hard one mixture is, and who is there when: the curriculum of the training and the fixed lists of the evaluation."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import get_args
+from typing import NamedTuple, get_args
 
-from hifitse import HifitseError
+import numpy as np
+
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.params import Params
 
 PARTIAL_SECONDS = 8.0
 PARTIAL_ACTIVE_S = (2.0, 5.5)
 LONG_SECONDS = (5.0, 8.0)
 TURNS_SECONDS = (8.0, 12.0)
-TURN_STEP_S = 1.85
-"""s: from the start of a turn to that of the next in the mean: 2.25 s of speech less 0.4 s of overlap."""
-LEAST_TURN_S = 1.0
-"""s: a mixture has at least this for each of its turns."""
+TURN_S = (1.5, 3.0)  # length of a turn, before all turns are fitted to the mixture's length
+OVERLAP_S = (0.3, 0.5)  # how long two turns in succession overlap
+TURN_STEP_S = 1.85  # from the start of a turn to that of the next in the mean: 2.25 s of speech less 0.4 s of overlap
+LEAST_TURN_S = 1.0  # a mixture has at least this for each of its turns
 LISTS = ("test", "partial", "long", "turns")
-"""Lists of the evaluation."""
 ENROLL_AS = get_args(Params.model_fields["eval_enroll"].annotation)
-"""How enrolments can be asked for."""
+
+Spans = tuple[tuple[int, int], ...]
+"""First sample and the one after the last of each stretch, in order, without overlap."""
+
+
+def length(spans: Spans) -> int:
+    """Samples in all stretches together."""
+    return sum(stop - start for start, stop in spans)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a mixture is drawn from, beside the parameters of the run.
+    """What a mixture is drawn from, beside the parameters of the run."""
 
-    Attributes:
-        name: list or stage that the mixture belongs to; the first part of its id.
-        seconds: length, s, above 0.
-        absent_prob: share of mixtures without the target; 0 or 1 decides it.
-        interferers_min, interferers_max: number of interferers, 0 to 8.
-        snr_min_db, snr_max_db: target-to-noise ratio, dB.
-        noisy_enroll_prob: share of noisy enrolments.
-        active_from_s, active_to_s: the target is there in this stretch only; ``None``: from the start, to the end.
-        phase: number of the curriculum's phase, from 0.
-        similarity: 0 to 1: interferers are of the ``1 - similarity`` share of the other speakers that is most like the target.
-        enroll_augment_prob: share of enrolments changed in one of the ways of :mod:`hifitse.data.augment`.
-        enroll_as: "drawn", noisy as often as ``noisy_enroll_prob`` says; else each enrolment is disturbed in this one way:
-            "eq", "noisy", "reverberant", "band" or "codec".
-        turns: 0, or the number of turns, 2 or more, that the target and the interferers take, the target first; at least 1 s of the
-            mixture for each, and at least one interferer.
-    """
-
-    name: str
+    name: str  # list or stage that the mixture belongs to; the first part of its id
     seconds: float
-    absent_prob: float = 0.0
-    interferers_min: int = 1
+    absent_prob: float = 0.0  # share of mixtures without the target; 0 or 1 decides it
+    interferers_min: int = 1  # 0 to 8
     interferers_max: int = 1
-    snr_min_db: float = 0.0
+    snr_min_db: float = 0.0  # target-to-noise ratio
     snr_max_db: float = 0.0
     noisy_enroll_prob: float = 0.0
-    active_from_s: float | None = None
+    active_from_s: float | None = None  # the target is there in this stretch only; None: from the start, to the end
     active_to_s: float | None = None
-    phase: int = 0
-    similarity: float = 0.0
-    enroll_augment_prob: float = 0.0
-    enroll_as: str = "drawn"
-    turns: int = 0
+    phase: int = 0  # of the curriculum, from 0
+    similarity: float = 0.0  # interferers are of the share 1 - similarity of the other speakers that is most like the target
+    enroll_augment_prob: float = 0.0  # share of enrolments changed in one of the ways of hifitse.data.augment
+    enroll_as: str = "drawn"  # noisy as often as noisy_enroll_prob says; else each is disturbed in this one way of ENROLL_AS
+    turns: int = 0  # or 2 and more, which the target and at least one interferer take, the target first
 
     @property
     def absent(self) -> bool:
-        """Whether the target is absent for certain."""
         return self.absent_prob >= 1
 
     def __post_init__(self) -> None:
@@ -81,15 +71,9 @@ class Conditions:
 
 
 def _phase_conditions(params: Params, phase: int, name: str, seconds: float, **changes: object) -> Conditions:
-    values = {
-        "absent_prob": params.at_phase("absent_prob", phase),
-        "interferers_min": int(params.at_phase("interferers_min", phase)),
-        "interferers_max": int(params.at_phase("interferers_max", phase)),
-        "snr_min_db": params.at_phase("snr_min_db", phase),
-        "snr_max_db": params.at_phase("snr_max_db", phase),
-        "noisy_enroll_prob": params.at_phase("noisy_enroll_prob", phase),
-        "similarity": params.at_phase("similarity", phase),
-    }
+    names = ("absent_prob", "interferers_min", "interferers_max", "snr_min_db", "snr_max_db", "noisy_enroll_prob", "similarity")
+    values: dict[str, object] = {each: params.at_phase(each, phase) for each in names}
+    values |= {each: int(values[each]) for each in ("interferers_min", "interferers_max")}
     return Conditions(name=name, seconds=seconds, phase=phase, **(values | changes))
 
 
@@ -123,10 +107,8 @@ def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
     "test": ``eval_mixtures`` of ``eval_seconds``, ``eval_absent_share`` of them without the target, spread evenly.
     "partial": ``eval_partial`` of 8 s, the target from 2.0 to 5.5 s.  "long": ``eval_long`` of 5 to 8 s.
     "turns": ``eval_turns`` of 8 to 12 s, in which the target and the interferers, at least one, take turns.
-    Where ``eval_list`` names a list of scenes, their conditions instead.
-    Enrolments are as ``eval_enroll`` says; those of the training's augmentation are not among them.
+    Where ``eval_list`` names a list of scenes, their conditions instead. Enrolments are as ``eval_enroll`` says.
     """
-
     if params.eval_list:
         from hifitse.data.lists import by_list  # which is made of conditions itself
 
@@ -154,3 +136,38 @@ def _evenly(span: tuple[float, float], count: int) -> list[float]:
     low, high = span
     step = (high - low) / max(1, count - 1)
     return [round(low + i * step, 3) for i in range(count)]
+
+
+class Presence(NamedTuple):
+    """Where the target is in a mixture of ``samples`` samples, and where each interferer."""
+
+    samples: int
+    target: Spans
+    others: Spans
+
+    def of(self, talker: int) -> Spans:
+        """Stretches of a talker; 0 is the target."""
+        return self.others if talker else self.target
+
+
+def presence(conditions: Conditions, rng: np.random.Generator) -> Presence:
+    """Where the talkers of a mixture are; ``rng`` is drawn from for turns only."""
+    samples = round(conditions.seconds * SAMPLE_RATE)
+    if conditions.turns:
+        spans = turns(samples, conditions.turns, rng)
+        return Presence(samples, spans[::2], spans[1::2])
+    start = round((conditions.active_from_s or 0.0) * SAMPLE_RATE)
+    stop = samples if conditions.active_to_s is None else round(conditions.active_to_s * SAMPLE_RATE)
+    return Presence(samples, ((start, stop),), ((0, samples),))
+
+
+def turns(samples: int, count: int, rng: np.random.Generator) -> Spans:
+    """``count`` turns that fill ``samples`` samples, each overlapping the next.
+
+    Lengths and overlaps are drawn from ``TURN_S`` and ``OVERLAP_S``, and then all stretched by the one factor with which the last turn
+    ends with the mixture. A turn is longer than its two overlaps, so that nobody meets themselves.
+    """
+    lengths, overlaps = rng.uniform(*TURN_S, size=count), rng.uniform(*OVERLAP_S, size=count - 1)
+    starts = np.concatenate([[0.0], np.cumsum(lengths[:-1] - overlaps)])
+    edges = np.stack([starts, starts + lengths], axis=1)  # (count, 2)
+    return tuple((start, stop) for start, stop in np.rint(edges * samples / edges[-1, 1]).astype(int).tolist())

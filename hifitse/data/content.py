@@ -12,10 +12,8 @@ from hifitse.data.corpus import audio_files
 from hifitse.data.manifest import CorpusError, expanded, manifest_of, named_root, sources
 from hifitse.params import Params
 
-SOURCES = ("corpus", "noise", "rooms")
-"""Parameters that name sources of sound."""
-SAMPLE = 4096
-"""Bytes from the middle of each file of a folder that count: they change with level, format or take."""
+SOURCES = ("corpus", "noise", "rooms")  # parameters that name sources of sound
+SAMPLE = 4096  # bytes from the middle of a file that count: they change with level, format or take
 
 
 def by_content(params: Params) -> Params:
@@ -35,16 +33,10 @@ def by_content(params: Params) -> Params:
 
 
 def identity(source: str) -> str:
-    """A name for what a folder or manifest holds: the same after a move to another place or machine.
+    """A name for what a folder or manifest holds: the same after a move to another place or machine; "synthetic" is its own name.
 
     Of a manifest its lines count, but not the root that its first line may name, nor packing. Of a folder without one the
-    names and sizes of its audio files count, and some bytes from the middle of each.
-
-    Args:
-        source: folder or manifest; ``~`` and environment variables are expanded. Or "synthetic", which is its own name.
-
-    Raises:
-        CorpusError: it cannot be read.
+    names and sizes of its audio files count, and some bytes from the middle of each. CorpusError where it cannot be read.
     """
     if source == "synthetic":
         return source
@@ -58,8 +50,12 @@ def identity(source: str) -> str:
         raise CorpusError(f"{path} cannot be read ({error}), expected a folder or manifest that can") from None
 
 
+def middle(path: Path) -> bytes:
+    """Digest of bytes from the middle of a file, kept while its size and time of change stay."""
+    return _middle(path, *_state(path))
+
+
 def _state(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file."""
     state = path.stat()
     return state.st_size, state.st_mtime_ns
 
@@ -68,15 +64,12 @@ def _listing(folder: Path) -> str:
     digest = hashlib.sha256()
     linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())  # which a search passes over
     for path in chain(audio_files(folder), *map(audio_files, linked)):
-        size, changed = _state(path)
-        name = os.fsencode(path.relative_to(folder).as_posix())
-        digest.update(b"%s\0%d\0%s\0" % (name, size, _middle(path, size, changed)))
+        digest.update(b"%s\0%d\0%s\0" % (os.fsencode(path.relative_to(folder).as_posix()), path.stat().st_size, middle(path)))
     return digest.hexdigest()[:16]
 
 
 @lru_cache(256)
 def _lines(manifest: Path, size: int, changed: int) -> str:
-    """Digest of a manifest, kept while its size and time of change stay."""
     digest = hashlib.sha256()
     with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rb") as file:
         first = file.readline()
@@ -88,7 +81,6 @@ def _lines(manifest: Path, size: int, changed: int) -> str:
 
 @lru_cache(1 << 16)
 def _middle(path: Path, size: int, changed: int) -> bytes:
-    """Bytes from the middle of a file, as a digest that is kept while its size and time of change stay."""
     with open(path, "rb") as file:
         file.seek(max(0, (size - SAMPLE) // 2))
         return hashlib.blake2b(file.read(SAMPLE), digest_size=8).digest()

@@ -5,34 +5,28 @@ A corpus is a list of names and lengths; audio is read by random access when it 
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from hifitse import HifitseError, audio
-from hifitse.data.index import INDEXED_BYTES, Reasons, indexed
-from hifitse.data.manifest import MIN_SAMPLES, CorpusError, from_manifest, locate, manifest_of, manifest_root
-from hifitse.data.utterance import Utterance, unfit
+from hifitse.data.index import INDEXED_BYTES, Reasons, indexed, unfit
+from hifitse.data.manifest import MIN_SAMPLES, CorpusError, Utterance, from_manifest, locate, manifest_of, manifest_root
 from hifitse.decode import SUFFIXES
 
-__all__ = ["Corpus", "CorpusError", "Utterance", "audio_files", "load_corpus", "probe", "split_groups"]
+__all__ = ["Corpus", "CorpusError", "Utterance", "audio_files", "load_corpus", "merged"]
 
 TEXTS = ("speaker", "utterance", "path")
-"""Fields of a speech manifest that are text."""
-OPTIONAL = ("group", "source", "split")
 SIDES = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Speakers and their utterances under one root folder.
+    """Speakers and their utterances, at least two each, under one root folder; both in the order of their names.
 
-    Attributes:
-        root: folder that all paths are relative to.
-        speakers: utterances by speaker, at least two each; both in the order of their names. Those of a large manifest stay on disk.
-        skipped: one sentence for each file, line or speaker that was left out.
+    Those of a large manifest stay on disk. ``skipped`` has one sentence for each file, line or speaker that was left out.
     """
 
     root: Path
@@ -56,46 +50,35 @@ class Corpus:
         Raises:
             CorpusError: too few speakers or groups, or a group with speakers of two splits.
         """
-        firsts = {name: said[0] for name, said in self.speakers.items()}
-        kept = tuple(train_only)
-        fixed = fixed_sides((first.group, "train" if name.startswith(kept) else first.split) for name, first in firsts.items())
-        sizes = Counter(first.group for first in firsts.values())
-        sides = split_groups(sizes, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}", fixed=fixed)
+        firsts, kept = {name: said[0] for name, said in self.speakers.items()}, tuple(train_only)
+        members = [(first.group, "train" if name.startswith(kept) else first.split) for name, first in firsts.items()]
+        sides = split_groups(members, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
         return {
             side: Corpus(self.root, {name: said for name, said in self.speakers.items() if firsts[name].group in groups}, self.skipped)
             for side, groups in sides.items()
         }
 
 
-def fixed_sides(named: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Sides by group, from pairs of a group and its side, which is empty where the group is dealt.
-
-    Raises:
-        CorpusError: a group with two sides.
-    """
-    fixed: dict[str, str] = {}
-    for group, side in named:
-        if side and fixed.setdefault(group, side) != side:
-            raise CorpusError(f"group {group} stands for both {fixed[group]} and {side}, expected one split for a group")
-    return fixed
-
-
 def split_groups(
-    sizes: Mapping[str, int], valid_share: float, test_share: float, seed: int, least: int, what: str, fixed: Mapping[str, str] = {}
+    members: Iterable[tuple[str, str]], valid_share: float, test_share: float, seed: int, least: int, what: str
 ) -> dict[str, set[str]]:
     """Deal whole groups to "train", "valid" and "test".
 
     Args:
-        sizes: members of each group.
-        valid_share, test_share: shares of all members that the held-out sides reach at least, as far as whole groups allow.
+        members: of each its group and, where that is not dealt, the side on which it stands; else an empty text.
+        valid_share, test_share: shares of all members dealt that the held-out sides reach at least, as far as whole groups allow.
         seed: seed of the draw.
         least: members that every side needs.
         what: the members in words, for the error.
-        fixed: sides of the groups that are not dealt; the shares are of all others.
 
     Raises:
-        CorpusError: a side would have fewer than ``least`` members.
+        CorpusError: a side would have fewer members, or a group stands on two sides.
     """
+    sizes, fixed = Counter[str](), dict[str, str]()
+    for group, side in members:
+        sizes[group] += 1
+        if side and fixed.setdefault(group, side) != side:
+            raise CorpusError(f"group {group} stands for both {fixed[group]} and {side}, expected one split for a group")
     names = sorted(name for name in sizes if name not in fixed)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     total = sum(sizes[name] for name in names)
@@ -120,14 +103,11 @@ def load_corpus(source: str | Path) -> Corpus:
     ``speaker``, ``utterance``, ``path`` (of a file, or ``call.wav/1`` for its second channel), ``samples`` and ``sample_rate`` (both
     the file's own). Optional: ``group`` (speakers of one group are held out together; default the speaker), ``split`` ("train", "valid"
     or "test": where its speaker goes; default drawn) and ``source`` (whose recordings are alike; default the speaker's name up to the
-    first ``_``). Other fields are not read.
-    Paths are relative to the root, and inside it: the manifest's folder, or the one that its first line names as ``{"root": "..."}``;
-    :mod:`hifitse.data.manifest` says what is allowed outside of the manifest's folder.
-    An unreadable line, a missing, broken or very short file, a path or link that leaves the folder, a path listed twice, and a speaker with
+    first ``_``). Paths are relative to the root; :mod:`hifitse.data.manifest` says which that may be.
+    An unreadable line, a missing, broken or very short file, a path that leaves the root or is listed twice, and a speaker with
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
-    A manifest of more than 64 MB is sorted into an index in the cache at the first call (see :mod:`hifitse.data.index`), and one that was
-    packed counts as four times as long. Of its left-out lines the first 1,000 reasons are kept.
+    A manifest of more than 64 MB, or 16 MB packed, is sorted into an index in the cache at the first call.
 
     Args:
         source: folder or manifest; ``~`` and environment variables are expanded.
@@ -136,13 +116,21 @@ def load_corpus(source: str | Path) -> Corpus:
         CorpusError: nothing there, or nothing usable left.
     """
     path = locate(source, "corpus")
-    skipped: list[str] = []
     manifest = manifest_of(path)
     root = manifest_root(manifest) if manifest else path
     if manifest and manifest.stat().st_size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES:
         found = from_manifest(manifest, root, reasons := Reasons(), _utterance, TEXTS, once=False)
-        return _checked(Corpus(root, *indexed(manifest, root, found, reasons)), path)
-    found = from_manifest(manifest, root, skipped, _utterance, TEXTS) if manifest else _from_folder(root, skipped)
+        corpus = Corpus(root, *indexed(manifest, root, found, reasons))
+    else:
+        found = from_manifest(manifest, root, skipped := [], _utterance, TEXTS) if manifest else _from_folder(root, skipped := [])
+        corpus = _in_memory(root, found, skipped)
+    if not corpus.speakers:
+        first = f", the first of {len(corpus.skipped)} reasons: {corpus.skipped[0]}" if corpus.skipped else ""
+        raise CorpusError(f"corpus {path} has no usable speaker{first}; expected a folder of speaker/utterance.flac or a JSONL manifest")
+    return corpus
+
+
+def _in_memory(root: Path, found: Iterator[Utterance], skipped: list[str]) -> Corpus:
     speakers: dict[str, list[Utterance]] = {}
     for utterance in found:
         speakers.setdefault(utterance.speaker, []).append(utterance)
@@ -151,23 +139,11 @@ def load_corpus(source: str | Path) -> Corpus:
             skipped.append(f"speaker {name}: {reason}")
             del speakers[name]
     ordered = {name: tuple(sorted(speakers[name], key=lambda said: (said.utterance, said.path))) for name in sorted(speakers)}
-    return _checked(Corpus(root, ordered, skipped), path)
-
-
-def _checked(corpus: Corpus, path: Path) -> Corpus:
-    """The corpus, if it has a speaker."""
-    if not corpus.speakers:
-        first = f", the first of {len(corpus.skipped)} reasons: {corpus.skipped[0]}" if corpus.skipped else ""
-        raise CorpusError(f"corpus {path} has no usable speaker{first}; expected a folder of speaker/utterance.flac or a JSONL manifest")
-    return corpus
+    return Corpus(root, ordered, skipped)
 
 
 def merged(corpora: Sequence[Corpus]) -> Corpus:
-    """Several corpora as one, whose root is that of the file system.
-
-    Raises:
-        CorpusError: two of them have a speaker of the same name.
-    """
+    """Several corpora as one, whose root is that of the file system; CorpusError where two have a speaker of the same name."""
     if len(corpora) == 1:
         return corpora[0]
     speakers: dict[str, Sequence[Utterance]] = {}
@@ -211,8 +187,8 @@ def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
 
 
 def optional(entry: dict, group: str) -> dict[str, str]:
-    """Fields of a manifest's line that it need not have; raises ValueError where one is not as expected."""
-    given = {"group": group, "source": "", "split": ""} | {name: entry[name] for name in OPTIONAL if name in entry}
+    """Fields of a manifest's line that it need not have, by default of this group; raises ValueError where one is not as expected."""
+    given = {name: entry.get(name, default) for name, default in (("group", group), ("source", ""), ("split", ""))}
     for name, value in given.items():
         if not isinstance(value, str):
             raise ValueError(f"{name} is {value!r}, expected text")

@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,30 +31,12 @@ Batch = dict[str, Any]
 Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer. Where items share a mixture or an enrolment, ``shared``
 says which (:class:`hifitse.data.shared.Shared`).
 """
-
-
-AHEAD = 2
-"""Batches that a GPU has ready for the training."""
-GRACE_S = 3.0
-"""s: how long a worker goes on after SIGTERM."""
-
-
-class TrainingConditions:
-    """The curriculum as a function of the index; a class, so that it can be sent to a process that was not forked."""
-
-    def __init__(self, params: Params) -> None:
-        self.params = params
-
-    def __call__(self, index: int) -> Conditions:
-        return training_conditions(self.params, index)
+AHEAD = 2  # batches that a GPU has ready for the training
+GRACE_S = 3.0  # how long a worker goes on after SIGTERM
 
 
 def collate(mixtures: list[Mixture]) -> Batch:
-    """Mixtures of one length -> :data:`Batch`.
-
-    Raises:
-        HifitseError: different lengths; those need ``batch_size=1``.
-    """
+    """Mixtures of one length -> :data:`Batch`; HifitseError where they have several."""
     lengths = sorted({len(mixture.mix) for mixture in mixtures})
     if len(lengths) > 1:
         raise HifitseError(f"mixtures of a batch have {lengths} samples, expected one length (batch_size=1 for a list of several)")
@@ -70,13 +53,7 @@ def collate(mixtures: list[Mixture]) -> Batch:
 
 
 def rendered(renderer: BatchRenderer, scenes: list[Scene], places: Sequence[Place]) -> Batch:
-    """Items of scenes, made on the renderer's device -> :data:`Batch`, as :func:`collate` has it.
-
-    Args:
-        renderer: makes them.
-        scenes: of one length.
-        places: of each item.
-    """
+    """Items, at ``places`` of scenes of one length, made on the renderer's device -> :data:`Batch`, as :func:`collate` has it."""
     made = renderer.render(scenes)
     swap = [asked and bool(scenes[place].wrong_enroll) for place, asked in places]
     chosen = torch.tensor([place for place, _ in places], device=renderer.device)
@@ -104,13 +81,17 @@ def _first_of(signals: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class _Batched(Dataset):
-    """A batch of a dataset for a list of indices, or its scenes; a :class:`HifitseError` is handed over as it is, not raised with a
-    worker's stack."""
+    """By its number a batch of the items ``first`` to ``last - 1``, or its scenes.
 
-    def __init__(self, dataset: MixtureDataset, scenes: bool) -> None:
-        self.dataset, self.scenes = dataset, scenes
+    A :class:`HifitseError` is handed over as it is, not raised with a worker's stack.
+    """
 
-    def __getitem__(self, indices: list[int]) -> Batch | tuple[list[Scene], list[Place]] | HifitseError:
+    def __init__(self, dataset: MixtureDataset, first: int, last: int, size: int, scenes: bool) -> None:
+        self.dataset, self.starts, self.last, self.scenes = dataset, range(first, last, size), last, scenes
+
+    def __getitem__(self, number: int) -> Batch | tuple[list[Scene], list[Place]] | HifitseError:
+        start = self.starts[number]
+        indices = range(start, min(start + self.starts.step, self.last))
         try:
             return self.dataset.drawn(indices) if self.scenes else collate([self.dataset[index] for index in indices])
         except HifitseError as error:
@@ -133,20 +114,15 @@ class Batches:
     """
 
     def __init__(
-        self,
-        dataset: MixtureDataset,
-        first: int,
-        last: int,
-        batch_size: int,
-        workers: int,
-        share: tuple[int, int] = (0, 1),
+        self, dataset: MixtureDataset, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1),
         renderer: BatchRenderer | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._renderer = renderer
+        batches = _Batched(dataset, first, last, batch_size, renderer is not None)
         self._loader = DataLoader(
-            _Batched(dataset, renderer is not None),
+            batches,
             batch_size=None,
-            sampler=_Spans(first, last, batch_size, share),
+            sampler=range(share[0], len(batches.starts), share[1]),
             num_workers=workers,
             collate_fn=_as_is,
             worker_init_fn=_start_worker,
@@ -178,9 +154,8 @@ class Batches:
             except RuntimeError as error:
                 if "worker" not in str(error):
                     raise
-                first_line = str(error).splitlines()[0]
-                advice = "start again, with fewer workers if memory was short"
-                raise HifitseError(f"a process that makes mixtures ended ({first_line}): {advice}") from error
+                said = f"a process that makes mixtures ended ({str(error).splitlines()[0]})"
+                raise HifitseError(f"{said}: start again, with fewer workers if memory was short") from error
             if isinstance(batch, HifitseError):
                 raise batch
             yield rendered(self._renderer, *batch) if self._renderer else batch
@@ -225,20 +200,6 @@ def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
         thread.join()
 
 
-class _Spans:
-    """Lists of consecutive indices, made when they are asked for: a run may have a hundred million."""
-
-    def __init__(self, first: int, last: int, size: int, share: tuple[int, int]) -> None:
-        self.starts, self.last, self.size = range(first + share[0] * size, last, share[1] * size), last, size
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for start in self.starts:
-            yield list(range(start, min(start + self.size, self.last)))
-
-
 def _as_is(batch: Batch | HifitseError) -> Batch | HifitseError:
     return batch
 
@@ -247,7 +208,7 @@ def _start_worker(_: int) -> None:
     """A stop is the main process's affair: it ends after a whole step, and tells the workers then.
 
     A terminal's or a scheduler's signal reaches the whole group, so workers ignore SIGINT. They must heed SIGTERM, with which a main
-    process without time clears them away, but first leave it the seconds that it needs for the batches of a step already begun.
+    process without time clears them away, but first leave it the seconds for the batches of a step already begun.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):
@@ -258,26 +219,21 @@ def _start_worker(_: int) -> None:
 
 
 def training_loader(
-    params: Params,
-    mixer: Mixer,
-    first_index: int = 0,
-    count: int | None = None,
-    share: tuple[int, int] = (0, 1),
+    params: Params, mixer: Mixer, first_index: int = 0, count: int | None = None, share: tuple[int, int] = (0, 1),
     device: torch.device | None = None,
-) -> Batches:
+) -> Batches:  # fmt: skip
     """Batches of the training from mixture ``first_index`` on, ``count`` mixtures or all that the run has left.
 
-    On a GPU with ``params.cache_mb`` above 0 they are made there, of recordings that it keeps; else on the CPU.
-
-    The batches of a resumed run are those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that
-    ``share`` them are together those of one.
+    On a GPU with ``params.cache_mb`` above 0 they are made there, of recordings that it keeps; else on the CPU. Those of a resumed run are
+    those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that ``share`` them together those of one.
     """
     total = params.steps * params.batch_size
     last = total if count is None else first_index + count
     # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
-    arguments = (mixer, seed, TrainingConditions(params), params.both_talkers or params.loss_speaker > 0)
-    dataset = (BothTalkers if params.both_talkers else MixtureDataset)(*arguments)
+    curriculum = partial(training_conditions, params)
+    made = BothTalkers if params.both_talkers else MixtureDataset
+    dataset = made(mixer, seed, curriculum, params.both_talkers or params.loss_speaker > 0)
     on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
     renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
     if on_gpu and params.workers and sys.platform == "linux":

@@ -12,13 +12,9 @@ from torch import Tensor
 
 from hifitse.data.reader import PCM_16, as_int16
 
-PAGE = 8_192
-"""Samples of a page: recordings need no stretch of memory in one piece."""
-FINE = 2**16
-"""Steps of the second layer in one of the first."""
-THREADS = 8
-"""Recordings that are decoded at a time."""
-
+PAGE = 8_192  # samples: recordings need no stretch of memory in one piece
+FINE = 2**16  # steps of the second layer in one of the first
+THREADS = 8  # recordings that are decoded at a time
 AT = itemgetter(3)
 Key = tuple
 """Name of a recording."""
@@ -36,20 +32,14 @@ class Part(NamedTuple):
 
 class _Kept(NamedTuple):
     samples: int
-    pages: np.ndarray
-    """(layers, P)"""
-    scale: float
-    """Of a step of the first layer."""
+    pages: np.ndarray  # (layers, P)
+    scale: float  # of a step of the first layer
 
 
 class DeviceStore:
-    """Recordings on a device.
+    """Recordings on a device, up to ``limit`` bytes; what one batch needs is kept whatever it takes.
 
     One whose samples are all 16 bit numbers is kept as these. Another is kept in two layers of them, to 2^-31 of its peak.
-
-    Args:
-        device: where.
-        limit: bytes that may be kept; what one batch needs is kept whatever it takes.
     """
 
     def __init__(self, device: torch.device | str, limit: int) -> None:
@@ -57,12 +47,10 @@ class DeviceStore:
         self._pool = torch.zeros(0, PAGE, dtype=torch.int16, device=self.device)
         self._free: list[int] = []
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
-        self.decoded = 0
-        """Recordings that were decoded so far."""
+        self.decoded = 0  # recordings so far
 
     @property
     def bytes(self) -> int:
-        """Bytes that are taken."""
         return 2 * self._pool.numel()
 
     def __contains__(self, key: Key) -> bool:

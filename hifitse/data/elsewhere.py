@@ -15,37 +15,26 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE
 
-RATES = (44_100, 32_000, 24_000, 22_050, 16_000)
-"""Hz: sampling rates that recordings had before they came to 48 kHz."""
-ROLL_OFF = (0.9, 1.0)
-"""Share of half of that rate at which such a recording ends, as resamplers have it."""
+RATES = (44_100, 32_000, 24_000, 22_050, 16_000)  # Hz: of recordings before they came to 48 kHz
+ROLL_OFF = (0.9, 1.0)  # share of half of that rate at which such a recording ends, as resamplers have it
 LIMITED_PROB = 0.5
 COLOUR_HZ = (80, 250, 800, 2_500, 8_000, 20_000)
-COLOUR_DB = 6.0
-"""dB: largest boost or cut at each of ``COLOUR_HZ``, straight lines over log frequency between them."""
+COLOUR_DB = 6.0  # largest boost or cut at each of COLOUR_HZ, straight lines over log frequency between them
 FLOOR_PROB = 0.7
-FLOOR_DB = (-60.0, -30.0)
-"""dB relative to the speech: level of the noise floor."""
-FLOOR_SLOPE = (0.0, 0.8)
-"""Exponent by which the floor's amplitude falls with frequency above 100 Hz: from white to nearly brown."""
-SLOPE = 0.02
-"""Share of the edge's frequency, below it, over which the gain falls from 1 to 0."""
-TABLE = 2**19
-"""Complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here."""
+FLOOR_DB = (-60.0, -30.0)  # of the noise floor, relative to the speech
+FLOOR_SLOPE = (0.0, 0.8)  # exponent by which the floor's amplitude falls above 100 Hz: from white to nearly brown
+SLOPE = 0.02  # share of the edge's frequency, below it, over which the gain falls from 1 to 0
+TABLE = 2**19  # complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here
 
 
 class Elsewhere(NamedTuple):
     """What is drawn for a talker."""
 
-    level: float
-    """Of the floor, as a factor of the speech's RMS; 0: none."""
+    level: float  # of the floor, as a factor of the speech's RMS; 0: none
     slope: float
-    start: int
-    """Of the floor in the table."""
-    colour: tuple[float, ...]
-    """dB at ``COLOUR_HZ``."""
-    edge: float
-    """Hz; the sampling rate where the band has none."""
+    start: int  # of the floor in the table
+    colour: tuple[float, ...]  # dB at COLOUR_HZ
+    edge: float  # Hz; the sampling rate where the band has none
 
 
 def drawn(key: Sequence[int], prob: float) -> Elsewhere | None:
@@ -64,15 +53,7 @@ def drawn(key: Sequence[int], prob: float) -> Elsewhere | None:
 
 
 def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
-    """Rows of speech, each with a floor, a colour and perhaps a band edge, as it is told.
-
-    Args:
-        speech: (R, T) float32, 48 kHz.
-        told: one a row.
-
-    Returns:
-        (R, T) float32, in time with the speech and on its device.
-    """
+    """Rows of speech, (R, T) -> (R, T) float32 in time with it, each with a floor, a colour and perhaps a band edge, as it is told."""
     samples, size = speech.shape[1], next_fast_len(speech.shape[1], real=True)
     level, slope, edge = (speech.new_tensor([getattr(each, name) for each in told])[:, None] for name in ("level", "slope", "edge"))
     spec = torch.fft.rfft(speech, size)

@@ -10,16 +10,13 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.acoustics import Acoustics
 from hifitse.data.augment import CHANGES, draw_change
 from hifitse.data.conditions import Conditions
-from hifitse.data.corpus import Corpus
+from hifitse.data.corpus import Corpus, Utterance
 from hifitse.data.scene import Change, Enrollment
 from hifitse.data.talker import SpeechSampler
-from hifitse.data.utterance import Utterance
 from hifitse.params import Params
 
-ENROLL_LEVEL_DB = (-32.0, -20.0)
-"""dBFS: RMS level of an enrolment."""
-ENROLL_SNR_DB = (0.0, 20.0)
-"""dB: speech-to-noise ratio of a noisy enrolment."""
+ENROLL_LEVEL_DB = (-32.0, -20.0)  # dBFS, RMS
+ENROLL_SNR_DB = (0.0, 20.0)  # of a noisy enrolment
 
 
 class Enrolments:
@@ -29,15 +26,9 @@ class Enrolments:
         self.params, self.corpus, self.acoustics, self.sampler = params, corpus, acoustics, sampler
 
     def draw(
-        self,
-        rng: np.random.Generator,
-        change: np.random.Generator,
-        conditions: Conditions,
-        speaker: str,
-        speed: float,
-        used: Set[str],
-        noisy: bool,
-    ) -> list[Enrollment]:
+        self, rng: np.random.Generator, change: np.random.Generator, conditions: Conditions, speaker: str, speed: float,
+        used: Set[str], noisy: bool,
+    ) -> list[Enrollment]:  # fmt: skip
         """Enrolments of a speaker at one speed, from other utterances where there are some.
 
         Utterances and levels come from ``rng`` alone, whatever ``conditions.enroll_as`` and ``enroll_augment_prob`` are.
@@ -45,9 +36,6 @@ class Enrolments:
         Args:
             rng: for the utterances, the level, and the noise and room of a noisy enrolment that is "drawn".
             change: for all else that is done to them.
-            conditions: of the mixture.
-            speaker: name.
-            speed: factor of :func:`hifitse.audio.change_speed`.
             used: names of the utterances in the mixture.
             noisy: whether "drawn" enrolments are noisy.
 
@@ -73,7 +61,6 @@ class Enrolments:
         return drawn
 
     def _asked(self, rng: np.random.Generator, how: str, samples: int) -> dict[str, Any]:
-        """An enrolment disturbed in one way."""
         if how == "noisy":
             return self._noise(rng, samples)
         if how == "reverberant":

@@ -17,22 +17,15 @@ Place = tuple[int, bool]
 class MixtureDataset(Dataset):
     """Map-style dataset; item i is the :class:`Mixture` of index i, a pure function of the arguments.
 
-    Args:
-        mixer: makes the mixtures.
-        seed: seed of all of them.
-        conditions: a list by index, or a function of the index.
-        wrong_enroll: also draw enrolments of an interferer.
+    ``conditions`` are a list by index, or a function of the index; ``wrong_enroll``: also draw enrolments of an interferer.
     """
 
     def __init__(
         self, mixer: Mixer, seed: int, conditions: Sequence[Conditions] | Callable[[int], Conditions], wrong_enroll: bool = False
     ) -> None:
-        self.mixer, self.seed, self.wrong_enroll = mixer, seed, wrong_enroll
-        self.conditions = conditions
+        self.mixer, self.seed, self.conditions, self.wrong_enroll = mixer, seed, conditions, wrong_enroll
 
     def __len__(self) -> int:
-        if callable(self.conditions):
-            raise TypeError("a dataset whose conditions are a function has no length")
         return len(self.conditions)
 
     def __getitem__(self, index: int) -> Mixture:

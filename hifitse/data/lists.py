@@ -20,16 +20,13 @@ from hifitse.data.scene import Enrollment, File, Noise, Piece, Scene, Segment, T
 from hifitse.data.talker import WHOLE_S
 from hifitse.params import Params
 
-TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")
-"""Columns of VoiceFilter's lists (Wang et al., Interspeech 2019)."""
+TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")  # of VoiceFilter's lists (Wang et al., Interspeech 2019)
 
 
 class ListMixer:
-    """Stands in for the test split's :class:`hifitse.data.mixing.Mixer` where ``params.eval_list`` names the mixtures: only recordings that
-    the list names are opened.
+    """Stands in for the test split's :class:`hifitse.data.mixing.Mixer` where ``params.eval_list`` names the mixtures.
 
-    Raises:
-        HifitseError: the list, or a source that it needs, is missing or unusable.
+    Only recordings that the list names are opened. HifitseError where it, or a source that it needs, is missing or unusable.
     """
 
     def __init__(self, params: Params) -> None:
@@ -75,8 +72,7 @@ def drawn(params: Params) -> Iterator[Scene]:
 
 
 def write_sound(params: Params, folder: Path) -> None:
-    """Write what other systems need of ``eval_list``: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``, in folders of these
-    names; of several enrolments the first."""
+    """Write what other systems need: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``, of several enrolments the first."""
     mixer = ListMixer(params)
     for scene in (scene for scenes in mixer.scenes.values() for scene in scenes):
         made = mixer.renderer.mixture(scene)
@@ -94,10 +90,7 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
 
     Args:
         path: CSV with the columns of ``TUPLE``; utterances by name, as ``p225_001``, with or without folder and suffix.
-        corpus: folder with the recordings: VCTK or LibriSpeech.
-
-    Raises:
-        HifitseError: no such file or column, or a recording that is not there.
+        corpus: folder with the recordings: VCTK or LibriSpeech. HifitseError, as for a column, for one that is not there.
     """
     root = locate(corpus, "corpus")
     names = {_stem(file): file.relative_to(root).as_posix() for file in audio_files(root)}
@@ -113,8 +106,7 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
 
 
 def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Path | None = None) -> list[Scene]:
-    """Scenes of a LibriMix metadata file (Cosentino et al. 2020), each mixture once for every speaker with an enrolment; cut to the
-    shortest source ("min").
+    """Scenes of LibriMix (Cosentino et al. 2020), each mixture once for every speaker with an enrolment; cut to the shortest source.
 
     Args:
         path: CSV with ``mixture_ID, source_1_path, source_1_gain, source_2_path ...`` and, for noise, ``noise_path, noise_gain``.
@@ -172,14 +164,9 @@ def _places(row: dict[str, str]) -> list[int]:
 
 
 def _scene(
-    name: str,
-    index: int,
-    samples: int,
-    talkers: list[Talker],
-    enroll: tuple[Enrollment, ...],
-    wrong: tuple[Enrollment, ...],
+    name: str, index: int, samples: int, talkers: list[Talker], enroll: tuple[Enrollment, ...], wrong: tuple[Enrollment, ...],
     noise: Noise | None = None,
-) -> Scene:
+) -> Scene:  # fmt: skip
     """A scene whose parts are summed as they are."""
     count = len(talkers) - 1
     conditions = Conditions("test", samples / SAMPLE_RATE, 0.0, count, count)
@@ -228,8 +215,7 @@ def _text(path: Path) -> str:
 def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """The lines of a CSV with a header."""
     rows = list(csv.DictReader(_text(path).splitlines(), skipinitialspace=True))
-    missing = [name for name in needed if not rows or rows[0].get(name) is None]
-    if missing:
+    if missing := [name for name in needed if not rows or rows[0].get(name) is None]:
         raise HifitseError(f"list {str(path)!r} has no column {missing[0]!r}, expected the columns {', '.join(needed)}, and rows")
     return rows
 

@@ -1,4 +1,4 @@
-"""Manifests: lists of recordings as JSON lines, whose paths cannot leave their root.
+"""Utterances, and manifests: lists of recordings as JSON lines, whose paths cannot leave their root.
 
 A manifest may come from elsewhere, and must not make a training read what lies anywhere on the disk. Its root is its own folder or one
 below it, and neither ``..`` nor a symbolic link leads out of it. Other folders need the permission of whoever starts the run: the
@@ -10,7 +10,8 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
 from typing import TypeVar
@@ -19,19 +20,35 @@ from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.decode import channel_of
 
 T = TypeVar("T")
-
 MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
-"""Names under which a folder's manifest is found."""
-
 ALLOW_ROOTS = "HIFITSE_ALLOW_ROOTS"
-"""Environment variable with the folders outside of a manifest's own that may be its root, or that links may lead to."""
-
-MIN_SAMPLES = SAMPLE_RATE // 10
-"""Shorter utterances are skipped: 0.1 s at 48 kHz."""
+MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped
 
 
 class CorpusError(HifitseError):
     """A corpus, noise folder or room folder that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One recording of one speaker; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``sample_rate`` is the file's own.
+
+    ``group`` is held out as a whole, on the side ``split`` ("train", "valid", "test") if that is not empty.
+    """
+
+    speaker: str
+    utterance: str
+    path: str
+    samples: int
+    group: str
+    sample_rate: int = SAMPLE_RATE
+    source: str = ""
+    split: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Recordings of one origin share microphones, rooms and formats: ``source``, or the speaker's name up to the first ``_``."""
+        return self.source or self.speaker.partition("_")[0]
 
 
 def expanded(path: str | Path) -> str:
@@ -49,10 +66,9 @@ def sources(text: str) -> list[str]:
 def locate(source: str | Path, what: str) -> Path:
     """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
     text = expanded(source)
-    if "$" in text and not os.path.exists(text):
-        raise CorpusError(f"{what} is {str(source)!r}, but its environment variable is not set, expected an existing path")
     if not os.path.exists(text):
-        raise CorpusError(f"{what} is {str(source)!r}, which does not exist, expected an existing path")
+        fault = "but its environment variable is not set" if "$" in text else "which does not exist"
+        raise CorpusError(f"{what} is {str(source)!r}, {fault}, expected an existing path")
     return Path(os.path.abspath(text))
 
 
@@ -70,7 +86,6 @@ def within(path: str | Path, folders: Iterable[str | Path]) -> bool:
 
 
 def allowed_roots() -> list[str]:
-    """The folders that ``HIFITSE_ALLOW_ROOTS`` names."""
     return [os.path.expanduser(folder) for folder in os.environ.get(ALLOW_ROOTS, "").split(os.pathsep) if folder]
 
 
@@ -78,8 +93,7 @@ def manifest_root(manifest: Path) -> Path:
     """The folder that a manifest's paths may not leave: its own, or the one that its first line names as ``{"root": ...}``.
 
     Raises:
-        CorpusError: the manifest cannot be read, or that folder does not exist, or it lies outside of the manifest's own folder and
-            ``HIFITSE_ALLOW_ROOTS`` does not name it.
+        CorpusError: it cannot be read, or that folder does not exist or is not allowed.
     """
     with _opened(manifest) as lines:
         named = named_root(next(iter(lines), ""))
@@ -96,17 +110,15 @@ def manifest_root(manifest: Path) -> Path:
 
 def named_root(line: str) -> str | None:
     """What a manifest's first line names as the root, if it does."""
-    try:
+    with suppress(ValueError):
         entry = json.loads(line)
-    except ValueError:
-        return None
-    named = entry.get("root") if isinstance(entry, dict) and set(entry) == {"root"} else None
-    return named if isinstance(named, str) and named else None
+        if isinstance(entry, dict) and set(entry) == {"root"} and isinstance(entry["root"], str):
+            return entry["root"] or None
+    return None
 
 
 @contextmanager
 def _opened(manifest: Path) -> Iterator[Iterable[str]]:
-    """A manifest's lines, unpacked."""
     try:
         with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rt", encoding="utf-8-sig") as lines:
             yield lines
@@ -121,9 +133,6 @@ def from_manifest(
     """What ``make`` makes of the readable lines of a manifest; the reason goes to ``skipped`` where a line gives nothing.
 
     Args:
-        manifest: JSON lines, packed if the name ends in ``.gz``.
-        root: see :func:`manifest_root`.
-        skipped: is added to.
         make: the line's object, its path relative to the root and its length at 48 kHz -> what is wanted; may raise ValueError.
         texts: fields that must be text.
         least: samples at 48 kHz below which a file is skipped.
@@ -141,34 +150,28 @@ def from_manifest(
             try:
                 made = make(*_parse(line, inside, seen, texts, least))
             except (ValueError, KeyError, TypeError) as error:
-                reason = f"no field {error}" if isinstance(error, KeyError) else error
-                skipped.append(f"manifest line {number}: {reason}")
-                continue
-            yield made
+                skipped.append(f"manifest line {number}: {f'no field {error}' if isinstance(error, KeyError) else error}")
+            else:
+                yield made
 
 
 class Inside:
     """Files inside a root. Where a folder's links lead is found once, so that a file costs one look at the disk."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root, self._top = root, str(root).rstrip(os.sep) + os.sep
         self._allowed = [str(root), *allowed_roots()]
         self._folders: dict[str, bool] = {}
 
     def path(self, named: str) -> str:
-        """The path, relative to the root, of a file that a manifest names.
-
-        Raises:
-            ValueError: it leads out of the root, by its name or by a link, or is not there.
-        """
+        """The path, relative to the root, of a file that is named; ValueError where it leads out of the root or is not there."""
         given = os.path.normpath(os.path.join(self.root, named))
         path = str(channel_of(given)[0])
-        if not path.startswith(str(self.root).rstrip(os.sep) + os.sep):
+        if not path.startswith(self._top):
             raise ValueError(f"path {named} leads out of the corpus folder")
-        try:
+        mode = 0
+        with suppress(OSError, ValueError):
             mode = os.lstat(path).st_mode
-        except (OSError, ValueError):
-            mode = 0
         folder = os.path.dirname(path)
         if mode and folder not in self._folders:
             self._folders[folder] = within(folder, self._allowed)
@@ -176,7 +179,7 @@ class Inside:
             raise ValueError(f"path {named} is a link out of the corpus folder; {ALLOW_ROOTS} names folders that links may lead to")
         if not (S_ISREG(mode) or os.path.isfile(path)):
             raise ValueError(f"file {named} is missing")
-        return given.removeprefix(str(self.root).rstrip(os.sep) + os.sep)
+        return given.removeprefix(self._top)
 
 
 def _parse(line: str, inside: Inside, seen: set[str] | None, texts: Sequence[str], least: int) -> tuple[dict, str, int]:

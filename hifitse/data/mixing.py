@@ -1,32 +1,204 @@
-"""One mixture, as a pure function of parameters, split, seed, index and conditions: its scene drawn, and made into sound."""
+"""One mixture, a pure function of parameters, split, seed, index and conditions: its scene drawn, and made into sound.
 
+Every number is drawn from ``default_rng([seed, index, split, stream])`` with a stream of its own for each purpose, so that neither the
+order of the calls nor one part's draws change another part: the same mixture with another enrolment, without the target, or
+without the room is otherwise the same mixture. To draw, of the sound nothing is looked at but where speech is.
+"""
+
+from dataclasses import replace
+from enum import IntEnum
+from functools import partial
+from itertools import chain, islice
+from math import ceil
 from typing import Literal
 
-from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
-from hifitse.data.drawing import Drawing
+import numpy as np
+
+from hifitse import HifitseError
+from hifitse.data import synthetic
+from hifitse.data.acoustics import Acoustics
+from hifitse.data.conditions import (
+    Conditions,
+    Presence,
+    evaluation_conditions,
+    length,
+    presence,
+    training_conditions,
+    validation_conditions,
+)
+from hifitse.data.corpus import Corpus, load_corpus, merged
+from hifitse.data.elsewhere import Elsewhere, drawn
+from hifitse.data.enrolment import Enrolments, shuffled
+from hifitse.data.manifest import sources
+from hifitse.data.reader import Reader
 from hifitse.data.rendering import PEAK, Mixture, Renderer
+from hifitse.data.scene import Enrollment, Scene, Segment, Talker
+from hifitse.data.similarity import Voices
+from hifitse.data.talker import WHOLE_S, SpeechSampler
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
 __all__ = ["PEAK", "Conditions", "Mixer", "Mixture", "evaluation_conditions", "training_conditions", "validation_conditions"]
 
+SPLITS = ("train", "valid", "test")
+Stream = IntEnum(
+    "Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS", start=0
+)
+"""Purposes that draw independently of each other; a new one goes to the end."""
 
-class Mixer(Drawing):
-    """Mixtures of one split. Keeps, beside what :class:`hifitse.data.drawing.Drawing` keeps, ``cache_mb`` of decoded noise and as much of
-    room responses, or 64 MB where that is more.
 
-    Arguments and errors as there.
+class Mixer:
+    """Mixtures of one split.
+
+    Keeps lists of files, at most 64 MB of utterances' masks, and up to ``cache_mb`` each of decoded speech, of decoded noise and of room
+    responses' transforms (of these 64 MB where that is more).
+
+    Args:
+        params: sources, levels and shares; the curriculum comes with the conditions.
+        split: "train", "valid" or "test": speakers, rooms and noises of no other split.
+
+    Raises:
+        HifitseError: a source is missing, unusable or too small to be split.
     """
 
     keeps_memory = True
 
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
+        if split not in SPLITS:
+            raise HifitseError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
         if self.keeps_memory:
             keep_freed_memory()
-        super().__init__(params, split)
+        self.params, self.split = params, split
+        kept = [each.strip() for each in params.train_only.split(",") if each.strip()]
+        self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
+        self.acoustics = Acoustics(params, split)
+        self.speakers = list(self.corpus.speakers)
+        self.origins = [(said[0].group, said[0].origin) for said in self.corpus.speakers.values()]
+        self.reader = Reader(self.corpus.root, limit := params.cache_mb * 2**20, WHOLE_S)
+        self.sampler = SpeechSampler(self.reader)
+        self.enrolments = Enrolments(params, self.corpus, self.acoustics, self.sampler)
+        self.voices = Voices.of(self.corpus) if max(params.similarity) > 0 else None
         rooms = self.acoustics.rooms
-        self.renderer = Renderer(self.reader, self.acoustics.reader, rooms.root if rooms else None, params.cache_mb * 2**20)
+        self.renderer = Renderer(self.reader, self.acoustics.reader, rooms.root if rooms else None, limit)
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
-        """Mixture number ``index`` of ``seed``; arguments and errors as :meth:`hifitse.data.drawing.Drawing.draw`."""
+        """Mixture number ``index`` of ``seed``; arguments and errors as :meth:`draw`."""
         return self.renderer.mixture(self.draw(seed, index, conditions, wrong_enroll))
+
+    def draw(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Scene:
+        """Scene number ``index`` of ``seed``, both 0 or more; ``wrong_enroll``: also an enrolment of the first interferer.
+
+        Where the split has fewer speakers than the conditions ask for, there are fewer interferers; a mixture without target and noise
+        has at least one, and one with turns too.
+
+        Raises:
+            HifitseError: a speaker or noise folder turns out to be silent or broken throughout, or the conditions ask for what the
+                parameters do not: similar voices, noise or rooms.
+        """
+        self.forget()
+        there = presence(conditions, self._rng(seed, index, Stream.TURNS))
+        chance = self._rng(seed, index, Stream.NOISE)
+        has_noise = self.acoustics.noises is not None and chance.random() < self.params.noise_prob
+        present, noisy, cast = self._cast(seed, index, conditions, has_noise, there)
+        room, responses = self.acoustics.room(self._rng(seed, index, Stream.ROOM), len(cast))
+        talkers = tuple(
+            Talker(name, said, tuple(there.of(number)), responses[number] if room else None, self._elsewhere(seed, index, number))
+            for number, (name, said) in enumerate(cast)
+        )
+        noise = self.acoustics.noise(chance, there.samples) if has_noise else None
+        level = self._rng(seed, index, Stream.LEVEL)
+        sir = np.sort(level.uniform(self.params.sir_min_db, self.params.sir_max_db, size=8)[: len(cast) - 1])
+        snr = level.uniform(conditions.snr_min_db, conditions.snr_max_db)
+        enrolled = [self._enroll(seed, index, conditions, cast, number, noisy) for number in range(min(len(cast), 1 + wrong_enroll))]
+        pairs = [self.voices.similarity(cast[0][0], name) for name, _ in cast[1:]] if self.voices else []
+        return Scene(
+            conditions, self.split, seed, index, present, noisy, talkers, *enrolled,
+            room=room, noise=noise, sir_db=tuple(sir.tolist()), snr_db=snr,
+            level_db=level.uniform(self.params.level_min_db, self.params.level_max_db), similarity=max(pairs, default=None),
+        )  # fmt: skip
+
+    def forget(self) -> None:
+        """Drop the sound that the last scene was drawn with."""
+        for reader in filter(None, (self.reader, self.acoustics.reader)):
+            reader.forget()
+
+    def look(self, most: int = 5000, workers: int = 0) -> None:
+        """See where up to ``most`` utterances have speech, for which each is decoded whole once: as after a first pass through them."""
+        self.sampler.look(list(islice(chain.from_iterable(self.corpus.speakers.values()), most)), workers)
+
+    def _rng(self, seed: int, index: int, stream: int, *part: int) -> np.random.Generator:
+        return np.random.default_rng(self._key(seed, index, stream, *part))
+
+    def _key(self, seed: int, index: int, *stream: int) -> tuple[int, ...]:
+        return seed, index, SPLITS.index(self.split), *stream
+
+    def _cast(
+        self, seed: int, index: int, conditions: Conditions, has_noise: bool, there: Presence
+    ) -> tuple[bool, bool, list[tuple[str, Segment]]]:
+        """Draw whether the target is there, whether enrolments are noisy, and who says what; the target is the first."""
+        rng = self._rng(seed, index, Stream.CAST)
+        chance = rng.random(3)
+        present = bool(chance[0] >= conditions.absent_prob)
+        span = conditions.interferers_max - conditions.interferers_min + 1
+        wanted = conditions.interferers_min + int(chance[2] * span)
+        least = 1 if conditions.turns or not (present or has_noise) else 0
+        count = min(max(wanted, least), len(self.speakers) - 1)
+        order = rng.permutation(len(self.speakers))
+        if self.params.corpus != "synthetic":
+            own = self._rng(seed, index, Stream.SOURCE).random(2)
+            count = 0 if self.split == "train" and own[1] < self.params.lone_prob and not least else count
+            order = self._company(order, count, own[0] < self.params.same_source_prob)
+        order = order if conditions.similarity > 0 else order[: count + 1]
+        names = self._alike([self.speakers[i] for i in order], count, conditions.similarity)
+        low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
+        speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
+        cast = []
+        for number, (name, speed) in enumerate(zip(names, speeds.tolist(), strict=True)):
+            own = self._rng(seed, index, Stream.SPEECH, number)
+            order = shuffled(own, self.corpus.speakers[name])
+            # One utterance is left for the enrolment.
+            checked = self.params.min_activity, self.params.untrimmed_s
+            cast.append((name, self.sampler.draw(own, order[:-1], order[-1:], length(there.of(number)), speed, *checked)))
+        return present, bool(chance[1] < conditions.noisy_enroll_prob), cast
+
+    def _company(self, order: np.ndarray, count: int, same_source: bool) -> list[int]:
+        """Who may stand beside the first of an order: nobody of the same group, who may be the same person, and where asked for and
+        there are enough, only people of the same source."""
+        target, *others = order.tolist()
+        group, source = self.origins[target]
+        others = [other for other in others if self.origins[other][0] != group] or others
+        if same_source:
+            near = [other for other in others if self.origins[other][1] == source]
+            others = near if len(near) >= count else others
+        return [target, *others]
+
+    def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
+        """The first of a random order of all speakers as the target, and as interferers the next ``count`` of those like enough."""
+        target, *others = order
+        if similarity > 0:
+            if self.voices is None:
+                raise HifitseError(f"similarity of a mixture is {similarity}, expected 0 where the parameters' similarity is 0")
+            nearest = set(self.voices.nearest(target, others)[: max(count, ceil((1 - similarity) * len(others)))])
+            others = [name for name in others if name in nearest]
+        return [target, *others[:count]]
+
+    def _elsewhere(self, seed: int, index: int, number: int) -> Elsewhere | None:
+        """How a talker of the training is recorded elsewhere, as often as ``acoustics_prob`` says."""
+        prob = self.params.acoustics_prob if self.split == "train" else 0.0
+        return drawn(self._key(seed, index, Stream.ACOUSTICS, number), prob)
+
+    def _enroll(
+        self, seed: int, index: int, conditions: Conditions, cast: list[tuple[str, Segment]], number: int, noisy: bool
+    ) -> tuple[Enrollment, ...]:
+        """Enrolments of a talker; those of an interferer are disturbed as often, or they could be told without listening to the voice."""
+        chosen, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
+        rngs = self._rng(seed, index, chosen), self._rng(seed, index, changed)
+        name, said = cast[number]
+        speed = said.speed if self.params.enroll_speed == "matched" else 1.0
+        enrolled = self.enrolments.draw(*rngs, conditions, name, speed, set(said.utterances), noisy)
+        return tuple(replace(each, elsewhere=self._elsewhere(seed, index, 100 + 10 * number + row)) for row, each in enumerate(enrolled))
+
+
+def _speech(params: Params) -> Corpus:
+    made = partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
+    return merged([load_corpus(made() if each == "synthetic" else each) for each in sources(params.corpus)])

@@ -1,18 +1,38 @@
 """Recordings below one root, decoded once where memory allows."""
 
+from collections import OrderedDict
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.recent import Recent
 
-KEPT_S = 60.0
-"""s: of a longer recording only the piece that is asked for is read, whatever memory there is."""
-PCM_16 = 2**15
-"""Steps from 0 to full scale of a 16 bit recording."""
+KEPT_S = 60.0  # of a longer recording only the piece that is asked for is read, whatever memory there is
+PCM_16 = 2**15  # steps from 0 to full scale of a 16 bit recording
+
+
+class Recent:
+    """What was computed last, up to a number of bytes; each process has its own."""
+
+    def __init__(self, limit: int = 64 * 2**20) -> None:
+        self.limit = limit
+        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
+        """The value kept under ``key``, or that of ``make()``, which returns it with its size in bytes."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
+        value, size = make()
+        self._kept[key] = (value, size)
+        self.bytes += size
+        while self.bytes > self.limit:
+            self.bytes -= self._kept.popitem(last=False)[1][1]
+        return value
 
 
 class Recording(Protocol):
@@ -27,9 +47,7 @@ class Recording(Protocol):
 
 
 class Reader:
-    """Stretches of recordings, (T,) float32 at 48 kHz. Whole ones are kept as they were decoded, the least recently used dropped.
-
-    A recording whose samples are all 16 bit numbers is kept as these, in half the memory. Each process has its own.
+    """Stretches of recordings, (T,) float32 at 48 kHz. Whole ones are kept as they were decoded, those of 16 bit in half the memory.
 
     Args:
         root: folder that paths are relative to.
@@ -41,12 +59,10 @@ class Reader:
     def __init__(self, root: Path, limit: int = 0, whole_s: float = 0.0) -> None:
         self.root, self.whole_s = root, whole_s
         self._kept = Recent(limit)
-        self._fresh: dict[str, tuple[int, float, np.ndarray]] = {}
-        """By path what was just looked at, from which sample to which."""
+        self._fresh: dict[str, tuple[int, float, np.ndarray]] = {}  # by path: from which sample to which, and the sound
 
     @property
     def bytes(self) -> int:
-        """Bytes that are kept."""
         return self._kept.bytes
 
     def holds(self, samples: int) -> bool:
@@ -69,7 +85,6 @@ class Reader:
         return audio.read(self.root / file.path, start, samples)
 
     def whole(self, file: Recording) -> np.ndarray:
-        """A recording decoded from its beginning to its end."""
         return audio.read(self.root / file.path)
 
     def look(self, file: Recording, start: int, samples: int) -> np.ndarray:
@@ -81,15 +96,13 @@ class Reader:
         return sound
 
     def forget(self) -> None:
-        """Drop what was looked at."""
         self._fresh.clear()
 
 
 def _packed(signal: np.ndarray) -> tuple[np.ndarray, int]:
     """A signal (T,) as 16 bit numbers where that loses nothing, and its bytes with what is around it."""
-    small = as_int16(signal)
-    signal = signal if small is None else small
-    return signal, signal.nbytes + 400
+    kept = signal if (small := as_int16(signal)) is None else small
+    return kept, kept.nbytes + 400
 
 
 def as_int16(signal: np.ndarray) -> np.ndarray | None:

@@ -19,49 +19,33 @@ from hifitse import SAMPLE_RATE, audio
 from hifitse.data import rooms
 from hifitse.data.acoustics import power
 from hifitse.data.augment import CHANGES
-from hifitse.data.convolver import Convolver, block_length
+from hifitse.data.conditions import Spans, length
 from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
-from hifitse.data.presence import gate, heard, length, put
-from hifitse.data.reader import Reader
-from hifitse.data.recent import Recent
+from hifitse.data.reader import Reader, Recent
+from hifitse.data.rooms import Convolver, block_length
 from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
 
-PEAK = 0.99
-"""Largest absolute value of a mixture, of its parts, and of an enrolment."""
-FADE_S = 0.01
-"""s: crossfade where a looped noise meets itself."""
+PEAK = 0.99  # largest absolute value of a mixture, of its parts, and of an enrolment
+FADE = round(0.01 * SAMPLE_RATE)  # at the ends of a stretch inside a mixture, and where a looped noise meets itself
 
 
 @dataclass
 class Mixture:
-    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6.
+    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6."""
 
-    Attributes:
-        mix: (T,).
-        target: (T,), with its room; zeros where it is absent.
-        interferers: (S, T), the loudest first; S may be 0.
-        noise: (T,).
-        enroll: (N, T'), the speaker asked for.
-        wrong_enroll: (N, T'), the first interferer, noisy where ``enroll`` is; ``None`` where not asked for, or no interferer.
-        metadata: flat, JSON-able: who, what, where, levels in dB, positions in s.
-    """
-
-    mix: np.ndarray
-    target: np.ndarray
-    interferers: np.ndarray
-    noise: np.ndarray
-    enroll: np.ndarray
-    wrong_enroll: np.ndarray | None
-    metadata: dict[str, Any]
+    mix: np.ndarray  # (T,)
+    target: np.ndarray  # (T,), with its room; zeros where it is absent
+    interferers: np.ndarray  # (S, T), the loudest first; S may be 0
+    noise: np.ndarray  # (T,)
+    enroll: np.ndarray  # (N, T'), the speaker asked for
+    wrong_enroll: np.ndarray | None  # (N, T'), the first interferer, noisy where enroll is; None where not asked for, or there is none
+    metadata: dict[str, Any]  # flat, JSON-able: who, what, where, levels in dB, positions in s
 
 
 class Renderer:
     """Makes the sound of scenes. Keeps responses' transforms, up to 64 MB or ``limit`` bytes where that is more.
 
-    Args:
-        speech, noise: where recordings are read.
-        rooms: root of the room responses.
-        limit: bytes.
+    ``speech`` and ``noise`` read recordings; ``rooms`` is the root of the room responses.
     """
 
     def __init__(self, speech: Reader, noise: Reader | None, rooms: Path | None, limit: int = 0) -> None:
@@ -70,11 +54,7 @@ class Renderer:
         self._convolver = Convolver()
 
     def mixture(self, scene: Scene) -> Mixture:
-        """The mixture of a scene.
-
-        Raises:
-            HifitseError: a recording is missing or broken.
-        """
+        """The mixture of a scene; HifitseError where a recording is missing or broken."""
         samples = scene.samples
         speech = self._talkers(scene)
         noise = self.piece(scene.noise, samples) if scene.noise else np.zeros(samples, np.float32)
@@ -103,7 +83,6 @@ class Renderer:
         return sound if noise.gain == 1.0 else sound * np.float32(noise.gain)
 
     def faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
-        """A crop (T,) at another speed."""
         return audio.change_speed(crop, speed)
 
     def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
@@ -129,8 +108,7 @@ class Renderer:
         """The talkers in the mixture's time and in the room: (S, T), the target first. The direct paths stay where they were."""
         speech = np.zeros((len(scene.talkers), scene.samples), np.float32)
         for row, talker in zip(speech, scene.talkers, strict=True):
-            sound = self.segment(talker.segment)
-            put(row, talker.spans, _elsewhere(sound, talker.elsewhere))
+            put(row, talker.spans, _elsewhere(self.segment(talker.segment), talker.elsewhere))
         if responses := [talker.response for talker in scene.talkers if talker.response]:
             speech = self.reverberate(speech, responses)
         for row, talker in zip(speech, scene.talkers, strict=True):
@@ -179,6 +157,33 @@ def _elsewhere(sound: np.ndarray, told: Elsewhere | None) -> np.ndarray:
     return sound if told is None else recorded_elsewhere(torch.from_numpy(sound)[None], [told])[0].numpy()
 
 
+def put(row: Any, spans: Spans, speech: Any) -> None:
+    """Speech of the stretches' length, cut into them one after the other, into a row (T,) in place."""
+    done = 0
+    for start, stop in spans:
+        row[start:stop] = speech[done : done + stop - start]
+        done += stop - start
+
+
+def heard(row: np.ndarray, spans: Spans) -> np.ndarray:
+    """The stretches of a row (T,) one after the other, (T',)."""
+    return row[slice(*spans[0])] if len(spans) == 1 else np.concatenate([row[start:stop] for start, stop in spans])
+
+
+def gate(samples: int, spans: Spans) -> np.ndarray:
+    """1 in the stretches with short fades inside, 0 elsewhere, (T,); no fade where the mixture itself begins or ends."""
+    wave = np.zeros(samples, np.float32)
+    for start, stop in spans:
+        wave[start:stop] = 1
+        fade = min(FADE, (stop - start) // 2)
+        ramp = np.linspace(0, 1, fade, endpoint=False, dtype=np.float32)
+        if start > 0:
+            wave[start : start + fade] = ramp
+        if stop < samples:
+            wave[stop - fade : stop] = ramp[::-1]
+    return wave
+
+
 def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
     """SIR and SNR of parts that are summed as they are, and the mixture's level."""
     def ratio(other: np.ndarray) -> float:
@@ -191,7 +196,7 @@ def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
 
 def loop(signal: np.ndarray, samples: int) -> np.ndarray:
     """Repeat a signal to a length, its end crossfaded into its beginning at equal power, (T,) -> (samples,)."""
-    fade = min(round(FADE_S * SAMPLE_RATE), len(signal) // 2)
+    fade = min(FADE, len(signal) // 2)
     cycle = signal[: len(signal) - fade].copy()
     angle = np.linspace(0, np.pi / 2, fade, endpoint=False, dtype=np.float32)
     head = cycle[:fade].copy()

@@ -1,29 +1,29 @@
-"""Room responses: a synthetic bank, and what is needed to use any response, synthetic or measured.
+"""Room responses: a synthetic bank, what is needed to use any response, synthetic or measured, and the convolution with them.
 
 A synthetic response is a shoebox room by the image-source method (``pyroomacoustics``) for the early part, with a
 diffuse tail of decaying noise behind it, and with treble that decays faster, as air and furniture make it.
 """
 
+import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from scipy.fft import next_fast_len
 from scipy.signal import istft, stft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.files import made_once
+from hifitse.machine import threads
 
-VERSION = 1
-"""Part of the cache's key: raise it when the same arguments give other responses."""
-
-POSITIONS = 4
-"""Source positions in each room, so that target and interferers can share a room."""
-
-SOUND_SPEED = 343.0
-"""m/s, as pyroomacoustics has it."""
-
-IMAGE_ORDER = 25
-"""Reflections of an image source at most; the tail takes over where higher ones would begin to lack."""
+VERSION = 1  # raise it when the same arguments give other responses
+POSITIONS = 4  # in each room, so that target and interferers can share one
+SOUND_SPEED = 343.0  # m/s, as pyroomacoustics has it
+IMAGE_ORDER = 25  # reflections of an image source at most; the tail takes over where higher ones would begin to lack
+STEP = 32_768  # long transforms are multiples of this: responses of like length share one, and powers of 2, the fastest, are near
+COSTS = {2**15: 0.58, 2**16: 0.65, 2**17: 0.74}  # time per sample relative to one long transform: short ones stay in the cache
 
 
 class RoomError(HifitseError):
@@ -38,26 +38,16 @@ def _checked(rir: np.ndarray) -> np.ndarray:
 
 
 def direct_path(rir: np.ndarray) -> int:
-    """Index of the direct path: the first peak that exceeds a third of the response's largest value.
-
-    Raises:
-        RoomError: a response that is silent, not finite or not one-dimensional.
-    """
+    """Index of the direct path: the first peak that exceeds a third of the response's largest value."""
     size = np.abs(_checked(rir))
     first = int(np.argmax(size > size.max() / 3))
     return first + int(np.argmax(np.diff(size[first:], append=0) <= 0))  # to the top of the slope
 
 
 def align(rir: np.ndarray) -> np.ndarray:
-    """A response cut so that its direct path is sample 0, and scaled so that the direct path is 1.
+    """A response (T,) cut so that its direct path is sample 0, and scaled so that it is 1: (T',) float32.
 
     A signal convolved with it, cut to its own length, stays in time with the dry signal.
-
-    Args:
-        rir: ``(T,)`` at 48 kHz.
-
-    Returns:
-        ``(T',)`` float32, T' at most T.
 
     Raises:
         RoomError: a response that is silent, not finite or not one-dimensional.
@@ -68,13 +58,10 @@ def align(rir: np.ndarray) -> np.ndarray:
 
 
 def t60(rir: np.ndarray) -> float:
-    """Reverberation time in s: three times the decay from -5 to -25 dB (T20) of Schroeder's backward integral.
-
-    Args:
-        rir: ``(T,)`` at 48 kHz.
+    """Reverberation time of a response (T,) in s: three times the decay from -5 to -25 dB (T20) of Schroeder's backward integral.
 
     Raises:
-        RoomError: a response that is silent, not finite, not one-dimensional, or that ends before it has decayed by 25 dB.
+        RoomError: a response as :func:`align` refuses, or that ends before it has decayed by 25 dB.
     """
     rir = _checked(rir).astype(np.float64)
     energy = np.cumsum(np.square(rir[direct_path(rir) :])[::-1])[::-1]
@@ -91,10 +78,6 @@ def make_bank(rooms: int, seed: int) -> Path:
 
     Rooms have 12 to 250 m3 and a T60 of 0.15 to 0.9 s, less in the treble; the source is 0.4 to 2.5 m from the microphone. Each response
     starts with its direct path; its largest value is 0.9. Made at the first call, then found in the cache.
-
-    Args:
-        rooms: 1 or more.
-        seed: 0 or more.
     """
     return made_once(f"rooms-v{VERSION}-{rooms}-seed{seed}", partial(_make_bank, rooms, seed))
 
@@ -115,9 +98,8 @@ def make_room(rng: np.random.Generator) -> list[np.ndarray]:
         absorption, order = pyroomacoustics.inverse_sabine(wanted_t60, size)
     except ValueError:  # even bare absorbers would leave a longer decay in so large a room
         absorption, order = 0.9, IMAGE_ORDER
-    room = pyroomacoustics.ShoeBox(
-        size, fs=SAMPLE_RATE, materials=pyroomacoustics.Material(absorption), max_order=min(order, IMAGE_ORDER)
-    )
+    walls = pyroomacoustics.Material(absorption)
+    room = pyroomacoustics.ShoeBox(size, fs=SAMPLE_RATE, materials=walls, max_order=min(order, IMAGE_ORDER))
     microphone = rng.uniform(0.3, 0.7, 3) * size
     room.add_microphone(microphone)
     for _ in range(POSITIONS):
@@ -159,3 +141,67 @@ def _finish(rir: np.ndarray, wanted_t60: float, complete: float, rng: np.random.
     damped = istft(spectrum * 10 ** (-extra_db / 20), SAMPLE_RATE, nperseg=256)[1][:length]
     damped[-480:] *= np.linspace(1, 0, 480)
     return damped.astype(np.float32)
+
+
+def transform_length(samples: int) -> int:
+    """An even length of Fourier transform, ``samples`` or more, that is fast."""
+    step = STEP if samples >= 2 * STEP else 2
+    return step * int(next_fast_len(-(-samples // step), real=True))
+
+
+def block_length(samples: int, response: int) -> int:
+    """The length of transform with which ``samples`` samples are convolved with a response in the shortest time: in one, or in blocks."""
+    whole = transform_length(samples + response)
+    costs = {whole: float(whole)}
+    costs |= {size: cost * size * blocks(samples, response, size) for size, cost in COSTS.items() if response < size < whole}
+    return min(costs, key=costs.__getitem__)
+
+
+def blocks(samples: int, response: int, size: int) -> int:
+    """Blocks of ``size - response`` samples that a signal takes."""
+    return -(-samples // (size - response))
+
+
+class Convolver:
+    """Convolves rows with responses; not for several threads at once.
+
+    What it computes in is kept from call to call: memory that is taken again must be cleared by the system, which took a third as long
+    as the transforms.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def convolve(self, dry: np.ndarray, spectra: Sequence[np.ndarray], response: int) -> np.ndarray:
+        """Each row convolved with its response, what rings on beyond the end cut: (S, T) -> (S, T) float32.
+
+        ``spectra`` has the ``rfft`` of each, (N // 2 + 1,) complex64, of one even N above ``response``, the samples of the longest.
+        """
+        rows, samples = dry.shape
+        bins = len(spectra[0])
+        size = 2 * (bins - 1)
+        count = blocks(samples, response, size)
+        step = -(-samples // count)
+        padded = self._of("real", (rows, count, size), torch.float32)
+        spectrum = self._of("complex", (rows, count, bins), torch.complex64)
+        padded.zero_()
+        for number in range(count):
+            part = torch.from_numpy(dry[:, number * step : (number + 1) * step])
+            padded[:, number, : part.shape[1]] = part
+        with threads(1):  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
+            torch.fft.rfft(padded, out=spectrum)
+            for row, each in zip(spectrum, spectra, strict=True):
+                row.mul_(torch.from_numpy(each))
+            torch.fft.irfft(spectrum, size, out=padded)
+        wet = padded[:, 0, :samples].numpy().copy() if count == 1 else np.zeros((rows, samples), np.float32)
+        for number in range(count if count > 1 else 0):
+            first = number * step
+            wet[:, first : first + size] += padded[:, number, : samples - first].numpy()
+        return wet
+
+    def _of(self, name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
+        """Memory of a shape, with any values in it."""
+        needed = math.prod(shape)
+        if name not in self._kept or len(self._kept[name]) < needed:
+            self._kept[name] = torch.empty(needed, dtype=dtype)
+        return self._kept[name][:needed].view(shape)

@@ -1,13 +1,13 @@
 """A mixture before it is made: who says what from which file, where and how loud. Plain data, which any device can render.
 
-A scene is drawn by :mod:`hifitse.data.drawing`, read from a list (:mod:`hifitse.data.lists`), and made into sound by
+A scene is drawn by :mod:`hifitse.data.mixing`, read from a list (:mod:`hifitse.data.lists`), and made into sound by
 :mod:`hifitse.data.rendering` or :mod:`hifitse.data.batch_rendering`. Paths are relative to the roots of the corpus, noise and rooms
 that the parameters name.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.conditions import Conditions
+from hifitse.data.conditions import Conditions, Spans
 from hifitse.data.elsewhere import Elsewhere
 from hifitse.files import write_text
-
-Spans = tuple[tuple[int, int], ...]
-"""First sample and the one after the last of each stretch, in order, without overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +42,15 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Speech of one speaker.
+    """Speech of one speaker."""
 
-    Attributes:
-        utterances: names of the utterances it is made from, in order.
-        pieces: parts of them, in a crop of ``crop`` samples.
-        crop: samples before the change of speed.
-        samples: samples after it; the rest is cut, or zeros follow.
-        speed: factor of :func:`hifitse.audio.change_speed`.
-        start_s: where the crop begins in the joined utterances, s before the change of speed.
-        activity: share of active frames, 0 to 1.
-    """
-
-    utterances: tuple[str, ...]
+    utterances: tuple[str, ...]  # names of those that it is made from, in order
     pieces: tuple[Piece, ...]
-    crop: int
-    samples: int
-    speed: float = 1.0
-    start_s: float = 0.0
-    activity: float = 1.0
+    crop: int  # samples before the change of speed
+    samples: int  # after it; the rest is cut, or zeros follow
+    speed: float = 1.0  # factor of hifitse.audio.change_speed
+    start_s: float = 0.0  # where the crop begins in the joined utterances, before the change of speed
+    activity: float = 1.0  # share of active frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,45 +100,27 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Scene:
-    """A mixture as it was drawn.
+    """A mixture as it was drawn; split, seed and index as :meth:`hifitse.data.mixing.Mixer.draw` has them."""
 
-    Attributes:
-        conditions: what it was drawn from; they say how long it is.
-        split, seed, index: as :meth:`hifitse.data.drawing.Drawing.draw` has them.
-        present: whether the target is there.
-        noisy: whether "drawn" enrolments are noisy.
-        talkers: the target, then the interferers, the loudest first.
-        enroll: of the target.
-        wrong_enroll: of the first interferer; empty where not asked for.
-        room: name of the room.
-        noise: what is behind all.
-        sir_db: dB, for each interferer.
-        snr_db: dB; without noise, what it would have been.
-        level_db: dBFS, RMS of the mixture; ``None``: all parts are summed as the gains of their pieces have them.
-        similarity: cosine of the most similar interferer's voice with the target's, where it is known.
-    """
-
-    conditions: Conditions
+    conditions: Conditions  # they say how long it is
     split: str
     seed: int
     index: int
-    present: bool
-    noisy: bool
-    talkers: tuple[Talker, ...]
-    enroll: tuple[Enrollment, ...]
-    wrong_enroll: tuple[Enrollment, ...] = ()
+    present: bool  # whether the target is there
+    noisy: bool  # whether "drawn" enrolments are noisy
+    talkers: tuple[Talker, ...]  # the target, then the interferers, the loudest first
+    enroll: tuple[Enrollment, ...]  # of the target
+    wrong_enroll: tuple[Enrollment, ...] = ()  # of the first interferer; empty where not asked for
     room: str | None = None
     noise: Noise | None = None
-    sir_db: tuple[float, ...] = ()
-    snr_db: float | None = None
-    level_db: float | None = None
-    similarity: float | None = None
-    name: str = field(default="")
-    """Of an imported list's entry; empty: the conditions' name, the seed and the index."""
+    sir_db: tuple[float, ...] = ()  # for each interferer
+    snr_db: float | None = None  # without noise, what it would have been
+    level_db: float | None = None  # dBFS, RMS of the mixture; None: all parts are summed as the gains of their pieces have them
+    similarity: float | None = None  # cosine of the most similar interferer's voice with the target's, where it is known
+    name: str = ""  # of an imported list's entry; empty: the conditions' name, the seed and the index
 
     @property
     def samples(self) -> int:
-        """Length at 48 kHz."""
         return round(self.conditions.seconds * SAMPLE_RATE)
 
     @property
@@ -208,19 +177,15 @@ def to_json(scene: Scene) -> str:
 
 
 def from_json(line: str) -> Scene:
-    """The scene of a line.
-
-    Raises:
-        HifitseError: no JSON, or not that of a scene.
-    """
+    """The scene of a line; HifitseError where it is none."""
     try:
         return _adapter().validate_python(json.loads(line))
-    except ValueError as error:
-        if not isinstance(error, ValidationError):
-            raise HifitseError(f"scene is not JSON ({error}), expected the JSON of a scene") from None
+    except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(each) for each in first["loc"]) or "the line"
-        raise HifitseError(f"scene has a fault at {place}: {first['msg']}, expected the JSON of a scene") from None
+        fault = f"has a fault at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+    except ValueError as error:
+        fault = f"is not JSON ({error})"
+    raise HifitseError(f"scene {fault}, expected the JSON of a scene")
 
 
 def files(scene: Scene) -> list[File]:
@@ -238,11 +203,7 @@ def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
 
 
 def read_scenes(path: str | Path) -> list[Scene]:
-    """The scenes of a list.
-
-    Raises:
-        HifitseError: no such file, an empty one, or a line that is no scene.
-    """
+    """The scenes of a list; HifitseError where it cannot be read or is empty, or a line is no scene or leaves its root."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -251,11 +212,11 @@ def read_scenes(path: str | Path) -> list[Scene]:
     for number, line in enumerate(lines, 1):
         try:
             scenes.append(from_json(line))
+            for file in files(scenes[-1]):
+                if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
+                    raise HifitseError(f"path {file.path!r} leaves its root, expected one inside")
         except HifitseError as error:
             raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
-        for file in files(scenes[-1]):
-            if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-                raise HifitseError(f"list {str(path)!r}, line {number}: path {file.path!r} leaves its root, expected one inside")
     if not scenes:
         raise HifitseError(f"list {str(path)!r} is empty, expected at least one scene")
     return scenes

@@ -7,16 +7,12 @@ from torch import Tensor
 
 
 class Shared(NamedTuple):
-    """Which rows of a batch of B items differ; all (any,) int64 but as said."""
+    """Which rows of a batch of B items differ; all int64."""
 
-    unique_mix: Tensor
-    """Items that bring a mixture of their own."""
-    mix_index: Tensor
-    """(B,): for each item, which of ``unique_mix`` its mixture is."""
-    unique_enroll: Tensor
-    """Items that bring an enrolment of their own."""
-    enroll_index: Tensor
-    """(B,): for each item, which of ``unique_enroll`` its enrolment is."""
+    unique_mix: Tensor  # items that bring a mixture of their own
+    mix_index: Tensor  # (B,): for each item, which of unique_mix its mixture is
+    unique_enroll: Tensor  # items that bring an enrolment of their own
+    enroll_index: Tensor  # (B,): for each item, which of unique_enroll its enrolment is
 
     def to(self, device: torch.device) -> "Shared":
         """The same on a device. Rows of a GPU's tensors that are picked by indices of the CPU make it wait each time."""

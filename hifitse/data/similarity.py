@@ -7,7 +7,8 @@ compared by the cosine between their descriptions: 1 is the same, about 0 unrela
 """
 
 import hashlib
-import json
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,42 +17,33 @@ import numpy as np
 from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data.content import middle
 from hifitse.data.corpus import Corpus, Utterance
 from hifitse.data.talker import FRAME, activity_mask
+from hifitse.decode import channel_of
 from hifitse.files import made_once
 
-VERSION = 1
-"""Part of the cache's key: raise it when the same utterances give other descriptions."""
-UTTERANCES = 2
+VERSION = 2  # raise it when the same utterances give other descriptions
+UTTERANCES, TRIED = 2, 8  # that describe a speaker, of the first so many that are tried
 SECONDS = 3.0
-RATE = 16_000
-"""Hz: the rate at which voices are described."""
-HOP = FRAME * RATE // SAMPLE_RATE
-"""Samples at ``RATE`` from frame to frame: the frames are those in which activity is counted."""
+RATE = 16_000  # Hz: at which voices are described
+HOP = FRAME * RATE // SAMPLE_RATE  # the frames are those in which activity is counted
 WINDOW = 2 * HOP
 COEFFICIENTS = 20
 PITCH_HZ = (60, 500)
-VOICED = 0.5
-"""Least normalised autocorrelation of a voiced frame."""
-OCTAVE = 0.9
-"""Share of the highest autocorrelation that a shorter period must reach to be taken for it: twice the period fits as well."""
-UNVOICED_HZ = 150.0
-"""Hz: pitch put down for a voice without a voiced frame."""
+VOICED = 0.5  # least normalised autocorrelation of a voiced frame
+OCTAVE = 0.9  # share of the highest autocorrelation that a shorter period must reach: twice the period fits as well
+UNVOICED_HZ = 150.0  # put down for a voice without a voiced frame
 PITCH_WEIGHT = 3.0
 
 
 class Voices:
-    """Descriptions of speakers, standardised over all of them.
+    """Descriptions (S, D) of speakers, standardised over all of them.
 
-    Args:
-        names: of the speakers, each once.
-        described: (S, D), one finite row each, or nan throughout for a speaker of whom nothing usable was heard: such a voice is as
-            unlike each other one as two unrelated voices are.
+    A row is nan throughout for a speaker of whom nothing usable was heard: such a voice is as unlike each other as two unrelated ones are.
     """
 
     def __init__(self, names: list[str], described: np.ndarray) -> None:
-        if described.ndim != 2 or len(described) != len(names) or len(set(names)) != len(names):
-            raise HifitseError(f"{len(names)} names have descriptions of shape {described.shape}, expected (S, D) with S different names")
         self.places = {name: place for place, name in enumerate(names)}
         self._pitch = 2.0 ** described[:, -1]
         known = ~np.isnan(described).any(axis=1)
@@ -64,17 +56,23 @@ class Voices:
 
     @classmethod
     def of(cls, corpus: Corpus) -> "Voices":
-        """The voices of a corpus; described at the first call (some 30 ms a speaker), then found in the cache.
+        """The voices of a corpus; described at the first call (some 30 ms a speaker), then found in the cache by the files' content.
 
         Broken and silent utterances are passed over.
         """
-        said = {name: [[utterance.path, utterance.samples] for utterance in utterances] for name, utterances in corpus.speakers.items()}
-        key = hashlib.sha256(json.dumps([str(corpus.root), said], sort_keys=True).encode()).hexdigest()[:16]
-        folder = made_once(f"similarity-v{VERSION}-{key}", partial(_make, corpus))
+        digest = hashlib.sha256()
+        for said in corpus.speakers.values():
+            digest.update(b"speaker")
+            for utterance in said[:TRIED]:
+                path, channel = channel_of(corpus.root / utterance.path)
+                digest.update(f"{utterance.samples} {channel} ".encode())
+                with suppress(OSError):
+                    digest.update(middle(path))
+        folder = made_once(f"similarity-v{VERSION}-{digest.hexdigest()[:16]}", partial(_make, corpus))
         return cls(list(corpus.speakers), np.load(folder / "voices.npy", allow_pickle=False))
 
     def similarity(self, one: str, other: str) -> float:
-        """Cosine between two voices, -1 to 1; 0 where one is not known."""
+        """Cosine between two voices, -1 to 1; 0 where one is not known. HifitseError, here and below, for a name not in the corpus."""
         return float(self._similarities(one, [other])[0])
 
     def pitch(self, name: str) -> float:
@@ -82,16 +80,8 @@ class Voices:
         self._similarities(name, [])
         return float(self._pitch[self.places[name]])
 
-    def distance(self, one: str, other: str) -> float:
-        """1 less the cosine, 0 to 2."""
-        return 1 - self.similarity(one, other)
-
     def nearest(self, name: str, among: list[str]) -> list[str]:
-        """The voices ``among`` from the one most like ``name`` to the least.
-
-        Raises:
-            HifitseError: a name that is not in the corpus, here as in the other methods.
-        """
+        """The voices ``among`` from the one most like ``name`` to the least."""
         values = self._similarities(name, among)
         return [other for _, other in sorted(zip((-values).tolist(), among, strict=True))]
 
@@ -108,31 +98,23 @@ def _make(corpus: Corpus, folder: Path) -> None:
     np.save(folder / "voices.npy", np.stack(described), allow_pickle=False)
 
 
-def _speaker(corpus: Corpus, utterances: tuple[Utterance, ...]) -> np.ndarray:
+def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:
     """Mean description of the first usable utterances, (D,); nan where there are none."""
     found: list[np.ndarray] = []
     longest = round(SECONDS * SAMPLE_RATE)
-    for utterance in utterances:
-        try:
-            speech = corpus.read(utterance, max(0, (utterance.samples - longest) // 2), longest)
-        except HifitseError:
-            continue
-        values = describe(speech)
-        if values is not None:
-            found.append(values)
+    for utterance in utterances[:TRIED]:
+        with suppress(HifitseError):
+            values = describe(corpus.read(utterance, max(0, (utterance.samples - longest) // 2), longest))
+            found += [values] if values is not None else []
         if len(found) == UTTERANCES:
             break
     return np.mean(found, axis=0) if found else np.full(2 * (COEFFICIENTS - 1) + 1, np.nan)
 
 
 def describe(speech: np.ndarray) -> np.ndarray | None:
-    """Description of the voice in a recording, not yet standardised: means, standard deviations, log2 of the pitch in Hz.
+    """Description (39,) of the voice in a recording (T,), not yet standardised: means, standard deviations, log2 of the pitch in Hz.
 
-    Args:
-        speech: (T,) at 48 kHz, of any level.
-
-    Returns:
-        (39,); ``None`` where it is silent, or shorter than two frames of 20 ms.
+    ``None`` where it is silent, or shorter than two frames of 20 ms.
     """
     found = activity_mask(speech) if len(speech) >= 2 * FRAME else None
     if found is None:
@@ -155,16 +137,13 @@ def _cepstra() -> Any:
 
 
 def pitch_hz(signal: np.ndarray, active: np.ndarray) -> float:
-    """Median pitch of the voiced ones among the active frames, by the autocorrelation normalised by that of the window (Boersma 1993).
+    """Median pitch, Hz, of the voiced ones among the active frames, by the autocorrelation normalised by the window's (Boersma 1993).
 
     torchaudio's ``detect_pitch_frequency`` takes four times as long.
 
     Args:
         signal: (T,) at 16 kHz.
         active: (L,) bool by frame of 20 ms.
-
-    Returns:
-        Hz, 60 to 500; 150 where no frame is voiced.
     """
     window = np.hanning(WINDOW)
     padded = np.pad(signal, (WINDOW // 2 - HOP // 2, WINDOW + HOP * len(active)))

@@ -68,20 +68,13 @@ class Speaker:
     name: str
     variant: str
     accent: str
-    rate: int
-    """Words a minute that espeak-ng is asked for, before the resampling."""
-    pitch: int
-    """0 to 100: 0.66 to 1.68 times the variant's natural pitch."""
-    range: int
-    """0 to 100: liveliness of the intonation."""
-    tract: float
-    """Formants and pitch are multiplied by it: 1.1 is a vocal tract shorter by a tenth."""
-    tilt_db: float
-    """dB an octave around 1 kHz, at most +-1.5."""
-    colour: tuple[tuple[float, float], ...]
-    """Two broad resonances: centre in Hz, gain in dB."""
-    breath_db: float
-    """dB: level of the band above 11 kHz against what the band below suggests."""
+    rate: int  # words a minute that espeak-ng is asked for, before the resampling
+    pitch: int  # 0 to 100: 0.66 to 1.68 times the variant's natural pitch
+    range: int  # 0 to 100: liveliness of the intonation
+    tract: float  # formants and pitch are multiplied by it: 1.1 is a vocal tract shorter by a tenth
+    tilt_db: float  # dB an octave around 1 kHz, at most +-1.5
+    colour: tuple[tuple[float, float], ...]  # two broad resonances: centre in Hz, gain in dB
+    breath_db: float  # level of the band above 11 kHz against what the band below suggests
 
 
 def variant_group(variant: str) -> str:
@@ -114,8 +107,7 @@ def speaker(seed: int, index: int) -> Speaker:
 
 
 def words(rng: np.random.Generator, english: bool) -> list[str]:
-    """Enough words for some 15 s: English clauses, or for other languages nonsense words and numbers, which espeak-ng speaks
-    with that language's sounds."""
+    """Enough words for some 15 s: English clauses, or nonsense words and numbers, which espeak-ng speaks with a language's sounds."""
     text: list[str] = []
     while len(text) < 50:
         if english:
@@ -139,10 +131,8 @@ def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float,
     try:
         import espeakng_loader
     except ImportError:
-        raise HifitseError(
-            "the package 'espeakng-loader' is not installed, the synthetic corpus needs it: "
-            "pip install espeakng-loader, or name recordings with the parameter 'corpus'"
-        ) from None
+        advice = "pip install espeakng-loader, or name recordings with the parameter 'corpus'"
+        raise HifitseError(f"the package 'espeakng-loader' is not installed, the synthetic corpus needs it: {advice}") from None
     request = {
         "library": espeakng_loader.get_library_path(),
         "data": espeakng_loader.get_data_path(),
@@ -166,8 +156,7 @@ def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float,
 
 def _finish(raw: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
     """Raw 22.05 kHz speech -> the speaker's vocal tract, colour and upper band, 48 kHz, trimmed, at its level."""
-    speech = audio.resample(raw, voices.SPEECH_RATE * who.tract, SAMPLE_RATE)
-    speech = _extend(speech, who, rng)
+    speech = _extend(audio.resample(raw, voices.SPEECH_RATE * who.tract, SAMPLE_RATE), who, rng)
     speech = audio.set_level(trim(speech), -26)
     return speech * np.float32(min(1.0, 0.89 / np.abs(speech).max()))
 

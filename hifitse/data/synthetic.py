@@ -8,35 +8,30 @@ version 3; it runs as a process of its own, and nothing but these sources needs 
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from scipy.signal import fftconvolve
 
-from hifitse import SAMPLE_RATE
-from hifitse.data import noises
-from hifitse.data.speakers import ENGLISH, Speaker, speak, speaker, variant_group, words
+from hifitse import SAMPLE_RATE, audio
+from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, Speaker, speak, speaker, variant_group, words
 from hifitse.files import made_once
 
-VERSION = 5
-"""Part of the cache's key: raise it when the same arguments give other sound."""
+VERSION = 5  # raise it when the same arguments give other sound
+LEVEL_DB = -26.0  # dBFS: of a clip of noise, unless its peaks (clicks) call for a lower one
 
 
 def make_speech(speakers: int, utterances: int, seed: int) -> Path:
-    """Folder of the synthetic corpus: ``<speaker>/<utterance>.wav`` (16 bit), ``manifest.jsonl``, ``speakers.jsonl``.
+    """Folder of the synthetic corpus: ``<speaker>/<utterance>.wav`` (16 bit, 3.5 to 6 s), ``manifest.jsonl``, ``speakers.jsonl``.
 
-    Made at the first call (some 40 s for 200 speakers with 8 utterances on 2 cores, 0.8 GB), then found in the cache. Not
-    compressed: decoding FLAC took nearly half of the time of a mixture. The
-    first speakers and utterances of a larger corpus are those of a smaller one with the same seed. A manifest's
-    ``group`` is the family of the voice variant.
-
-    Args:
-        speakers: 1 or more.
-        utterances: of each speaker, 1 or more, of 3.5 to 6 s.
-        seed: 0 or more.
+    Made at the first call (some 40 s for 200 speakers with 8 utterances on 2 cores, 0.8 GB), then found in the cache. Not compressed:
+    decoding FLAC took nearly half of the time of a mixture. The first speakers and utterances of a larger corpus are those of a smaller
+    one with the same seed. A manifest's ``group`` is the family of the voice variant.
 
     Raises:
         HifitseError: ``espeakng-loader`` is not installed.
@@ -54,7 +49,7 @@ def _make_speech(speakers: int, utterances: int, seed: int, folder: Path) -> Non
 
 
 def _pool() -> ThreadPoolExecutor:
-    """Threads are enough: espeak-ng is another process, and numpy and soxr let go of Python's lock."""
+    # Threads are enough: espeak-ng is another process, and numpy and soxr let go of Python's lock.
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
 
@@ -74,15 +69,10 @@ def _make_speaker(folder: Path, utterances: int, seed: int, index: int, who: Spe
 
 
 def make_noise(seed: int, clips: int = 80, seconds: float = 10) -> Path:
-    """Folder of synthetic noise: ``<kind>_<number>.wav`` (16 bit), the kinds of :data:`hifitse.data.noises.KINDS` in turn.
+    """Folder of synthetic noise: ``<kind>_<number>.wav`` (16 bit), the ``KINDS`` in turn.
 
     Made at the first call, then found in the cache. Clip by clip the first of a longer list are those of a shorter one.
     The voices in babble are variants that no speaker of the corpus has.
-
-    Args:
-        seed: 0 or more.
-        clips: 1 or more.
-        seconds: length of a clip, 0.5 or more.
 
     Raises:
         HifitseError: ``espeakng-loader`` is not installed.
@@ -96,7 +86,81 @@ def _make_noise(seed: int, clips: int, seconds: float, folder: Path) -> None:
 
 
 def _make_clip(folder: Path, seed: int, samples: int, index: int) -> None:
-    number, kind = divmod(index, len(noises.KINDS))
-    name = list(noises.KINDS)[kind]
-    noise = noises.make(name, np.random.default_rng([seed, index, 5]), samples)
+    number, kind = divmod(index, len(KINDS))
+    name = list(KINDS)[kind]
+    noise = audio.set_level(KINDS[name](np.random.default_rng([seed, index, 5]), samples), LEVEL_DB)
+    noise *= np.float32(min(1.0, 0.89 / np.abs(noise).max()))
     soundfile.write(folder / f"{name}_{number:02d}.wav", noise, SAMPLE_RATE, subtype="PCM_16")
+
+
+# ---- kinds of noise, each a function of a random generator and a length in samples
+
+
+def coloured(rng: np.random.Generator, samples: int, slope_db: float) -> np.ndarray:
+    """Gaussian noise whose spectrum has a slope in dB an octave (0 white, -3 pink, -6 brown), flat below 40 Hz; ``(T,)``."""
+    spectrum = np.fft.rfft(rng.standard_normal(samples))
+    octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 40) / 1000)
+    spectrum[0] = 0  # no constant part
+    return np.fft.irfft(spectrum * 10 ** (slope_db * octaves / 20), samples)
+
+
+def modulated(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Coloured noise that swells and sinks by up to 20 dB, at 0.3 to 6 Hz."""
+    seconds = np.arange(samples) / SAMPLE_RATE
+    waves = [np.sin(2 * np.pi * (rate * seconds + rng.random())) for rate in rng.uniform(0.3, 6, 3)]
+    swell_db = rng.uniform(5, 10) * np.mean(waves, axis=0)
+    return coloured(rng, samples, rng.uniform(-6, 0)) * 10 ** (swell_db / 20)
+
+
+def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Mains or machine hum: a fundamental of 45 to 130 Hz, 60 harmonics, and faint pink noise."""
+    harmonics = np.arange(1, 61)
+    fundamental = rng.choice([50, 60, rng.integers(45, 131)])  # Hz, whole, so that one second repeats without a seam
+    second = np.zeros(SAMPLE_RATE // 2 + 1, complex)
+    gains = harmonics ** -rng.uniform(0.6, 1.4) * rng.uniform(0.2, 1, len(harmonics))
+    second[harmonics * fundamental] = gains * np.exp(2j * np.pi * rng.random(len(harmonics)))
+    total = np.resize(np.fft.irfft(second), samples)
+    floor = coloured(rng, samples, -3)
+    return total + floor * (0.05 * total.std() / floor.std())
+
+
+def clicks(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """2 to 12 short ringing knocks a second over a floor of pink noise."""
+    floor = coloured(rng, samples, -3)
+    total = 0.02 * floor / floor.std()
+    for start in rng.integers(0, samples, round(rng.uniform(2, 12) * samples / SAMPLE_RATE)):
+        seconds = np.arange(min(samples - start, SAMPLE_RATE // 5)) / SAMPLE_RATE
+        ring = np.sin(2 * np.pi * rng.uniform(300, 9000) * seconds) + 0.3 * rng.standard_normal(len(seconds))
+        total[start : start + len(seconds)] += rng.uniform(0.2, 1) * ring * np.exp(-seconds / rng.uniform(0.002, 0.03))
+    return total
+
+
+def rain(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """Hundreds to thousands of drops a second, of uneven strength, on one surface."""
+    drops = np.zeros(samples)
+    places = rng.integers(0, samples, round(rng.uniform(300, 4000) * samples / SAMPLE_RATE))
+    np.add.at(drops, places, rng.lognormal(0, 1, len(places)) * rng.choice([-1, 1], len(places)))
+    seconds = np.arange(SAMPLE_RATE // 50) / SAMPLE_RATE
+    surface = coloured(rng, len(seconds), rng.uniform(-4, 0)) * np.exp(-seconds / rng.uniform(0.0005, 0.004))
+    return fftconvolve(drops, surface)[:samples]
+
+
+def babble(rng: np.random.Generator, samples: int) -> np.ndarray:
+    """4 to 8 synthetic voices at once, of variants that the speech corpus does not use."""
+    total = np.zeros(samples)
+    for variant in rng.permutation(BABBLE_VARIANTS)[: rng.integers(4, 9)]:
+        who = replace(speaker(int(rng.integers(2**31)), 0), variant=str(variant))
+        texts = [words(rng, who.accent in ENGLISH) for _ in range(-(-samples // (4 * SAMPLE_RATE)))]
+        speech = np.concatenate(speak(who, texts, int(rng.integers(2**24))))
+        total += 10 ** (rng.uniform(-6, 0) / 20) * np.roll(np.resize(speech, samples), rng.integers(samples))
+    return total
+
+
+KINDS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
+    "white": partial(coloured, slope_db=0),
+    "pink": partial(coloured, slope_db=-3),
+    "brown": partial(coloured, slope_db=-6),
+    "tilted": lambda rng, samples: coloured(rng, samples, rng.uniform(-8, 2)),
+    **{make.__name__: make for make in (modulated, hum, clicks, rain, babble)},
+}
+"""Kinds of noise by the name that their files begin with."""

@@ -10,47 +10,26 @@ from math import ceil
 import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.manifest import CorpusError
-from hifitse.data.reader import Reader
-from hifitse.data.recent import Recent
+from hifitse.data.manifest import CorpusError, Utterance
+from hifitse.data.reader import Reader, Recent
 from hifitse.data.scene import File, Piece, Segment
-from hifitse.data.utterance import Utterance
 
-FRAME = SAMPLE_RATE // 50
-"""Samples of the 20 ms frames in which activity is counted."""
-
-ACTIVE_DB = -35.0
-"""A frame is active above this, relative to its utterance's 95th percentile of frame levels."""
-
-MIN_ACTIVITY = 0.4
-"""Least share of active frames in a crop, if not said otherwise; where some draws do not reach it, the most active crop is taken."""
-
-SILENT_RMS = 1e-4
-"""-80 dBFS: an utterance whose loud frames stay below is silent, and not used."""
-
-WHOLE_S = 20.0
-"""s: of a longer utterance only a part is looked at, each time another one."""
-
-PART_S = 10.0
-"""s: length of such a part, or twice what is asked for where that is more."""
-
-GAP_S = (0.1, 0.3)
-"""s: silence between joined utterances."""
+FRAME = SAMPLE_RATE // 50  # activity is counted in frames of 20 ms
+ACTIVE_DB = -35.0  # a frame is active above this, relative to its utterance's 95th percentile of frame levels
+MIN_ACTIVITY = 0.4  # least share of active frames in a crop; where some draws do not reach it, the most active crop is taken
+SILENT_RMS = 1e-4  # -80 dBFS: an utterance whose loud frames stay below is silent, and not used
+WHOLE_S = 20.0  # of a longer utterance only a part is looked at, each time another one
+PART_S = 10.0  # length of such a part, or twice what is asked for where that is more
+GAP_S = (0.1, 0.3)  # silence between joined utterances
 
 
 @dataclass(frozen=True)
 class ActivityMask:
-    """Where an utterance has speech.
+    """Where an utterance has speech."""
 
-    Attributes:
-        active: (L,) bool, by 20 ms frame; the last frame may be a part of one.
-        gain: factor that brings its loud frames to RMS 1.
-        start: sample of the file at which the first frame begins.
-    """
-
-    active: np.ndarray
-    gain: float
-    start: int = 0
+    active: np.ndarray  # (L,) bool, by frame; the last may be a part of one
+    gain: float  # brings its loud frames to RMS 1
+    start: int = 0  # sample of the file at which the first frame begins
 
 
 Line = list[tuple[int, Utterance, ActivityMask]]
@@ -70,25 +49,15 @@ class SpeechSampler:
     unusable: dict[str, str] = field(default_factory=dict)
 
     def draw(
-        self,
-        rng: np.random.Generator,
-        first: Iterable[Utterance],
-        reserve: Iterable[Utterance],
-        samples: int,
-        speed: float,
-        least: float = MIN_ACTIVITY,
-        around_s: float = 0.0,
-    ) -> Segment:
+        self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], samples: int, speed: float,
+        least: float = MIN_ACTIVITY, around_s: float = 0.0,
+    ) -> Segment:  # fmt: skip
         """A stretch of exactly ``samples`` samples with speech in it.
 
         Utterances are taken in the given order until there is enough, each at the same level, with gaps of 0.1 to 0.3 s, and repeated
         where there is no further one. ``reserve`` is touched only where nothing in ``first`` is usable.
 
         Args:
-            rng: drawn from for the gaps and the crop.
-            first, reserve: utterances of one speaker.
-            samples: length, above 0.
-            speed: factor of :func:`hifitse.audio.change_speed`.
             least: share of active frames that a crop should have, 0 to 1; 0 takes the first place drawn, be it silence throughout.
             around_s: s, silence that is put before and after each utterance, into which a crop may fall.
 
@@ -114,12 +83,7 @@ class SpeechSampler:
         return Segment(tuple(names), tuple(pieces), frames * FRAME, samples, speed, start * FRAME / SAMPLE_RATE, activity)
 
     def look(self, utterances: Sequence[Utterance], workers: int = 0) -> None:
-        """See where utterances have speech, as the first mixtures that use them do.
-
-        Args:
-            utterances: any number.
-            workers: processes that look, forked; 0: this one.
-        """
+        """See where utterances have speech, as the first mixtures that use them do, in forked processes if there are to be workers."""
         short = [each for each in utterances if each.samples <= WHOLE_S * SAMPLE_RATE]
         if not workers:
             self._look(short)
@@ -143,10 +107,7 @@ class SpeechSampler:
     def _line(
         self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int
     ) -> Line:
-        """Utterances of ``frames`` frames together at least.
-
-        Each has ``around`` frames of silence before and after it, which count among them.
-        """
+        """Utterances of ``frames`` frames together at least, with the ``around`` frames of silence before and after each."""
         line: Line = []
         queue, end = iter(first), 0  # a long list is read no further than needed
         while end < frames:
@@ -158,8 +119,7 @@ class SpeechSampler:
             if utterance is None:
                 speaker = next((utterance.speaker for utterance in first), "?")
                 raise CorpusError(f"speaker {speaker} has only silent or broken utterances, expected one with speech")
-            mask = self._mask(rng, utterance, frames)
-            if mask is None:
+            if (mask := self._mask(rng, utterance, frames)) is None:
                 continue
             at = around + (end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0)
             line.append((at, utterance, mask))
@@ -175,7 +135,7 @@ class SpeechSampler:
                 part = max(round(PART_S * SAMPLE_RATE), 2 * frames * FRAME)
                 start = int(rng.integers(utterance.samples - part + 1))
                 return activity_mask(self.reader.look(utterance, start, part), start)
-            found = self.masks.get(utterance.path, lambda: self._first_look(utterance))
+            found = self.masks.get(utterance.path, lambda: _sized(activity_mask(self.reader.look(utterance, 0, utterance.samples))))
         except HifitseError as error:
             self.unusable[utterance.path] = str(error)
             return None
@@ -183,12 +143,9 @@ class SpeechSampler:
             self.unusable[utterance.path] = f"file {utterance.path} is silent, expected speech above -80 dBFS"
         return found
 
-    def _first_look(self, utterance: Utterance) -> tuple[ActivityMask | None, int]:
-        """The mask of a whole utterance, and the bytes that it takes with the objects around it."""
-        return _sized(activity_mask(self.reader.look(utterance, 0, utterance.samples)))
-
 
 def _sized(mask: ActivityMask | None) -> tuple[ActivityMask | None, int]:
+    """A mask, and the bytes that it takes with the objects around it."""
     return mask, 400 + (len(mask.active) if mask else 0)
 
 

@@ -1,24 +1,20 @@
 """espeak-ng in a process of its own: text -> raw speech, 22.05 kHz, 16 bit.
 
-The espeak-ng library keeps state between utterances that neither its random seed nor a new initialisation resets, so
-a voice spoken after another one differs from the same voice spoken first. One process per speaker makes each speaker a
-pure function of its request. This file is therefore run as a script, on the standard library alone (it starts in
-some 20 ms); ``hifitse.data.synthetic`` starts it, writes one JSON request to its input and reads its output.
+The library keeps state between utterances that neither its random seed nor a new initialisation resets. One process per speaker makes
+each speaker a pure function of its request. This file is therefore run as a script, on the standard library alone (it starts in some
+20 ms); :mod:`hifitse.data.speakers` starts it, writes one JSON request to its input and reads its output.
 
 Request: ``library``, ``data`` (paths of espeak-ng), ``voice`` (such as ``"en-us+m3"``), ``rate`` (words a minute),
 ``pitch`` and ``range`` (0 to 100), ``seed``, ``seconds`` (shortest and longest speech), ``texts`` (one list of words
 an utterance, of which as many are spoken as the length allows).
-Output: for each utterance the number of samples as 4 bytes, little-endian, then the samples.
-Exit status 3: no such voice.
+Output: for each utterance the number of samples as 4 bytes, little-endian, then the samples. Exit status 3: no such voice.
 """
 
 import ctypes
 import json
 import sys
 
-SPEECH_RATE = 22_050
-"""Hz: the rate of espeak-ng's output."""
-
+SPEECH_RATE = 22_050  # Hz: of espeak-ng's output
 SYNCHRONOUS, DONT_EXIT, CHARS_UTF8 = 2, 0x8000, 1  # constants of espeak-ng's speak_lib.h
 RATE, VOLUME, PITCH, RANGE = 1, 2, 3, 4
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)

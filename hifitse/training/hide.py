@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE
+from hifitse.data.augment import specaug_mask
 from hifitse.data.elsewhere import RATES, ROLL_OFF, SLOPE
 from hifitse.data.shared import Shared
-from hifitse.data.specaug import masks
 from hifitse.params import Params
 
 
@@ -37,7 +37,7 @@ def spectrum_mask(mix: Tensor, params: Params, step: int, part: int) -> Tensor |
     if not params.specaug:
         return None
     shape = (len(mix), params.n_fft // 2 + 1, mix.shape[-1] // params.hop_length + 2)  # as model.bands.Spectrum pads and frames
-    return masks(shape, params.specaug, params.specaug_masks, _seed(params, step, part)).to(mix)
+    return specaug_mask(shape, params.specaug, params.specaug_masks, _seed(params, step, part)).to(mix)
 
 
 def hide_bands(
