@@ -72,17 +72,6 @@ def test_a_batch_is_the_numpy_renderers(case, device, sources):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_parts_are_summed_as_they_are_where_a_scene_has_no_level(device, sources):
-    mixer = Mixer(small(sources, reverb_prob=0.0), "train")
-    scenes = [replace(mixer.draw(0, index, HARD), sir_db=(), snr_db=None, level_db=None) for index in range(3)]
-    batch = BatchRenderer(mixer.renderer, device, 0).render(scenes)
-    mixtures = [mixer.renderer.mixture(scene) for scene in scenes]
-    assert max(differences(batch, mixtures).values()) < 1e-4
-    for got, mixture in zip(batch["metadata"], mixtures, strict=True):
-        assert got["sir_db"] == pytest.approx(mixture.metadata["sir_db"], abs=0.01) and len(got["sir_db"]) == 2
-
-
-@pytest.mark.parametrize("device", DEVICES)
 def test_recordings_come_back_from_pages_and_the_oldest_goes_first(device):
     rng = np.random.default_rng(0)
     exact = [(rng.integers(-(2**15), 2**15, 3 * PAGE - 100) / 2**15).astype(np.float32) for _ in range(5)]

@@ -15,9 +15,10 @@ from sounds import speech_folder
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
 from hifitse.data import index as on_disk
+from hifitse.data.conditions import validation_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
-from hifitse.data.enrolment import Order, Others
-from hifitse.data.mixing import Mixer, validation_conditions
+from hifitse.data.enrolment import Order, others
+from hifitse.data.mixing import Mixer
 from hifitse.data.reader import Reader
 from hifitse.data.scene import File
 from hifitse.params import resolve
@@ -124,10 +125,10 @@ def test_others_are_looked_at_no_further_than_asked():
     order = Order(said, np.random.default_rng(0).permutation(1000))
     names = [each.utterance for each in order]
     said.seen = 0
-    assert next(iter(Others(order, {names[0]}, frozenset({names[1]})))).utterance == names[2] and said.seen == 3
+    assert next(others(order, {names[0]}, {names[1]})).utterance == names[2] and said.seen == 3
     few = order[:4]
-    assert [each.utterance for each in Others(few, {names[0]}, {names[1]})] == [names[2], names[3], names[1]]
-    assert [each.utterance for each in Others(few, set(names), frozenset())] == names[:4]
+    assert [each.utterance for each in others(few, {names[0]}, {names[1]})] == [names[2], names[3], names[1]]
+    assert [each.utterance for each in others(few, set(names), set())] == names[:4]
 
 
 # ---- recordings kept

@@ -28,14 +28,14 @@ class Acoustics:
     """
 
     def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
-        def held(folders: list[Path | str], kind: Kind) -> Clips:
-            lists = merged_clips([load_clips(each, kind) for each in folders])
+        def held(source: Literal["noise", "rooms"], kind: Kind) -> Clips:
+            lists = merged_clips([load_clips(each, kind) for each in source_folders(params, source)])
             return lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
 
         asked = params.eval_enroll if split != "train" else "drawn"
         noisy = params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy"
-        self.noises = held(noise_folders(params), "noise") if noisy else None
-        self.rooms = held(room_folders(params), "room") if params.reverb_prob > 0 or asked == "reverberant" else None
+        self.noises = held("noise", "noise") if noisy else None
+        self.rooms = held("rooms", "room") if params.reverb_prob > 0 or asked == "reverberant" else None
         self.reverb_prob = params.reverb_prob
         self.reader = Reader(self.noises.root, params.cache_mb * 2**20) if self.noises else None
         self._powers: dict[str, float] = {}
@@ -99,16 +99,15 @@ def _rate(path: Path) -> int:
     return audio.info(path).sample_rate
 
 
-def noise_folders(params: Params) -> list[Path | str]:
-    """Where noise comes from: synthetic noise is made here."""
-    made = partial(synthetic.make_noise, params.corpus_seed, params.synthetic_noises)
-    return [made() if each == "synthetic" else each for each in sources(params.noise)]
-
-
-def room_folders(params: Params) -> list[Path | str]:
-    """Where room responses come from: synthetic ones are made here."""
-    made = partial(rooms.make_bank, params.synthetic_rooms, params.corpus_seed)
-    return [made() if each == "synthetic" else each for each in sources(params.rooms)]
+def source_folders(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> list[Path | str]:
+    """Where a kind of sound comes from; what is synthetic is made here."""
+    seed = params.corpus_seed
+    made = {
+        "corpus": partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, seed),
+        "noise": partial(synthetic.make_noise, seed, params.synthetic_noises),
+        "rooms": partial(rooms.make_bank, params.synthetic_rooms, seed),
+    }
+    return [made[kind]() if each == "synthetic" else each for each in sources(getattr(params, kind))]
 
 
 def power(signal: np.ndarray) -> float:

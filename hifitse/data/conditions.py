@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 
@@ -50,6 +50,10 @@ class Conditions:
     turns: int = 0  # or 2 and more, which the target and at least one interferer take, the target first
 
     @property
+    def samples(self) -> int:
+        return round(self.seconds * SAMPLE_RATE)
+
+    @property
     def absent(self) -> bool:
         return self.absent_prob >= 1
 
@@ -59,9 +63,9 @@ class Conditions:
             raise HifitseError(f"the target is active from {start} to {stop} s, expected a stretch inside the mixture's {self.seconds} s")
         if not 0 <= self.interferers_min <= self.interferers_max <= 8:
             raise HifitseError(f"interferers are {self.interferers_min} to {self.interferers_max}, expected rising numbers from 0 to 8")
-        if not 0 <= self.similarity <= 1 or not 0 <= self.enroll_augment_prob <= 1:
-            shares = f"{self.similarity} and {self.enroll_augment_prob}"
-            raise HifitseError(f"similarity and enroll_augment_prob are {shares}, expected shares from 0 to 1")
+        for name in ("similarity", "enroll_augment_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise HifitseError(f"{name} is {getattr(self, name)}, expected a share from 0 to 1")
         if self.enroll_as not in ENROLL_AS:
             raise HifitseError(f"enroll_as is {self.enroll_as!r}, expected one of {', '.join(ENROLL_AS)}")
         if self.turns and (self.turns < 2 or self.seconds < self.turns * LEAST_TURN_S):
@@ -73,7 +77,6 @@ class Conditions:
 def _phase_conditions(params: Params, phase: int, name: str, seconds: float, **changes: object) -> Conditions:
     names = ("absent_prob", "interferers_min", "interferers_max", "snr_min_db", "snr_max_db", "noisy_enroll_prob", "similarity")
     values: dict[str, object] = {each: params.at_phase(each, phase) for each in names}
-    values |= {each: int(values[each]) for each in ("interferers_min", "interferers_max")}
     return Conditions(name=name, seconds=seconds, phase=phase, **(values | changes))
 
 
@@ -138,27 +141,14 @@ def _evenly(span: tuple[float, float], count: int) -> list[float]:
     return [round(low + i * step, 3) for i in range(count)]
 
 
-class Presence(NamedTuple):
-    """Where the target is in a mixture of ``samples`` samples, and where each interferer."""
-
-    samples: int
-    target: Spans
-    others: Spans
-
-    def of(self, talker: int) -> Spans:
-        """Stretches of a talker; 0 is the target."""
-        return self.others if talker else self.target
-
-
-def presence(conditions: Conditions, rng: np.random.Generator) -> Presence:
-    """Where the talkers of a mixture are; ``rng`` is drawn from for turns only."""
-    samples = round(conditions.seconds * SAMPLE_RATE)
+def presence(conditions: Conditions, rng: np.random.Generator) -> tuple[Spans, Spans]:
+    """Where the target of a mixture is, and where each interferer; ``rng`` is drawn from for turns only."""
     if conditions.turns:
-        spans = turns(samples, conditions.turns, rng)
-        return Presence(samples, spans[::2], spans[1::2])
+        spans = turns(conditions.samples, conditions.turns, rng)
+        return spans[::2], spans[1::2]
     start = round((conditions.active_from_s or 0.0) * SAMPLE_RATE)
-    stop = samples if conditions.active_to_s is None else round(conditions.active_to_s * SAMPLE_RATE)
-    return Presence(samples, ((start, stop),), ((0, samples),))
+    stop = conditions.samples if conditions.active_to_s is None else round(conditions.active_to_s * SAMPLE_RATE)
+    return ((start, stop),), ((0, conditions.samples),)
 
 
 def turns(samples: int, count: int, rng: np.random.Generator) -> Spans:

@@ -1,7 +1,6 @@
 """Enrolments of a mixture's talkers: which utterances, how they are disturbed, at which level."""
 
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,10 @@ class Enrolments:
         self, rng: np.random.Generator, change: np.random.Generator, conditions: Conditions, speaker: str, speed: float,
         used: Set[str], noisy: bool,
     ) -> list[Enrollment]:  # fmt: skip
-        """Enrolments of a speaker at one speed, from other utterances where there are some.
-
-        Utterances and levels come from ``rng`` alone, whatever ``conditions.enroll_as`` and ``enroll_augment_prob`` are.
+        """Enrolments of a speaker at one speed, from utterances other than those ``used`` where there are some.
 
         Args:
-            rng: for the utterances, the level, and the noise and room of a noisy enrolment that is "drawn".
+            rng: for the utterances, the level, and the noise and room of a noisy enrolment that is "drawn", whatever it is asked to be.
             change: for all else that is done to them.
             used: names of the utterances in the mixture.
             noisy: whether "drawn" enrolments are noisy.
@@ -48,7 +45,7 @@ class Enrolments:
         drawn = []
         for _ in range(self.params.enrollments):
             order = shuffled(rng, said)
-            segment = self.sampler.draw(rng, Others(order, used, frozenset(taken)), order, samples, speed)
+            segment = self.sampler.draw(rng, others(order, used, frozenset(taken)), order, samples, speed)
             taken |= set(segment.utterances)
             values: dict[str, Any] = {}
             if noisy and self.acoustics.noises is not None:
@@ -89,23 +86,16 @@ class Order:
         return Order(self._said, self._order[part])
 
 
-@dataclass(frozen=True)
-class Others:
+def others(order: Order, used: Set[str], taken: Set[str]) -> Iterator[Utterance]:
     """Of an order first what is neither used nor taken, then what is taken; the order as it is where all is used."""
-
-    order: Order
-    used: Set[str]
-    taken: Set[str]
-
-    def __iter__(self) -> Iterator[Utterance]:
-        empty = True
-        for again in (False, True):
-            for utterance in self.order if self.taken or not again else ():
-                if utterance.utterance not in self.used and (utterance.utterance in self.taken) == again:
-                    empty = False
-                    yield utterance
-        if empty:
-            yield from self.order
+    empty = True
+    for again in (False, True):
+        for utterance in order if taken or not again else ():
+            if utterance.utterance not in used and (utterance.utterance in taken) == again:
+                empty = False
+                yield utterance
+    if empty:
+        yield from order
 
 
 def shuffled(rng: np.random.Generator, utterances: Sequence[Utterance]) -> Order:

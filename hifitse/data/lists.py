@@ -3,16 +3,15 @@
 import csv
 import re
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data import synthetic
-from hifitse.data.acoustics import noise_folders, room_folders
+from hifitse.data.acoustics import source_folders
 from hifitse.data.conditions import LISTS, Conditions, evaluation_conditions
 from hifitse.data.corpus import audio_files
-from hifitse.data.manifest import locate, manifest_of, manifest_root, sources
+from hifitse.data.manifest import locate, manifest_of, manifest_root
 from hifitse.data.mixing import Mixer
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
@@ -34,13 +33,11 @@ class ListMixer:
         self.scenes = by_list(params.eval_list)
         every = [scene for scenes in self.scenes.values() for scene in scenes]
         enrolled = [each for scene in every for each in (*scene.enroll, *scene.wrong_enroll)]
-        made = partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
-        speech = [made() if each == "synthetic" else each for each in sources(params.corpus)]
-        noise = noise_folders(params) if any(each.noise for each in (*every, *enrolled)) else []
-        rooms = room_folders(params) if any(each.response for each in enrolled) or any(scene.room for scene in every) else []
+        noise = any(each.noise for each in (*every, *enrolled))
+        rooms = any(each.response for each in enrolled) or any(scene.room for scene in every)
         limit = params.cache_mb * 2**20
-        behind = Reader(_root(noise, "noise"), limit) if noise else None
-        self.renderer = Renderer(Reader(_root(speech, "corpus"), limit, WHOLE_S), behind, _root(rooms, "rooms") if rooms else None, limit)
+        speech, behind = Reader(_root(params, "corpus"), limit, WHOLE_S), Reader(_root(params, "noise"), limit) if noise else None
+        self.renderer = Renderer(speech, behind, _root(params, "rooms") if rooms else None, limit)
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
         """Mixture number ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are as they were drawn."""
@@ -90,13 +87,24 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
 
     Args:
         path: CSV with the columns of ``TUPLE``; utterances by name, as ``p225_001``, with or without folder and suffix.
-        corpus: folder with the recordings: VCTK or LibriSpeech. HifitseError, as for a column, for one that is not there.
+        corpus: folder with the recordings: VCTK or LibriSpeech.
+
+    Raises:
+        HifitseError: no such file or column, or a recording that is not there.
     """
     root = locate(corpus, "corpus")
-    names = {_stem(file): file.relative_to(root).as_posix() for file in audio_files(root)}
+    # of VCTK 0.92 the first microphone has the plain name
+    names = {file.stem.removesuffix("_mic1"): file.relative_to(root).as_posix() for file in audio_files(root)}
+
+    def found(utterance: str) -> str:
+        name = Path(utterance).stem.removesuffix("_mic1")
+        if name not in names:
+            raise HifitseError(f"{str(path)!r} names the utterance {name!r}, expected one of the {len(names)} in the corpus")
+        return names[name]
+
     scenes = []
     for index, row in enumerate(_table(path, TUPLE)):
-        clean, enroll, other = (_found(names, Path(row[column]).stem, path) for column in TUPLE)
+        clean, enroll, other = (found(row[column]) for column in TUPLE)
         samples = _file(root, clean).samples
         said = [_talker(root, name, samples) for name in (clean, other)]
         rest = [name for name in names if _speaker(name) == said[1].speaker and names[name] != other]
@@ -120,19 +128,33 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     """
     root = locate(corpus, "corpus")
     rows = {row["mixture_ID"]: row for row in _table(path, ("mixture_ID", "source_1_path", "source_1_gain"))}
-    table: dict[tuple[str, str], str] = {}
-    for line in _text(enrollments).splitlines():
-        if len(words := re.split(r"[\s,]+", line.strip())) == 3:
-            table[words[0], words[1]] = words[2]
+    lines = [re.split(r"[\s,]+", line.strip()) for line in _text(enrollments).splitlines()]
+    table = {(words[0], words[1]): words[2] for words in lines if len(words) == 3}
+
+    def heard(row: dict[str, str], samples: int | None = None) -> list[Talker]:
+        """The sources of a mixture as they are in it."""
+        places = [place for place in range(1, 9) if row.get(f"source_{place}_path")]
+        said = [(row[f"source_{place}_path"], float(row[f"source_{place}_gain"])) for place in places]
+        samples = samples or min(_file(root, each).samples for each, _ in said)
+        return [_talker(root, each, samples, gain) for each, gain in said]
+
+    def enrolled(name: str) -> Enrollment:
+        if not (match := re.fullmatch(r"s(\d+)/(.+?)(?:\.wav)?", name)):
+            return _enrolled(root, name)
+        if match[2] not in rows:
+            raise HifitseError(f"enrolment is {name!r}, expected a mixture of {str(path)!r}")
+        return Enrollment(heard(rows[match[2]])[int(match[1]) - 1].segment)
+
     scenes = []
     for name, row in rows.items():
-        places = _places(row)
-        samples, behind = min(_file(root, row[f"source_{place}_path"]).samples for place in places), None
+        said, behind = heard(row), None
+        samples = said[0].segment.samples
         if noise is not None:
             file = _file(locate(noise, "noise"), row["noise_path"])
             samples, behind = min(samples, file.samples), Noise(file, 0, float(row["noise_gain"]))
-        said = [_talker(root, row[f"source_{place}_path"], samples, float(row[f"source_{place}_gain"])) for place in places]
-        found = [_of_map(root, rows, table.get((name, Path(row[f"source_{place}_path"]).stem)), path) for place in places]
+            said = heard(row, samples)
+        keys = [(name, *each.segment.utterances) for each in said]
+        found = [enrolled(table[key]) if key in table else None for key in keys]
         for number, enroll in enumerate(found):
             if enroll:
                 order = [number, *(other for other in range(len(said)) if other != number)]
@@ -142,25 +164,6 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     if not scenes:
         raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected lines of three words")
     return scenes
-
-
-def _of_map(root: Path, rows: dict[str, dict[str, str]], name: str | None, path: Path) -> Enrollment | None:
-    """The enrolment that a map names."""
-    if name is None:
-        return None
-    match = re.fullmatch(r"s(\d+)/(.+?)(?:\.wav)?", name)
-    if not match:
-        return _enrolled(root, name)
-    if match[2] not in rows:
-        raise HifitseError(f"enrolment is {name!r}, expected a mixture of {str(path)!r}")
-    row = rows[match[2]]
-    samples = min(_file(root, row[f"source_{place}_path"]).samples for place in _places(row))
-    talker = _talker(root, row[f"source_{match[1]}_path"], samples, float(row[f"source_{match[1]}_gain"]))
-    return Enrollment(talker.segment)
-
-
-def _places(row: dict[str, str]) -> list[int]:
-    return [place for place in range(1, 9) if row.get(f"source_{place}_path")]
 
 
 def _scene(
@@ -174,9 +177,9 @@ def _scene(
 
 
 def _talker(root: Path, path: str, samples: int, gain: float = 1.0) -> Talker:
-    file = _file(root, path)
+    file, name = _file(root, path), Path(path).stem
     piece = Piece(file, 0, min(file.samples, samples), 0, gain)
-    return Talker(_speaker(Path(path).stem), Segment((Path(path).stem,), (piece,), samples, samples), ((0, samples),))
+    return Talker(_speaker(name), Segment((name,), (piece,), samples, samples), ((0, samples),))
 
 
 def _enrolled(root: Path, path: str) -> Enrollment:
@@ -194,17 +197,6 @@ def _speaker(stem: str) -> str:
     return re.split(r"[_-]", stem)[0]
 
 
-def _stem(file: Path) -> str:
-    """A recording's name; of VCTK 0.92 its first microphone has the plain one."""
-    return file.stem.removesuffix("_mic1")
-
-
-def _found(names: dict[str, str], name: str, path: Path) -> str:
-    if name.removesuffix("_mic1") not in names:
-        raise HifitseError(f"{str(path)!r} names the utterance {name!r}, expected one of the {len(names)} in the corpus")
-    return names[name.removesuffix("_mic1")]
-
-
 def _text(path: Path) -> str:
     try:
         return Path(path).read_text(encoding="utf-8-sig")
@@ -220,9 +212,10 @@ def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
-def _root(folders: list[str | Path], what: str) -> Path:
+def _root(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> Path:
     """What paths of these sources are relative to."""
-    if len(folders) > 1:
+    folder, *more = source_folders(params, kind)
+    if more:
         return Path("/")
-    manifest = manifest_of(locate(folders[0], what))
-    return manifest_root(manifest) if manifest else locate(folders[0], what)
+    manifest = manifest_of(locate(folder, kind))
+    return manifest_root(manifest) if manifest else locate(folder, kind)

@@ -5,6 +5,7 @@ order of the calls nor one part's draws change another part: the same mixture wi
 without the room is otherwise the same mixture. To draw, of the sound nothing is looked at but where speech is.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
@@ -15,35 +16,23 @@ from typing import Literal
 import numpy as np
 
 from hifitse import HifitseError
-from hifitse.data import synthetic
-from hifitse.data.acoustics import Acoustics
-from hifitse.data.conditions import (
-    Conditions,
-    Presence,
-    evaluation_conditions,
-    length,
-    presence,
-    training_conditions,
-    validation_conditions,
-)
-from hifitse.data.corpus import Corpus, load_corpus, merged
+from hifitse.data.acoustics import Acoustics, source_folders
+from hifitse.data.conditions import Conditions, Spans, length, presence
+from hifitse.data.corpus import load_corpus, merged
 from hifitse.data.elsewhere import Elsewhere, drawn
 from hifitse.data.enrolment import Enrolments, shuffled
-from hifitse.data.manifest import sources
 from hifitse.data.reader import Reader
-from hifitse.data.rendering import PEAK, Mixture, Renderer
+from hifitse.data.rendering import Mixture, Renderer
 from hifitse.data.scene import Enrollment, Scene, Segment, Talker
 from hifitse.data.similarity import Voices
 from hifitse.data.talker import WHOLE_S, SpeechSampler
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
-__all__ = ["PEAK", "Conditions", "Mixer", "Mixture", "evaluation_conditions", "training_conditions", "validation_conditions"]
+__all__ = ["Mixer", "Mixture"]
 
 SPLITS = ("train", "valid", "test")
-Stream = IntEnum(
-    "Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS", start=0
-)
+Stream = IntEnum("Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS", start=0)
 """Purposes that draw independently of each other; a new one goes to the end."""
 
 
@@ -70,7 +59,8 @@ class Mixer:
             keep_freed_memory()
         self.params, self.split = params, split
         kept = [each.strip() for each in params.train_only.split(",") if each.strip()]
-        self.corpus: Corpus = _speech(params).split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
+        speech = merged([load_corpus(each) for each in source_folders(params, "corpus")])
+        self.corpus = speech.split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
         self.acoustics = Acoustics(params, split)
         self.speakers = list(self.corpus.speakers)
         self.origins = [(said[0].group, said[0].origin) for said in self.corpus.speakers.values()]
@@ -96,17 +86,16 @@ class Mixer:
                 parameters do not: similar voices, noise or rooms.
         """
         self.forget()
-        there = presence(conditions, self._rng(seed, index, Stream.TURNS))
-        chance = self._rng(seed, index, Stream.NOISE)
+        rng = partial(self._rng, seed, index)
+        there, chance, level = presence(conditions, rng(Stream.TURNS)), rng(Stream.NOISE), rng(Stream.LEVEL)
         has_noise = self.acoustics.noises is not None and chance.random() < self.params.noise_prob
-        present, noisy, cast = self._cast(seed, index, conditions, has_noise, there)
-        room, responses = self.acoustics.room(self._rng(seed, index, Stream.ROOM), len(cast))
+        present, noisy, cast = self._cast(rng, conditions, has_noise, there)
+        room, responses = self.acoustics.room(rng(Stream.ROOM), len(cast))
         talkers = tuple(
-            Talker(name, said, tuple(there.of(number)), responses[number] if room else None, self._elsewhere(seed, index, number))
+            Talker(name, said, there[min(number, 1)], responses[number] if room else None, self._elsewhere(seed, index, number))
             for number, (name, said) in enumerate(cast)
         )
-        noise = self.acoustics.noise(chance, there.samples) if has_noise else None
-        level = self._rng(seed, index, Stream.LEVEL)
+        noise = self.acoustics.noise(chance, conditions.samples) if has_noise else None
         sir = np.sort(level.uniform(self.params.sir_min_db, self.params.sir_max_db, size=8)[: len(cast) - 1])
         snr = level.uniform(conditions.snr_min_db, conditions.snr_max_db)
         enrolled = [self._enroll(seed, index, conditions, cast, number, noisy) for number in range(min(len(cast), 1 + wrong_enroll))]
@@ -133,19 +122,19 @@ class Mixer:
         return seed, index, SPLITS.index(self.split), *stream
 
     def _cast(
-        self, seed: int, index: int, conditions: Conditions, has_noise: bool, there: Presence
+        self, rng_of: Callable[..., np.random.Generator], conditions: Conditions, has_noise: bool, there: tuple[Spans, Spans]
     ) -> tuple[bool, bool, list[tuple[str, Segment]]]:
         """Draw whether the target is there, whether enrolments are noisy, and who says what; the target is the first."""
-        rng = self._rng(seed, index, Stream.CAST)
+        rng = rng_of(Stream.CAST)
         chance = rng.random(3)
         present = bool(chance[0] >= conditions.absent_prob)
         span = conditions.interferers_max - conditions.interferers_min + 1
-        wanted = conditions.interferers_min + int(chance[2] * span)
+        wanted = int(conditions.interferers_min + int(chance[2] * span))
         least = 1 if conditions.turns or not (present or has_noise) else 0
         count = min(max(wanted, least), len(self.speakers) - 1)
         order = rng.permutation(len(self.speakers))
         if self.params.corpus != "synthetic":
-            own = self._rng(seed, index, Stream.SOURCE).random(2)
+            own = rng_of(Stream.SOURCE).random(2)
             count = 0 if self.split == "train" and own[1] < self.params.lone_prob and not least else count
             order = self._company(order, count, own[0] < self.params.same_source_prob)
         order = order if conditions.similarity > 0 else order[: count + 1]
@@ -154,16 +143,15 @@ class Mixer:
         speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
         cast = []
         for number, (name, speed) in enumerate(zip(names, speeds.tolist(), strict=True)):
-            own = self._rng(seed, index, Stream.SPEECH, number)
+            own = rng_of(Stream.SPEECH, number)
             order = shuffled(own, self.corpus.speakers[name])
             # One utterance is left for the enrolment.
-            checked = self.params.min_activity, self.params.untrimmed_s
-            cast.append((name, self.sampler.draw(own, order[:-1], order[-1:], length(there.of(number)), speed, *checked)))
+            wanted = length(there[min(number, 1)]), speed, self.params.min_activity, self.params.untrimmed_s
+            cast.append((name, self.sampler.draw(own, order[:-1], order[-1:], *wanted)))
         return present, bool(chance[1] < conditions.noisy_enroll_prob), cast
 
     def _company(self, order: np.ndarray, count: int, same_source: bool) -> list[int]:
-        """Who may stand beside the first of an order: nobody of the same group, who may be the same person, and where asked for and
-        there are enough, only people of the same source."""
+        """Who may stand beside the first: nobody of their group, and where asked for and there are enough, only people of their source."""
         target, *others = order.tolist()
         group, source = self.origins[target]
         others = [other for other in others if self.origins[other][0] != group] or others
@@ -176,7 +164,7 @@ class Mixer:
         """The first of a random order of all speakers as the target, and as interferers the next ``count`` of those like enough."""
         target, *others = order
         if similarity > 0:
-            if self.voices is None:
+            if not self.voices:
                 raise HifitseError(f"similarity of a mixture is {similarity}, expected 0 where the parameters' similarity is 0")
             nearest = set(self.voices.nearest(target, others)[: max(count, ceil((1 - similarity) * len(others)))])
             others = [name for name in others if name in nearest]
@@ -197,8 +185,3 @@ class Mixer:
         speed = said.speed if self.params.enroll_speed == "matched" else 1.0
         enrolled = self.enrolments.draw(*rngs, conditions, name, speed, set(said.utterances), noisy)
         return tuple(replace(each, elsewhere=self._elsewhere(seed, index, 100 + 10 * number + row)) for row, each in enumerate(enrolled))
-
-
-def _speech(params: Params) -> Corpus:
-    made = partial(synthetic.make_speech, params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
-    return merged([load_corpus(made() if each == "synthetic" else each) for each in sources(params.corpus)])

@@ -121,7 +121,7 @@ class Scene:
 
     @property
     def samples(self) -> int:
-        return round(self.conditions.seconds * SAMPLE_RATE)
+        return self.conditions.samples
 
     @property
     def id(self) -> str:

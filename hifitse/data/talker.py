@@ -109,7 +109,7 @@ class SpeechSampler:
     ) -> Line:
         """Utterances of ``frames`` frames together at least, with the ``around`` frames of silence before and after each."""
         line: Line = []
-        queue, end = iter(first), 0  # a long list is read no further than needed
+        queue, spare, end = iter(first), reserve, 0  # a long list is read no further than needed
         while end < frames:
             utterance = next(queue, None)
             if utterance is None:
@@ -117,8 +117,7 @@ class SpeechSampler:
                 queue, reserve = (iter(again), reserve) if again else (iter(reserve), ())
                 utterance = next(queue, None)
             if utterance is None:
-                speaker = next((utterance.speaker for utterance in first), "?")
-                raise CorpusError(f"speaker {speaker} has only silent or broken utterances, expected one with speech")
+                raise CorpusError(f"speaker {next(iter(spare)).speaker} has only silent or broken utterances, expected one with speech")
             if (mask := self._mask(rng, utterance, frames)) is None:
                 continue
             at = around + (end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0)

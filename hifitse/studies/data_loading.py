@@ -27,9 +27,10 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
 from hifitse.data import synthetic
 from hifitse.data.batch_rendering import BatchRenderer
+from hifitse.data.conditions import validation_conditions
 from hifitse.data.corpus import Corpus, load_corpus
 from hifitse.data.dataset import training_loader
-from hifitse.data.mixing import Mixer, validation_conditions
+from hifitse.data.mixing import Mixer
 from hifitse.data.reader import Reader, Recording
 from hifitse.data.rendering import Renderer
 from hifitse.data.scene import File
