@@ -3,6 +3,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,7 @@ from sounds import folders, save, small
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.corpus import CorpusError
-from hifitse.data.dataset import list_loader, training_loader
-from hifitse.data.items import MixtureDataset, swapped
+from hifitse.data.dataset import Batches, Items, swapped, training_loader
 from hifitse.data.mixing import Mixer
 
 PLAIN = Conditions("valid", 0.5)
@@ -22,6 +22,10 @@ PLAIN = Conditions("valid", 0.5)
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     return folders(tmp_path_factory.mktemp("sources")) | {"seconds": 0.5, "enroll_seconds": 0.5}
+
+
+def listed(mixer, seed, conditions, batch_size=1, **values):
+    return Batches(Items(mixer, seed, conditions.__getitem__, **values), 0, len(conditions), batch_size, mixer.params.workers)
 
 
 def assert_equal(one, other):
@@ -75,37 +79,35 @@ def test_items_follow_the_curriculum(sources):
 
 def test_loader_can_be_iterated_again_with_its_workers(sources):
     params = small(sources, workers=1)
-    loader = list_loader(params, Mixer(params, "valid"), 1, [PLAIN] * 3)
+    loader = listed(Mixer(params, "valid"), 1, [PLAIN] * 3)
     for one, two in zip(list(loader), list(loader), strict=True):
         assert_equal(one, two)
 
 
-def test_list_loader_gives_wrong_enrolments_and_several_lengths(sources):
+def test_batches_of_a_list_have_wrong_enrolments_and_several_lengths(sources):
     params = small(sources)
     mixer = Mixer(params, "test")
     conditions = [replace(PLAIN, name="long", seconds=seconds) for seconds in (0.5, 0.75)]
-    batches = list(list_loader(params, mixer, 42, conditions, wrong_enroll=True))
+    batches = list(listed(mixer, 42, conditions, wrong_enroll=True))
     assert [batch["mix"].shape[1] for batch in batches] == [24_000, 36_000]
     expected = mixer.mixture(42, 1, conditions[1], wrong_enroll=True)
     assert torch.equal(batches[1]["wrong_enroll"][0], torch.from_numpy(expected.wrong_enroll))
     with pytest.raises(HifitseError, match=r"\[24000, 36000\] samples, expected one length"):
-        list(list_loader(params, mixer, 42, conditions, batch_size=2))
+        list(listed(mixer, 42, conditions, batch_size=2))
 
 
 def test_mixture_without_interferer_gets_silence_as_wrong_enrolment(sources):
     params = small(sources)
     conditions = [PLAIN, replace(PLAIN, interferers_min=0, interferers_max=0)]
-    batch = next(iter(list_loader(params, Mixer(params, "test"), 0, conditions, batch_size=2, wrong_enroll=True)))
+    batch = next(iter(listed(Mixer(params, "test"), 0, conditions, batch_size=2, wrong_enroll=True)))
     assert batch["wrong_enroll"][0].any() and not batch["wrong_enroll"][1].any()
 
 
-def test_dataset_item_is_the_mixture_and_can_be_sent_to_a_process(sources):
+def test_an_item_is_its_mixture_and_can_be_sent_to_a_process(sources):
     params = small(sources)
-    dataset = pickle.loads(pickle.dumps(MixtureDataset(Mixer(params, "train"), 7, [PLAIN] * 4)))
-    assert len(dataset) == 4
-    assert dataset[2].metadata == Mixer(params, "train").mixture(7, 2, PLAIN).metadata
-    with pytest.raises(TypeError, match="no len"):
-        len(MixtureDataset(dataset.mixer, 7, lambda index: training_conditions(params, index)))
+    items = pickle.loads(pickle.dumps(Items(Mixer(params, "train"), 7, partial(training_conditions, params))))
+    [scene], places = items.drawn([2])
+    assert places == [(0, False)] and scene == Mixer(params, "train").draw(7, 2, training_conditions(params, 2))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

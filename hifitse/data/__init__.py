@@ -32,7 +32,6 @@ What is made of it:
     lists.py            test lists as scenes: written down, or imported from published ones
     device_store.py     decoded recordings on a GPU
     batch_rendering.py  scenes to a batch on a GPU
-    items.py            indices to mixtures: each once, or for both of its talkers
     shared.py           which items of a batch have a mixture or an enrolment in common
-    dataset.py          mixtures to batches
+    dataset.py          indices to mixtures, each once or for both of its talkers, and to batches
 """

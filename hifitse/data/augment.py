@@ -8,7 +8,6 @@ import contextlib
 import io
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from scipy.signal import fftconvolve
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data.scene import Change
 
 EQ_GAIN_DB = 12.0  # largest boost or cut of one of the equaliser's seven bands
 CUTOFFS_HZ = (3400.0, 4000.0, 5500.0, 8000.0, 11000.0)  # edges of a telephone, and of recordings at 8, 11.025, 16 and 22.05 kHz
@@ -27,26 +27,20 @@ COMPRESSION = (0.5, 0.99)  # libsndfile's 0 (best) to 1 (smallest): about 26 to 
 BODY = round(0.004 * SAMPLE_RATE)  # samples that the body of a device rings
 
 Drawn = dict[str, Any]
-"""What a change draws: plain values."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """A change in two halves: what it draws, and what it does with that."""
+def draw_change(rng: np.random.Generator, name: str = "") -> Change:
+    """A change, by default one of the ``CHANGES`` with equal chances, with plain values drawn for it."""
+    name = name or list(CHANGES)[rng.integers(len(CHANGES))]
+    return Change(name, CHANGES[name][0](rng))
 
-    draw: Callable[[np.random.Generator], Drawn]
-    apply: Callable[..., np.ndarray]
 
-    def __call__(self, enroll: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """A changed recording (T,), float32; HifitseError where ``enroll`` is not (T,) with finite values."""
-        return self.changed(enroll, self.draw(rng))
-
-    def changed(self, enroll: np.ndarray, drawn: Drawn) -> np.ndarray:
-        """The same with what was drawn before."""
-        enroll = np.asarray(enroll, np.float32)
-        if enroll.ndim != 1 or not len(enroll) or not np.isfinite(enroll).all():
-            raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, expected (T,) with finite values")
-        return self.apply(enroll, **drawn)
+def changed(enroll: np.ndarray, change: Change) -> np.ndarray:
+    """A changed recording (T,), float32; HifitseError where ``enroll`` is not (T,) with finite values."""
+    enroll = np.asarray(enroll, np.float32)
+    if enroll.ndim != 1 or not len(enroll) or not np.isfinite(enroll).all():
+        raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, expected (T,) with finite values")
+    return CHANGES[change.name][1](enroll, **change.drawn)
 
 
 def _seeds(rng: np.random.Generator) -> Drawn:
@@ -100,19 +94,13 @@ def played(enroll: np.ndarray, body: list[float], seeds: list[int]) -> np.ndarra
     return _filtered(fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32), seeds, "device")
 
 
-CHANGES: dict[str, Change] = {
-    "eq": Change(_seeds, equalised),
-    "band": Change(_draw_band, band_limited),
-    "codec": Change(_draw_coding, coded),
-    "device": Change(_draw_device, played),
+CHANGES: dict[str, tuple[Callable[[np.random.Generator], Drawn], Callable[..., np.ndarray]]] = {
+    "eq": (_seeds, equalised),
+    "band": (_draw_band, band_limited),
+    "codec": (_draw_coding, coded),
+    "device": (_draw_device, played),
 }
-"""Changes by the name that stands in the metadata."""
-
-
-def draw_change(rng: np.random.Generator) -> tuple[str, Drawn]:
-    """One of the ``CHANGES`` with equal chances: its name, and what it draws."""
-    name = list(CHANGES)[rng.integers(len(CHANGES))]
-    return name, CHANGES[name].draw(rng)
+"""By the name that stands in the metadata what a change draws, and what it does with that."""
 
 
 @cache

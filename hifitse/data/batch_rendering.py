@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.augment import CHANGES
+from hifitse.data.augment import changed
 from hifitse.data.conditions import length
 from hifitse.data.device_store import DeviceStore, Part
 from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
 from hifitse.data.reader import KEPT_S
-from hifitse.data.rendering import PEAK, Renderer, gate, loop, put
+from hifitse.data.rendering import PEAK, Mixture, Renderer, gate, loop, put
 from hifitse.data.rooms import transform_length
 from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
 
@@ -37,14 +37,8 @@ class BatchRenderer:
         self._speeds: dict[int, Any] = {}
 
     @torch.no_grad()
-    def render(self, scenes: Sequence[Scene]) -> dict[str, Any]:
-        """The mixtures of B scenes; HifitseError where a recording is missing or broken.
-
-        Returns:
-            ``mix, target, noise (B, T)``, ``interferers (B, S, T)`` with zeros where a scene has fewer, ``enroll (B, N, T')``,
-            ``wrong_enroll`` alike (zeros where there is none; missing where no scene has one), all float32 on the device, and
-            ``metadata``: a list of B dicts, as those of :class:`hifitse.data.rendering.Mixture`.
-        """
+    def render(self, scenes: Sequence[Scene]) -> list[Mixture]:
+        """The mixtures of scenes, tensors on the device; HifitseError where a recording is missing or broken."""
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if self.device.type == "cuda" else nullcontext()
         with exact:
             self.store.require({key: load for scene in scenes for key, load in self._wanted(scene).items()})
@@ -52,17 +46,15 @@ class BatchRenderer:
             clips_db = self._balance(scenes, speech, noise)
             speech[:, 0] *= self._of([scene.present for scene in scenes])[:, None]
             mix = speech.sum(1) + noise
-            made: dict[str, Any] = {"mix": mix, "target": speech[:, 0], "noise": noise, "interferers": speech[:, 1:]}
-            made["enroll"], enrolled = self._enroll([scene.enroll for scene in scenes])
-            mistaken: list[list[float] | None] = [None] * len(scenes)
-            if any(scene.wrong_enroll for scene in scenes):
-                made["wrong_enroll"], mistaken = self._enroll([scene.wrong_enroll for scene in scenes], made["enroll"])
-        heard_db = _db(mix.square().mean(-1)).clamp_min(audio.FLOOR_DB).tolist()
-        made["metadata"] = [
-            scene.metadata() | {"level_db": round(scene.level_db + clip, 4), "clip_gain_db": round(clip, 4), "enroll_level_db": right,
-                                "mix_level_db": round(heard, 4), "wrong_enroll_level_db": wrong or None}
-            for scene, clip, heard, right, wrong in zip(scenes, clips_db, heard_db, enrolled, mistaken, strict=True)
-        ]  # fmt: skip
+            enrolled = self._enroll([scene.enroll for scene in scenes])
+            mistaken = self._enroll([scene.wrong_enroll for scene in scenes])
+        heard_db, made = _db(mix.square().mean(-1)).clamp_min(audio.FLOOR_DB).tolist(), []
+        for number, (scene, clip, right, wrong) in enumerate(zip(scenes, clips_db, enrolled, mistaken, strict=True)):
+            levels = {"level_db": round(scene.level_db + clip, 4), "clip_gain_db": round(clip, 4), "enroll_level_db": right[1]}
+            levels |= {"wrong_enroll_level_db": wrong[1], "mix_level_db": round(heard_db[number], 4)}
+            talkers = speech[number, : len(scene.talkers)]
+            parts = talkers[0], talkers[1:], noise[number], right[0], wrong[0]
+            made.append(Mixture(mix[number], *parts, scene.metadata() | levels))
         return made
 
     def _of(self, values: Sequence[Any]) -> Tensor:
@@ -181,9 +173,11 @@ class BatchRenderer:
 
     # ---- the enrolments
 
-    def _enroll(self, enrollments: Sequence[Sequence[Enrollment]], like: Tensor | None = None) -> tuple[Tensor, list[list[float]]]:
-        """Enrolments (B, N, T') and the level of each, dBFS; of scenes without any, zeros as many as ``like`` has."""
+    def _enroll(self, enrollments: Sequence[Sequence[Enrollment]]) -> list[tuple[Tensor, list[float]] | tuple[None, None]]:
+        """Of each scene its enrolments (N, T') and the level of each, dBFS, before it is recorded elsewhere; nothing where it has none."""
         flat = [each for row in enrollments for each in row]
+        if not flat:
+            return [(None, None)] * len(enrollments)
         sound = self._segments([each.segment for each in flat])
         if wet := [number for number, each in enumerate(flat) if each.response]:
             sound[wet] = self._reverberate(sound[wet], [flat[number].response for number in wet])
@@ -192,19 +186,15 @@ class BatchRenderer:
             sound[noisy] += noise * ((_power(sound[noisy]) / _power(noise)).sqrt() * 10 ** (-self._of(snr) / 20))[:, None]
         for number, each in enumerate(flat):
             for change in each.changes:
-                changed = CHANGES[change.name].changed(sound[number].cpu().numpy(), change.drawn)
-                sound[number] = torch.from_numpy(np.ascontiguousarray(changed)).to(self.device)
+                row = changed(sound[number].cpu().numpy(), change)
+                sound[number] = torch.from_numpy(np.ascontiguousarray(row)).to(self.device)
         power, wanted = _power(sound), self._of([each.level_db for each in flat])
         gain = torch.where(power <= 10 ** (audio.FLOOR_DB / 10), 1.0, 10 ** (wanted / 20) / power.sqrt())
         clip = (PEAK / (sound.abs().amax(-1) * gain).clamp_min(1e-9)).clamp_max(1.0)
         sound *= (gain * clip)[:, None]
         levels = iter(_db(_power(sound)).clamp_min(audio.FLOOR_DB).tolist())
-        sound = self._elsewhere(sound, [each.elsewhere for each in flat])
-        count = max(len(row) for row in enrollments)
-        out = sound.new_zeros(len(enrollments), count if like is None else like.shape[1], sound.shape[1])
-        full = [number for number, row in enumerate(enrollments) if row]
-        out[full] = sound.view(len(full), count, -1)
-        return out, [[round(next(levels), 4) for _ in row] for row in enrollments]
+        rows = iter(self._elsewhere(sound, [each.elsewhere for each in flat]).split([len(row) for row in enrollments if row]))
+        return [(next(rows), [round(next(levels), 4) for _ in row]) if row else (None, None) for row in enrollments]
 
 
 def _power(signal: Tensor) -> Tensor:

@@ -6,25 +6,26 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from hifitse import HifitseError
 from hifitse.data.batch_rendering import BatchRenderer
 from hifitse.data.conditions import Conditions, training_conditions
-from hifitse.data.items import BothTalkers, MixtureDataset, Place, swapped_metadata
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.scene import Scene
 from hifitse.data.shared import Shared
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
+Place = tuple[int, bool]
+"""Number of a mixture, and whether its loudest interferer is asked for."""
 Batch = dict[str, Any]
 """mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
 
@@ -35,42 +36,61 @@ AHEAD = 2  # batches that a GPU has ready for the training
 GRACE_S = 3.0  # how long a worker goes on after SIGTERM
 
 
-def collate(mixtures: list[Mixture]) -> Batch:
-    """Mixtures of one length -> :data:`Batch`; HifitseError where they have several."""
-    lengths = sorted({len(mixture.mix) for mixture in mixtures})
+@dataclass(frozen=True)
+class Items:
+    """Items by their index, a pure function of these values: item i is mixture i.
+
+    With ``both`` each mixture comes twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, each with an enrolment
+    of their own. The same sound must then give two different voices, and the enrolment alone says which: a batch with both teaches its
+    use from the first step on. A mixture without interferer comes twice as it is.
+    """
+
+    mixer: Mixer
+    seed: int
+    conditions: Callable[[int], Conditions]  # by the mixture's index
+    wrong_enroll: bool = False  # also draw enrolments of an interferer
+    both: bool = False
+
+    def drawn(self, indices: Sequence[int]) -> tuple[list[Scene], list[Place]]:
+        """The scenes of items, and for each item which of them it is, and whether its loudest interferer is asked for."""
+        numbers = [index - index % 2 if self.both else index for index in indices]
+        each = sorted(set(numbers))
+        scenes = [self.mixer.draw(self.seed, number, self.conditions(number), self.wrong_enroll) for number in each]
+        return scenes, [(each.index(number), number < index) for number, index in zip(numbers, indices, strict=True)]
+
+
+def swapped(mixture: Mixture) -> Mixture:
+    """The same mixture with its loudest interferer, always present, as the target; one without ``wrong_enroll`` comes back as it is.
+
+    The metadata stay those of the mixture as it was drawn, but for ``id``, ``present`` and the mark ``swapped``.
+    """
+    if mixture.wrong_enroll is None:
+        return mixture
+    metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True, "swapped": True}
+    interferers = mixture.interferers + 0  # of an array or a tensor a copy
+    interferers[0] = mixture.target
+    return Mixture(mixture.mix, mixture.interferers[0], interferers, mixture.noise, mixture.wrong_enroll, mixture.enroll, metadata)
+
+
+def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
+    """Items at places of mixtures of one length -> :data:`Batch`; HifitseError where they have several."""
+    items = [swapped(mixtures[place]) if asked else mixtures[place] for place, asked in places]
+    lengths = sorted({len(each.mix) for each in items})
     if len(lengths) > 1:
         raise HifitseError(f"mixtures of a batch have {lengths} samples, expected one length (batch_size=1 for a list of several)")
-    batch: Batch = {name: torch.from_numpy(np.stack([getattr(each, name) for each in mixtures])) for name in ("mix", "target", "enroll")}
-    batch["present"] = torch.tensor([each.metadata["present"] for each in mixtures])
-    batch["metadata"] = [each.metadata for each in mixtures]
-    shared = [_first_of([id(getattr(each, name)) for each in mixtures]) for name in ("mix", "enroll")]  # one array is one signal
-    if any(len(rows) < len(mixtures) for rows, _ in shared):
+    batch: Batch = {name: _stacked([getattr(each, name) for each in items]) for name in ("mix", "target", "enroll")}
+    batch["present"] = torch.tensor([each.metadata["present"] for each in items])
+    batch["metadata"] = [each.metadata for each in items]
+    shared = [_first_of([id(getattr(each, name)) for each in items]) for name in ("mix", "enroll")]  # one array is one signal
+    if any(len(rows) < len(items) for rows, _ in shared):
         batch["shared"] = Shared(*(indices for pair in shared for indices in pair))
-    if any(each.wrong_enroll is not None for each in mixtures):
-        wrong = [np.zeros_like(each.enroll) if each.wrong_enroll is None else each.wrong_enroll for each in mixtures]
-        batch["wrong_enroll"] = torch.from_numpy(np.stack(wrong))
+    if any(each.wrong_enroll is not None for each in items):
+        batch["wrong_enroll"] = _stacked([each.enroll * 0 if each.wrong_enroll is None else each.wrong_enroll for each in items])
     return batch
 
 
-def rendered(renderer: BatchRenderer, scenes: list[Scene], places: Sequence[Place]) -> Batch:
-    """Items, at ``places`` of scenes of one length, made on the renderer's device -> :data:`Batch`, as :func:`collate` has it."""
-    made = renderer.render(scenes)
-    swap = [asked and bool(scenes[place].wrong_enroll) for place, asked in places]
-    chosen = torch.tensor([place for place, _ in places], device=renderer.device)
-    batch: Batch = {name: made[name][chosen] for name in ("mix", "target", "enroll")}
-    metadata = [made["metadata"][place] for place, _ in places]
-    if "wrong_enroll" in made:
-        other = torch.tensor(swap, device=renderer.device)
-        loudest, wrong = made["interferers"][chosen, 0], made["wrong_enroll"][chosen]
-        batch["wrong_enroll"] = torch.where(other[:, None, None], batch["enroll"], wrong)
-        batch["target"] = torch.where(other[:, None], loudest, batch["target"])
-        batch["enroll"] = torch.where(other[:, None, None], wrong, batch["enroll"])
-    batch["metadata"] = [swapped_metadata(each) if asked else each for each, asked in zip(metadata, swap, strict=True)]
-    batch["present"] = torch.tensor([each["present"] for each in batch["metadata"]])
-    if len({place for place, _ in places}) < len(places):
-        voices = [(place, asked) for (place, _), asked in zip(places, swap, strict=True)]
-        batch["shared"] = Shared(*_first_of([place for place, _ in places]), *_first_of(voices))
-    return batch
+def _stacked(signals: Sequence[Any]) -> torch.Tensor:
+    return torch.stack([torch.as_tensor(signal) for signal in signals])
 
 
 def _first_of(signals: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -86,14 +106,14 @@ class _Batched(Dataset):
     A :class:`HifitseError` is handed over as it is, not raised with a worker's stack.
     """
 
-    def __init__(self, dataset: MixtureDataset, first: int, last: int, size: int, scenes: bool) -> None:
-        self.dataset, self.starts, self.last, self.scenes = dataset, range(first, last, size), last, scenes
+    def __init__(self, items: Items, first: int, last: int, size: int, scenes: bool) -> None:
+        self.items, self.starts, self.last, self.scenes = items, range(first, last, size), last, scenes
 
     def __getitem__(self, number: int) -> Batch | tuple[list[Scene], list[Place]] | HifitseError:
         start = self.starts[number]
-        indices = range(start, min(start + self.starts.step, self.last))
         try:
-            return self.dataset.drawn(indices) if self.scenes else collate([self.dataset[index] for index in indices])
+            scenes, places = self.items.drawn(range(start, min(start + self.starts.step, self.last)))
+            return (scenes, places) if self.scenes else collate(list(map(self.items.mixer.renderer.mixture, scenes)), places)
         except HifitseError as error:
             return error
 
@@ -102,8 +122,6 @@ class Batches:
     """Batches of the indices ``first`` to ``last - 1`` in order; each iteration gives the same ones.
 
     Args:
-        dataset: where they come from.
-        first, last: indices.
         batch_size: mixtures of a batch, the last one may have fewer.
         share: this process's number and how many share the batches: of 4, number 1 has batches 1, 5, 9, ...
         workers: processes that make them; 0 makes them in this one. They leave SIGINT to this process, and go on for 3 s after SIGTERM.
@@ -114,11 +132,11 @@ class Batches:
     """
 
     def __init__(
-        self, dataset: MixtureDataset, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1),
+        self, items: Items, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1),
         renderer: BatchRenderer | None = None,
     ) -> None:  # fmt: skip
         self._renderer = renderer
-        batches = _Batched(dataset, first, last, batch_size, renderer is not None)
+        batches = _Batched(items, first, last, batch_size, renderer is not None)
         self._loader = DataLoader(
             batches,
             batch_size=None,
@@ -158,7 +176,7 @@ class Batches:
                 raise HifitseError(f"{said}: start again, with fewer workers if memory was short") from error
             if isinstance(batch, HifitseError):
                 raise batch
-            yield rendered(self._renderer, *batch) if self._renderer else batch
+            yield collate(self._renderer.render(batch[0]), batch[1]) if self._renderer else batch
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -231,18 +249,10 @@ def training_loader(
     last = total if count is None else first_index + count
     # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
-    curriculum = partial(training_conditions, params)
-    made = BothTalkers if params.both_talkers else MixtureDataset
-    dataset = made(mixer, seed, curriculum, params.both_talkers or params.loss_speaker > 0)
+    wrong_enroll = params.both_talkers or params.loss_speaker > 0
+    items = Items(mixer, seed, partial(training_conditions, params), wrong_enroll, params.both_talkers)
     on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
     renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
     if on_gpu and params.workers and sys.platform == "linux":
         mixer.look(total // 8, params.workers)  # or each worker would decode all recordings for themselves
-    return Batches(dataset, first_index, last, params.batch_size, params.workers, share, renderer)
-
-
-def list_loader(
-    params: Params, mixer: Mixer, seed: int, conditions: Sequence[Conditions], batch_size: int = 1, wrong_enroll: bool = False
-) -> Batches:
-    """Batches of a fixed list, such as one of :func:`hifitse.data.conditions.evaluation_conditions` with ``params.eval_seed``."""
-    return Batches(MixtureDataset(mixer, seed, conditions, wrong_enroll), 0, len(conditions), batch_size, params.workers)
+    return Batches(items, first_index, last, params.batch_size, params.workers, share, renderer)

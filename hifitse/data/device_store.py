@@ -47,14 +47,10 @@ class DeviceStore:
         self._pool = torch.zeros(0, PAGE, dtype=torch.int16, device=self.device)
         self._free: list[int] = []
         self._kept: OrderedDict[Key, _Kept] = OrderedDict()
-        self.decoded = 0  # recordings so far
 
     @property
     def bytes(self) -> int:
         return 2 * self._pool.numel()
-
-    def __contains__(self, key: Key) -> bool:
-        return key in self._kept
 
     def require(self, wanted: Mapping[Key, Callable[[], np.ndarray]]) -> None:
         """Have these recordings at hand until the next call; each value decodes one, (T,) float32."""
@@ -66,7 +62,6 @@ class DeviceStore:
             return
         with ThreadPoolExecutor(THREADS) as pool:  # decoding lets go of Python's lock
             sounds = list(pool.map(lambda key: _layers(wanted[key]()), missing))
-        self.decoded += len(missing)
         places = self._take(sum(layers.size // PAGE for _, layers, _ in sounds), wanted)
         data = np.concatenate([layers.reshape(-1, PAGE) for _, layers, _ in sounds])
         self._pool[torch.from_numpy(places).to(self.device)] = torch.from_numpy(data).to(self.device)

@@ -7,10 +7,10 @@ import numpy as np
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.acoustics import Acoustics
-from hifitse.data.augment import CHANGES, draw_change
+from hifitse.data.augment import draw_change
 from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import Corpus, Utterance
-from hifitse.data.scene import Change, Enrollment
+from hifitse.data.scene import Enrollment
 from hifitse.data.talker import SpeechSampler
 from hifitse.params import Params
 
@@ -53,7 +53,7 @@ class Enrolments:
             if conditions.enroll_as != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be
                 values = self._asked(change, conditions.enroll_as, samples)
             if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:
-                values["changes"] = (*values.get("changes", ()), Change(*draw_change(change)))
+                values["changes"] = (*values.get("changes", ()), draw_change(change))
             drawn.append(Enrollment(segment, level_db=rng.uniform(*ENROLL_LEVEL_DB), **values))
         return drawn
 
@@ -62,7 +62,7 @@ class Enrolments:
             return self._noise(rng, samples)
         if how == "reverberant":
             return self._room(rng, prob=1.0)
-        return {"changes": (Change(how, CHANGES[how].draw(rng)),)}
+        return {"changes": (draw_change(rng, how),)}
 
     def _room(self, rng: np.random.Generator, prob: float | None = None) -> dict[str, Any]:
         """A room of its own, if not said otherwise as often as mixtures have one."""

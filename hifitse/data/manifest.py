@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.decode import channel_of
@@ -141,50 +142,47 @@ def from_manifest(
     Raises:
         CorpusError: the manifest cannot be read to its end.
     """
-    seen: set[str] | None = set() if once else None
-    inside = Inside(root)
+    seen: set[str] = set()
+    allowed = [str(root), *allowed_roots()]
+    held = lru_cache(10_000)(lambda path: within(path, allowed))  # where a folder's links lead is found once
     with _opened(manifest) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip() or (number == 1 and named_root(line) is not None):
                 continue
             try:
-                made = make(*_parse(line, inside, seen, texts, least))
+                entry = _checked(json.loads(line), texts)
+                path = _inside(root, entry["path"], held)
+                samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
+                if samples < least:
+                    raise ValueError(f"{samples} samples at 48 kHz, expected at least {least}")
+                if path in seen:
+                    raise ValueError(f"path {path} is listed twice")
+                seen |= {path} if once else set()
+                made = make(entry, path, samples)
             except (ValueError, KeyError, TypeError) as error:
                 skipped.append(f"manifest line {number}: {f'no field {error}' if isinstance(error, KeyError) else error}")
             else:
                 yield made
 
 
-class Inside:
-    """Files inside a root. Where a folder's links lead is found once, so that a file costs one look at the disk."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self._top = root, str(root).rstrip(os.sep) + os.sep
-        self._allowed = [str(root), *allowed_roots()]
-        self._folders: dict[str, bool] = {}
-
-    def path(self, named: str) -> str:
-        """The path, relative to the root, of a file that is named; ValueError where it leads out of the root or is not there."""
-        given = os.path.normpath(os.path.join(self.root, named))
-        path = str(channel_of(given)[0])
-        if not path.startswith(self._top):
-            raise ValueError(f"path {named} leads out of the corpus folder")
-        mode = 0
-        with suppress(OSError, ValueError):
-            mode = os.lstat(path).st_mode
-        folder = os.path.dirname(path)
-        if mode and folder not in self._folders:
-            self._folders[folder] = within(folder, self._allowed)
-        if mode and not (within(path, self._allowed) if S_ISLNK(mode) else self._folders[folder]):
-            raise ValueError(f"path {named} is a link out of the corpus folder; {ALLOW_ROOTS} names folders that links may lead to")
-        if not (S_ISREG(mode) or os.path.isfile(path)):
-            raise ValueError(f"file {named} is missing")
-        return given.removeprefix(self._top)
+def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:
+    """The path, relative to the root, of a file that is named; ValueError where it leads out of the root or is not there."""
+    given, top = os.path.normpath(os.path.join(root, named)), str(root).rstrip(os.sep) + os.sep
+    path = str(channel_of(given)[0])
+    if not path.startswith(top):
+        raise ValueError(f"path {named} leads out of the corpus folder")
+    mode = 0
+    with suppress(OSError, ValueError):
+        mode = os.lstat(path).st_mode
+    if mode and not held(path if S_ISLNK(mode) else os.path.dirname(path)):
+        raise ValueError(f"path {named} is a link out of the corpus folder; {ALLOW_ROOTS} names folders that links may lead to")
+    if not (S_ISREG(mode) or os.path.isfile(path)):
+        raise ValueError(f"file {named} is missing")
+    return given.removeprefix(top)
 
 
-def _parse(line: str, inside: Inside, seen: set[str] | None, texts: Sequence[str], least: int) -> tuple[dict, str, int]:
-    """One manifest line: its object, path and length; raises ValueError, KeyError or TypeError with the reason."""
-    entry = json.loads(line)
+def _checked(entry: Any, texts: Sequence[str]) -> dict:
+    """The object of a line; raises ValueError, KeyError or TypeError where a field is not as it must be."""
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     for name in texts:
@@ -193,12 +191,4 @@ def _parse(line: str, inside: Inside, seen: set[str] | None, texts: Sequence[str
     for name in ("samples", "sample_rate"):
         if isinstance(entry[name], bool) or not isinstance(entry[name], int) or entry[name] < 1:
             raise ValueError(f"{name} is {entry[name]!r}, expected a positive whole number")
-    path = inside.path(entry["path"])
-    samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
-    if samples < least:
-        raise ValueError(f"{samples} samples at 48 kHz, expected at least {least}")
-    if seen is not None:
-        if path in seen:
-            raise ValueError(f"path {path} is listed twice")
-        seen.add(path)
-    return entry, path, samples
+    return entry

@@ -4,14 +4,17 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from hifitse import SAMPLE_RATE, audio
+from hifitse.data.manifest import Utterance
+from hifitse.data.scene import File
 
 KEPT_S = 60.0  # of a longer recording only the piece that is asked for is read, whatever memory there is
 PCM_16 = 2**15  # steps from 0 to full scale of a 16 bit recording
+Recording = Utterance | File
 
 
 class Recent:
@@ -33,17 +36,6 @@ class Recent:
         while self.bytes > self.limit:
             self.bytes -= self._kept.popitem(last=False)[1][1]
         return value
-
-
-class Recording(Protocol):
-    """What is known of a file: an utterance, or the file of a scene."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def sample_rate(self) -> int: ...
 
 
 class Reader:
@@ -100,7 +92,7 @@ class Reader:
 
 
 def _packed(signal: np.ndarray) -> tuple[np.ndarray, int]:
-    """A signal (T,) as 16 bit numbers where that loses nothing, and its bytes with what is around it."""
+    """A signal (T,) as it is kept, and its bytes with what is around it."""
     kept = signal if (small := as_int16(signal)) is None else small
     return kept, kept.nbytes + 400
 
@@ -108,8 +100,5 @@ def _packed(signal: np.ndarray) -> tuple[np.ndarray, int]:
 def as_int16(signal: np.ndarray) -> np.ndarray | None:
     """A signal (T,) in steps of 16 bit, where all of it is."""
     scaled = signal * np.float32(PCM_16)  # exact: a power of two
-    if len(signal) and scaled.min() >= -PCM_16 and scaled.max() < PCM_16:
-        small = scaled.astype(np.int16)
-        if np.array_equal(small, scaled):
-            return small
-    return None
+    inside = len(signal) and scaled.min() >= -PCM_16 and scaled.max() < PCM_16
+    return small if inside and np.array_equal(small := scaled.astype(np.int16), scaled) else None

@@ -18,7 +18,7 @@ from scipy.fft import rfft
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data import rooms
 from hifitse.data.acoustics import power
-from hifitse.data.augment import CHANGES
+from hifitse.data.augment import changed
 from hifitse.data.conditions import Spans, length
 from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
 from hifitse.data.reader import Reader, Recent
@@ -31,7 +31,10 @@ FADE = round(0.01 * SAMPLE_RATE)  # at the ends of a stretch inside a mixture, a
 
 @dataclass
 class Mixture:
-    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6."""
+    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6.
+
+    Arrays, or tensors where they were made together.
+    """
 
     mix: np.ndarray  # (T,)
     target: np.ndarray  # (T,), with its room; zeros where it is absent
@@ -144,7 +147,7 @@ class Renderer:
                 noise = self.piece(each.noise, len(row))
                 row = row + noise * np.float32(np.sqrt(power(row) / power(noise)) * 10 ** (-each.snr_db / 20))
             for change in each.changes:
-                row = CHANGES[change.name].changed(row, change.drawn)
+                row = changed(row, change)
             if each.level_db is not None:
                 row = audio.set_level(row, each.level_db)
                 row *= np.float32(min(1.0, PEAK / max(float(np.abs(row).max()), 1e-9)))

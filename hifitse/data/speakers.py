@@ -15,50 +15,38 @@ import numpy as np
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import voices
 
-LOW_VARIANTS = [
-    "Andy", "AnxiousAndy", "Gene", "Gene2", "Henrique", "Hugo", "Jacky", "Lee", "Marco", "Mario", "Michael", "Mike", "Reed", "RicishayMax",
-    "RicishayMax2", "Tweaky", "adam", "announcer", "antonio", "benjamin", "boris", "david", "ed", "edward", "edward2", "fast", "gustave",
-    "iven", "iven2", "iven3", "iven4", "john", "kaukovalta", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "marcelo", "max", "michel",
-    "miguel", "mike2", "pablo", "paul", "pedro", "rob", "sandro", "victor",
-]  # fmt: skip
-HIGH_VARIANTS = ["Alicia", "Andrea", "Nguyen", "anika", "belinda", "f1", "f2", "f3", "f4", "f5", "shelby", "steph", "steph2"]
-"""Voice variants of espeak-ng with a natural pitch below and above 150 Hz.
-
-Left out: those that are mostly unvoiced or robotic when measured (whisper, croak, klatt, robosoft ...), exact doubles,
-and ``BABBLE_VARIANTS``.
-"""
-
-BABBLE_VARIANTS = ["Alex", "Annie", "Denis", "Diogo", "aunty", "grandma", "linda", "quincy", "robert", "travis"]
-"""Variants of the babble in the noise, which no speaker of the corpus has."""
-
-ENGLISH = ["en-us", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-029", "en-us-nyc"]
-OTHER = [
-    "de", "es", "es-419", "it", "pt", "pt-br", "nl", "sv", "nb", "da", "fi", "hu", "pl", "ro", "hr", "tr", "id", "sw", "et", "lv", "lt",
-    "ca", "eu", "cy", "la", "sq", "af", "is",
-]  # fmt: skip
-
-NAMES = [
-    "Anna", "Peter", "Maria", "the teacher", "my neighbour", "the old captain", "a young doctor", "the baker", "her brother", "nobody",
-    "everyone", "the guide",
-]  # fmt: skip
-VERBS = [
-    "carried", "remembered", "borrowed", "painted", "followed", "noticed", "repaired", "measured", "described", "promised", "avoided",
-    "collected", "finished",
-]  # fmt: skip
-THINGS = [
-    "a wooden box", "the yellow bicycle", "three silver keys", "the broken window", "an unusual picture", "some fresh bread",
-    "the heavy machine", "a small garden", "several long letters", "the quiet song", "two hundred stones", "the kitchen table",
-    "a thick rope", "the evening paper",
-]  # fmt: skip
-PLACES = [
-    "near the harbour,", "before breakfast,", "behind the church,", "in early spring,", "across the valley,", "after the storm,",
-    "on a cold morning,", "for no reason,", "while it was raining,", "without any help,", "just below the bridge,",
-    "when the music stopped,", "once again,",
-]  # fmt: skip
-LINKS = ["and", "but", "because", "so", "although"]
-ONSETS = ["b", "br", "d", "dr", "f", "fl", "g", "gr", "k", "kl", "l", "m", "n", "p", "pr", "r", "s", "sk", "st", "t", "tr", "v", ""]
-NUCLEI = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "ai", "au"]
-CODAS = ["", "", "", "n", "l", "r", "s", "t", "m", "st"]
+# Voice variants of espeak-ng with a natural pitch below and above 150 Hz. Left out: those that are mostly unvoiced or robotic when
+# measured (whisper, croak, klatt, robosoft ...), exact doubles, and those of the babble in the noise, which no speaker has.
+LOW_VARIANTS = """
+    Andy AnxiousAndy Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Mike Reed RicishayMax RicishayMax2
+    Tweaky adam announcer antonio benjamin boris david ed edward edward2 fast gustave iven iven2 iven3 iven4 john
+    kaukovalta m1 m2 m3 m4 m5 m6 m7 m8 marcelo max michel miguel mike2 pablo paul pedro rob sandro victor
+""".split()
+HIGH_VARIANTS = "Alicia Andrea Nguyen anika belinda f1 f2 f3 f4 f5 shelby steph steph2".split()
+BABBLE_VARIANTS = "Alex Annie Denis Diogo aunty grandma linda quincy robert travis".split()
+ENGLISH = "en-us en-gb-x-rp en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split()
+OTHER = "de es es-419 it pt pt-br nl sv nb da fi hu pl ro hr tr id sw et lv lt ca eu cy la sq af is".split()
+NAMES = (
+    "Anna|Peter|Maria|the teacher|my neighbour|the old captain|a young doctor|the baker|her brother|nobody|everyone|"
+    "the guide"
+).split("|")
+VERBS = (
+    "carried|remembered|borrowed|painted|followed|noticed|repaired|measured|described|promised|avoided|collected|finished"
+).split("|")
+THINGS = (
+    "a wooden box|the yellow bicycle|three silver keys|the broken window|an unusual picture|some fresh bread|"
+    "the heavy machine|a small garden|several long letters|the quiet song|two hundred stones|the kitchen table|"
+    "a thick rope|the evening paper"
+).split("|")
+PLACES = (
+    "near the harbour,|before breakfast,|behind the church,|in early spring,|across the valley,|after the storm,|"
+    "on a cold morning,|for no reason,|while it was raining,|without any help,|just below the bridge,|"
+    "when the music stopped,|once again,"
+).split("|")
+LINKS = "and but because so although".split()
+ONSETS = "b br d dr f fl g gr k kl l m n p pr r s sk st t tr v".split() + [""]
+NUCLEI = "a e i o u a e i o ai au".split()
+CODAS = ["", "", "", *"n l r s t m st".split()]
 
 
 @dataclass(frozen=True)

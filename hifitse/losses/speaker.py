@@ -13,7 +13,7 @@ from hifitse import HifitseError
 def voices(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
     """Names of the speaker asked for, whose recording is ``enroll``, and of the one of ``wrong_enroll``, ``None`` without interferer.
 
-    The metadata of a swapped mixture (:func:`hifitse.data.items.swapped`) are those of the mixture as it was drawn: there the two
+    The metadata of a swapped mixture (:func:`hifitse.data.dataset.swapped`) are those of the mixture as it was drawn: there the two
     change places.
     """
     target, first = metadata["target_speaker"], next(iter(metadata["interferer_speakers"]), None)
