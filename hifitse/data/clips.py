@@ -30,10 +30,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Clips:
-    """Noise recordings or room responses under one root, in the order of their names.
-
-    ``skipped`` has one sentence for each file that was left out.
-    """
+    """Noise recordings or room responses under one root, in the order of their names; ``skipped`` as of a corpus."""
 
     root: Path
     clips: tuple[Clip, ...]
@@ -52,11 +49,7 @@ class Clips:
         return audio.read(self.root / clip.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
-        """Three lists without a common group, by the names "train", "valid", "test"; shares are of the groups without a ``split``.
-
-        Raises:
-            CorpusError: fewer than three groups, or a group with files of two splits.
-        """
+        """Lists without a common group, as :meth:`hifitse.data.corpus.Corpus.split` has them, with one group at least in each."""
         groups = dict.fromkeys((clip.group, clip.split) for clip in self.clips)
         sides = split_groups(groups, valid_share, test_share, seed, least=1, what=f"recordings or rooms in {self.root}")
         return {
@@ -85,12 +78,8 @@ def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
     """List the audio files below a folder, or of a manifest, in groups by name as :func:`group_of` says.
 
     Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
-    Broken and very short noise files are left out and counted in ``skipped``; a response may be short.
-    A manifest is as in :func:`hifitse.data.corpus.load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes before a name's,
-    and its ``split`` is honoured.
-
-    Raises:
-        CorpusError: no such folder or manifest, or no usable file in it.
+    A manifest is as in :func:`hifitse.data.corpus.load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes before a name's.
+    A response may be short. CorpusError for no such folder or manifest, or no usable file in it.
     """
     path = locate(source, kind)
     if not path.is_dir() and not path.name.endswith((".jsonl", ".jsonl.gz")):
@@ -116,7 +105,7 @@ def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
 def merged_clips(lists: Sequence[Clips]) -> Clips:
     """Several lists as one, whose root is that of the file system; groups of different lists are different.
 
-    Groups are named by the list's place, not its folder, so that the split is the same on every machine.
+    They are named by the list's place, not its folder, so that the split is the same on every machine.
     """
     if len(lists) == 1:
         return lists[0]

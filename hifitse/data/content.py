@@ -20,9 +20,6 @@ def by_content(params: Params) -> Params:
     """The same parameters, each source of recordings in them named by its content; synthetic ones keep their name.
 
     A source that is not there gets a name that no run has. Not for making mixtures: the names are no paths.
-
-    Raises:
-        CorpusError: a source cannot be read.
     """
     texts = {name: getattr(params, name) for name in SOURCES}
     real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text != "synthetic"}

@@ -38,17 +38,10 @@ class Corpus:
         return audio.read(self.root / utterance.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int, train_only: Sequence[str] = ()) -> dict[str, "Corpus"]:
-        """Three corpora without a common speaker or group, by the names "train", "valid", "test".
+        """Three corpora without a common speaker or group, by the names "train", "valid", "test"; two speakers at least in each.
 
-        Args:
-            valid_share, test_share: shares of the speakers, 0 to 1; at least two speakers go to every side.
-            seed: seed of the draw.
-            train_only: beginnings of the names of speakers that are not held out, with all of their groups.
-
-        A speaker with a ``split`` of its own goes there; the shares are of all others.
-
-        Raises:
-            CorpusError: too few speakers or groups, or a group with speakers of two splits.
+        A speaker with a ``split`` of its own goes there, and one whose name begins as ``train_only`` says to the training, both with their
+        whole groups; the shares, 0 to 1, are of all others. CorpusError for too few speakers or groups, or a group of two splits.
         """
         firsts, kept = {name: said[0] for name, said in self.speakers.items()}, tuple(train_only)
         members = [(first.group, "train" if name.startswith(kept) else first.split) for name, first in firsts.items()]
@@ -67,12 +60,8 @@ def split_groups(
     Args:
         members: of each its group and, where that is not dealt, the side on which it stands; else an empty text.
         valid_share, test_share: shares of all members dealt that the held-out sides reach at least, as far as whole groups allow.
-        seed: seed of the draw.
-        least: members that every side needs.
+        least: members that every side needs; CorpusError where it would have fewer.
         what: the members in words, for the error.
-
-    Raises:
-        CorpusError: a side would have fewer members, or a group stands on two sides.
     """
     sizes, fixed = Counter[str](), dict[str, str]()
     for group, side in members:
@@ -108,12 +97,7 @@ def load_corpus(source: str | Path) -> Corpus:
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
     A manifest of more than 64 MB, or 16 MB packed, is sorted into an index in the cache at the first call.
-
-    Args:
-        source: folder or manifest; ``~`` and environment variables are expanded.
-
-    Raises:
-        CorpusError: nothing there, or nothing usable left.
+    CorpusError where nothing is there, or nothing usable left.
     """
     path = locate(source, "corpus")
     manifest = manifest_of(path)
@@ -167,13 +151,12 @@ def probe(path: Path, name: str, skipped: list[str], least: int = MIN_SAMPLES) -
     """A file's header; ``None`` with a reason in ``skipped`` where it is broken or has fewer than ``least`` samples at 48 kHz."""
     try:
         info = audio.info(path)
+        if info.samples >= least:
+            return info
+        skipped.append(f"{name}: {info.samples} samples at 48 kHz, expected at least {least}")
     except HifitseError as error:
         skipped.append(f"{name}: {error}")
-        return None
-    if info.samples < least:
-        skipped.append(f"{name}: {info.samples} samples at 48 kHz, expected at least {least}")
-        return None
-    return info
+    return None
 
 
 def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:

@@ -159,24 +159,20 @@ class Batches:
             # Python 3.12 warns of any fork beside threads; the workers use numpy and one torch thread only.
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
             batches = self._made(iter(self._loader))
-        if self._renderer is None or self._renderer.device.type != "cuda":
-            return batches
-        return ahead(batches, self._renderer.device)
+        on_gpu = self._renderer is not None and self._renderer.device.type == "cuda"
+        return ahead(batches, self._renderer.device) if on_gpu else batches
 
     def _made(self, batches: Iterator[Any]) -> Iterator[Batch]:
-        while True:
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if "worker" not in str(error):
-                    raise
-                said = f"a process that makes mixtures ended ({str(error).splitlines()[0]})"
-                raise HifitseError(f"{said}: start again, with fewer workers if memory was short") from error
-            if isinstance(batch, HifitseError):
-                raise batch
-            yield collate(self._renderer.render(batch[0]), batch[1]) if self._renderer else batch
+        try:
+            for batch in batches:
+                if isinstance(batch, HifitseError):
+                    raise batch
+                yield collate(self._renderer.render(batch[0]), batch[1]) if self._renderer else batch
+        except RuntimeError as error:
+            if "worker" not in str(error):
+                raise
+            said = f"a process that makes mixtures ended ({str(error).splitlines()[0]})"
+            raise HifitseError(f"{said}: start again, with fewer workers if memory was short") from error
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -28,16 +28,14 @@ class Enrolments:
         self, rng: np.random.Generator, change: np.random.Generator, conditions: Conditions, speaker: str, speed: float,
         used: Set[str], noisy: bool,
     ) -> list[Enrollment]:  # fmt: skip
-        """Enrolments of a speaker at one speed, from utterances other than those ``used`` where there are some.
+        """Enrolments of a speaker at one speed, from utterances other than those ``used`` in the mixture where there are some.
+
+        CorpusError where a speaker or noise folder is silent throughout, or noise or a room is asked for and none is loaded.
 
         Args:
             rng: for the utterances, the level, and the noise and room of a noisy enrolment that is "drawn", whatever it is asked to be.
             change: for all else that is done to them.
-            used: names of the utterances in the mixture.
             noisy: whether "drawn" enrolments are noisy.
-
-        Raises:
-            CorpusError: a speaker or noise folder is silent throughout, or noise or a room is asked for and none is loaded.
         """
         samples = round(self.params.enroll_seconds * SAMPLE_RATE)
         said = self.corpus.speakers[speaker]

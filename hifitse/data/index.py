@@ -89,14 +89,8 @@ class Said(Sequence[Utterance]):
 def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: Reasons) -> tuple[dict[str, Said], list[str]]:
     """Utterances by speaker, and why others were left out, from an index in the cache; order and rules are those of a corpus in memory.
 
-    Args:
-        manifest: known by its path, length and time of change, and by the folders that links may lead to.
-        root: its root.
-        found: utterances of the readable lines, gone through only where there is no index.
-        skipped: where ``found`` puts its reasons.
-
-    Raises:
-        HifitseError: the cache cannot be written, or the index in it is damaged.
+    The manifest is known by its path, length and time of change, and by the folders that links may lead to. The utterances ``found`` in its
+    readable lines are gone through, which fills ``skipped``, only where there is no index. HifitseError where it is damaged.
     """
     state = manifest.stat()
     key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])

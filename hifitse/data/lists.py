@@ -85,12 +85,11 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
 
     The wrong enrolment, which the list does not have, is the interferer's first other utterance by name.
 
+    HifitseError for no such file or column, or a recording that is not there.
+
     Args:
         path: CSV with the columns of ``TUPLE``; utterances by name, as ``p225_001``, with or without folder and suffix.
         corpus: folder with the recordings: VCTK or LibriSpeech.
-
-    Raises:
-        HifitseError: no such file or column, or a recording that is not there.
     """
     root = locate(corpus, "corpus")
     # of VCTK 0.92 the first microphone has the plain name
@@ -116,15 +115,14 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
 def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Path | None = None) -> list[Scene]:
     """Scenes of LibriMix (Cosentino et al. 2020), each mixture once for every speaker with an enrolment; cut to the shortest source.
 
+    HifitseError for no such file or column, a recording that is not there, or an enrolment that nothing has.
+
     Args:
         path: CSV with ``mixture_ID, source_1_path, source_1_gain, source_2_path ...`` and, for noise, ``noise_path, noise_gain``.
         enrollments: map of ``mixture_ID utterance_ID enrollment`` a line, as SpeakerBeam's: an enrolment is ``s1/mixture_ID``, the first
             source as it is in that mixture, or the path of a recording in the corpus.
         corpus: LibriSpeech's folder, to which paths are relative.
         noise: WHAM's folder; ``None``: without noise.
-
-    Raises:
-        HifitseError: no such file or column, a recording that is not there, or an enrolment that nothing has.
     """
     root = locate(corpus, "corpus")
     rows = {row["mixture_ID"]: row for row in _table(path, ("mixture_ID", "source_1_path", "source_1_gain"))}

@@ -42,12 +42,8 @@ class Mixer:
     Keeps lists of files, at most 64 MB of utterances' masks, and up to ``cache_mb`` each of decoded speech, of decoded noise and of room
     responses' transforms (of these 64 MB where that is more).
 
-    Args:
-        params: sources, levels and shares; the curriculum comes with the conditions.
-        split: "train", "valid" or "test": speakers, rooms and noises of no other split.
-
-    Raises:
-        HifitseError: a source is missing, unusable or too small to be split.
+    The parameters give sources, levels and shares; the curriculum comes with the conditions. HifitseError where a source is missing,
+    unusable or too small to be split into "train", "valid" and "test".
     """
 
     keeps_memory = True

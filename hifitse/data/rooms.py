@@ -27,7 +27,7 @@ COSTS = {2**15: 0.58, 2**16: 0.65, 2**17: 0.74}  # time per sample relative to o
 
 
 class RoomError(HifitseError):
-    """A room response cannot be used."""
+    """A room response that is silent, not finite, not one-dimensional or, for its T60, does not decay."""
 
 
 def _checked(rir: np.ndarray) -> np.ndarray:
@@ -48,9 +48,6 @@ def align(rir: np.ndarray) -> np.ndarray:
     """A response (T,) cut so that its direct path is sample 0, and scaled so that it is 1: (T',) float32.
 
     A signal convolved with it, cut to its own length, stays in time with the dry signal.
-
-    Raises:
-        RoomError: a response that is silent, not finite or not one-dimensional.
     """
     rir = _checked(rir)
     start = direct_path(rir)
@@ -58,11 +55,7 @@ def align(rir: np.ndarray) -> np.ndarray:
 
 
 def t60(rir: np.ndarray) -> float:
-    """Reverberation time of a response (T,) in s: three times the decay from -5 to -25 dB (T20) of Schroeder's backward integral.
-
-    Raises:
-        RoomError: a response as :func:`align` refuses, or that ends before it has decayed by 25 dB.
-    """
+    """Reverberation time of a response (T,) in s: three times the decay from -5 to -25 dB (T20) of Schroeder's backward integral."""
     rir = _checked(rir).astype(np.float64)
     energy = np.cumsum(np.square(rir[direct_path(rir) :])[::-1])[::-1]
     decay_db = 10 * np.log10(np.maximum(energy / energy[0], 1e-12))
@@ -112,8 +105,7 @@ def make_room(rng: np.random.Generator) -> list[np.ndarray]:
 def _source(rng: np.random.Generator, size: np.ndarray, microphone: np.ndarray) -> np.ndarray:
     """A place 0.4 to 2.5 m from the microphone and 0.3 m or more from the walls.
 
-    The distance is a whole number of samples: the direct path is then one sample, and not a fractional delay's ringing
-    on both sides, half of which ``align`` would cut off.
+    The distance is a whole number of samples: of a fractional delay's ringing on both sides ``align`` would cut off half.
     """
     step = SOUND_SPEED / SAMPLE_RATE
     while True:
@@ -165,8 +157,7 @@ def blocks(samples: int, response: int, size: int) -> int:
 class Convolver:
     """Convolves rows with responses; not for several threads at once.
 
-    What it computes in is kept from call to call: memory that is taken again must be cleared by the system, which took a third as long
-    as the transforms.
+    It keeps the memory that it computes in: the system took a third as long as the transforms to clear it each time.
     """
 
     def __init__(self) -> None:
@@ -177,8 +168,7 @@ class Convolver:
 
         ``spectra`` has the ``rfft`` of each, (N // 2 + 1,) complex64, of one even N above ``response``, the samples of the longest.
         """
-        rows, samples = dry.shape
-        bins = len(spectra[0])
+        (rows, samples), bins = dry.shape, len(spectra[0])
         size = 2 * (bins - 1)
         count = blocks(samples, response, size)
         step = -(-samples // count)

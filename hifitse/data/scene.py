@@ -166,9 +166,7 @@ def _described(enrollments: Iterable[Enrollment]) -> dict[str, list[Any]]:
     }
 
 
-@cache
-def _adapter() -> TypeAdapter[Scene]:
-    return TypeAdapter(Scene)
+_adapter = cache(lambda: TypeAdapter(Scene))  # slow to make
 
 
 def to_json(scene: Scene) -> str:

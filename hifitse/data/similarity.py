@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
@@ -56,10 +57,7 @@ class Voices:
 
     @classmethod
     def of(cls, corpus: Corpus) -> "Voices":
-        """The voices of a corpus; described at the first call (some 30 ms a speaker), then found in the cache by the files' content.
-
-        Broken and silent utterances are passed over.
-        """
+        """The voices of a corpus; described at the first call (some 30 ms a speaker), then found in the cache by the files' content."""
         digest = hashlib.sha256()
         for said in corpus.speakers.values():
             digest.update(b"speaker")
@@ -99,9 +97,8 @@ def _make(corpus: Corpus, folder: Path) -> None:
 
 
 def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:
-    """Mean description of the first usable utterances, (D,); nan where there are none."""
-    found: list[np.ndarray] = []
-    longest = round(SECONDS * SAMPLE_RATE)
+    """Mean description of the first utterances that are neither broken nor silent, (D,); nan where there are none."""
+    found, longest = [], round(SECONDS * SAMPLE_RATE)
     for utterance in utterances[:TRIED]:
         with suppress(HifitseError):
             values = describe(corpus.read(utterance, max(0, (utterance.samples - longest) // 2), longest))
@@ -120,8 +117,6 @@ def describe(speech: np.ndarray) -> np.ndarray | None:
     if found is None:
         return None
     signal = audio.resample(speech * np.float32(found.gain), SAMPLE_RATE, RATE)
-    import torch  # slow to import, like torchaudio
-
     cepstra = _cepstra()(torch.from_numpy(signal)).numpy()[1:]  # (C, L)
     frames = min(cepstra.shape[1], len(found.active))
     active = found.active[:frames]
@@ -137,25 +132,18 @@ def _cepstra() -> Any:
 
 
 def pitch_hz(signal: np.ndarray, active: np.ndarray) -> float:
-    """Median pitch, Hz, of the voiced ones among the active frames, by the autocorrelation normalised by the window's (Boersma 1993).
+    """Median pitch, Hz, of the voiced ones among the active frames (L,) of a signal (T,) at 16 kHz.
 
-    torchaudio's ``detect_pitch_frequency`` takes four times as long.
-
-    Args:
-        signal: (T,) at 16 kHz.
-        active: (L,) bool by frame of 20 ms.
+    By the autocorrelation normalised by the window's (Boersma 1993); torchaudio's ``detect_pitch_frequency`` takes four times as long.
     """
     window = np.hanning(WINDOW)
     padded = np.pad(signal, (WINDOW // 2 - HOP // 2, WINDOW + HOP * len(active)))
     framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: len(active)][active] * window  # (L', WINDOW)
-    size = 2 * WINDOW
-    shortest, longest = RATE // PITCH_HZ[1], RATE // PITCH_HZ[0]
+    size, shortest, longest = 2 * WINDOW, RATE // PITCH_HZ[1], RATE // PITCH_HZ[0]
     own = irfft(np.abs(rfft(window, size)) ** 2)[: longest + 1]
     correlation = irfft(np.abs(rfft(framed, size)) ** 2)[:, : longest + 1]  # (L', lags)
-    correlation = correlation / np.maximum(correlation[:, :1], 1e-12) * (own[0] / own)
-    correlation = correlation[:, shortest:]
-    highest = correlation.max(axis=1, initial=0)
-    voiced = correlation[highest > VOICED]
+    correlation = (correlation / np.maximum(correlation[:, :1], 1e-12) * (own[0] / own))[:, shortest:]
+    voiced = correlation[correlation.max(axis=1, initial=0) > VOICED]
     if not len(voiced):
         return UNVOICED_HZ
     # The first local peak that is nearly as high as the highest.

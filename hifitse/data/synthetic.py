@@ -31,10 +31,7 @@ def make_speech(speakers: int, utterances: int, seed: int) -> Path:
 
     Made at the first call (some 40 s for 200 speakers with 8 utterances on 2 cores, 0.8 GB), then found in the cache. Not compressed:
     decoding FLAC took nearly half of the time of a mixture. The first speakers and utterances of a larger corpus are those of a smaller
-    one with the same seed. A manifest's ``group`` is the family of the voice variant.
-
-    Raises:
-        HifitseError: ``espeakng-loader`` is not installed.
+    one with the same seed. A manifest's ``group`` is the family of the voice variant. HifitseError without ``espeakng-loader``.
     """
     return made_once(f"speech-v{VERSION}-{speakers}x{utterances}-seed{seed}", partial(_make_speech, speakers, utterances, seed))
 
@@ -61,10 +58,8 @@ def _make_speaker(folder: Path, utterances: int, seed: int, index: int, who: Spe
     for number, speech in enumerate(speak(who, texts, voice_seed)):
         path = f"{who.name}/{number:03d}.wav"
         soundfile.write(folder / path, speech, SAMPLE_RATE, subtype="PCM_16")
-        lines.append(
-            {"speaker": who.name, "utterance": f"{number:03d}", "path": path, "samples": len(speech),
-             "sample_rate": SAMPLE_RATE, "group": variant_group(who.variant)}
-        )  # fmt: skip
+        said = {"speaker": who.name, "utterance": f"{number:03d}", "path": path, "samples": len(speech), "sample_rate": SAMPLE_RATE}
+        lines.append(said | {"group": variant_group(who.variant)})
     return lines
 
 
@@ -72,10 +67,7 @@ def make_noise(seed: int, clips: int = 80, seconds: float = 10) -> Path:
     """Folder of synthetic noise: ``<kind>_<number>.wav`` (16 bit), the ``KINDS`` in turn.
 
     Made at the first call, then found in the cache. Clip by clip the first of a longer list are those of a shorter one.
-    The voices in babble are variants that no speaker of the corpus has.
-
-    Raises:
-        HifitseError: ``espeakng-loader`` is not installed.
+    The voices in babble are variants that no speaker of the corpus has. HifitseError without ``espeakng-loader``.
     """
     return made_once(f"noise-v{VERSION}-{clips}x{seconds:g}s-seed{seed}", partial(_make_noise, seed, clips, seconds))
 

@@ -52,7 +52,7 @@ class SpeechSampler:
         self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], samples: int, speed: float,
         least: float = MIN_ACTIVITY, around_s: float = 0.0,
     ) -> Segment:  # fmt: skip
-        """A stretch of exactly ``samples`` samples with speech in it.
+        """A stretch of exactly ``samples`` samples with speech in it; CorpusError where every utterance is silent or broken.
 
         Utterances are taken in the given order until there is enough, each at the same level, with gaps of 0.1 to 0.3 s, and repeated
         where there is no further one. ``reserve`` is touched only where nothing in ``first`` is usable.
@@ -60,9 +60,6 @@ class SpeechSampler:
         Args:
             least: share of active frames that a crop should have, 0 to 1; 0 takes the first place drawn, be it silence throughout.
             around_s: s, silence that is put before and after each utterance, into which a crop may fall.
-
-        Raises:
-            CorpusError: every utterance is silent or broken.
         """
         frames = ceil(ceil(samples * speed) / FRAME)
         around = round(around_s * SAMPLE_RATE / FRAME)
