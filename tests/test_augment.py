@@ -3,14 +3,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
-from hifitse.data.augment import CHANGES, CUTOFFS_HZ, changed, draw_change
+from hifitse.data.augment import CHANGES, CUTOFFS_HZ, changed, draw_change, specaug_mask
 from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
 from hifitse.data.corpus import CorpusError
-from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import File
 
@@ -76,13 +78,6 @@ def test_same_generator_same_change_and_global_generators_untouched(name, voice)
     random.seed(6)
     assert np.array_equal(made(name, voice, np.random.default_rng(1)), first)
     assert not np.array_equal(made(name, voice, np.random.default_rng(2)), first)
-
-
-def test_global_generators_are_put_back_after_an_error():
-    state = random.getstate()
-    with pytest.raises(HifitseError):
-        made("eq", np.array([np.nan]), np.random.default_rng(0))
-    assert random.getstate() == state
 
 
 def test_equaliser_changes_bands_up_and_down_within_its_range(voice):
@@ -167,17 +162,6 @@ def test_augmentation_is_drawn_for_each_enrolment_as_often_as_asked(sources):
     assert (right != wrong).any()
 
 
-def test_augmented_batches_are_the_same_with_any_number_of_workers(sources):
-    params = small(sources, enroll_augment_prob=1.0, batch_size=2, both_talkers=True)
-    batches = {}
-    for workers in (0, 2):
-        mine = params.model_copy(update={"workers": workers})
-        batches[workers] = list(training_loader(mine, Mixer(mine, "train"), count=8))
-    for one, other in zip(*batches.values(), strict=True):
-        assert one["enroll"].equal(other["enroll"]) and one["mix"].equal(other["mix"]) and one["metadata"] == other["metadata"]
-        assert all(meta["enroll_changed"] != [None] for meta in one["metadata"])
-
-
 def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
     values = {"enrollments": 2, "noisy_enroll_prob": [0.6], "phase_starts": [0.0], "absent_prob": [0.0]}
     ways = {}
@@ -247,3 +231,42 @@ def test_conditions_of_training_validation_and_evaluation(sources):
 def test_impossible_conditions(changes):
     with pytest.raises(HifitseError, match="expected"):
         replace(PLAIN, **changes)
+
+
+# ---- masks of a spectrogram
+
+
+def runs(hidden):
+    """Number of stretches of True in (L,)."""
+    return int(hidden[0]) + int((hidden[1:] & ~hidden[:-1]).sum())
+
+
+@given(st.floats(0, 0.5), st.integers(0, 4), st.integers(0, 2**63 - 1))
+def test_ones_and_zeros_in_whole_bands_and_stretches(largest, count, seed):
+    mask = specaug_mask((3, 40, 30), largest, count, seed)
+    assert mask.shape == (3, 40, 30) and mask.dtype == torch.float32 and not (mask * (1 - mask)).any()
+    for item in mask.bool():
+        bins, frames = ~item.any(dim=1), ~item.any(dim=0)
+        assert torch.equal(~item, bins[:, None] | frames[None, :])  # nothing but whole rows and columns
+        if item.any():
+            assert runs(bins) <= count and runs(frames) <= count
+            assert bins.sum() <= count * round(largest * 40) and frames.sum() <= count * round(largest * 30)
+
+
+def test_widths_and_places_are_spread_evenly():
+    mask = specaug_mask((4000, 100, 50), 0.2, 1, 0)
+    bins, frames = (mask.amax(dim=2) == 0).float(), (mask.amax(dim=1) == 0).float()
+    widths, lengths = bins.sum(1), frames.sum(1)
+    assert widths.max() == 19 and lengths.max() == 9  # drawn below 20 and below 10
+    assert widths.mean().item() == pytest.approx(9.5, abs=0.4) and lengths.mean().item() == pytest.approx(4.5, abs=0.2)
+    assert bins[:, 20:80].mean(0).std() < 0.02  # no place is preferred, but for the edges
+
+
+def test_masks_are_a_pure_function_that_leaves_the_global_state_alone_and_items_and_seeds_differ():
+    shape, state = (16, 120, 90), torch.get_rng_state()
+    mask = specaug_mask(shape, 0.3, 2, 7)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(10)
+    assert torch.equal(specaug_mask(shape, 0.3, 2, 7), mask) and not torch.equal(specaug_mask(shape, 0.3, 2, 8), mask)
+    assert len({item.numpy().tobytes() for item in mask}) == 16
+    assert specaug_mask(shape, 0.0, 2, 0).all() and specaug_mask(shape, 0.3, 0, 0).all() and specaug_mask((1, 3, 3), 0.1, 2, 0).all()

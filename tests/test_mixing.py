@@ -240,13 +240,6 @@ def test_too_small_corpus_missing_folder_and_unknown_split(sources, tmp_path):
         Mixer(small(sources), "dev")
 
 
-def test_silent_noise_is_a_clear_error(sources, tmp_path):
-    for number in range(3):
-        save(tmp_path / f"{chr(97 + number)}.wav", np.zeros(SAMPLE_RATE))
-    with pytest.raises(CorpusError, match="gave no sound in 100 draws"):
-        Mixer(small(sources | {"noise": str(tmp_path)}), "train").mixture(0, 0, HARD)
-
-
 def test_dither_and_pauses_in_noise_files_are_not_scaled_up_to_the_level_of_noise(sources, tmp_path):
     dither, hiss = (level * np.random.default_rng(0).standard_normal(6 * SAMPLE_RATE) for level in (2e-5, 0.05))
     for name in "abcd":
@@ -258,7 +251,7 @@ def test_dither_and_pauses_in_noise_files_are_not_scaled_up_to_the_level_of_nois
         return [acoustics.noise(np.random.default_rng(seed), SAMPLE_RATE).start / SAMPLE_RATE for seed in range(20)]
 
     assert min(drawn("some")) > 4.99 and min(drawn("faint")) < 3  # the hiss begins at 6 s; a faint file is the noise that it is
-    with pytest.raises(CorpusError, match="every piece drawn was silent"):
+    with pytest.raises(CorpusError, match="gave no sound in 100 draws: every piece drawn was silent"):
         drawn("none")
 
 
@@ -267,11 +260,8 @@ def test_without_noise_and_target_there_is_an_interferer(sources):
     mixture = mixer.mixture(0, 0, replace(HARD, absent_prob=1.0, interferers_min=0, interferers_max=0))
     assert len(mixture.interferers) == 1 and mixture.mix.any() and mixture.metadata["snr_db"] is None
     assert not mixture.noise.any()
-
-
-def test_fewer_speakers_than_asked_for_give_fewer_interferers(sources):
-    mixture = Mixer(small(sources), "valid").mixture(0, 0, replace(HARD, interferers_min=3, interferers_max=3))
-    assert mixture.metadata["n_interferers"] == 1
+    few = Mixer(small(sources), "valid").mixture(0, 0, replace(HARD, interferers_min=3, interferers_max=3))
+    assert few.metadata["n_interferers"] == 1  # of fewer speakers than asked for
 
 
 def test_noisy_enrolment(sources):

@@ -22,10 +22,8 @@ from hifitse.report.contract import plain
 from hifitse.report.document import JINJA, box, document, image, piece
 
 WIDE = "main { max-width: 1120px; }"
-SPEAKERS = 200
-"""Rows of the speakers' table at most."""
-WORST = 12
-"""Files named for each fault."""
+SPEAKERS = 200  # rows of the speakers' table at most
+WORST = 12  # files named for each fault
 COLUMNS = ["speaker", "path", "samples", "sample_rate", "bandwidth_hz", "level_db", "clipped_share", "flags"]
 MEANING = {
     "broken": "cannot be decoded, or holds values that are not finite",
@@ -56,11 +54,7 @@ Row = Mapping[str, Any]
 
 
 def checked(page: str) -> Path:
-    """The path of a page that is to be written.
-
-    Raises:
-        HifitseError: not an ``.html`` file in a folder that exists.
-    """
+    """The path of a page that is to be written; HifitseError where it is no ``.html`` file in a folder that exists."""
     path = Path(os.path.abspath(Path(page).expanduser()))
     if path.suffix.lower() not in (".html", ".htm") or not path.parent.is_dir():
         raise HifitseError(f"audit page is {page!r}, expected the name of an .html file in a folder that exists")
@@ -68,13 +62,7 @@ def checked(page: str) -> Path:
 
 
 def write(manifest: Path, summary: Row, page: Path) -> None:
-    """Write the page, whole or not at all.
-
-    Args:
-        manifest: as :func:`hifitse.prepare.prepare.prepare` writes it.
-        summary: what that returned.
-        page: an ``.html`` file.
-    """
+    """Write the page, whole or not at all, of a manifest and the summary that :func:`hifitse.prepare.prepare.prepare` returned."""
     write_text(page, render(manifest, summary))
 
 
@@ -117,11 +105,7 @@ def _verdict(summary: Row) -> Markup:
 
 @matplotlib.rc_context(figures.STYLE)
 def histograms(values: Mapping[str, Any]) -> Figure:
-    """How many files have which true bandwidth, level and length.
-
-    Args:
-        values: ``bandwidth_hz``, ``level_db`` in dBFS and ``seconds``, ``(files,)`` each.
-    """
+    """How many files have which true bandwidth, level and length: ``bandwidth_hz``, ``level_db``, ``seconds``, ``(files,)`` each."""
     figure = Figure(figsize=(figures.WIDTH, 5.2), layout="constrained")
     grid = figure.add_gridspec(2, 2)
     wide, left, right = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])

@@ -13,31 +13,24 @@ A steep resampler's end is found within some 5 %. A short filter leaves mirrored
 settings, and linear interpolation leaves it everywhere: that is then the bandwidth.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import rfft
+from scipy.signal.windows import blackmanharris
 
-N_FFT = 4096
-"""Samples of a frame: 11.7 Hz a bin at 48 kHz."""
-BAND_HZ = 200.0
-"""Width of the bands in which the spectrum is averaged."""
-ABOVE_DB = 10.0
-"""A band holds sound where it stands this far above the rounding noise."""
-RANGE_DB = 110.0
-"""Below the loudest band by more than this nothing counts as sound."""
-CLIFF_DB = 25.0
-"""Fall of the spectrum that a filter makes, and speech does not."""
-CLIFF_WIDTH = 0.2
-"""A cliff falls within this share of its frequency: as slowly as common resamplers' filters do."""
-FIRST_CLIFF = 5
-"""Band above which a cliff is looked for: below 1 kHz speech itself may fall like that."""
+N_FFT = 4096  # samples of a frame: 11.7 Hz a bin at 48 kHz
+BAND_HZ = 200.0  # width of the bands in which the spectrum is averaged
+ABOVE_DB = 10.0  # a band holds sound where it stands this far above the rounding noise
+RANGE_DB = 110.0  # below the loudest band by more than this nothing counts as sound
+CLIFF_DB = 25.0  # fall of the spectrum that a filter makes, and speech does not
+CLIFF_WIDTH = 0.2  # a cliff falls within this share of its frequency: as slowly as common resamplers' filters do
+FIRST_CLIFF = 5  # band above which a cliff is looked for: below 1 kHz speech itself may fall like that
 BITS = {"PCM_S8": 8, "PCM_U8": 8, "ULAW": 13, "ALAW": 13, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 """Format of the samples as libsndfile names it -> bits; others, floats and codecs, round too finely to be heard."""
 
 
-@dataclass(frozen=True)
-class Bandwidth:
+class Bandwidth(NamedTuple):
     """Where a spectrum ends: ``hertz``, 0 where there is no sound; ``cliff`` where it ends in a filter's edge."""
 
     hertz: float
@@ -45,23 +38,16 @@ class Bandwidth:
 
 
 class Spectrum:
-    """Long-term power spectrum of a signal that comes in blocks; frames do not overlap, and what is left at the end is not used.
-
-    A signal shorter than one frame is padded.
-    """
+    """Long-term power spectrum of a signal that comes in blocks; what does not fill a frame is used only where there is no other."""
 
     def __init__(self, sample_rate: int) -> None:
-        self.sample_rate = sample_rate
-        self.frames = 0
+        self.sample_rate, self.frames = sample_rate, 0
         self._power = np.zeros(N_FFT // 2 + 1)  # (F,)
         self._rest = np.zeros(0, np.float32)
-        # Blackman-Harris: what leaks from the loudest bins stays 92 dB below them at once, and more further away.
-        phase = 2 * np.pi * np.arange(N_FFT) / N_FFT
-        window = 0.35875 - 0.48829 * np.cos(phase) + 0.14128 * np.cos(2 * phase) - 0.01168 * np.cos(3 * phase)
-        self._window = window.astype(np.float32)
+        # what leaks from the loudest bins stays 92 dB below them at once, and more further away
+        self._window = blackmanharris(N_FFT, sym=False).astype(np.float32)
 
     def add(self, block: np.ndarray) -> None:
-        """The next samples, ``(T,)``."""
         signal = np.concatenate([self._rest, block])
         count = len(signal) // N_FFT
         self._rest = signal[count * N_FFT :]
@@ -79,11 +65,7 @@ class Spectrum:
         return self._power / (self.frames * np.square(self._window).sum())
 
     def bandwidth(self, subtype: str = "FLOAT") -> Bandwidth:
-        """Where the spectrum ends; see the module.
-
-        Args:
-            subtype: of the file, as libsndfile names it (``PCM_16`` ...): decides the rounding noise.
-        """
+        """Where the spectrum ends; ``subtype`` of the file, as libsndfile names it, decides the rounding noise."""
         density = self.density()
         width = max(1, round(BAND_HZ * N_FFT / self.sample_rate))
         bands = density[: len(density) // width * width].reshape(-1, width)

@@ -15,11 +15,9 @@ from hifitse import HifitseError
 from hifitse.decode import SUFFIXES
 from hifitse.prepare.recording import KINDS, Kind
 
-MICROPHONES = (1, 2)
-"""Of VCTK: 1 is the omnidirectional DPA 4035, 2 the wide-band Sennheiser MKH 800, of which p280 and p315 have no good recordings."""
+MICROPHONES = (1, 2)  # of VCTK: the omnidirectional DPA 4035, and the wide-band Sennheiser MKH 800
 FAULTY_MICROPHONE_2 = frozenset({"p280", "p315"})
-NO_SPEECH = ("interjection", "melodic", "nonverbal", "vegetative")
-"""Parts of EARS that its own speech enhancement benchmark leaves out."""
+NO_SPEECH = ("interjection", "melodic", "nonverbal", "vegetative")  # parts of EARS that its own benchmark leaves out
 
 
 class LayoutError(HifitseError):
@@ -105,12 +103,10 @@ def _ears(root: Path, *_: Any) -> Iterator[Item]:
     """EARS: ``p001/emo_adoration_freeform.wav``."""
     for path in _walk(root):
         match = re.fullmatch(r"(?:.*/)?(p\d{3})/([^/]+)", _stem(path))
-        if not match:
-            yield Item(path, reason="name not of this layout")
-        elif match[2].startswith(NO_SPEECH):
-            yield Item(path, match[1], match[2], reason="no speech")
+        if match:
+            yield Item(path, match[1], match[2], reason="no speech" if match[2].startswith(NO_SPEECH) else "")
         else:
-            yield Item(path, match[1], match[2])
+            yield Item(path, reason="name not of this layout")
 
 
 def _dns(root: Path, kind: Kind, _: int) -> Iterator[Item]:
@@ -130,9 +126,8 @@ def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
     """Objects of ``*<name>*.jsonl(.gz)`` of a folder, or of its parts; name is recordings, supervisions or cuts."""
     files = sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file())
     for path in files:
-        opened = gzip.open if path.suffix == ".gz" else open
         try:
-            with opened(path, "rt", encoding="utf-8") as lines:
+            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
                 for number, line in enumerate(lines, start=1):
                     entry = json.loads(line) if line.strip() else None
                     if entry is not None and not isinstance(entry, dict):
@@ -226,20 +221,16 @@ LAYOUTS = {
     "dns": Layout("book_00000_chp_0009_reader_06709_0_seg_1.wav", KINDS, _dns),
     "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz, or cuts.jsonl.gz", KINDS, _lhotse),
 }
-"""Layouts by name."""
 
 
 def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1) -> tuple[Path, Callable[[], Iterator[Item]]]:
-    """The files of a corpus.
+    """The folder that a corpus' paths are relative to, and a function that lists its items again at each call.
 
     Args:
         root: folder of the corpus, or of Lhotse's manifests.
         layout: a name of ``LAYOUTS``.
         kind: speech, noise or rooms.
         microphone: of VCTK, 1 or 2.
-
-    Returns:
-        The folder that paths are relative to, and a function that lists the items again at each call.
 
     Raises:
         LayoutError: no such folder or layout, not of this kind, or no file like the layout's.
@@ -265,5 +256,4 @@ def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1)
 
 def others(root: Path, layout: str) -> dict[str, int]:
     """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
-    found = Counter(map(suffix_of, _walk(root, audio=False))) if layout != "lhotse" else {}
-    return {suffix: found[suffix] for suffix in sorted(found)}
+    return dict(sorted(Counter(map(suffix_of, _walk(root, audio=False))).items())) if layout != "lhotse" else {}

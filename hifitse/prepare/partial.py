@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,14 +34,13 @@ class Partial:
 
     def _open(self) -> sqlite3.Connection:
         file = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-        try:
+        with ExitStack() as held:
+            held.callback(file.close)
             file.executescript("""
                 PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE;
                 CREATE TABLE IF NOT EXISTS known (path PRIMARY KEY, size, changed, made_for, found); COMMIT;
             """)
-        except sqlite3.Error:
-            file.close()
-            raise
+            held.pop_all()
         return file
 
     def _unwritable(self, error: sqlite3.Error, expected: str) -> HifitseError:
@@ -56,11 +56,7 @@ class Partial:
         return json.loads(row[0]) if row else None
 
     def add(self, path: str, size: int, changed: int, found: Found) -> None:
-        """Keep a result.
-
-        Raises:
-            HifitseError: the disk is full.
-        """
+        """Keep a result; HifitseError where the disk is full."""
         try:
             row = [os.fsencode(path), size, changed, self.made_for, json.dumps(found)]
             self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", row)

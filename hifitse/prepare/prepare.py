@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from hifitse import HifitseError
 from hifitse.data.manifest import locate, within
 from hifitse.decode import channel_of
 from hifitse.files import write_atomic, write_text
+from hifitse.machine import usable_cores
 from hifitse.pool import DiedError, Pool
 from hifitse.pool import Task as Started
 from hifitse.prepare.layouts import Item, listing, others, suffix_of
@@ -27,12 +29,9 @@ from hifitse.prepare.partial import Partial
 from hifitse.prepare.recording import VERSION, Found, Kind, measure
 from hifitse.report.collect import plain
 
-EXAMPLES = 20
-"""Files named in the summary for each reason."""
-WAITING = 16
-"""Files a process that are under way or wait for those before them."""
-DEATHS = 10
-"""Files that may end their process, because some do kill a decoder; if more do, the cause lies elsewhere."""
+EXAMPLES = 20  # files named in the summary for each reason
+WAITING = 16  # files a process that are under way or wait for those before them
+DEATHS = 10  # files that may end their process, because some do kill a decoder; if more do, the cause lies elsewhere
 SUFFIXES = (".jsonl", ".jsonl.gz")
 Task = tuple[Item, Path, tuple[str, int, int] | None, Found | None]
 """Item, file, its key in the partial results, and the result where it is known."""
@@ -49,11 +48,8 @@ def prepare(
         output: the manifest, ending in ``.jsonl`` or ``.jsonl.gz``. Where it lies in a folder that holds ``root``, its paths are relative
             to that folder; anywhere else its first line names ``root``, which a run takes only with permission: see
             :mod:`hifitse.data.manifest`.
-        layout: a name of :data:`hifitse.prepare.layouts.LAYOUTS`.
-        kind: "speech", "noise" or "rooms".
-        microphone: of VCTK, 1 or 2.
+        layout, kind, microphone: as :func:`hifitse.prepare.layouts.listing` has them.
         workers: processes; ``None``: one per core; 0: none, this process does the work.
-        progress: show a progress bar if the terminal is one.
 
     Returns:
         The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), ``suffixes`` (of
@@ -69,7 +65,7 @@ def prepare(
         raise HifitseError(f"output is {target.name!r}, expected the name of a file that ends in {' or '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise HifitseError(f"output folder {str(target.parent)!r} does not exist, expected one that can be written")
-    workers = _cores() if workers is None else workers
+    workers = usable_cores() if workers is None else workers
     if workers < 0:
         raise HifitseError(f"workers is {workers}, expected 0 or more")
     base, items = listing(folder, layout, kind, microphone)
@@ -86,7 +82,9 @@ def prepare(
         for item, found in bar:
             tally.add(item, base / item.path, found)
             if "reason" not in found:
-                lines.write(json.dumps(_line(item, os.path.relpath(base / item.path, above), found)).encode() + b"\n")
+                who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
+                line = who | {"path": os.path.relpath(base / item.path, above)} | found
+                lines.write(json.dumps(line).encode() + b"\n")
         if trouble := _trouble(tally, kind, folder):
             partial.remove()
             raise HifitseError(trouble)
@@ -111,10 +109,6 @@ def summary_path(manifest: Path) -> Path:
 def of_suffixes(summary: dict[str, Any], reason: str) -> str:
     """Suffixes of the files that were left out for a reason, in words."""
     return ", ".join(f"{found[reason]} {suffix}" for suffix, found in summary["suffixes"].items() if reason in found)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _task(item: Item, base: Path, partial: Partial) -> Task:
@@ -160,21 +154,11 @@ def _measured(pool: Pool, started: Started) -> Found:
         return {"reason": "broken", "detail": "reading it ended the process"}
 
 
-def _line(item: Item, path: str, found: Found) -> dict[str, Any]:
-    """A line of the manifest."""
-    who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
-    return who | {"path": path} | found
-
-
 def _pack(lines: BinaryIO, path: Path, packed: bool) -> None:
     """Copy the lines into the manifest. Without name and time in gzip's header the same lines give the same file."""
     lines.seek(0)
-    with open(path, "wb") as file:
-        if not packed:
-            shutil.copyfileobj(lines, file)
-            return
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped:
-            shutil.copyfileobj(lines, zipped)
+    with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else nullcontext(file) as target:
+        shutil.copyfileobj(lines, target)
 
 
 class Tally:
@@ -232,10 +216,8 @@ def _trouble(tally: Tally, kind: Kind, folder: Path) -> str:
     dead = tally.left_out["no decay"]
     if kind == "rooms" and dead > tally.kept:
         first = tally.examples["no decay"][0]
-        return (
-            f"{folder} is no folder of room responses: {dead} of {tally.files} files do not decay like one, the first is "
-            f"{plain(first['path'], 80)} ({first['detail']}); expected impulse responses"
-        )
+        said = f"{dead} of {tally.files} files do not decay like one, the first is {plain(first['path'], 80)} ({first['detail']})"
+        return f"{folder} is no folder of room responses: {said}; expected impulse responses"
     if not tally.kept:
         counted = ", ".join(f"{count} {reason}" for reason, count in tally.left_out.most_common())
         return f"{folder} has no usable file among {tally.files} ({counted}), expected a folder of recordings"

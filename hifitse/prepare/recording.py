@@ -18,37 +18,24 @@ from hifitse.prepare.bandwidth import Spectrum
 Kind = Literal["speech", "noise", "rooms"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rooms")
 
-VERSION = 2
-"""Of the measurements: raise it when the same file gives other ones, and none from before are taken over."""
-SILENT_DB = -70.0
-"""dBFS, without the constant part: what is below is silent."""
+VERSION = 2  # of the measurements: raise it when the same file gives other ones, and none from before are taken over
+SILENT_DB = -70.0  # dBFS, without the constant part
 FULL_SCALE = 0.999
-CLIPPED_SHARE = 1e-3
-"""Share of clipped samples above which a recording is left out."""
-OFFSET = 0.01
-"""Mean of a channel's samples from which on it is marked: 1 % of full scale."""
-NARROW = 0.9
-"""Share of half the sample rate below which a cliff marks a recording as upsampled."""
-FADED = 0.75
-"""Share of half the sample rate below which a bandwidth without a cliff is marked as narrow."""
+CLIPPED_SHARE = 1e-3  # of samples, above which a recording is left out
+OFFSET = 0.01  # mean of a channel's samples from which on it is marked
+NARROW = 0.9  # share of half the sample rate below which a cliff marks a recording as upsampled
+FADED = 0.75  # share of half the sample rate below which a bandwidth without a cliff is marked as narrow
 LONGEST_RESPONSE_S = 20.0
-LONGEST_T60 = 2.0
-"""A T60 longer than this many times its file is none: such a file does not decay."""
-EARLY = 0.25
-"""Largest time of the first 10 dB of a decay, as a share of the T60; an even decay has 1/6."""
-BEFORE = 0.02
-"""Largest share of a response's energy that may lie more than 10 ms before its direct path."""
+LONGEST_T60 = 2.0  # a T60 longer than this many times its file is none: such a file does not decay
+EARLY = 0.25  # largest time of the first 10 dB of a decay, as a share of the T60; an even decay has 1/6
+BEFORE = 0.02  # largest share of a response's energy that may lie more than 10 ms before its direct path
 
 Found = dict[str, Any]
 """Measurements of a recording by name, or ``{"reason": ...}`` and what is known besides, where it is left out."""
 
 
 def measure(path: str | Path, kind: Kind = "speech") -> Found:
-    """One pass over a file.
-
-    Args:
-        path: an audio file.
-        kind: "speech", "noise" or "rooms" (responses, which must decay).
+    """One pass over a file; responses of rooms must decay.
 
     Returns:
         ``samples`` and ``sample_rate`` (the file's own), ``channels``, ``level_db`` and ``peak`` (of the channels' mean, dBFS without its
@@ -94,9 +81,8 @@ def _pass(file: Sound) -> Found:
         power = np.square(mono, dtype=np.float64)
         square += float(power.sum())
         power = np.concatenate([rest, power])
-        whole = len(power) // frame * frame
-        rest = power[whole:]
-        frames.append(power[:whole].reshape(-1, frame).mean(1))
+        frames.append(power[: len(power) // frame * frame].reshape(-1, frame).mean(1))
+        rest = power[len(power) // frame * frame :]
         spectrum.add(mono)
     end = spectrum.bandwidth(file.subtype)
     count = max(samples, 1)
@@ -112,9 +98,7 @@ def _pass(file: Sound) -> Found:
 
 def _active(power: np.ndarray) -> float:
     """Share of the frames that are loud enough to be speech, as the mixing counts them; 1 for less than one frame."""
-    if not len(power):
-        return 1.0
-    return round(float(np.mean(power > np.percentile(power, 95) * 10 ** (ACTIVE_DB / 10))), 4)
+    return round(float(np.mean(power > np.percentile(power, 95) * 10 ** (ACTIVE_DB / 10))), 4) if len(power) else 1.0
 
 
 def _reason(found: Found, samples: int, kind: Kind) -> tuple[str, str]:
