@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 from bad_case import full_disk
-from scipy.signal import fftconvolve
 from sounds import speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data import corpus as corpora
 from hifitse.data import index as on_disk
 from hifitse.data.conditions import validation_conditions
@@ -173,20 +172,6 @@ def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler():
         assert one.metadata == other.metadata and np.abs(one.mix - other.mix).max() < 2e-6  # rooms differ in rounding only
     found = data_loading.alike(dry, mixtures=3)
     assert found["old_to_present_db"] < -20 and found["kept_bit_equal"] == 1
-
-
-def test_old_speed_and_rooms_against_their_definitions():
-    rng = np.random.default_rng(0)
-    tone = np.sin(2 * np.pi * 1000 * np.arange(9600) / SAMPLE_RATE).astype(np.float32)
-    for factor in (0.9, 1.1):
-        fast = data_loading.change_speed(tone, factor)
-        assert len(fast) == len(audio.change_speed(tone, factor))
-        want = np.sin(2 * np.pi * 1000 * factor * np.arange(len(fast)) / SAMPLE_RATE)
-        assert np.abs(fast - want)[2000:-2000].max() < 5e-3
-    dry, rir = rng.standard_normal((2, 500)).astype(np.float32), [rng.standard_normal(n).astype(np.float32) for n in (70, 900)]
-    wet = data_loading.reverberate(dry, rir)
-    assert np.allclose(wet, [np.convolve(one, other)[:500] for one, other in zip(dry, rir, strict=True)], atol=1e-4)
-    assert np.allclose(wet[0], fftconvolve(dry[0], rir[0])[:500], atol=1e-4)
 
 
 # ---- what is measured

@@ -16,7 +16,7 @@ from headless import checkout, typed
 
 from hifitse import HifitseError, machine
 from hifitse.model import ExtractorConfig, kernels
-from hifitse.params import ParameterError, resolve
+from hifitse.params import resolve
 from hifitse.report import page
 from hifitse.studies import data_loading, performance, show_performance
 from hifitse.studies.performance import ALONE, FAST, PLAIN
@@ -152,13 +152,8 @@ def test_the_verdict_says_gain_growth_the_full_model_and_long_recordings():
 def test_tables_and_pictures_hold_the_numbers():
     table = show_performance.versions_table(VERSIONS, {"small": {"outputs": 2e-7, "gradients": 3e-7}}).data
     assert "1.60 (1.60 to 1.60)" in table and "outputs 2e-07" in table and ALONE in table
-    assert "-31.2" in show_performance.long_table(LONG, -31.2).data.replace("\u2212", "-")
     assert "1.500" in show_performance.lengths_table(LENGTHS).data
     assert "60 s: 1.20 s" in show_performance.lengths_picture(LENGTHS).alt
-    waits = {performance.SPINNING: [1.0] * 3, performance.PASSIVE: [1.1] * 3}
-    for others, words in ((0.0, "an idle machine"), (1.0, "NOT an idle machine"), (float("nan"), "NOT an idle machine")):
-        table = show_performance.waiting_table(waits, others).data
-        assert words in table and "1.10 (1.10 to 1.10)" in table
     assert "0.50 s beside 2" in show_performance.busy_picture({"small": {0: 0.1, 2: 0.5}}).alt
 
 
@@ -173,12 +168,6 @@ def test_tables_and_pictures_hold_the_numbers():
 def test_bad_input_is_refused_in_one_sentence(call, words):
     with pytest.raises(HifitseError, match=words):
         call()
-
-
-@pytest.mark.parametrize(("name", "value"), [("bench_seconds", 0), ("bench_full_seconds", [1, 601]), ("bench_long_seconds", 0.5)])
-def test_lengths_out_of_range_are_refused(name, value):
-    with pytest.raises(ParameterError, match=f"{name} holds"):
-        resolve("smoke", **{name: value})
 
 
 # ---- the notebook, as a user types it

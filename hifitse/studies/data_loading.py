@@ -51,21 +51,6 @@ PER_SPEAKER, RECORDINGS = 1000, 12
 """Utterances of a speaker in a simulated corpus; recordings that all its paths lead to."""
 
 
-def change_speed(signal: np.ndarray, factor: float) -> np.ndarray:
-    """The old path's: (T,) -> (ceil(T / factor),). Zeros make the length divisible, or the factor would be another one."""
-    percent = round(100 * factor)
-    if percent == 100:
-        return signal
-    step = percent // gcd(100, percent)
-    padded = audio.crop_or_pad(signal, -(-len(signal) // step) * step)
-    return resample(padded, 100 * len(padded) // percent)[: ceil(100 * len(signal) / percent)].astype(np.float32, copy=False)
-
-
-def reverberate(dry: np.ndarray, responses: list[np.ndarray]) -> np.ndarray:
-    """The old path's: each row convolved with its response, (S, T) -> (S, T); what rings on beyond the end is cut."""
-    return np.stack([fftconvolve(row, rir)[: len(row)] for row, rir in zip(dry, responses, strict=True)]).astype(np.float32, copy=False)
-
-
 class _OldReader(Reader):
     def read(self, file: Recording, start: int, samples: int) -> np.ndarray:
         return self.whole(file)[start : start + samples]
@@ -73,10 +58,16 @@ class _OldReader(Reader):
 
 class _OldRenderer(Renderer):
     def faster(self, crop: np.ndarray, speed: float) -> np.ndarray:
-        return change_speed(crop, speed)
+        percent = round(100 * speed)
+        if percent == 100:
+            return crop
+        step = percent // gcd(100, percent)
+        padded = audio.crop_or_pad(crop, -(-len(crop) // step) * step)  # to a length that divides, or the factor would be another one
+        return resample(padded, 100 * len(padded) // percent)[: ceil(100 * len(crop) / percent)].astype(np.float32, copy=False)
 
     def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
-        return reverberate(dry, [self.response(file) for file in responses])
+        wet = [fftconvolve(row, self.response(file))[: len(row)] for row, file in zip(dry, responses, strict=True)]
+        return np.stack(wet).astype(np.float32, copy=False)
 
 
 class OldMixer(Mixer):
@@ -216,15 +207,6 @@ def waiting(params: Params, steps: int) -> dict[str, float]:
             spent.append(time.perf_counter())  # its loss was read: the card is done but for the weights' update
         found[name] = sum(np.subtract(spent[4::2], spent[3:-1:2])) / (spent[-1] - spent[3])
     return found
-
-
-def memory_mb(params: Params, mixtures: int) -> float:
-    """Resident memory, 10^6 bytes, that a process adds from the first tenth of so many mixtures to the last."""
-    mixer, first = Mixer(params, "train"), 0.0
-    for index in range(mixtures):
-        mixer.mixture(params.seed, index, validation_conditions(params)[0])
-        first = resident_mb() if index == mixtures // 10 else first
-    return resident_mb() - first
 
 
 def simulate(source: Corpus, folder: Path, utterances: int) -> Path:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,6 @@ import soundfile
 import torch
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.audio import level_db
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import CostError, made_up_batch, turns
@@ -27,7 +26,6 @@ from hifitse.evaluation.counting import build
 from hifitse.machine import peak_mb, pick_device, threads
 from hifitse.model import kernels
 from hifitse.model.extract_files import encode_files, extract_file
-from hifitse.model.extraction import encode, stream, without_rumble
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.pool import answer, importing
 from hifitse.training.train import State, new_state, train_step
@@ -166,7 +164,7 @@ def waiting(params: Params, rounds: int) -> Times:
     Each is a process of its own, for the way is chosen when torch is loaded. Where anything else runs, the ratio says nothing of an
     idle machine.
     """
-    found: Times = {SPINNING: [], PASSIVE: []}
+    found: Times = {PASSIVE: [], SPINNING: []}
     environment = {name: value for name, value in importing().items() if not name.startswith(("OMP_", "GOMP_"))}
     own = params.model_copy(update={"threads": 2}).model_dump_json()
     code = f"from hifitse.studies.performance import Params, beside_others as b; print(b(Params.model_validate_json({own!r}), 3, [0])[0])"
@@ -175,16 +173,6 @@ def waiting(params: Params, rounds: int) -> Times:
             # the library makes waiting passive unless torch was loaded before it
             found[name].append(answer("trains", f"import torch; {code}" if name == SPINNING else code, environment))
     return found
-
-
-def running() -> float:
-    """Programs that run beside this one, counted 20 times within a second; nan where the system does not say."""
-    counts = []
-    with suppress(OSError):
-        for _ in range(20):
-            counts.append(int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]) - 1)
-            time.sleep(0.05)
-    return float(np.mean(counts)) if counts else float("nan")
 
 
 def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray]:
@@ -211,16 +199,6 @@ def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray
     count = int(np.ceil(seconds / PIECE_S))
     pieces = [turned(mixture.target) + turned(mixture.interferers[0]) + mixture.noise for _ in range(count)]
     return np.concatenate(pieces)[: round(seconds * SAMPLE_RATE)], mixture.enroll[0]
-
-
-def seam_db(extractor: Any, params: Params, seconds: float = 60.0) -> float:
-    """Difference of extraction in chunks from extraction as a whole, dB relative to the whole's level."""
-    mix, enroll = conversation(params, seconds)
-    speaker = encode(extractor, enroll)
-    with torch.inference_mode():
-        whole = extractor.extract_speaker(without_rumble(torch.from_numpy(mix))[None], speaker)[0].numpy()
-    chunked = torch.cat(list(stream(extractor, [torch.from_numpy(mix)], speaker))).numpy()
-    return level_db(chunked - whole) - level_db(whole)
 
 
 def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dict[str, float]]:

@@ -12,7 +12,7 @@ from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, report, tables
 from hifitse.report.show import box, picture, table
-from hifitse.studies.performance import FAST, PASSIVE, PLAIN, SPINNING, exponent
+from hifitse.studies.performance import PLAIN, exponent
 
 Version = Mapping[str, Mapping[str, Sequence[float]]]
 """Forward pass or training step -> version -> seconds, as :func:`hifitse.studies.performance.versions`."""
@@ -22,15 +22,14 @@ Long = Mapping[float, Mapping[str, float]]
 """As :func:`hifitse.studies.performance.long_recordings`."""
 GOAL, FLAT, FULL_S = 1.5, 1.2, 0.35
 """The plan's: times the plain training step; growth of memory; seconds per second of audio of the 11.79 M model at 4 s."""
-IDLE = 0.3
-"""Programs below which nothing else runs."""
 LEAST_ROUNDS = 3
 """Below this number of rounds no verdict is given."""
 
 
 def gain(times: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
-    """How many times as fast the fast paths are as each other version."""
-    return {name: value for name, value in ratios(times, FAST).items() if name != FAST}
+    """How many times as fast the first version is as each other one."""
+    first = next(iter(times))
+    return {name: value for name, value in ratios(times, first).items() if name != first}
 
 
 def answer(models: Mapping[str, Version], lengths: Lengths, long: Long) -> HTML:
@@ -65,14 +64,14 @@ def _card(label: str, value: Interval) -> str:
 
 
 def versions_table(models: Mapping[str, Version], same: Mapping[str, Mapping[str, float]]) -> HTML:
-    """Seconds of each version, how many times as fast the fast one is, and how far the results differ."""
+    """Seconds of each version, how many times as fast the first one is, and how far the results differ."""
     rows = []
     for model, version in models.items():
         for what, times in version.items():
             faster = gain(times)
             for name, each in times.items():
                 row = {"model": model, "what": what, "version": name, "median, s": tables.number(float(np.median(each)), 4)}
-                row["time / fast"] = tables.measured(faster[name]) if name in faster else "1"
+                row["time / first"] = tables.measured(faster[name]) if name in faster else "1"
                 differ = ", ".join(f"{key} {value:.0e}" for key, value in same[model].items()) if name == PLAIN else ""
                 rows.append(row | {"largest relative difference, float64": differ})
     return table(rows, "rounds in turns; ratios within a round, with 95 % intervals")
@@ -104,22 +103,13 @@ def busy_picture(found: Mapping[str, Mapping[int, float]]) -> Image:
     return picture(figure, f"Time of a training step: {shown}")
 
 
-def waiting_table(times: Mapping[str, Sequence[float]], others: float) -> HTML:
-    """What passive waiting costs; ``others`` is how many programs ran beside it (:func:`hifitse.studies.performance.running`)."""
-    ratio = tables.measured(ratios(times, SPINNING)[PASSIVE])
-    rows = [[name, tables.number(float(np.median(each)), 4), ratio if name == PASSIVE else "1"] for name, each in times.items()]
-    idle = "an idle machine" if others < IDLE else "NOT an idle machine, so this says nothing of one"
-    caption = f"2 threads; {others:.1f} other programs ran before: {idle}"
-    return HTML(tables.table(["waiting", "training step, s", "time / default"], rows, caption))
-
-
-def long_table(found: Long, seam_db: float) -> HTML:
+def long_table(found: Long) -> HTML:
     """Memory and speed of extraction by length."""
     rows = []
     for seconds, one in found.items():
         memory = {"memory before, MB": tables.number(one["before_mb"], 0), "peak, MB": tables.number(one["peak_mb"], 0)}
         rows.append({"length, s": f"{seconds:g}"} | memory | {"seconds per second of audio": tables.number(one["took_s"] / seconds, 3)})
-    return table(rows, f"in chunks and as a whole differ by {tables.number(seam_db, 1)} dB relative to the estimate on 60 s")
+    return table(rows)
 
 
 def content(params: Params, models: Mapping[str, Version], **others: Any) -> dict[str, Any]:
