@@ -11,6 +11,7 @@ from processes import losses, same, weights
 
 from hifitse import HifitseError
 from hifitse.evaluation import comparison
+from hifitse.evaluation.experiment import run_arm
 from hifitse.params import resolve
 from hifitse.training import abreast
 from hifitse.training.run import Run
@@ -32,7 +33,7 @@ def test_arms_together_are_those_one_by_one_and_none_is_trained_again(tmp_path, 
     compared = comparison.run_all(SMOKE, changes, progress=False)
     assert [arm.run.finished for arm in compared.all.values()] == [True] * 3 and len(list((tmp_path / "two").iterdir())) == 2
     assert same(weights(compared.baseline.run), weights(alone)) and losses(compared.baseline.run) == losses(alone)
-    monkeypatch.setattr(abreast, "_Training", None)
+    monkeypatch.setattr(abreast, "_started", None)
     assert comparison.run_all(SMOKE, changes, progress=False).arms["quick"].rows.equals(compared.arms["quick"].rows)
 
 
@@ -63,9 +64,10 @@ def test_they_stop_after_a_step_however_the_one_that_started_them_ends(number, t
         assert run.history[-1]["step"] == step, "the last step is saved"
 
 
-def test_one_that_fails_leaves_the_others_and_is_said(tmp_path, monkeypatch):
+def test_one_that_fails_leaves_the_others_and_is_said_and_none_exceeds_its_time(tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
     bad = SMOKE.model_copy(update={"corpus": str(tmp_path / "nowhere")})
+    short = SMOKE.model_copy(update={"steps": 500, "max_minutes": 1e-4})
     with pytest.raises(HifitseError, match="nowhere"):
-        abreast.train_abreast([bad, SMOKE, SMOKE], 1, False)
-    assert Run.of(SMOKE).finished
+        abreast.train_abreast([bad, short, short], 1, False)
+    assert run_arm("short", short, trained=True, progress=False).run.step == Run.of(short).step == 1
