@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -16,9 +17,6 @@ import click
 from hifitse import HifitseError
 from hifitse.commands.places import Job, expand, plan, refuse_rate, spooled
 from hifitse.presets import CommandError
-
-UNCALIBRATED_DB = -10.0
-"""Level of the estimate relative to the mixture from which on a voice counts as present, where the model's metrics name none."""
 
 
 class Extract(click.Command):
@@ -166,22 +164,25 @@ def _comment(path: Path) -> str:
 
 
 def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -> None:
-    """Whether the speaker is there: likeness of the estimate to the enrolment, or its level where the model has no verifier."""
+    """Whether the speaker is there: where the estimate is like the enrolment; not known of a model without verifier and threshold."""
+    import numpy as np
+
     from hifitse.files import write_text
     from hifitse.model.extract_files import PRESENCE_S
-    from hifitse.model.likeness import present
 
-    known = calibration or {"threshold_db": UNCALIBRATED_DB}
-    there = present(known, done.presence, done.likeness)
-    content = {"mixture": job.mix.name, "estimate": job.out.name, "step_s": PRESENCE_S, "calibrated": calibration is not None}
-    content |= {name: known.get(name) for name in ("threshold_likeness", "threshold_db", "false_alarm_rate", "detection_rate")}
-    content |= {"present_s": round(float(there.sum()) * PRESENCE_S, 1), "level_db": _rounded(done.presence, 1)}
-    content |= {"likeness": _rounded(done.likeness, 3) if done.likeness is not None else None, "present": there.tolist()}
+    known, there = calibration or {}, None
+    if done.likeness is not None and "threshold_likeness" in known:
+        there = np.isfinite(done.presence) & (done.likeness >= known["threshold_likeness"])
+    content = {"mixture": job.mix.name, "estimate": job.out.name, "step_s": PRESENCE_S}
+    content |= {name: known.get(name) for name in ("threshold_likeness", "false_alarm_rate", "detection_rate")}
+    content |= {"present_s": round(float(there.sum()) * PRESENCE_S, 1) if there is not None else None}
+    content |= {"level_db": _rounded(done.presence, 1), "likeness": _rounded(done.likeness, 3) if done.likeness is not None else None}
+    content |= {"present": there.tolist() if there is not None else None}
     write_text(job.presence, json.dumps(content) + "\n")
 
 
 def _rounded(values: Any, digits: int) -> list[float | None]:
-    return [round(float(value), digits) if value == value and abs(value) != float("inf") else None for value in values]
+    return [round(value, digits) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> None:

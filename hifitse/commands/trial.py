@@ -17,6 +17,7 @@ from hifitse.audio import AudioError
 from hifitse.data.mixing import Mixture
 from hifitse.metrics import si_sdr
 from hifitse.model.extraction import SILENT_DB
+from hifitse.model.likeness import likeness
 from hifitse.report import figures, listening, players, tables
 from hifitse.report.document import image
 from hifitse.report.style import FRAGMENTS
@@ -95,11 +96,11 @@ def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | N
     enroll = {"wrong": mixture.wrong_enroll, "zero": np.zeros_like(mixture.enroll)}.get(kind, mixture.enroll)
     label = next(name for name, value in ENROLMENTS.items() if value == kind)
     about = f"{'own mixture' if is_own else 'test mixture ' + str(mixture.metadata['index'])}, enrolment: {label}"
-    likeness = None if kind == "zero" else listening.likeness(extractor, est, enroll)
-    origin = getattr(extractor, "origin", None)  # a model of one's own may be any function
-    known = origin.metrics.get("presence") if origin else None
-    threshold = (known or {}).get("threshold_likeness")
-    return Heard(clips | {"estimate": est, "enrolment": enroll[0]}, measured(mixture, est, is_own), about, likeness, threshold)
+    heard = Heard(clips | {"estimate": est, "enrolment": enroll[0]}, measured(mixture, est, is_own), about)
+    if kind == "zero" or getattr(extractor, "verifier", None) is None:  # a model of one's own may be any function
+        return heard
+    alike = likeness(extractor.verifier, est, enroll, listening.FRAME_SECONDS)
+    return replace(heard, likeness=alike, threshold=extractor.origin.metrics.get("presence", {}).get("threshold_likeness"))
 
 
 def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:

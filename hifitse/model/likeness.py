@@ -1,6 +1,6 @@
 """How like an enrolled voice a recording sounds, over time: cosines between the verifier's embeddings of 1.6 s and of the enrolment."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -54,11 +54,11 @@ class Likeness:
         return (self.verifier(windows[:, None].to(self.voice.device)) @ self.voice).float().cpu()
 
 
-def present(calibration: Mapping[str, float], level_db: np.ndarray, likeness: np.ndarray | None) -> np.ndarray:
-    """Whether the speaker is there (P,), by the threshold of :func:`hifitse.evaluation.presence.calibrate`; never in digital silence."""
-    by_voice = "threshold_likeness" in calibration and likeness is not None
-    score, threshold = (likeness, calibration["threshold_likeness"]) if by_voice else (level_db, calibration["threshold_db"])
-    return np.isfinite(level_db) & (score >= threshold)
+def likeness(verifier: Verifier, est: np.ndarray, enroll: np.ndarray, step_s: float) -> np.ndarray:
+    """Likeness of an estimate (T,) to enrolments (N, T'), every ``step_s`` s: (T / step,)."""
+    found = Likeness(verifier, verifier(torch.from_numpy(enroll)[None].to(verifier.window.device)))
+    found.add(torch.from_numpy(est))
+    return found.curve(len(est) // round(step_s * SAMPLE_RATE), step_s)
 
 
 def change_of_voice(verifier: Verifier, enroll: Tensor) -> float:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
@@ -14,7 +13,7 @@ from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device
-from hifitse.model.likeness import Likeness
+from hifitse.model.likeness import likeness
 from hifitse.params import Params
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate
@@ -146,15 +145,15 @@ def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | 
         est = estimate(extractor, [mixture], "right", device)[0].numpy()
         for name, audio in zip(levels, (mixture.mix, mixture.target, est), strict=True):
             levels[name].append(level_db(audio))
-        alike.append(likeness(extractor, est, mixture.enroll))
+        alike += [likeness(extractor.verifier, est, mixture.enroll, FRAME_SECONDS)] if extractor.verifier is not None else []
     if not levels["mixture"]:
         return np.zeros(0), {}, None
     means = {name: np.mean(values, axis=0) for name, values in levels.items()}
-    return times(means["mixture"]), means, None if alike[0] is None else np.mean(alike, axis=0)
+    return times(means["mixture"]), means, np.mean(alike, axis=0) if alike else None
 
 
 def times(values: np.ndarray) -> np.ndarray:
-    """Middles, in s, of the frames (L,) that :func:`level_db` and :func:`likeness` give."""
+    """Middles, in s, of the frames (L,) that :func:`level_db` gives."""
     return (np.arange(len(values)) + 0.5) * FRAME_SECONDS
 
 
@@ -163,13 +162,3 @@ def level_db(audio: np.ndarray) -> np.ndarray:
     hop = round(FRAME_SECONDS * SAMPLE_RATE)
     frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
     return 10 * np.log10(np.maximum(np.square(frames, dtype=np.float64).mean(-1), 10 ** (FLOOR_DB / 10)))
-
-
-def likeness(extractor: Any, est: np.ndarray, enroll: np.ndarray) -> np.ndarray | None:
-    """Likeness (L,), 0 to 1, of an estimate (T,) to the enrolments (N, T'); ``None`` of a model without verifier."""
-    verifier = getattr(extractor, "verifier", None)
-    if verifier is None:
-        return None
-    found = Likeness(verifier, verifier(torch.from_numpy(enroll)[None].to(verifier.window.device)))
-    found.add(torch.from_numpy(est))
-    return found.curve(len(est) // round(FRAME_SECONDS * SAMPLE_RATE), FRAME_SECONDS)

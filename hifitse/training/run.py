@@ -261,7 +261,12 @@ def _mark(marker: Path) -> Path:
     host = socket.gethostname()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(marker.read_text(encoding="utf-8"))
-        if known["host"] == host and not _lives(int(known["pid"])):
+        try:
+            os.kill(int(known["pid"]), 0)
+            lives = known["pid"] != os.getpid()  # this process would not ask
+        except OSError as error:
+            lives = error.errno == errno.EPERM  # of another user
+        if known["host"] == host and not lives:
             marker.unlink()
     try:
         with open(marker, "x", encoding="utf-8") as file:
@@ -272,14 +277,3 @@ def _mark(marker: Path) -> Path:
     except OSError as error:
         raise CheckpointError(f"cannot write the run's folder {marker.parent}: {error}") from error
     return marker
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process of this machine runs; this one does not count, for it would not ask."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # of another user
-        return True
-    return pid != os.getpid()
