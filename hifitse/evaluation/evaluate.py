@@ -25,7 +25,7 @@ from hifitse.files import write_text
 from hifitse.machine import progress_bar
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
 from hifitse.params import NOT_EVALUATION, Params
-from hifitse.training.validation import EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
+from hifitse.training.validation import Enrolment, EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
 LISTS = ("test", "partial", "long", "turns")
 """The plan's protocol: 4 s mixtures with and without the target; the target from 2.0 to 5.5 s of 8 s; 5 to 8 s. Beside it: target and
@@ -53,13 +53,15 @@ class Item(NamedTuple):
         return bool(self.mixture.metadata["present"])
 
     @property
-    def swappable(self) -> bool:
-        return self.mixture.wrong_enroll is not None
+    def enrolments(self) -> tuple[Enrolment, ...]:
+        """With which it is extracted: the right one, and where the target is present silence and, if there is one, a wrong one."""
+        more = ("zero", "wrong") if self.mixture.wrong_enroll is not None else ("zero",)
+        return ("right", *more) if self.present else ("right",)
 
     @property
     def shape(self) -> tuple:
         """Items of one shape can be extracted in one batch."""
-        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, self.present, self.swappable
+        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, self.enrolments
 
 
 def evaluate(
@@ -113,10 +115,13 @@ def evaluate(
     bar = progress_bar(total=len(expected), desc="evaluation", unit="mixture", disable=not progress)
     with bar, evaluation_mode(extractor), PerceptualPool() as pool:
         for batch in batched(listed_items(params, split, conditions, change), lambda item: item.shape):
-            for item, est, row in _measure(extractor, batch, silent):
-                rows[item.list, item.index] = row
+            mixtures = [item.mixture for item in batch]
+            kinds = [kind for kind in batch[0].enrolments if silent or kind != "zero"]
+            ests = {kind: estimate(extractor, mixtures, kind, device_of(extractor)) for kind in kinds}
+            for place, item in enumerate(batch):
+                row = rows[item.list, item.index] = measured(item, {kind: values[place] for kind, values in ests.items()})
                 if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
-                    pool.submit(row, est, item.mixture.mix, item.mixture.target)
+                    pool.submit(row, ests["right"][place].numpy(), item.mixture.mix, item.mixture.target)
             bar.update(len(batch))
     ordered = [plain(rows[place]) for place in expected]
     if path and not pool.gave_up:  # asked again where the processes can start, PESQ and STOI are measured
@@ -148,19 +153,6 @@ def listed_items(
 def listed_mixture(mixer: Mixer | ListMixer, seed: int, index: int, conditions: Conditions) -> Mixture:
     """A mixture of a list as the evaluation takes it: with a wrong enrolment where the target is present."""
     return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
-
-
-def _measure(extractor: Extract, batch: list[Item], silent: bool) -> Iterator[tuple[Item, np.ndarray, dict[str, Any]]]:
-    """Each item of a batch of one shape with its estimate ``(T,)`` and its row, PESQ and STOI still missing."""
-    mixtures, device = [item.mixture for item in batch], device_of(extractor)
-    ests = {"right": estimate(extractor, mixtures, "right", device)}
-    if batch[0].present:
-        if silent:
-            ests["zero"] = estimate(extractor, mixtures, "zero", device)
-        if batch[0].swappable:
-            ests["wrong"] = estimate(extractor, mixtures, "wrong", device)
-    for place, item in enumerate(batch):
-        yield item, ests["right"][place].numpy(), measured(item, {name: values[place] for name, values in ests.items()})
 
 
 def measured(item: Item, ests: dict[str, Tensor]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
             samples = len(item.mixture.mix)
             ests = {"right": _estimate(_file(estimates, scene.id), samples)}
             wrong = _file(estimates / "wrong", scene.id)
-            if wrong and item.present and item.swappable:
+            if wrong and "wrong" in item.enrolments:
                 ests["wrong"] = _estimate(wrong, samples)
             rows.append(measured(item, ests))
             if params.eval_pesq and item.present and name in PERCEPTUAL_LISTS:
