@@ -10,8 +10,7 @@ from arms import made_up_arm, made_up_rows
 from hifitse import HifitseError
 from hifitse.data.conditions import training_conditions
 from hifitse.evaluation.comparison import Comparison, vary
-from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.fidelity import BANDS_HZ, fidelity
+from hifitse.evaluation.experiment import BANDS_HZ, Arm, fidelity
 from hifitse.metrics import Interval
 from hifitse.params import Params, resolve
 from hifitse.report import figures

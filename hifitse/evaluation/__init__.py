@@ -8,10 +8,9 @@ perceptual.py  PESQ and STOI, in parallel processes
 evaluate.py    run + fixed evaluation lists -> one row per mixture
 score.py       the same rows of any system's files
 rows.py        rows -> means, paired differences, bins
-experiment.py  arms, shared cached runs
+experiment.py  arms, shared cached runs; their spectra below and above 8 kHz
 presence.py    from which level on a voice counts as present
 comparison.py  a baseline and its variants, by declared changes
-fidelity.py    spectra of estimates and targets, below and above 8 kHz
 counting.py    parameters, operations and activations of a model
 cost.py        what a model costs: these, and time
 """

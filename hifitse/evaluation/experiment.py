@@ -1,6 +1,6 @@
-"""Arms of an experiment: train and evaluate each once, and measure it again on other mixtures where a question needs it."""
+"""Arms of an experiment: train and evaluate each once, measure it again on other mixtures, measure its spectra."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -8,19 +8,25 @@ import pandas as pd
 from torch import Tensor, nn
 
 from hifitse import HifitseError
-from hifitse.evaluation.evaluate import LISTS, evaluate
-from hifitse.evaluation.rows import BASELINE, METRICS, compare, frame, mean, of_list, summarise
-from hifitse.machine import pick_device
+from hifitse.evaluation.evaluate import LISTS, conditions_of, evaluate, listed_items, measured
+from hifitse.evaluation.rows import METRICS, frame, of_list, summarise
+from hifitse.machine import pick_device, progress_bar
+from hifitse.metrics import log_spectral_distance
 from hifitse.params import Params
 from hifitse.training.run import Run
 from hifitse.training.train import train
+from hifitse.training.validation import batched, estimate
 
-__all__ = ["BASELINE", "METRICS", "PUBLISHED", "PUBLISHED_SOURCE", "Arm", "OwnModel", "compare", "declared_diff", "mean"]
-__all__ += ["measure", "of_list", "run_arm", "summarise"]
+__all__ = ["BANDS_HZ", "METRICS", "PUBLISHED", "PUBLISHED_SOURCE", "Arm", "OwnModel", "declared_diff", "fidelity", "measure", "of_list"]
+__all__ += ["run_arm", "summarise"]
 
 PUBLISHED = {"si_sdri_db": 4.18, "si_sdr_db": -1.71, "pesq": 1.14, "stoi": 0.489, "absent_suppression_db": 11.4}
 """The plan's own results for its baseline."""
 PUBLISHED_SOURCE = "the plan's baseline after 1.5 million steps, on 200 mixtures of its own recordings, which are not public"
+BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}
+"""Column -> the band's limits in Hz."""
+Fidelity = dict[str, list[dict[str, Any]]]
+"""Arm -> a row per mixture and seed, as of an evaluation, and in dB the columns of ``BANDS_HZ``."""
 Extract = Callable[[Tensor, Tensor], Tensor]
 """``(mix (B, T), enroll (B, N, T')) -> est (B, T)``."""
 
@@ -143,9 +149,32 @@ def measure(
     for run in (arm.run, *arm.others):
         extractor = run.extractor() if change is None else change(run.extractor())
         extractor = extractor.to(pick_device(arm.params.device))
-        measured = evaluate(extractor, evaluation or arm.evaluation, run.folder, progress, split=split, lists=lists)
-        parts.append(pd.DataFrame(measured).assign(seed=run.params.seed))
+        tested = evaluate(extractor, evaluation or arm.evaluation, run.folder, progress, split=split, lists=lists)
+        parts.append(pd.DataFrame(tested).assign(seed=run.params.seed))
     return pd.concat(parts, ignore_index=True)
+
+
+def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "valid"] = "test", *, progress: bool = True) -> Fidelity:
+    """:func:`hifitse.metrics.log_spectral_distance` of each arm's estimates in two bands, with the SI-SDRi of the same estimates.
+
+    Args:
+        arms: trained, by name.
+        params: decide the mixtures: those of the list "test" with the target present.
+        split: "test", or "valid" to choose between weights.
+        progress: show a progress bar.
+    """
+    device = pick_device(params.device)
+    runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
+    items = (item for item in listed_items(params, split, conditions_of(params, ("test",))) if item.present)
+    found: Fidelity = {name: [] for name in arms}
+    bar = progress_bar(items, desc=f"spectra, {split}", unit="mixture", disable=not progress)
+    for batch in batched(bar, lambda item: item.shape):
+        for name, seed, extractor in runs:
+            ests = estimate(extractor, [item.mixture for item in batch], "right", device)  # (B, T)
+            for item, est in zip(batch, ests, strict=True):
+                lsd = {key: log_spectral_distance(est.numpy(), item.mixture.target, *band) for key, band in BANDS_HZ.items()}
+                found[name].append(measured(item, {"right": est}) | lsd | {"seed": seed})
+    return found
 
 
 def declared_diff(params: Params, baseline: Params) -> dict[str, tuple[Any, Any]]:

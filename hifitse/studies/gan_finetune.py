@@ -8,8 +8,7 @@ from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.fidelity import Fidelity
+from hifitse.evaluation.experiment import BANDS_HZ, Arm, Fidelity
 from hifitse.evaluation.rows import Row, difference, mean, verdict
 from hifitse.machine import pick_device
 from hifitse.metrics import Interval
@@ -19,7 +18,7 @@ from hifitse.report import listening, tables
 from hifitse.report.comparison_figures import lines, series
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, table, voices
 from hifitse.report.show_arms import expectation
-from hifitse.training.adversary import FALL_DB, LOSS_FLOOR, held_steps
+from hifitse.training.adversary import held_steps
 from hifitse.training.run import Run
 from hifitse.training.validation import estimate
 
@@ -100,7 +99,7 @@ def choose(comparison: Comparison, validation: Fidelity) -> dict[str, Choice]:
 
     Args:
         comparison: its baseline is the run from before.
-        validation: rows of all arms on the validation list, of :func:`hifitse.evaluation.fidelity.fidelity` for the split "valid".
+        validation: rows of all arms on the validation list, of :func:`hifitse.evaluation.experiment.fidelity` for the split "valid".
     """
     base = validation[comparison.baseline.name]
     return {name: _choice(arm, validation[name], base) for name, arm in comparison.arms.items()}
@@ -121,10 +120,10 @@ def record(comparison: Comparison, test: Fidelity, choices: Mapping[str, Choice]
     """What ``metrics.json`` keeps of a fine-tuning beside the arms' metrics."""
     base, found = test[comparison.baseline.name], {}
     for name, choice in choices.items():
-        run, params = comparison.arms[name].run, comparison.arms[name].params
-        distances = {metric: vars(difference(test[name], base, metric)) for metric in ("lsd_low_db", "lsd_high_db")}
+        arm = comparison.arms[name]
+        distances = {metric: vars(difference(test[name], base, metric)) for metric in BANDS_HZ}
         valid = {"si_sdri_db": vars(choice.si_sdri), "lsd_high_db": vars(choice.lsd_high)}
-        found[name] = {"discriminator_parameters": weights(params), "collapsed": run.collapsed, "kept": choice.tuned}
+        found[name] = {"discriminator_parameters": weights(arm.params), "collapsed": arm.run.collapsed, "kept": choice.tuned}
         found[name] |= {"why": choice.reason, "validation": valid, "test": distances}
     return found
 
@@ -198,17 +197,6 @@ def choices(comparison: Comparison, chosen: Mapping[str, Choice]) -> HTML:
     count = next(iter(chosen.values())).si_sdri.n if chosen else 0
     caption = f"validation mixtures: {count}; LSD: log-spectral distance above 8 kHz; added: millions of the discriminators' weights"
     return table(rows, caption)
-
-
-def rules() -> HTML:
-    """The stated rules: when a run is stopped, and when fine-tuned weights are kept."""
-    return HTML(
-        f"<p>A run is <b>stopped</b>, and falls back to the weights from before, when for <code>gan_patience</code> steps in a row the "
-        f"discriminators' loss is below {LOSS_FLOOR:g} and all they judge is right, when the mean SI-SDRi of as many training steps is "
-        f"{FALL_DB:g} dB below that of the warm-up, or when a term is not finite. Fine-tuned weights are <b>kept</b> where on the "
-        f"validation list SI-SDRi is at most {LOSS_ALLOWED_DB:g} dB lower and the log-spectral distance from 8 to 24 kHz is "
-        "smaller, by the means.</p>"
-    )
 
 
 def losses_figure(histories: Mapping[str, tuple[Params, Sequence[Mapping]]]) -> Figure:
