@@ -122,10 +122,7 @@ def by_length(params: Params, lengths: Sequence[float], rounds: int) -> dict[flo
 
 
 def exponent(times: Mapping[float, float]) -> float:
-    """Exponent of the power law that fits best: 1 where twice the length takes twice the time.
-
-    Args:
-        times: s of mixture -> s of computation.
+    """Of the power law that fits s of mixture -> s of computation best: 1 where twice the length takes twice the time.
 
     Raises:
         CostError: fewer than two lengths.
@@ -176,16 +173,9 @@ def waiting(params: Params, rounds: int) -> Times:
 
 
 def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """A recording ``(T,)`` of two test speakers who go on talking, and an enrolment ``(T',)`` of one of them.
+    """A recording ``(T,)`` of two test speakers who go on talking for ``seconds`` above 0, and an enrolment ``(T',)`` of one of them.
 
     It is one test mixture again and again, each time from another place on and each speaker up to 3 dB louder or quieter.
-
-    Args:
-        params: sources of speech and noise.
-        seconds: above 0.
-
-    Raises:
-        HifitseError: no length.
     """
     if not seconds > 0:
         raise HifitseError(f"seconds of the recording are {seconds}, expected a length above 0")
@@ -202,17 +192,10 @@ def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray
 
 
 def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dict[str, float]]:
-    """Extract from recordings on disk with the model inside, each length in a process of its own.
-
-    Args:
-        params: as :func:`conversation`; its threads.
-        lengths: s, above 0.
+    """Extract from recordings on disk with the model inside, each length (s, above 0) in a process of its own.
 
     Returns:
         s -> ``took_s``: of the extraction alone; ``peak_mb``: most resident memory of the process; ``before_mb``: before it began.
-
-    Raises:
-        HifitseError: the process failed, with its last words.
     """
     found = {}
     with TemporaryDirectory() as name:
