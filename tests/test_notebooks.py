@@ -104,6 +104,13 @@ def test_what_is_run_in_a_clone_stays_out_of_git_and_a_clone_without_the_filter_
     assert git("status", "--porcelain", "-uno") == " M notebooks/00_baseline.ipynb\n"
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_foreign_kernel_is_told_which_python_it_is_and_what_is_missing(path):
+    cell = next(cell.source for cell in nbformat.read(path, as_version=4).cells if "import params" in cell.source)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", cell], capture_output=True, text=True)
+    assert f"ImportError: {sys.executable} has no hifitse, expected the Python of the environment" in done.stderr
+
+
 def test_what_is_no_notebook_passes_the_filter():
     for text in ("", "{", "[]", '{"cells": 3}', '{"cells": [{}], "metadata": {}}'):
         assert strip.stripped(text) == text

@@ -18,6 +18,7 @@ def stripped(text: str) -> str:
         notebook = json.loads(text)
         for cell in notebook["cells"]:
             cell["metadata"] = {name: value for name, value in cell["metadata"].items() if name not in TIMES}
+            cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
             if cell["cell_type"] == "code":
                 cell["outputs"], cell["execution_count"] = [], None
         about = {name: value for name, value in notebook["metadata"].items() if name not in ("widgets", "papermill")}
