@@ -165,6 +165,7 @@ NONE: dict[str, tuple[Make, str]] = {
     "text": (raw("a.wav", lambda: b"no sound at all"), "not readable as audio"),
     "play list": (raw("a.m3u8", lambda: b"#EXTM3U\n#EXTINF:2,\nother.wav\n#EXT-X-ENDLIST\n"), "not readable as audio"),
     "empty": (raw("a.flac", bytes), "not readable as audio"),
+    "header cut short": (raw("a.wav", lambda: bytes_of("WAV")[:30]), "not readable as audio"),
     "no samples": (raw("a.wav", lambda: bytes_of("WAV", sound=signal()[:0])), "0 samples"),
     "mp4 without its index": (by_ffmpeg("a.m4a", "aac", change=cut), "not readable as audio"),
     "NaN": (raw("a.wav", lambda: bytes_of("WAV", "FLOAT", np.where(np.arange(9_600) == 7, np.nan, 0.1))), "NaN or infinite"),
