@@ -9,7 +9,7 @@ from made_up import arm, content, row, write
 from test_page import assert_offline
 
 from hifitse.commands import cli
-from hifitse.report.runs import COLUMNS, listing, runs
+from hifitse.commands.runs import COLUMNS, trainings
 from hifitse.training.train import train
 
 NASTY = "<script>alert(1)</script> & \"'"
@@ -54,7 +54,7 @@ def test_runs_are_tested_on_the_same_mixtures_and_can_be_heard(trained, tmp_path
 
 
 def test_trainings_are_listed_the_newest_first(trained, capsys):
-    found = runs()
+    found = trainings(trained[0].folder.parent)
     assert list(found) == COLUMNS and set(found["run"]) == {run.folder.name for run in trained}
     (first,) = found[found["run"] == trained[0].folder.name].to_dict("records")
     assert (first["preset"], first["steps"], first["of"]) == ("smoke", 4, 4)
@@ -66,8 +66,9 @@ def test_trainings_are_listed_the_newest_first(trained, capsys):
     assert all(run.folder.name in printed for run in trained) and "damaged" not in printed and "lr=0.01" in printed
 
 
-def test_an_empty_folder_of_runs_says_so(tmp_path):
-    assert listing(tmp_path).startswith("no training in")
+def test_an_empty_folder_of_runs_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    assert cli.main(["runs"]) == 0 and capsys.readouterr().out.startswith("no training in")
 
 
 @pytest.mark.parametrize(

@@ -129,5 +129,5 @@ def test_summary_and_gallery_take_a_notebook_beyond_the_plan_s(tmp_path):
     write(tmp_path, "demo/12_diagnosis", made)
     reports = collect.read(tmp_path)
     assert [one.status for one in reports] == ["complete", "complete"]
-    assert [(e.stage, e.arm, e.state) for e in summary.entries(reports)] == [(e.stage, e.arm, e.state) for e in before]
+    assert [(e.stage, e.name, e.state) for e in summary.entries(reports)] == [(e.stage, e.name, e.state) for e in before]
     assert "demo/12_diagnosis" in gallery.page(reports) and "12_diagnosis" in gallery.markdown(reports)

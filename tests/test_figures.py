@@ -1,77 +1,88 @@
-"""Figures: the numbers they draw, one colour scale, nothing cut off, small files."""
+"""Figures: what they draw and where, one colour scale, no label over another, nothing cut off, small files."""
 
 import io
+from itertools import combinations
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hifitse import HifitseError
+from hifitse.data.conditions import training_conditions
 from hifitse.metrics import Interval, bootstrap
+from hifitse.params import resolve
 from hifitse.report import figures
+from hifitse.report.comparison_figures import by_condition, forest, grouped, lines, log_axis
+from hifitse.studies.curriculum import course
 
 SECOND = np.arange(48_000) / 48_000
+LONG = "a description that goes on and on until nobody can read it in one line any more"
 
 
 def tone(hertz: float, amplitude: float = 1.0) -> np.ndarray:
     return (amplitude * np.sin(2 * np.pi * hertz * SECOND)).astype(np.float32)
 
 
-def assert_nothing_cut(figure) -> None:
-    figure.savefig(io.BytesIO(), dpi=figures.DPI)  # lays it out
+def interval(mean: float, half: float = 0.4, n: int = 79) -> Interval:
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def shown(figure) -> None:
+    """Lay the figure out, as a report does, and see that nothing is cut off."""
+    figure.savefig(io.BytesIO(), dpi=figures.DPI)
     box, page = figure.get_tightbbox(), figure.get_size_inches()
-    assert box.x0 >= -0.01 and box.y0 >= -0.01
-    assert box.x1 <= page[0] + 0.01 and box.y1 <= page[1] + 0.01
+    assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= page[0] + 0.01 and box.y1 <= page[1] + 0.01
+
+
+def assert_apart(texts) -> None:
+    boxes = {text.get_text(): text.get_window_extent() for text in texts if text.get_text()}
+    for (a, first), (b, second) in combinations(boxes.items(), 2):
+        assert not first.overlaps(second), (a, b)
+
+
+def legend_texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def points(axis, markers: str = "oDs") -> list[list]:
+    return [line.get_xydata().tolist() for line in axis.lines if line.get_marker() in tuple(markers)]
+
+
+# ---- of one arm
 
 
 @pytest.mark.parametrize("hertz", [200, 1000, 7000, 20_000])
 def test_spectrogram_shows_a_tone_at_its_frequency_and_level(hertz):
     image = figures.spectrogram(tone(hertz))
-    row, column = np.unravel_index(image.argmax(), image.shape)
+    row, _ = np.unravel_index(image.argmax(), image.shape)
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 24_000 / 700), 121) / 2595) - 1)
     width = max(edges[row + 1] - edges[row], 48_000 / 2048)
     assert edges[row] - width <= hertz <= edges[row + 1] + width
     assert image[:, image.shape[1] // 2].max() == pytest.approx(-6.0, abs=1.5)
 
 
-def test_spectrogram_of_half_the_amplitude_is_6_db_lower():
-    middle = figures.spectrogram(tone(3000)).shape[1] // 2
-    full, half = (figures.spectrogram(tone(3000, a))[:, middle].max() for a in (1.0, 0.5))
-    assert full - half == pytest.approx(6.02, abs=0.05)
-
-
 def test_spectrogram_has_one_column_a_hop_and_stands_silence():
     image = figures.spectrogram(np.zeros(48_000, np.float32), hop_length=480)
-    assert image.shape == (120, 101)
-    assert np.all(image == -120)
+    assert image.shape == (120, 101) and np.all(image == -120)
 
 
-def test_spectrograms_share_one_colour_scale_and_one_bar():
+def test_spectrograms_share_one_colour_scale_and_one_bar_and_name_their_units():
     figure = figures.spectrograms({"mixture": tone(500), "target": tone(500, 0.1), "estimate": 0 * tone(500)})
-    drawn = [axis.images[0] for axis in figure.axes if axis.images and axis.get_title(loc="left")]
-    assert len(drawn) == 3 and len(figure.axes) == 4
-    assert len({image.norm.vmax for image in drawn}) == 1
-    assert drawn[0].norm.vmax - drawn[0].norm.vmin == figures.RANGE_DB
+    *axes, bar = figure.axes
+    drawn = [axis.images[0] for axis in axes]
     loudest = [image.get_array().max() for image in drawn]
-    assert loudest[0] == pytest.approx(drawn[0].norm.vmax)
+    assert [(image.norm.vmin, image.norm.vmax) for image in drawn] == 3 * [pytest.approx((loudest[0] - figures.RANGE_DB, loudest[0]))]
     assert loudest[0] - loudest[1] == pytest.approx(20, abs=0.1)
-
-
-def test_spectrogram_axes_reach_24_khz_and_name_their_units():
-    figure = figures.spectrograms({"mixture": tone(500)})
-    axis, bar = figure.axes
-    assert [label.get_text() for label in axis.get_yticklabels()][-1] == "24"
-    assert axis.get_ylim()[1] == pytest.approx(axis.get_yticks()[-1])
-    assert (axis.get_ylabel(), axis.get_xlabel(), bar.get_ylabel()) == ("kHz", "time, s", "level, dBFS")
+    assert [label.get_text() for label in axes[0].get_yticklabels()][-1] == "24"
+    assert (axes[0].get_ylabel(), axes[-1].get_xlabel(), bar.get_ylabel()) == ("kHz", "time, s", "level, dBFS")
 
 
 def test_by_condition_draws_the_means_and_counts():
     panel = {"right": {"low": bootstrap([1.0, 3.0]), "high": bootstrap([5.0])}, "wrong": {"high": bootstrap([-2.0, -4.0])}}
-    figure = figures.by_condition({"SIR, dB": panel})
-    axis = figure.axes[0]
-    heights = [line.get_ydata().tolist() for line in axis.lines if line.get_marker() == "o"]
-    assert heights == [[2.0, 5.0], [-3.0]]
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["low\nn=2", "high\nn=1"]
-    assert_nothing_cut(figure)
+    figure = by_condition({"SIR, dB": panel})
+    assert [[y for _, y in curve] for curve in points(figure.axes[0])] == [[2.0, 5.0], [-3.0]]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["low\nn=2", "high\nn=1"]
+    shown(figure)
 
 
 def test_curves_have_a_panel_for_each_term_and_survive_gaps():
@@ -82,15 +93,8 @@ def test_curves_have_a_panel_for_each_term_and_survive_gaps():
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     terms = ["loss, all terms", "term 'si_sdr', dB", "term 'absent', dB relative to the mixture"]
     assert titles == [*terms, "SI-SDRi of unseen speakers, dB", "learning rate", "gradient norm"]
-    assert_nothing_cut(figure)
-
-
-def test_curves_of_an_empty_history():
-    assert_nothing_cut(figures.curves([], []))
-
-
-def test_smoothing_keeps_a_constant_to_its_ends():
-    assert np.allclose(figures._smooth(np.full(100, 3.0)), 3.0)
+    shown(figure)
+    shown(figures.curves([], []))
 
 
 def test_presence_shades_the_target_and_labels_all():
@@ -98,31 +102,143 @@ def test_presence_shades_the_target_and_labels_all():
     figure = figures.presence(seconds, {"mixture": seconds - 20, "estimate": seconds - 40}, (2.0, 5.5))
     span = figure.axes[0].patches[0]
     assert (span.get_x(), span.get_x() + span.get_width()) == (2.0, 5.5)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["target speaks", "mixture", "estimate"]
-    assert_nothing_cut(figure)
+    assert legend_texts(figure) == ["target speaks", "mixture", "estimate"]
+    shown(figure)
     figure = figures.presence(seconds, {"estimate": seconds - 40}, None, seconds / 8, 0.6)
     assert [axis.get_ylabel() for axis in figure.axes] == ["level, dBFS", "likeness to enrolment"]
     assert [line.get_ydata()[0] for line in figure.axes[1].lines] == [0, 0.6]
-    assert_nothing_cut(figure)
+    shown(figure)
 
 
 def test_enrolment_use_draws_every_measured_mixture_once():
     values = {"right": [1.0, 2.0, 3.0], "wrong": [-1.0, None, -3.0]}
     figure = figures.enrolment_use(values, {"right": Interval(2, 1, 3, 3), "wrong": Interval(-2, -3, -1, 2)})
-    dots = [np.ma.compressed(np.ma.masked_invalid(points.get_offsets()[:, 0])).tolist() for points in figure.axes[0].collections[::2]]
-    assert dots[0] == [1.0, 2.0, 3.0]
-    assert [1.0, 2.0, 3.0] in dots and any(entry == [-1.0, -3.0] for entry in dots)
-    assert_nothing_cut(figure)
+    dots = [np.ma.compressed(np.ma.masked_invalid(drawn.get_offsets()[:, 0])).tolist() for drawn in figure.axes[0].collections]
+    assert [1.0, 2.0, 3.0] in dots and [-1.0, -3.0] in dots
+    shown(figure)
 
 
 def test_png_is_small_and_keeps_the_colours():
     rng = np.random.default_rng(0)
     figure = figures.spectrograms({name: rng.standard_normal(4 * 48_000).astype(np.float32) for name in "abc"})
-    data = figures.png(figure)
+    data, full = figures.png(figure), io.BytesIO()
     image = Image.open(io.BytesIO(data))
-    assert image.mode == "P" and image.width >= 700
-    assert len(data) < 250_000  # noise, the worst case
-    full = io.BytesIO()
+    assert image.mode == "P" and image.width >= 700 and len(data) < 250_000  # noise, the worst case
     figure.savefig(full, dpi=figures.DPI)
-    difference = np.abs(np.asarray(image.convert("RGB"), float) - np.asarray(Image.open(full).convert("RGB"), float))
-    assert difference.mean() < 4
+    assert np.abs(np.asarray(image.convert("RGB"), float) - np.asarray(Image.open(full).convert("RGB"), float)).mean() < 4
+
+
+# ---- of a comparison
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.28, 0.9), (99, 140), (1, 1000), (0.001, 0.0014), (3, 3e6)])
+def test_ticks_of_a_logarithmic_axis_are_some_and_apart(low, high):
+    figure, axis = figures.panel(3.0)
+    log_axis(axis, low, high)
+    figure.draw_without_rendering()
+    assert 3 <= len(axis.get_xticks()) <= 13
+    assert_apart(axis.get_xticklabels())
+
+
+ROWS = [
+    ("A lstm_hidden 96", interval(0.6, 0.2), (0.5, 1.5)), ("B 6 blocks", interval(-0.1), (0.5, 1.5)), (LONG, None, (0.3, 0.8)),
+    ("one seed", Interval(0.2, np.nan, np.nan, 1), (0.4, 0.4)), ("nothing known", None, None),
+]  # fmt: skip
+
+
+def test_forest_draws_measured_differences_over_the_plans_ranges():
+    figure = forest(ROWS, "difference, dB")
+    shown(figure)
+    axis = figure.axes[0]
+    bands = [(bar.get_x(), bar.get_width(), round(bar.get_y() + bar.get_height() / 2)) for bar in axis.patches]
+    assert bands == [(0.5, 1.0, 0), (0.5, 1.0, 1), (0.3, pytest.approx(0.5), 2), (0.4, 0.0, 3)]
+    assert points(axis, "o") == [[[0.6, 0]], [[-0.1, 1]], [[0.2, 3]]]
+    dots = [line.get_markerfacecolor() for line in axis.lines if line.get_marker() == "o"]
+    assert dots == [figures.BLUE, "white", "white"]  # open: the interval holds 0, or there is none
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row on top
+    assert [(text.get_text(), text.get_position()[1]) for text in axis.texts] == [("not measured", place) for place in (2, 4)]
+    assert [label.get_text().replace("\n", " ") for label in axis.get_yticklabels()] == [row[0] for row in ROWS]
+    assert_apart(axis.get_yticklabels())
+    assert axis.get_window_extent().width > 0.5 * figure.bbox.width and len(legend_texts(figure)) == 3
+
+
+ARMS = ("baseline", "augmented", "augmented, 2-3 enrolments")
+GROUPS = {
+    kind: {name: interval(2 - 0.3 * i + 0.2 * k) for k, name in enumerate(ARMS)}
+    for i, kind in enumerate(("clean", "equalised", "noisy", "reverberant", "band limited", "codec"))
+}
+
+
+def test_grouped_draws_each_arm_once_in_each_group_side_by_side():
+    figure = grouped(GROUPS, "SI-SDRi, dB", "enrolment")
+    shown(figure)
+    axis = figure.axes[0]
+    curves = np.array(points(axis))  # (arms, groups, 2)
+    assert curves[:, :, 1].tolist() == [[GROUPS[kind][name].mean for kind in GROUPS] for name in ARMS]
+    assert (np.diff(curves[:, :, 0], axis=0) > 0).all() and np.allclose(curves[:, :, 0].mean(0), range(len(GROUPS)))
+    assert [label.get_text() for label in axis.get_xticklabels()][0] == "clean\nn=79"
+    assert_apart(axis.get_xticklabels())
+    assert legend_texts(figure) == list(ARMS) and (axis.get_xlabel(), axis.get_ylabel()) == ("enrolment", "SI-SDRi, dB")
+    gap = grouped({"easy": {"a": interval(1, n=10), "b": interval(2, n=12)}, "hard": {"b": interval(0)}}, "dB").axes[0]
+    assert [[y for _, y in curve] for curve in points(gap)] == [[1], [2, 0]]
+    assert [label.get_text() for label in gap.get_xticklabels()] == ["easy\nn=10–12", "hard\nn=79"]
+
+
+def test_grouped_has_room_for_many_arms_with_long_names_and_words():
+    values = {f"{kind} donaudampfschiff": {f"{name} {LONG[:30]} {i}": interval(i) for name in "abcd" for i in (1, 2)} for kind in GROUPS}
+    figure = grouped(values, "SI-SDRi, dB")
+    shown(figure)
+    room = figure.axes[0].get_window_extent()
+    assert room.height > 200 and figure.legends[0].get_window_extent().y0 > room.y1 and len(legend_texts(figure)) == 8
+
+
+def test_lines_draw_each_curve_alike_in_all_panels():
+    curve = [(100, 1.0), (200, 2.0)]
+    figure = lines({"one": {"a": curve, "b": []}, "two": {"b": curve}}, "step", levels={"two": 0.5}, spans={"phase": (0, 150)})
+    shown(figure)
+    assert [points(axis, "oD") for axis in figure.axes] == [[[[100, 1], [200, 2]], []], [[[100, 1], [200, 2]]]]
+    colours = [[line.get_color() for line in axis.lines if line.get_marker() == "D"] for axis in figure.axes]
+    assert colours[0] == colours[1] and legend_texts(figure) == ["phase", "a", "b"]
+
+
+def test_bad_input_is_refused_in_one_sentence():
+    for call, words in ((lambda: forest([], "x"), "0 rows"), (lambda: grouped({}, "y"), "0 groups"), (lambda: lines({}, "x"), "0 curves")):
+        with pytest.raises(HifitseError, match=words):
+            call()
+
+
+# ---- the curriculum
+
+
+PHASES = dict(
+    phase_starts=[0.0, 2 / 15, 2 / 3], absent_prob=[0.0, 0.2, 0.3], noisy_enroll_prob=[0.0, 0.5, 0.5], snr_min_db=[-5, -5, -10],
+    snr_max_db=[15, 15, 10], interferers_max=[3, 3, 4], similarity=[0, 0.3, 0.9],
+)  # fmt: skip
+
+
+def test_course_draws_what_the_training_draws_from():
+    params = resolve("full", **PHASES)
+    figure = course(params, resolve("full"))
+    shown(figure)
+    panels = ["target-to-noise", "interferers", "target absent,", "noisy enrolment,", "similarity of"]
+    assert [axis.get_ylabel().split("\n")[0] for axis in figure.axes] == panels
+    total = params.steps * params.batch_size
+    reads = [lambda c: c.snr_min_db, lambda c: c.interferers_min, lambda c: 100 * c.absent_prob, lambda c: 100 * c.noisy_enroll_prob]
+    for axis, read in zip(figure.axes, reads, strict=False):
+        line = next(line for line in axis.lines if line.get_color() == figures.BLUE)
+        for share in (0.05, 0.3, 0.5, 0.9):
+            expected = read(training_conditions(params, int(share * total)))
+            assert np.interp(share * params.steps, *line.get_data()) == pytest.approx(expected, abs=1e-3)
+    assert legend_texts(figure) == ["this curriculum", "baseline"]
+    assert figure.axes[-1].get_xlim() == (0, params.steps) and figure.axes[-1].get_xlabel() == "step"
+
+
+def test_course_leaves_out_what_stays_the_same():
+    one = course(resolve("demo"))
+    assert [axis.get_ylabel() for axis in one.axes] == ["target absent,\n% of mixtures"] and not one.legends
+    other = course(resolve("demo", snr_min_db=[5.0]), resolve("demo"))
+    assert [axis.get_ylabel().split("\n")[0] for axis in other.axes] == ["target-to-noise", "target absent,"]
+    constant = course(resolve("demo", absent_prob=[0.1]))
+    shown(constant)
+    assert len(constant.axes) == 5
+    assert_apart(constant.axes[-1].get_xticklabels())

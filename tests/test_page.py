@@ -30,13 +30,6 @@ def assert_offline(text: str) -> None:
     assert "<script" not in text and "default-src 'none'" in text
 
 
-def test_page_fetches_nothing_and_is_titled():
-    text = page.render(notebook(data("text/html", "<p>here</p>")))
-    assert_offline(text)
-    assert '<html lang="en">' in text and "<title>A &amp; &lt;B&gt;</title>" in text and "<p>here</p>" in text
-    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
-
-
 def test_page_folds_code_and_progress_away_but_not_results():
     text = page.render(notebook(stream("step 4\n"), stream("written\n", "stdout"), source="secret = 1"))
     folded = "".join(re.findall(r"<details.*?</details>", text, re.DOTALL))
@@ -57,6 +50,8 @@ def test_page_escapes_an_error_and_shows_it_unfolded():
     error = nbformat.v4.new_output("error", ename="CorpusError", evalue="<script>x", traceback=["CorpusError: <script>x"])
     text = page.render(notebook(error))
     assert_offline(text)
+    assert '<html lang="en">' in text and "<title>A &amp; &lt;B&gt;</title>" in text
+    assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
     assert "CorpusError: &lt;script&gt;x" in re.sub(r"<details.*?</details>", "", text, flags=re.DOTALL)
 
 

@@ -16,9 +16,9 @@ from made_up import arm, content, row, write
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hifitse.commands import readme
 from hifitse.commands.cli import hifitse, main
 from hifitse.params import PRESET_DIR, Params
-from hifitse.report import readme
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

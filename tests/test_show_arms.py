@@ -2,15 +2,18 @@
 
 import re
 
+import numpy as np
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 
+from hifitse import HifitseError
 from hifitse.evaluation.comparison import Comparison, vary
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import ExperimentError
 from hifitse.metrics import Interval
-from hifitse.report import show_arms, show_cost
+from hifitse.report import show_arms
+from hifitse.studies import curriculum
 
 
 def variant(name: str, gain: float, changes: dict, seed: int = 0, **run) -> Arm:
@@ -101,14 +104,29 @@ def test_costs_stand_beside_the_decibels(compared):
         name: Cost(10**6 * (n + 1), 1.5 * (n + 1), 30.0, 60.0, 0.25, Interval(1.0 + n, 0.9 + n, 1.1 + n, 5))
         for n, name in enumerate(compared.all)
     }
-    said = text(show_cost.cost_table(compared, costs))
+    said = text(show_arms.cost_table(compared, costs))
     assert "larger 2.00 3.00 30 60 2.00 (1.90 to 2.10) 0.250 +5.9" in said
-    assert "larger 3.00 GFLOP" in show_cost.pareto(compared, costs).alt
-    assert "worse 2 2 4 +100.0 %" in text(show_cost.audio_a_step(compared))
+    assert "larger 3.00 GFLOP" in show_arms.pareto(compared, costs).alt
+    assert "worse 2 2 4 +100.0 %" in text(show_arms.audio_a_step(compared))
+
+
+def test_the_front_holds_the_points_that_nothing_cheaper_beats():
+    points = [(0.43, 2.4), (0.51, 2.55), (0.6, 2.5), (0.75, 2.7), (0.3, 2.0), (0.28, 2.02), (0.7, 2.68), (0.7, 1.4), (0.1, np.nan)]
+    best = show_arms.front(*np.array(points).T)
+    assert [points[index] for index in best] == [(0.28, 2.02), (0.43, 2.4), (0.51, 2.55), (0.7, 2.68), (0.75, 2.7)]
+    assert len(show_arms.front(np.ones(2), np.full(2, np.nan))) == 0
+
+
+def test_scatter_counts_the_mixtures_that_gain(compared):
+    picture = show_arms.scatter(compared, "worse")
+    assert "worse: higher (blue) in " in picture.alt and " of 80 mixtures, mean −1.5" in picture.alt
+    none = made_up_arm([row | {"si_sdri_db": None} for row in made_up_rows()])
+    with pytest.raises(HifitseError, match="0 of 40 mixtures"), pytest.warns(RuntimeWarning):
+        show_arms.scatter(Comparison(none, {"x": none}), "x")
 
 
 def test_the_plans_sizes_are_counted():
-    said = text(show_cost.plan_sizes())
+    said = text(show_arms.plan_sizes())
     assert "the plan's baseline 11.79 11.79" in said.replace("&#39;", "'")
     counted = [float(found) for found in re.findall(r"(?:A: lstm_hidden 384|B: 8 blocks|C: both) ([\d.]+)", said)]
     assert len(counted) == 3 and 11.79 < counted[1] < counted[0] < counted[2]
@@ -120,4 +138,4 @@ def test_learning_curves_and_schedules_name_their_arms(compared):
             "noisy_enroll_prob": [0.0, 0.5, 0.5]}, validation=validation)}  # fmt: skip
     drawn = Comparison(made_up_arm(validation=validation), arms)
     assert "baseline, harder" in show_arms.learning(drawn).alt
-    assert "phases from 0 %, 50 %, 75 %" in show_arms.schedule(arms["harder"], drawn.baseline)[1].alt
+    assert "phases from 0 %, 50 %, 75 %" in curriculum.schedule(arms["harder"], drawn.baseline)[1].alt

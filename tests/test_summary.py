@@ -7,14 +7,8 @@ import math
 import pytest
 from made_up import content, reports, row, write
 
-from hifitse.report import collect, gallery, ranking, report, summary
+from hifitse.report import collect, gallery, report, summary
 from hifitse.report.collect import RECORDINGS, SYNTHETIC
-
-EXPECTED = {
-    "01": (0.3, 0.8), "02": (0.5, 1.5), "03": (0.3, 0.8), "04": (0.2, 0.5), "05": None, "06": (0.3, 0.8), "07": (0.3, 0.7),
-    "08": None, "09": None,
-}  # fmt: skip
-"""Number of the notebook -> gain that the plan names, dB."""
 
 
 def entries(root, **options):
@@ -25,44 +19,34 @@ def of(found, number, data=SYNTHETIC):
     return [entry for entry in found if entry.stage.number == number and entry.data == data]
 
 
-def test_the_plan_is_the_plan():
-    assert {stage.number: stage.expected for stage in summary.PLAN} == EXPECTED
-    assert [stage.retrain for stage in summary.PLAN if stage.number in ("01", "08")] == ["no", "no"]
-
-
 @pytest.mark.parametrize("exists", [True, False])
 def test_without_reports_everything_is_missing(exists, tmp_path):
     root = tmp_path / "reports"
     if exists:
         root.mkdir()
     found = entries(root)
-    assert len(found) == 2 * len(EXPECTED) and {entry.state for entry in found} == {"missing"}
-    assert ranking.sentences(found)[0] == "0 of the plan's 9 claims were measured."
-    assert ranking.forest(found, SYNTHETIC) is None and "Nothing" in gallery.parts(collect.read(root))[SYNTHETIC].text
+    assert len(found) == 2 * len(summary.PLAN) == 18 and {entry.state for entry in found} == {"missing"}
+    assert summary.sentences(found)[0] == "0 of the plan's 9 claims were measured."
+    assert summary.forest(found, SYNTHETIC) is None and "Nothing" in gallery.parts(collect.read(root))[SYNTHETIC].text
 
 
 def test_a_measured_arm_carries_gain_cost_and_scale(tmp_path):
     found = entries(reports(tmp_path))
-    gains = [(entry.arm, entry.value.mean, entry.verdict) for entry in of(found, "02")]
-    assert gains == [("wider", 2.1, "helped"), ("wider", 0.9, "helped"), ("deeper", 0.1, "neutral"), ("smaller", -0.6, "hurt")]
+    gains = [(entry.name, entry.value.mean, entry.verdict) for entry in of(found, "02")]
+    assert gains == [("02 wider", 2.1, "helped"), ("02 wider", 0.9, "helped"), ("02 deeper", 0.1, "neutral"), ("02 smaller", -0.6, "hurt")]
     assert [entry.report.preset for entry in of(found, "02")] == ["medium", "demo", "demo", "demo"]
     [wider] = of(found, "02", RECORDINGS)
-    assert (wider.slower, wider.parameters, wider.steps, wider.value.n) == (1.5, 3_000_000, 400, 79)
-    [cells] = [cells for _, cells in ranking.ranking_rows(found, RECORDINGS)]
+    assert (wider.slower, wider.value.n) == (1.5, 79)
+    assert [entry.value.mean for entry in summary.measured(found, SYNTHETIC)] == [2.1, 0.9, 0.1, 0.05, -0.6]
+    [cells] = [cells for _, cells in summary.ranking_rows(found, RECORDINGS)]
     assert cells == [
         "02 wider", "helped", "+1.20", "+1.00 to +1.40", "79", "+0.5 to +1.5", "overlaps it", "1.50 ×, 3.00 M",
         "recordings, demo, 400 steps, x86_64 cpu, 2 threads",
     ]  # fmt: skip
 
 
-def test_synthetic_voices_and_recordings_are_ranked_apart_by_gain(tmp_path):
-    found = entries(reports(tmp_path))
-    synthetic, recordings = ([entry.value.mean for entry in ranking.measured(found, data)] for data in (SYNTHETIC, RECORDINGS))
-    assert synthetic == [2.1, 0.9, 0.1, 0.05, -0.6] and recordings == [1.2]
-
-
 def test_the_verdict_counts_claims_and_arms(tmp_path):
-    headline, cards, text = ranking.sentences(entries(reports(tmp_path)))
+    headline, cards, text = summary.sentences(entries(reports(tmp_path)))
     assert headline == "3 of the plan's 9 claims were measured."  # 02, 03, and 08, which is about speed
     assert cards[0][1] == "2 helped" and "of 5 arms of 2 claims; 2 neutral, 1 hurt; 6 claims missing" in cards[0][2]
     assert cards[1][1] == "1 helped" and "of 1 arm of 1 claim; 0 neutral, 0 hurt; 8 claims missing" in cards[1][2]
@@ -72,15 +56,15 @@ def test_the_verdict_counts_claims_and_arms(tmp_path):
 @pytest.mark.parametrize(("mean", "half", "words"), [(0.3, 0.1, "below it"), (0.4, 0.2, "overlaps it"), (1.8, 0.2, "above it")])
 def test_an_interval_lies_below_above_or_over_the_expected_range(mean, half, words, tmp_path):
     write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", mean, half)))
-    assert ranking.beside(of(entries(tmp_path), "02")[0]) == words
+    assert of(entries(tmp_path), "02")[0].beside == words
 
 
 @pytest.mark.parametrize("changes", [{"n": 19}, {"low": None, "high": None}])
 def test_too_few_mixtures_give_no_verdict(changes, tmp_path):
     write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 1.0, **changes)))
     [entry] = of(entries(tmp_path), "02")
-    assert (entry.verdict, ranking.beside(entry)) == ("too few mixtures", "–")
-    assert ranking.sentences([entry])[1][0][1] == "0 helped"
+    assert (entry.verdict, entry.beside) == ("too few mixtures", "–")
+    assert summary.sentences([entry])[1][0][1] == "0 helped"
     assert "too few mixtures" in gallery.page(collect.read(tmp_path))
 
 
@@ -93,7 +77,7 @@ def test_a_failed_run_and_a_missing_one_are_said_with_reason_and_command(tmp_pat
     assert (failed.state, failed.reason) == ("failed", "it rained, expected sunshine")
     assert (missing.state, missing.reason) == ("missing", "not run yet")
     assert (absent.state, absent.reason) == ("missing", "there is no such notebook yet")
-    assert ranking.commands(found, "medium") == [
+    assert summary.commands(found, "medium") == [
         "hifitse run 04_augmentation --preset medium", "hifitse run 04_augmentation --preset medium --overlay real",
     ]  # fmt: skip
 
@@ -138,22 +122,17 @@ def test_a_file_that_is_not_as_it_should_be_is_counted_with_the_reason(made, wor
     assert (entry.state, entry.reason) == ("unreadable", one.reason)
 
 
-def test_metrics_json_may_be_a_folder(tmp_path):
-    (tmp_path / "demo/02_capacity/metrics.json").mkdir(parents=True)
-    assert [one.status for one in collect.read(tmp_path)] == ["unreadable"]
-
-
 @pytest.mark.parametrize("changes", [{"difference": None}, {"low": 2.0}])
 def test_an_interval_that_says_nothing_is_counted_beside_the_others(changes, tmp_path):
     write(tmp_path, "demo/02_capacity", bad_claim(**changes))
     good, bad = of(entries(tmp_path), "02")
-    assert good.arm == "deeper" and bad.state == "unreadable" and "'wider' has no difference within" in bad.reason
+    assert good.name == "02 deeper" and bad.state == "unreadable" and "'wider' has no difference within" in bad.reason
 
 
 def test_other_metrics_are_passed_over_and_all_are_copied(tmp_path):
-    rows = [row("wider", 0.9), row("wider", 0.1, metric="pesq"), row("hard", 0.4, list="hard")]
+    rows = [row("wider", 0.9), row("wider", 0.1, metric="pesq"), row("hard", 0.4, list="hard"), row("both", 0.3, baseline="the sum")]
     write(tmp_path, "demo/02_capacity", content("demo/02_capacity", *rows))
-    assert [entry.arm for entry in of(entries(tmp_path), "02")] == ["wider", "hard (hard list)"]
+    assert [entry.name for entry in of(entries(tmp_path), "02")] == ["02 wider", "02 hard (hard list)", "02 both (against the sum)"]
     copied = summary.comparisons(collect.read(tmp_path))
     assert [dict(each) for each in copied] == [each | {"report": "demo/02_capacity"} for each in rows]
 
@@ -172,29 +151,19 @@ def test_ones_own_report_stands_for_the_committed_one_of_its_name(tmp_path):
     assert summary.entries(found)[2].value.mean == 1.9
 
 
-def test_what_is_compared_with_something_else_says_so(tmp_path):
-    made = content("demo/09_combined", row("together", 0.3, baseline="sum of its parts"))
-    write(tmp_path, "demo/09_combined", made)
-    [entry] = of(entries(tmp_path), "09")
-    assert ranking.name(entry) == "09 together (against sum of its parts)" and entry.slower is None
-
-
-def test_smoke_is_read_only_when_asked_for(tmp_path):
-    write(tmp_path, "smoke/02_capacity", content("smoke/02_capacity", row("wider", 0.9)))
-    assert of(entries(tmp_path), "02")[0].state == "missing"
-    assert of(entries(tmp_path, smoke=True), "02")[0].state == "measured"
-
-
-def test_a_run_under_way_hidden_folders_and_foreign_files_are_passed_over(tmp_path):
+def test_a_run_under_way_smoke_hidden_folders_and_foreign_files_are_passed_over(tmp_path):
     write(tmp_path, "demo/02_capacity/.running-x", GOOD)
     write(tmp_path, "demo/.02_capacity", GOOD)
     write(tmp_path, ".demo/02_capacity", GOOD)
     write(tmp_path, "demo/notes", None)
+    write(tmp_path, "smoke/02_capacity", content("smoke/02_capacity", row("wider", 0.9)))
     (tmp_path / "log.md").write_text("a log")
     (tmp_path / "demo/03_long_segments").write_text("a file")
-    assert collect.read(tmp_path) == []
+    assert collect.read(tmp_path) == [] and [one.folder for one in collect.read(tmp_path, smoke=True)] == ["smoke/02_capacity"]
     write(tmp_path, "demo/notes", GOOD)
-    assert [one.reason for one in collect.read(tmp_path)] == ["metrics.json belongs in demo/02_capacity: it is of another report"]
+    (tmp_path / "demo/06_losses/metrics.json").mkdir(parents=True)
+    reasons = [one.reason for one in collect.read(tmp_path)]
+    assert "cannot be read" in reasons[0] and reasons[1] == "metrics.json belongs in demo/02_capacity: it is of another report"
 
 
 def places(value, path=()):
@@ -220,4 +189,4 @@ def test_junk_in_any_place_never_stops_the_summary(junk, tmp_path):
         write(tmp_path, "demo/02_capacity", text)
         found = entries(tmp_path)
         assert of(found, "02") and all(entry.value is None or math.isfinite(entry.value.mean) for entry in found)
-        assert ranking.verdict(found) and ranking.stage_rows(found) and ranking.gap_rows(found)
+        assert gallery.verdict(found) and summary.stage_rows(found)

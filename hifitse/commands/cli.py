@@ -73,10 +73,12 @@ def compare(first: str, second: str, output: str) -> int:
 @hifitse.command()
 def gallery() -> int:
     """Write the index of all reports, and the tables of README.md, from their metrics.json."""
-    from hifitse.report import readme, report
-    from hifitse.report.gallery import write_index
+    from hifitse.commands import readme
+    from hifitse.report import report
+    from hifitse.report.gallery import write
 
-    page = write_index()
+    *others, mine = report.roots()
+    page, _ = write(mine, *others)  # one's own, with the committed ones in it
     committed = report.CHECKOUT / "reports"
     if committed in report.roots() and (report.CHECKOUT / "README.md").exists():
         readme.fill(report.CHECKOUT / "README.md", committed)
@@ -88,7 +90,7 @@ def gallery() -> int:
 @hifitse.command()
 def runs() -> int:
     """List the trainings that are here, the newest first."""
-    from hifitse.report.runs import listing
+    from hifitse.commands.runs import listing
 
     print(listing())
     return 0

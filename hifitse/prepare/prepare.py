@@ -27,7 +27,7 @@ from hifitse.pool import Task as Started
 from hifitse.prepare.layouts import Item, listing, others, suffix_of
 from hifitse.prepare.partial import Partial
 from hifitse.prepare.recording import VERSION, Found, Kind, measure
-from hifitse.report.collect import plain
+from hifitse.report.contract import plain
 
 EXAMPLES = 20  # files named in the summary for each reason
 WAITING = 16  # files a process that are under way or wait for those before them

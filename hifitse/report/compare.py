@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from IPython.display import HTML, Image
 from markupsafe import Markup
@@ -14,9 +13,9 @@ from hifitse.evaluation.experiment import Arm, measure
 from hifitse.evaluation.rows import BASELINE
 from hifitse.files import write_text
 from hifitse.params import Params
-from hifitse.report import collect, show, show_arms, tables
+from hifitse.report import collect, document, show, show_arms, tables
 from hifitse.report.collect import Report
-from hifitse.report.document import box, document, image
+from hifitse.report.report import ATTEMPT
 from hifitse.training.run import Run, runs_dir
 
 Piece = str | HTML | Image
@@ -39,7 +38,7 @@ def write(first: str, second: str, target: Path) -> Path:
     if kinds[0] != kinds[1]:
         raise HifitseError(f"{first} and {second} are a report and a run, expected two reports or two runs")
     title, pieces = reports(_report(a), _report(b)) if all(kinds) else runs(_run(a), _run(b))
-    write_text(target, document(title, Markup("\n").join(map(_html, pieces))))
+    write_text(target, document.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(map(_html, pieces))))
     return target
 
 
@@ -53,7 +52,7 @@ def _find(given: str) -> Path:
 
 
 def _report(folder: Path) -> Report:
-    name = f"{folder.parent.name}/{folder.name.removesuffix(collect.report.ATTEMPT)}"
+    name = f"{folder.parent.name}/{folder.name.removesuffix(ATTEMPT)}"
     found = next(one for one in collect.read(folder.parents[1], smoke=True) if one.folder == name)
     if not found.usable:
         raise HifitseError(f"report {name} is {found.status} ({found.reason}), expected a complete one")
@@ -62,8 +61,7 @@ def _report(folder: Path) -> Report:
 
 def _run(folder: Path) -> Run:
     try:
-        content = json.loads((folder / "params.json").read_text(encoding="utf-8"))
-        run = Run(folder, Params(**content))
+        run = Run(folder, Params(**json.loads((folder / "params.json").read_text(encoding="utf-8"))))
     except (OSError, ValueError, TypeError) as error:
         raise HifitseError(f"parameters of the run {folder.name} cannot be read ({error}), expected what a training left") from None
     if not run.finished:
@@ -74,9 +72,7 @@ def _run(folder: Path) -> Run:
 
 def _html(part: Piece) -> Markup:
     """A piece as a notebook shows it, as part of a page."""
-    if isinstance(part, Image):
-        return image(part.data, part.alt)
-    return Markup(part.data if isinstance(part, HTML) else part)
+    return document.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part))
 
 
 def reports(a: Report, b: Report) -> tuple[str, list[Piece]]:
@@ -84,40 +80,17 @@ def reports(a: Report, b: Report) -> tuple[str, list[Piece]]:
 
     Their rows are not kept, so that there is no paired difference; where the intervals of two means overlap, it is open.
     """
-    title = f"{a.folder} and {b.folder}"
     text = "Reports hold means and no rows, so there is no paired difference. Two runs have one: give the names of runs."
-    facts = [[one, report.folder, report.status, _trained(report), report.said("device")] for one, report in (("A", a), ("B", b))]
     rows = []
-    for arm in dict.fromkeys([*a.metrics.arms, *b.metrics.arms]):
+    for name in dict.fromkeys([*a.metrics.arms, *b.metrics.arms]):
         for metric, (label, unit, digits) in tables.LABELS.items():
-            values = [one.arm(arm).metrics.get(metric) for one in (a, b)]
-            if any(value is not None and value.n for value in values):
-                rows.append([arm, label, unit, *(_mean(value, digits, metric in tables.SIGNED) for value in values)])
-    pieces = [Markup("<h1>A and B side by side</h1>"), box("", "Two reports, by what they hold.", "", text)]
-    pieces += [tables.table(["", "report", "state", "trained", "device"], facts)]
-    pieces += [Markup("<h2>Metrics</h2>"), tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals")]
-    return title, [*pieces, Markup("<h2>Parameters</h2>"), parameters(a.metrics.params, b.metrics.params)]
-
-
-def _trained(of: Report) -> str:
-    return f"{of.steps:,.0f} steps" if of.steps else "–"
-
-
-def _mean(value: Any, digits: int, signed: bool) -> str:
-    if value is None or value.mean is None:
-        return "–"
-    return f"{tables.number(value.mean, digits, signed)} ({tables.interval(value.model_dump(), digits, signed)})"
-
-
-def parameters(a: dict[str, Any], b: dict[str, Any]) -> Markup:
-    """The parameters that differ."""
-    fields = Params.model_fields
-    names = [name for name in dict.fromkeys([*fields, *a, *b]) if a.get(name) != b.get(name)]
-    if not names:
-        return Markup("<p>No parameter differs.</p>")
-    meaning = {name: fields[name].description or "" if name in fields else "" for name in names}
-    rows = [[name, str(a.get(name, "–")), str(b.get(name, "–")), meaning[name]] for name in names]
-    return tables.table(["parameter", "A", "B", "meaning"], rows)
+            shown = [tables.measured(one.arm(name).metrics.get(metric), digits, metric in tables.SIGNED) for one in (a, b)]
+            rows += [[name, label, unit, *shown]] if shown != ["–", "–"] else []
+    facts = [[name, of.folder, of.status, f"{of.arm().steps or 0:,.0f} steps", of.said("device")] for name, of in (("A", a), ("B", b))]
+    pieces = [document.box("", "Two reports, by what they hold.", "", text)]
+    pieces += [tables.table(["", "report", "state", "trained", "device"], facts), Markup("<h2>Metrics</h2>")]
+    pieces += [tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals"), Markup("<h2>Parameters</h2>")]
+    return f"{a.folder} and {b.folder}", [*pieces, tables.differing(a.metrics.params, b.metrics.params, ["A", "B"])]
 
 
 def runs(a: Run, b: Run) -> tuple[str, list[Piece]]:
@@ -125,17 +98,13 @@ def runs(a: Run, b: Run) -> tuple[str, list[Piece]]:
 
     Rows that are kept are taken; others are measured now, which takes minutes.
     """
-    name = f"B, {b.folder.name}"
+    title, name = (template.format(a.folder.name, b.folder.name) for template in ("{} and {}", "B, {1}"))
     arms = [Arm(each, run.params, run, [], a.params) for each, run in ((BASELINE, a), (name, b))]
     base, other = (replace(arm, rows=measure(arm)) for arm in arms)
     comparison = Comparison(base, {name: other})
-    said = Markup("<p>A, the baseline, is the run {}; B is the run {}. Both were tested on the same mixtures.</p>").format(
-        a.folder.name, b.folder.name
-    )
-    pieces: list[Piece] = [Markup("<h1>A and B side by side</h1>"), said, show_arms.answer(comparison), show_arms.results(comparison)]
-    pieces += [Markup("<h2>Parameters</h2>"), parameters(a.params.model_dump(mode="json"), b.params.model_dump(mode="json"))]
+    said = Markup("<p>A, the baseline, is the run {}; B is the run {}. Both were tested on the same mixtures.</p>")
+    pieces: list[Piece] = [said.format(a.folder.name, b.folder.name), show_arms.answer(comparison), show_arms.results(comparison)]
+    pieces += [Markup("<h2>Parameters</h2>"), tables.differing(a.params.model_dump(), b.params.model_dump(), ["A", "B"])]
     pieces += [Markup("<h2>Training</h2>"), show_arms.learning(comparison), Markup("<h2>Listen</h2>")]
-    found = show_arms.listen(comparison, name)
-    for example in found:
-        pieces += show.listen(example)
-    return f"{a.folder.name} and {b.folder.name}", pieces if found else [*pieces, Markup("<p>Fewer than two mixtures have a value.</p>")]
+    heard = [part for example in show_arms.listen(comparison, name) for part in show.listen(example)]
+    return title, pieces + (heard or [Markup("<p>Fewer than two mixtures have a value.</p>")])

@@ -1,5 +1,7 @@
 """``metrics.json``: what lies beside each report, written and read by one model, which is its definition."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, 
 
 from hifitse import HifitseError
 from hifitse.files import write_text
+from hifitse.metrics import Interval
 
 
 class ContractError(HifitseError, ValueError):
@@ -42,19 +45,15 @@ class Stat(_Part):
 
 
 class ArmEntry(_Part):
-    """An arm: weights of its model, training steps, seconds per step, and each metric's mean.
-
-    Where costs were measured: 10⁹ operations per second of audio, memory of a training step in MB (10⁶ bytes), and the
-    time of a step relative to the baseline's.
-    """
+    """An arm: weights of its model, training steps, seconds per step, each metric's mean; and its costs where they were measured."""
 
     parameters: Number | None = None
     steps: Number | None = None
     seconds_per_step: Number | None = None
     metrics: dict[str, Stat] = {}
-    gflops_per_second: Number | None = None
-    training_mb: Number | None = None
-    step_ratio: Stat | None = None
+    gflops_per_second: Number | None = None  # 10⁹ operations per second of audio
+    training_mb: Number | None = None  # memory of a training step, 10⁶ bytes
+    step_ratio: Stat | None = None  # time of a step relative to the baseline's
 
 
 class Claim(_Part):
@@ -71,6 +70,11 @@ class Claim(_Part):
     verdict: Literal["helped", "neutral", "hurt"]
     list: Name = "test"
     report: Text = ""
+
+    @property
+    def interval(self) -> Interval:
+        """The difference with its interval; nan where there is none."""
+        return Interval(*(math.nan if value is None else value for value in (self.difference, self.low, self.high)), self.n)
 
 
 class Metrics(_Part):
@@ -96,31 +100,15 @@ class Metrics(_Part):
 
 
 def write(path: Path, content: dict[str, Any]) -> Path:
-    """Check the content and write it whole or not at all, as strict JSON.
-
-    Raises:
-        ContractError: it is not what the model says.
-    """
-    try:
-        checked = Metrics.model_validate(finite(content))
-    except ValidationError as error:
-        raise ContractError(_sentence(error)) from None
+    """Check the content and write it whole or not at all, as strict JSON; raises ``ContractError`` where it is not what the model says."""
+    checked = _checked(lambda: Metrics.model_validate(finite(content)))
     write_text(path, checked.model_dump_json(indent=1, exclude_unset=True) + "\n")
     return path
 
 
 def load(path: Path) -> Metrics:
-    """The content of a ``metrics.json``.
-
-    Raises:
-        ContractError: it cannot be read, or is not what the model says.
-    """
-    try:
-        return Metrics.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ContractError(f"metrics.json cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        raise ContractError(_sentence(error)) from None
+    """The content of a ``metrics.json``; raises ``ContractError`` where it cannot be read, or is not what the model says."""
+    return _checked(lambda: Metrics.model_validate_json(path.read_bytes()))
 
 
 def finite(value: Any) -> Any:
@@ -132,12 +120,17 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and value - value != 0 else value
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first complaint: where, what was expected, what stands there."""
-    first = error.errors()[0]
+def _checked(make: Callable[[], Metrics]) -> Metrics:
+    """What ``make`` gives; its first complaint in one sentence: where, what was expected, what stands there."""
+    try:
+        return make()
+    except OSError as error:
+        raise ContractError(f"metrics.json cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+    place = plain(".".join(str(part) for part in first["loc"] if part not in ("int", "float")) or "all of it", 60)
     if first["type"] == "json_invalid":
-        return f"metrics.json is not JSON ({plain(first['ctx']['error'], 90)})"
-    place = ".".join(str(part) for part in first["loc"] if part not in ("int", "float")) or "all of it"
+        raise ContractError(f"metrics.json is not JSON ({plain(first['ctx']['error'], 90)})")
     if first["type"] == "missing":
-        return f"metrics.json has no {plain(place, 60)}"
-    return f"metrics.json has {plain(repr(first['input']), 40)} as {plain(place, 60)}: {plain(first['msg'], 90)}"
+        raise ContractError(f"metrics.json has no {place}")
+    raise ContractError(f"metrics.json has {plain(repr(first['input']), 40)} as {place}: {plain(first['msg'], 90)}")

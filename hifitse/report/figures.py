@@ -5,11 +5,13 @@ Nothing here uses pyplot, so no figure is shown twice or kept in memory.
 """
 
 import io
+import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -22,6 +24,7 @@ from hifitse.metrics import Interval
 
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#6b6b6b"
 CURVES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
+MARKERS = "oDs^vP"
 DPI = 110
 WIDTH = 7.2  # inches: about 790 pixels, still readable when a phone shows it at half that width
 STYLE = {
@@ -37,9 +40,12 @@ DARK = STYLE | {
 """Of spectrograms, which are dark of themselves: a page in dark mode turns all other figures round, and leaves these as they are."""
 MAGMA = matplotlib.colormaps["magma"].resampled(48)
 """Steps of 1.7 dB: the fewer, the smaller the file; with the letters they fit into the 256 colours of a small PNG."""
+TOP_MEL = 2595 * np.log10(1 + SAMPLE_RATE / 1400)
 RANGE_DB = 80.0
 """dB below the loudest point at which a spectrogram turns black."""
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
+LINE_CHARACTERS, HANDLE_CHARACTERS = 112, 9
+"""Characters of a legend across a figure, and the width of its symbol with the space around it."""
 TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB relative to the mixture", "multires": "dB", "speaker": "nats"}
 """Units of the loss terms; the spectral ones are relative to the target's level and have none."""
 
@@ -59,10 +65,6 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
     return small.getvalue()
 
 
-def _mel(hertz: np.ndarray | float) -> np.ndarray:
-    return 2595 * np.log10(1 + np.asarray(hertz) / 700)
-
-
 def spectrogram(audio: np.ndarray, n_fft: int = 2048, hop_length: int = 1024, rows: int = 120) -> np.ndarray:
     """Power in dB of ``rows`` bands evenly spaced on the mel scale from 0 to 24 kHz.
 
@@ -73,16 +75,11 @@ def spectrogram(audio: np.ndarray, n_fft: int = 2048, hop_length: int = 1024, ro
         ``(rows, L)`` in dB, -120 where there is silence; a full-scale sine has -6 dB.
     """
     padded = np.pad(np.asarray(audio, np.float32), (n_fft // 2, n_fft))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length]  # (L, n_fft)
-    frames = frames[: len(audio) // hop_length + 1]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[:: hop_length][: len(audio) // hop_length + 1]  # (L, n_fft)
     window = np.hanning(n_fft).astype(np.float32)
     power = np.abs(np.fft.rfft(frames * window, axis=-1) / window.sum()).T ** 2  # (F, L)
-    edges = 700 * (10 ** (np.linspace(0, float(_mel(SAMPLE_RATE / 2)), rows + 1) / 2595) - 1) * n_fft / SAMPLE_RATE  # in bins
-    bins = np.arange(len(power))
-    mapped = np.empty((rows, power.shape[1]), np.float32)
-    for row, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        inside = (bins >= low) & (bins < high)
-        mapped[row] = power[inside].max(0) if inside.any() else power[min(round((low + high) / 2), len(power) - 1)]
+    edges = 700 * (10 ** (np.linspace(0, TOP_MEL, rows + 1) / 2595) - 1) * n_fft / SAMPLE_RATE  # in bins
+    mapped = np.maximum.reduceat(power, np.ceil(edges[:-1]).astype(int))  # a band between two bins takes the next one
     return np.maximum(10 * np.log10(mapped + 1e-12), -120)  # the logarithm of some processors is a digit below
 
 
@@ -99,12 +96,10 @@ def spectrograms(clips: Mapping[str, np.ndarray], title: str = "") -> Figure:
     figure = Figure(figsize=(WIDTH, 1.75 * len(clips) + 0.7), layout="constrained")
     axes = np.atleast_1d(figure.subplots(len(clips), 1, sharex=True))
     for axis, (name, image) in zip(axes, images.items(), strict=True):
-        seconds = len(clips[name]) / SAMPLE_RATE
-        extent = (0, seconds, 0, float(_mel(SAMPLE_RATE / 2)))
+        extent = (0, len(clips[name]) / SAMPLE_RATE, 0, TOP_MEL)
         drawn = axis.imshow(image, origin="lower", aspect="auto", extent=extent, cmap=MAGMA, norm=norm, interpolation="nearest")
-        axis.set_yticks(_mel(np.array(FREQUENCY_TICKS)), [f"{tick / 1000:g}" for tick in FREQUENCY_TICKS])
-        axis.set_title(name)
-        axis.set_ylabel("kHz")
+        axis.set_yticks(2595 * np.log10(1 + np.array(FREQUENCY_TICKS) / 700), [f"{tick / 1000:g}" for tick in FREQUENCY_TICKS])
+        axis.set(title=name, ylabel="kHz")
         axis.grid(False)
     axes[-1].set_xlabel("time, s")
     bar = figure.colorbar(drawn, ax=list(axes), label="level, dBFS", pad=0.015, aspect=35)
@@ -114,53 +109,42 @@ def spectrograms(clips: Mapping[str, np.ndarray], title: str = "") -> Figure:
     return figure
 
 
-def _errorbar(axis: Axes, places: np.ndarray, intervals: Sequence[Interval], colour: str, label: str) -> None:
-    mean, low, high = (np.array([getattr(interval, name) for interval in intervals], float) for name in ("mean", "low", "high"))
-    axis.errorbar(places, mean, yerr=[mean - low, high - mean], fmt="o", ms=5, capsize=3, color=colour, label=label, elinewidth=1.4)
+def panel(height: float) -> tuple[Figure, Axes]:
+    """A figure of that height, in inches, with one axis."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots()
 
 
-@matplotlib.rc_context(STYLE)
-def by_condition(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], ylabel: str = "SI-SDRi, dB") -> Figure:
-    """Means with 95 % intervals by condition, one panel per condition.
-
-    Args:
-        panels: label of the panel's axis -> name of the curve -> label of the bin -> interval. Empty bins are left out.
-    """
-    figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
-    for axis, (xlabel, curves) in zip(axes, panels.items(), strict=True):
-        bins = list(dict.fromkeys(label for curve in curves.values() for label in curve))
-        first = next(iter(curves.values()), {})
-        for number, (name, curve) in enumerate(curves.items()):
-            shift = 0.16 * (number - (len(curves) - 1) / 2)
-            _errorbar(axis, np.array([bins.index(label) for label in curve]) + shift, list(curve.values()), CURVES[number], name)
-        counts = [f"{label}\nn={first[label].n}" if label in first else label for label in bins]
-        axis.set_xticks(range(len(bins)), counts, fontsize=9)
-        axis.set_xlim(-0.6, max(len(bins), 1) - 0.4)
-        axis.axhline(0, color=GREY, lw=0.8)
-        axis.set_xlabel(xlabel)
-        axis.grid(axis="x", visible=False)
-    axes[0].set_ylabel(ylabel)
-    handles, labels = axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside upper left", ncols=3)
-    return figure
+def error_bars(intervals: Sequence[Interval]) -> tuple[np.ndarray, np.ndarray]:
+    """Means (M,) and lengths of the bars below and above them (2, M); no bar where there is no interval."""
+    mean, low, high = np.array([(each.mean, each.low, each.high) for each in intervals], float).reshape(-1, 3).T
+    return mean, np.nan_to_num(np.stack([mean - low, high - mean]).clip(0))
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Running mean over about a thirtieth of the curve; the ends average what is there."""
-    width = max(1, len(values) // 30)
-    kernel = np.ones(width)
-    finite = np.isfinite(values)
-    total = np.convolve(np.where(finite, values, 0), kernel, "same")
-    count = np.convolve(finite.astype(float), kernel, "same")
-    return total / np.where(count > 0, count, np.nan)
+def look(number: int) -> dict[str, str]:
+    """Colour and marker of one of several curves; where the colours begin again, hollow and dashed."""
+    colour, again = CURVES[number % len(CURVES)], number >= len(CURVES)
+    return {"color": colour, "marker": MARKERS[number % len(MARKERS)], "mfc": "white" if again else colour, "ls": "--" if again else "-"}
 
 
-def _series(history: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(entry["step"], entry[key]) for entry in history if isinstance(entry.get(key), int | float)]
-    steps, values = zip(*pairs, strict=True) if pairs else ((), ())
-    return np.array(steps, float), np.array(values, float)
+def series(rows: Sequence[Mapping], key: str) -> list[tuple[float, float]]:
+    """Step and value of a history's rows that have a number there."""
+    return [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """The most columns in which these labels fit side by side; a legend is filled column by column."""
+    for columns in range(len(labels), 1, -1):
+        widths = [max(map(len, column)) + HANDLE_CHARACTERS for column in np.array_split(labels, columns)]
+        if sum(widths) <= LINE_CHARACTERS:
+            return columns
+    return 1
+
+
+def legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+    """A legend above the axes; labels that are too long for one line are cut into several."""
+    labels = [textwrap.fill(label, LINE_CHARACTERS - HANDLE_CHARACTERS) for label in labels]
+    figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels), columnspacing=1.6)
 
 
 @matplotlib.rc_context(STYLE)
@@ -172,35 +156,27 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
             weights (``weight_<term>``) have a figure of their own.
         validation: ``step`` and ``si_sdri_db``, and where measured ``si_sdri_wrong_enroll_db``.
     """
-    known = ("step", "seconds", "lr", "grad_norm", "loss")
-    keys = [key for key in dict.fromkeys(k for entry in history for k in entry) if key not in known and not key.startswith("weight_")]
-    terms = [key for key in keys if len(_series(history, key)[0])]
-    panels = ["loss", *terms, "validation", "lr", "grad_norm"]
-    panels = [name for name in panels if name == "validation" or len(_series(history, name)[0])]
+    logged = pd.DataFrame(list(history)).apply(pd.to_numeric, errors="coerce")
     titles = {"loss": "loss, all terms", "validation": "SI-SDRi of unseen speakers, dB"}
     titles |= {"lr": "learning rate", "grad_norm": "gradient norm"}
+    terms = [name for name in logged if name not in ("step", "seconds", *titles) and not name.startswith("weight_")]
+    order = ("loss", *terms, "validation", "lr", "grad_norm")
+    panels = [name for name in order if name == "validation" or (name in logged and logged[name].notna().any())]
     rows = -(-len(panels) // 2)
     figure = Figure(figsize=(WIDTH, 1.95 * rows + 0.4), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, 2, sharex=True)).ravel()
+    axes = figure.subplots(rows, 2, sharex=True, squeeze=False).ravel()
     for axis, name in zip(axes, panels, strict=False):
         axis.set_title(titles.get(name, f"term '{name}', {TERM_UNITS.get(name, 'no unit')}"))
         if name == "validation":
-            for number, (key, label) in enumerate((("si_sdri_db", "right enrolment"), ("si_sdri_wrong_enroll_db", "wrong enrolment"))):
-                steps, values = _series(validation, key)
-                if len(steps):
-                    axis.plot(steps, values, "o-", ms=4, color=CURVES[number], label=label)
+            for number, kind in enumerate(("right", "wrong")):
+                known = series(validation, "si_sdri_db" if kind == "right" else "si_sdri_wrong_enroll_db")
+                if known:
+                    axis.plot(*zip(*known, strict=True), ms=4.5, label=f"{kind} enrolment", **look(number))
             axis.axhline(0, color=GREY, lw=0.8)
             axis.legend(*axis.get_legend_handles_labels())
-            continue
-        steps, values = _series(history, name)
-        if name == "lr":
-            axis.plot(steps, values, color=GREEN)
-            continue
-        axis.plot(steps, values, color=SKY, lw=0.7, alpha=0.7, marker="o" if len(values) == 1 else None)
-        axis.plot(steps, _smooth(values), color=BLUE)
-        if len(values) > 200:  # the first steps would flatten the rest
-            low, high = np.nanpercentile(values, [0.5, 98])
-            axis.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
+        else:
+            known = logged[["step", name]].dropna()
+            _draw_term(axis, known["step"], known[name], plain=name == "lr")
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     for axis in axes[max(0, len(panels) - 2) : len(panels)]:
@@ -210,42 +186,45 @@ def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
     return figure
 
 
+def _draw_term(axis: Axes, steps: pd.Series, values: pd.Series, plain: bool) -> None:
+    """The values and, unless plain, their running mean over about a thirtieth of the curve."""
+    if plain:
+        axis.plot(steps, values, color=GREEN)
+        return
+    axis.plot(steps, values, color=SKY, lw=0.7, alpha=0.7, marker="o" if len(values) == 1 else None)
+    axis.plot(steps, values.rolling(max(1, len(values) // 30), center=True, min_periods=1).mean(), color=BLUE)
+    if len(values) > 200:  # the first steps would flatten the rest
+        low, high = np.percentile(values, [0.5, 98])
+        axis.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
+
+
 @matplotlib.rc_context(STYLE)
 def presence(
-    seconds: np.ndarray,
-    levels: Mapping[str, np.ndarray],
-    span: tuple[float, float] | None = None,
-    likeness: np.ndarray | None = None,
-    threshold: float | None = None,
-) -> Figure:
+    seconds: np.ndarray, levels: Mapping[str, np.ndarray], span: tuple[float, float] | None = None,
+    likeness: np.ndarray | None = None, threshold: float | None = None,
+) -> Figure:  # fmt: skip
     """Level over time, and below it how like the enrolment the estimate sounds.
 
     Args:
-        seconds: ``(L,)`` s.
-        levels: name of the curve -> ``(L,)`` dBFS.
+        seconds, levels: ``(L,)`` s; name of the curve -> ``(L,)`` dBFS.
         span: start and end of the target's part, s, shaded.
-        likeness: ``(L,)``, 0 to 1.
-        threshold: likeness from which on the speaker counts as present.
+        likeness, threshold: ``(L,)``, 0 to 1; and from where on the speaker counts as present.
     """
     figure = Figure(figsize=(WIDTH, 3.0 if likeness is None else 4.6), layout="constrained")
     axis, *below = np.atleast_1d(figure.subplots(1 if likeness is None else 2, 1, sharex=True))
-    if span:
-        axis.axvspan(*span, color=ORANGE, alpha=0.18, lw=0, label="target speaks")
+    for each in (axis, *below) if span else ():
+        each.axvspan(*span, color=ORANGE, alpha=0.18, lw=0, label="target speaks" if each is axis else None)
     for under in below:
-        if span:
-            under.axvspan(*span, color=ORANGE, alpha=0.18, lw=0)
         under.plot(seconds, likeness, color=BLUE)
+        under.set(ylim=(0, 1), ylabel="likeness to enrolment")
         if threshold is not None:
             under.axhline(threshold, color=GREY, ls="--", label="present from here on")
             under.legend(loc="lower right")
-        under.set_ylim(0, 1)
-        under.set_ylabel("likeness to enrolment")
     for (name, level), colour in zip(levels.items(), (GREY, GREEN, BLUE, VERMILLION), strict=False):
         axis.plot(seconds, level, color=colour, label=name, lw=3.5 if colour == GREY else 1.6)  # wide below, or equal lines would hide it
+    axis.set(ylabel="mean level, dBFS" if span else "level, dBFS", xlim=(0, float(seconds[-1])))
     figure.axes[-1].set_xlabel("time, s")
-    axis.set_ylabel("mean level, dBFS" if span else "level, dBFS")
-    axis.set_xlim(0, float(seconds[-1]))
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside upper left", ncols=4)
+    legend(figure, *axis.get_legend_handles_labels())
     return figure
 
 
@@ -254,25 +233,21 @@ def enrolment_use(values: Mapping[str, Sequence[float | None]], intervals: Mappi
     """One dot a mixture and the mean with its interval, for each kind of enrolment; grey lines join a mixture's dots.
 
     Args:
-        values: kind of enrolment -> SI-SDRi in dB of every mixture, in the same order; ``None`` where it was not measured.
-        intervals: kind of enrolment -> interval of the mean.
+        values, intervals: kind of enrolment -> SI-SDRi in dB of every mixture, ``None`` where not measured; interval of the mean.
     """
-    figure = Figure(figsize=(WIDTH, 3.3), layout="constrained")
-    axis = figure.subplots()
-    table = np.array([[np.nan if value is None else value for value in column] for column in values.values()], float)  # (kinds, mixtures)
+    figure, axis = panel(3.3)
+    table = np.array(list(values.values()), float)  # (kinds, mixtures), nan where not measured
     jitter = np.random.default_rng(0).uniform(-0.13, 0.13, table.shape[1])
     places = np.arange(len(values))
     axis.plot(table, places[:, None] + jitter, color=GREY, lw=0.4, alpha=0.25)
     for place, (name, colour) in enumerate(zip(values, (BLUE, VERMILLION, PURPLE), strict=False)):
         axis.scatter(table[place], place + jitter, s=11, color=colour, alpha=0.55, lw=0)
-        value = intervals[name]
-        around = [[value.mean - value.low], [value.high - value.mean]]
-        axis.errorbar(value.mean, place + 0.3, xerr=around, fmt="D", color="black", ms=5, capsize=4)
-        shown = f"{value.mean:+.1f} dB".replace("-", "−")
-        axis.annotate(shown, (value.mean, place + 0.3), (0, -15), textcoords="offset points", ha="center", fontsize=9)
+        mean, lengths = error_bars([intervals[name]])
+        axis.errorbar(mean, place + 0.3, xerr=lengths, fmt="D", color="black", ms=5, capsize=4)
+        shown = f"{mean[0]:+.1f} dB".replace("-", "−")
+        axis.annotate(shown, (mean[0], place + 0.3), (0, -15), textcoords="offset points", ha="center", fontsize=9)
     axis.axvline(0, color=GREY, lw=0.8)
     axis.set_yticks(places, list(values))
-    axis.set_ylim(len(values) - 0.35, -0.45)
+    axis.set(xlabel="SI-SDRi, dB", ylim=(len(values) - 0.35, -0.45))
     axis.grid(axis="y", visible=False)
-    axis.set_xlabel("SI-SDRi, dB")
     return figure

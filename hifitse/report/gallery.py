@@ -1,8 +1,7 @@
 """The index of all reports: ``index.html``, and ``index.md`` with its figures, from their files alone: it changes only when they do."""
 
-import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from hifitse.files import write_atomic, write_text
-from hifitse.report import collect, figures, ranking, report, summary, tables
+from hifitse.report import collect, document, figures, summary, tables
 from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
-from hifitse.report.document import document, image, piece
+from hifitse.report.document import piece
+from hifitse.report.summary import RANKING, STAGES, TOO_FEW, Entry, Row, link
 
 TITLE = "HiFi-TSE workbook: reports"
 INTRO = (
@@ -23,8 +23,15 @@ INTRO = (
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
 BEYOND = "Beyond the plan"
 TWO = "Two reports, or two runs, are set side by side by: hifitse compare A B -o page.html (A and B: folders of reports, or names of runs)."
+NEEDED = "Those with --overlay real need recordings in the folder that HIFITSE_DATA names."
 FIGURES = {SYNTHETIC: "index-synthetic.png", RECORDINGS: "index-recordings.png"}
 """Kind of data -> file of its forest plot beside ``index.md``."""
+MARKS = {
+    "helped": ("▲", "good"), "neutral": ("●", "weak"), "hurt": ("▼", "bad"), TOO_FEW: ("?", "weak"),
+    "complete": ("✓", "good"),
+    "cut": ("◐", "weak"), "failed": ("✕", "bad"), "unreadable": ("✕", "bad"), "missing": ("○", "none"), "reported": ("✓", "none"),
+}  # fmt: skip
+"""Verdict or state -> sign and class of its badge; the word stands beside the sign, so that nothing hangs on colour."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +42,13 @@ class Part:
         title: its heading.
         header, rows: of its table.
         text: a sentence below.
-        data: the kind of data whose forest plot stands above the table.
-        figure: that plot, and the text that stands for it.
+        data, figure: the kind of data whose forest plot stands above the table; the plot and the text that stands for it.
         lines: commands below.
     """
 
     title: str
     header: Sequence[str] = ()
-    rows: Sequence[ranking.Row] = ()
+    rows: Sequence[Row] = ()
     text: str = ""
     data: str = ""
     figure: tuple[Figure, str] | None = None
@@ -50,65 +56,73 @@ class Part:
 
     def html(self, linked: bool = True) -> HTML:
         """Without the heading, as a notebook shows it; links lead from the root of the reports."""
-        made = [image(figures.png(self.figure[0]), self.figure[1])] if self.figure else []
-        made += [ranking.table(self.header, self.rows, linked)] if self.rows else []
+        made = [document.image(figures.png(self.figure[0]), self.figure[1])] if self.figure else []
+        cells = [[piece("link", first, place if linked else ""), *map(badge, others)] for place, (first, *others) in self.rows]
+        made += [tables.table(self.header, cells)] if cells else []
         made += [Markup("<p>{}</p>").format(self.text)] if self.text else []
-        made += [piece("commands", self.lines)] if self.lines else []
-        return HTML(Markup("\n").join(made))
+        return HTML(Markup("\n").join(made + [piece("commands", self.lines)] * bool(self.lines)))
+
+    def markdown(self) -> str:
+        """With the heading."""
+        said = [f"## {self.title}"]
+        said += [f"![{_escape(self.figure[1])}]({FIGURES[self.data]})"] if self.figure else []
+        said += [_table(self.header, self.rows)] if self.rows else []
+        said += [self.text] if self.text else []
+        return "\n\n".join(said + ["The commands that make it:\n\n```sh\n" + "\n".join(self.lines) + "\n```"] * bool(self.lines))
 
 
-def report_rows(reports: Sequence[Report]) -> list[ranking.Row]:
+def badge(word: str) -> str:
+    """A verdict or state with its sign; other text as it is."""
+    return piece("badge", word, *MARKS[word]) if word in MARKS else word
+
+
+def report_rows(reports: Iterable[Report]) -> list[Row]:
     """One row per report, whatever its state."""
     rows = []
     for one in reports:
-        value = one.arm("baseline").metrics.get("si_sdri_db")
-        known = {} if value is None else value.model_dump()
-        shown = f"{tables.number(value.mean, 2, True)} ({tables.interval(known, 2, True)})" if value and value.mean is not None else "–"
-        cells = [one.folder, one.status, shown, one.data, one.preset, f"{one.steps:,.0f}" if one.steps else "–"]
+        steps = f"{one.arm().steps:,.0f}" if one.arm().steps else "–"
+        cells = [one.folder, one.status, tables.measured(one.arm().metrics.get("si_sdri_db"), 2, True), one.data, one.preset, steps]
         device = one.said("device").replace("auto", "–")  # of reports that train nothing
-        rows.append((ranking.link(one), [*cells, device, one.said("created")[:10], _commit(one.said("commit"))]))
+        commit = re.sub(r"^([0-9a-f]{9})[0-9a-f]{31}(-dirty)?$", lambda full: full[1] + " and changes" * bool(full[2]), one.said("commit"))
+        rows.append((link(one), [*cells, device, one.said("created")[:10], commit]))
     return rows
-
-
-def _commit(said: str) -> str:
-    """Nine digits of a commit, with what was added to say that files differed from it."""
-    found = re.fullmatch(r"([0-9a-f]{40})(-dirty)?", said)
-    return found[1][:9] + (" and changes" if found[2] else "") if found else said
 
 
 def parts(reports: Sequence[Report], preset: str = "demo") -> dict[str, Part]:
     """The index from top to bottom; ``preset`` is that of the commands for what is missing."""
     entries, others = summary.entries(reports), summary.beyond(reports)
-    broken = [(ranking.link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
-    gaps = ranking.gap_rows(entries)
-    found = {
-        "reports": Part("Reports", REPORTS, report_rows(reports), TWO if reports else f"There is no report yet. {TWO}"),
-        "not complete": Part("Not complete", ("report", "state", "reason"), broken),
-    }
+    broken = [(link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
+    claims = [one for one in (*entries, *others) if one.state == "unreadable" and one.report.usable]
+    broken += [(link(one.report), [one.report.folder, one.state, one.reason]) for one in claims]
+    found = {"reports": Part("Reports", REPORTS, report_rows(reports), TWO if reports else f"There is no report yet. {TWO}")}
     for data in FIGURES:
-        found[f"beyond, {data}"] = Part(f"{BEYOND}, on {data}", ranking.RANKING, ranking.ranking_rows(others, data))
+        found[f"beyond, {data}"] = Part(f"{BEYOND}, on {data}", RANKING, summary.ranking_rows(others, data))
     for data in FIGURES:
-        rows = ranking.ranking_rows(entries, data)
+        rows = summary.ranking_rows(entries, data)
         nothing = "" if rows else f"Nothing was measured on {data} yet."
         title = f"The plan's levers by measured gain, on {data}"
-        found[data] = Part(title, ranking.RANKING, rows, nothing, data, ranking.forest(entries, data))
-    found["claims"] = Part("The plan's claims", ranking.STAGES, ranking.stage_rows(entries))
-    lines = ranking.commands(entries, preset)
-    need = "Those with --overlay real need recordings in the folder that HIFITSE_DATA names." if lines else ""
-    found["missing"] = Part("What is missing", ranking.GAPS, gaps, need if gaps else "Nothing is missing.", lines=lines)
-    return found
+        found[data] = Part(title, RANKING, rows, nothing, data, summary.forest(entries, data))
+    found["claims"] = Part("The plan's claims", STAGES, summary.stage_rows(entries))
+    lines = summary.commands(entries, preset)
+    text = NEEDED if lines else "" if broken else "Nothing is missing."
+    return found | {"missing": Part("What is missing", ("report", "state", "reason"), broken, text, lines=lines)}
 
 
 def _filled(reports: Sequence[Report]) -> list[Part]:
     return [part for part in parts(reports).values() if part.rows or part.text]
 
 
+def verdict(entries: Sequence[Entry]) -> Markup:
+    """HTML: the verdict in a box."""
+    headline, cards, text = summary.sentences(entries)
+    return document.box("", headline, Markup("").join(piece("card", *card) for card in cards), text)
+
+
 def page(reports: Sequence[Report]) -> str:
     """``index.html``: one file without scripts, which opens offline."""
-    body = [Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRO), ranking.verdict(summary.entries(reports))]
-    for part in _filled(reports):
-        body += [Markup("<h2>{}</h2>").format(part.title), part.html().data]
-    return document(TITLE, Markup("\n").join(body))
+    body = [Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRO), verdict(summary.entries(reports))]
+    body += [Markup("<h2>{}</h2>{}").format(part.title, Markup(part.html().data)) for part in _filled(reports)]
+    return document.document(TITLE, Markup("\n").join(body))
 
 
 def _escape(text: str) -> str:
@@ -116,26 +130,19 @@ def _escape(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", str(escape(text)).replace("&#39;", "'").replace("&#34;", '"'))
 
 
-def _table(header: Sequence[str], rows: Sequence[ranking.Row]) -> str:
-    lines = ["| " + " | ".join(map(_escape, header)) + " |", "|" + "---|" * len(header)]
+def _table(header: Sequence[str], rows: Iterable[Row]) -> str:
+    lines = [" | ".join(map(_escape, header)), " | ".join(["---"] * len(header))]
     for place, cells in rows:
-        first, *others = (f"{ranking.MARKS[cell][0]} {cell}" if cell in ranking.MARKS else _escape(cell) for cell in cells)
-        lines.append("| " + " | ".join([f"[{first}]({place})" if place else first, *others]) + " |")
-    return "\n".join(lines)
+        first, *others = (f"{MARKS[cell][0]} {cell}" if cell in MARKS else _escape(cell) for cell in cells)
+        lines.append(" | ".join([f"[{first}]({place})" if place else first, *others]))
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def markdown(reports: Sequence[Report]) -> str:
     """``index.md``: the same as the page, its figures in files beside it."""
-    entries = summary.entries(reports)
-    headline, cards, text = ranking.sentences(entries)
-    said = [f"# {TITLE}", INTRO, f"**{headline}**"]
-    said += ["\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards), text]
-    for part in _filled(reports):
-        said.append(f"## {part.title}")
-        said += [f"![{_escape(part.figure[1])}]({FIGURES[part.data]})"] if part.figure else []
-        said += [_table(part.header, part.rows)] if part.rows else []
-        said += [part.text] if part.text else []
-        said += ["The commands that make it:\n\n```sh\n" + "\n".join(part.lines) + "\n```"] if part.lines else []
+    headline, cards, text = summary.sentences(summary.entries(reports))
+    counts = "\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards)
+    said = [f"# {TITLE}", INTRO, f"**{headline}**", counts, text, *(part.markdown() for part in _filled(reports))]
     return "\n\n".join(said) + "\n"
 
 
@@ -155,19 +162,3 @@ def write(root: Path, *others: Path) -> tuple[Path, Path]:
     write_text(root / "index.html", page(reports))
     write_text(root / "index.md", markdown(reports))
     return root / "index.html", root / "index.md"
-
-
-def write_index() -> Path:
-    """Write the index of one's own reports, with the committed ones in it; what ``hifitse gallery`` does. Returns the page."""
-    *others, root = report.roots()
-    return write(root, *others)[0]
-
-
-def publish() -> str:
-    """Write the index if ``hifitse run`` runs the notebook, and say so; an experiment by hand leaves it as it is.
-
-    The summary's own report is moved to its place only after its notebook, so ``hifitse gallery`` must follow for its own line.
-    """
-    if not os.environ.get("HIFITSE_REPORT_DIR"):
-        return "not written here: hifitse gallery writes index.html and index.md of the reports"
-    return f"{write_index().name} and index.md of the reports written"

@@ -1,6 +1,6 @@
 """Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ class Example:
         name: why it was chosen: best, median, worst, target absent.
         row: its row of the evaluation.
         clips: audio by label, in the order to show it.
-        pictured: labels of the clips of which spectrograms are shown.
-        note: what the row does not say, the first words of the caption.
+        pictured: labels of the clips whose spectrograms are shown.
+        note: first words of the caption, what the row does not say.
     """
 
     name: str
@@ -52,59 +52,49 @@ def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
 def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """The best, median and worst row by SI-SDRi, and the first without the target."""
     ranked = sorted((row for row in test if row["present"] and row["si_sdri_db"] is not None), key=lambda row: -row["si_sdri_db"])
-    chosen = {}
-    if ranked:
-        chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
     absent = [row for row in test if not row["present"]]
-    if absent:
-        chosen["target absent"] = absent[0]
-    return chosen
+    chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]} if ranked else {}
+    return chosen | ({"target absent": absent[0]} if absent else {})
 
 
 def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | ListMixer | None = None) -> Mixture:
-    """The mixture that a row of the evaluation is about.
-
-    Args:
-        row: its ``list`` and ``index``.
-        params: of the evaluation, :attr:`Arm.evaluation`.
-        mixer: that of the test split, where several mixtures are wanted.
-    """
+    """The mixture of a row of the evaluation with these parameters; ``mixer``: of the test split, where several are wanted."""
     conditions = evaluation_conditions(params)[row["list"]][row["index"]]
     return listed_mixture(mixer or list_mixer(params, "test"), params.eval_seed, row["index"], conditions)
 
 
+def _estimator(arm: Arm) -> Callable[..., np.ndarray]:
+    """``(mixture, kind of enrolment) -> estimate (T,)`` with the arm's weights."""
+    device = pick_device(arm.params.device)
+    extractor = arm.run.extractor().to(device)
+    return lambda mixture, kind="right": estimate(extractor, [mixture], kind, device)[0].numpy()
+
+
 def examples(arm: Arm) -> list[Example]:
     """The mixtures of :func:`choose`, each with the estimates for the right and for the wrong enrolment."""
-    mixer, device, found = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device), []
-    extractor = arm.run.extractor().to(device)
+    mixer, extract, found = list_mixer(arm.evaluation, "test"), _estimator(arm), []
     for name, row in choose(first_seed(arm, "test")).items():
         mixture = rebuild(row, arm.evaluation, mixer)
-        clips = {"mixture": mixture.mix}
-        if row["present"]:
-            clips["target"] = mixture.target
-        clips["estimate"] = estimate(extractor, [mixture], "right", device)[0].numpy()
-        clips["enrolment"] = mixture.enroll[0]
+        clips = {"mixture": mixture.mix} | ({"target": mixture.target} if row["present"] else {})
+        clips |= {"estimate": extract(mixture), "enrolment": mixture.enroll[0]}
         if mixture.wrong_enroll is not None:
-            clips["estimate with the wrong enrolment"] = estimate(extractor, [mixture], "wrong", device)[0].numpy()
+            clips["estimate with the wrong enrolment"] = extract(mixture, "wrong")
         found.append(Example(name, row, clips))
     return found
 
 
 def contrasts(baseline: Arm, arm: Arm) -> list[Example]:
     """The test mixtures that gained and lost most by SI-SDRi, each with the estimates of both arms."""
-    before = {row["index"]: row for row in first_seed(baseline, "test")}
-    both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]]["si_sdri_db"])]
-    ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]]["si_sdri_db"])
-    mixer, found = list_mixer(arm.evaluation, "test"), []
-    devices = [pick_device(each.params.device) for each in (baseline, arm)]
-    extractors = [each.run.extractor().to(device) for each, device in zip((baseline, arm), devices, strict=True)]
+    before = {row["index"]: row["si_sdri_db"] for row in first_seed(baseline, "test")}
+    both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]])]
+    ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]])
+    mixer, extracts, found = list_mixer(arm.evaluation, "test"), {each.name: _estimator(each) for each in (baseline, arm)}, []
     for name, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
         mixture = rebuild(row, arm.evaluation, mixer)
         clips = {"mixture": mixture.mix, "target": mixture.target}
-        for each, extractor, device in zip((baseline, arm), extractors, devices, strict=True):
-            clips[f"estimate, {each.name}"] = estimate(extractor, [mixture], "right", device)[0].numpy()
-        old, new = before[row["index"]]["si_sdri_db"], row["si_sdri_db"]
-        note = f"{number(new - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
+        clips |= {f"estimate, {each}": extract(mixture) for each, extract in extracts.items()}
+        old = before[row["index"]]
+        note = f"{number(row['si_sdri_db'] - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
         found.append(Example(name, row, clips | {"enrolment": mixture.enroll[0]}, tuple(clips), note))
     return found
 
@@ -113,20 +103,14 @@ def caption(example: Example) -> str:
     """What the example is, in one line: SI-SDRi, ratios, room, noise."""
     row = example.row
 
-    def shown(key: str, unit: str, signed: bool = True) -> str:
-        value = row.get(key)
-        return "" if value is None else f"{number(value, 1, signed)} {unit}"
+    def shown(words: str, key: str, signed: bool = True) -> str:
+        return "" if row.get(key) is None else f"{words} {number(row[key], 1, signed)} dB"
 
-    parts = [
-        example.note,
-        f"SI-SDRi {shown('si_sdri_db', 'dB')}" if row["present"] else f"suppression {shown('absent_suppression_db', 'dB', signed=False)}",
-        f"with the wrong enrolment {shown('si_sdri_wrong_enroll_db', 'dB')}" if shown("si_sdri_wrong_enroll_db", "dB") else "",
-        f"{row['n_interferers']} interferer{'s' if row['n_interferers'] != 1 else ''}",
-        f"SIR {shown('sir_db', 'dB')}" if row["present"] and shown("sir_db", "dB") else "",
-        f"SNR {shown('snr_db', 'dB')}" if shown("snr_db", "dB") else "no noise",
-        "in a room" if row.get("room") else "no room",
-    ]
-    return ", ".join(part for part in parts if part)
+    present = [shown("SI-SDRi", "si_sdri_db"), shown("with the wrong enrolment", "si_sdri_wrong_enroll_db")]
+    parts = [example.note, *(present if row["present"] else [shown("suppression", "absent_suppression_db", signed=False)])]
+    parts += [f"{row['n_interferers']} interferer{'s' if row['n_interferers'] != 1 else ''}"]
+    parts += [shown("SIR", "sir_db") if row["present"] else "", shown("SNR", "snr_db") or "no noise"]
+    return ", ".join(filter(None, [*parts, "in a room" if row.get("room") else "no room"]))
 
 
 def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:

@@ -1,17 +1,16 @@
 """From an executed notebook to one HTML file that opens offline: nothing is fetched, code is folded away."""
 
-import re
 from copy import deepcopy
 from pathlib import Path
 
 import nbformat
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from hifitse.files import write_text
-from hifitse.report.document import HEAD
-from hifitse.report.style import PAGE, TEMPLATES
+from hifitse.report.document import HEAD, PAGE, TEMPLATES
 
 TEMPLATE = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")
 """Jinja: nbconvert's classic cells in a page of our own, without its scripts."""
@@ -23,34 +22,15 @@ def css() -> str:
     return f"{PAGE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
 
 
-def last_lines(text: str) -> str:
-    """What a terminal would show: of a line that carriage returns overwrote (a progress bar), only its last state."""
-    return "\n".join(re.split("\r+", line.rstrip("\r"))[-1] for line in text.replace("\r\n", "\n").split("\n"))
-
-
 def tidy(notebook: NotebookNode) -> NotebookNode:
     """The executed notebook without what swells a file: overwritten progress bars, the state of widgets, local paths. In place."""
     notebook.metadata.pop("widgets", None)
     papermill = notebook.metadata.get("papermill", {})
-    for key in ("input_path", "output_path"):
-        if papermill.get(key):
-            papermill[key] = Path(papermill[key]).name
-    for cell in notebook.cells:
-        merged: list[NotebookNode] = []
-        for output in cell.get("outputs", []):
-            if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-                continue
-            if output.output_type == "stream":
-                before = merged[-1] if merged and merged[-1].output_type == "stream" and merged[-1].name == output.name else None
-                if before is not None:
-                    before.text += output.text
-                    continue
-            merged.append(output)
-        for output in merged:
-            if output.output_type == "stream":
-                output.text = last_lines(output.text)
-        if "outputs" in cell:
-            cell.outputs = [output for output in merged if output.output_type != "stream" or output.text.strip()]
+    papermill.update({key: Path(papermill[key]).name for key in ("input_path", "output_path") if papermill.get(key)})
+    CoalesceStreamsPreprocessor().preprocess(notebook, {})
+    for cell in (cell for cell in notebook.cells if "outputs" in cell):
+        shown = [output for output in cell.outputs if "application/vnd.jupyter.widget-view+json" not in output.get("data", {})]
+        cell.outputs = [output for output in shown if output.output_type != "stream" or output.text.strip()]
     return notebook
 
 

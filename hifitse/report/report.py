@@ -19,32 +19,21 @@ from hifitse.data.corpus import load_corpus
 from hifitse.data.manifest import sources
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import METRICS, Rows, of_list, only_list, summarise
+from hifitse.evaluation.rows import Rows, frame, of_list, only_list, summarise
 from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.presets import preset_values
-from hifitse.report import contract, tables
+from hifitse.report import contract
 from hifitse.report.contract import ContractError
-from hifitse.training.run import Run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """Root of the checkout, beside which ``notebooks/`` and ``reports/`` lie."""
-
-
-def is_synthetic(params: Params) -> bool:
-    """Whether the voices are made by the speech synthesiser, whatever noise and rooms are."""
-    return params.corpus == "synthetic"
-
-
 ATTEMPT = ".attempt"
 """Ending of the folder of a run that was not completed: it lies beside the report and replaces none."""
-FILES = ("report.ipynb", "report.html", "metrics.json")
+FILES = ("report.html", "report.ipynb", "metrics.json")
 
 
 def root() -> Path:
-    """Where a run leaves its report: ``reports/mine/``, which git ignores; or the folder that ``HIFITSE_REPORTS`` names.
-
-    ``make reports`` names ``reports/``, where the committed ones lie.
-    """
+    """Where a run leaves its report: ``reports/mine/``, which git ignores; or the folder that ``HIFITSE_REPORTS`` names."""
     given = os.environ.get("HIFITSE_REPORTS")
     return Path(given).expanduser() if given else CHECKOUT / "reports" / "mine"
 
@@ -66,9 +55,8 @@ def label(params: Params) -> str:
 def differences(params: Params, evaluation: bool = True) -> dict[str, Any]:
     """Parameters of the training, and of the evaluation, that differ from the preset's; an overlay counts as the preset's own."""
     names = [name for name in type(params).model_fields if name not in NOT_TRAINING or (evaluation and name.startswith("eval_"))]
-    mine = {name: getattr(params, name) for name in names}
     others = _presets(params.preset, os.environ.get("HIFITSE_DATA"))
-    found = ({name: mine[name] for name in names if mine[name] != getattr(other, name)} for other in others)
+    found = ({name: getattr(params, name) for name in names if getattr(params, name) != getattr(other, name)} for other in others)
     return min(found, key=len, default={})
 
 
@@ -76,26 +64,19 @@ def differences(params: Params, evaluation: bool = True) -> dict[str, Any]:
 def _presets(name: str, data: str | None) -> tuple[Params, ...]:
     """The parameters that a preset's name can stand for, with the recordings in ``data``."""
     found = []
-    for overlay in (None, "real", "synthetic"):
-        for arms in (False, True):
-            with contextlib.suppress(HifitseError):  # no such preset, or an overlay that needs a variable that is not set
-                found.append(resolve(name, overlay, arms=arms))
+    for overlay, arms in ((overlay, arms) for overlay in (None, "real", "synthetic") for arms in (False, True)):
+        with contextlib.suppress(HifitseError):  # no such preset, or an overlay that needs a variable that is not set
+            found.append(resolve(name, overlay, arms=arms))
     return tuple(found)
 
 
 def top(preset: str, corpus: str, label: str = "") -> str:
     """Folder of all reports of a preset on one kind of voices: only where that is not the preset's own kind is it named."""
-    kind = "" if (corpus == "synthetic") == _synthetic(preset) else "-synthetic" if corpus == "synthetic" else "-real"
-    return preset + kind + (f"+{label}" if label else "")
-
-
-@cache
-def _synthetic(preset: str) -> bool:
-    """Whether a preset is made for synthetic voices; one without a file is taken for such."""
-    try:
-        return preset_values(preset).get("corpus", "synthetic") == "synthetic"
-    except HifitseError:
-        return True
+    own = True  # a preset without a file is taken for one of synthetic voices
+    with contextlib.suppress(HifitseError):
+        own = preset_values(preset).get("corpus", "synthetic") == "synthetic"
+    synthetic = corpus == "synthetic"
+    return preset + ("" if synthetic == own else "-synthetic" if synthetic else "-real") + (f"+{label}" if label else "")
 
 
 def folder(params: Params, notebook: str) -> Path:
@@ -114,12 +95,11 @@ def place(work: Path, target: Path) -> tuple[Path, str]:
     Raises:
         ContractError: the notebook's ``metrics.json`` is not one.
     """
-    found = contract.load(work / FILES[2])
-    status = found.status
+    found, complete = contract.load(work / FILES[2]), False
     with contextlib.suppress(ContractError):
-        status = "failed" if status == "cut" and contract.load(target / FILES[2]).status == "complete" else status
+        complete = contract.load(target / FILES[2]).status == "complete"
     beside = target.with_name(target.name + ATTEMPT)
-    where = beside if status == "failed" else target
+    where = beside if found.status == "failed" or (found.status == "cut" and complete) else target
     where.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         os.replace(work / name, where / name)
@@ -136,26 +116,19 @@ def commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "hifitse", "notebooks", "params")
-        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "hifitse", "notebooks", "params") else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 
 def metrics(
-    notebook: str,
-    params: Params,
-    arms: Iterable[Arm],
-    comparisons: Sequence[Mapping] = (),
-    error: str = "",
-    groups: Mapping[str, Mapping[str, Mapping[str, Rows]]] | None = None,
-    costs: Mapping[str, Cost] | None = None,
-) -> dict[str, Any]:
+    notebook: str, params: Params, arms: Iterable[Arm], comparisons: Sequence[Mapping] = (), error: str = "",
+    groups: Mapping[str, Mapping[str, Mapping[str, Rows]]] | None = None, costs: Mapping[str, Cost] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """The content of ``metrics.json``.
 
     Args:
-        notebook: its name, such as ``00_baseline``.
-        params: of the baseline arm.
+        notebook, params: its name, such as ``00_baseline``; of the baseline arm.
         arms: the arms that were run, of which one is called ``baseline``.
         comparisons: as :func:`hifitse.evaluation.experiment.compare` makes them.
         error: why the run failed, in one sentence; empty for a complete one.
@@ -163,7 +136,7 @@ def metrics(
         costs: by arm, as :func:`hifitse.evaluation.cost.costs` measures them.
     """
     arms = list(arms)
-    cut = ", ".join(f"{arm.name} {run.step:,} of {run.params.steps:,} steps" for arm, run in unfinished(arms))
+    cut = ", ".join(unfinished(arms))
     content = {
         "notebook": notebook,
         "preset": params.preset,
@@ -173,45 +146,38 @@ def metrics(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": arms[0].run.device if arms else params.device,
         "params": params.model_dump(mode="json"),
-        "arms": {arm.name: _arm(arm) for arm in arms},
+        "arms": {},
         "comparisons": list(comparisons),
     }
+    for arm in arms:
+        about = {"parameters": parameter_count(arm), "steps": arm.run.step, "seconds_per_step": arm.run.seconds_per_step}
+        content["arms"][arm.name] = about | {"metrics": summarise(arm.rows)}
     for name, cost in (costs or {}).items():
         ratio = {"step_ratio": vars(cost.step_ratio)} if cost.step_ratio is not None else {}
         content["arms"][name] |= {"gflops_per_second": cost.gflops_per_second, "training_mb": cost.training_mb} | ratio
     if groups:
         content["groups"] = {
-            kind: {
-                condition: {name: summarise(rows, only_list(rows)) for name, rows in of_arms.items()}
-                for condition, of_arms in conditions.items()
-            }
+            kind: {key: {name: summarise(rows, only_list(rows)) for name, rows in arms.items()} for key, arms in conditions.items()}
             for kind, conditions in groups.items()
         }
-    name = label(params)
     why = error or (f"Cut by max_minutes: {cut}. The same command goes on from the last checkpoint." if cut else "")
-    return contract.finite(content | ({"label": name} if name else {}) | ({"error": why} if why else {}))
+    more = {"label": label(params), "error": why}
+    return contract.finite(content | {key: text for key, text in more.items() if text})
 
 
-def unfinished(arms: Iterable[Arm]) -> list[tuple[Arm, Run]]:
-    """The trainings that a time limit ended before their last step, each with its arm."""
-    return [(arm, run) for arm in arms for run in (arm.run, *arm.others) if not run.finished]
+def unfinished(arms: Iterable[Arm]) -> list[str]:
+    """The trainings that a time limit ended before their last step, each in words."""
+    runs = [(arm.name, run) for arm in arms for run in (arm.run, *arm.others) if not run.finished]
+    return [f"{name} after {run.step:,} of {run.params.steps:,} steps" for name, run in runs]
 
 
-def _arm(arm: Arm) -> dict[str, Any]:
-    summary = summarise(arm.rows)
-    return {
-        "parameters": parameter_count(arm),
-        "steps": arm.run.step,
-        "seconds_per_step": arm.run.seconds_per_step,
-        "metrics": {metric: summary[metric] for metric in METRICS if metric in summary},
-    }
+def parameter_count(arm: Arm) -> int:
+    """Weights of the arm's extractor."""
+    return sum(parameter.numel() for parameter in arm.run.extractor().parameters())
 
 
 def metrics_path(notebook: str, params: Params) -> Path:
-    """Where a notebook writes its metrics: into the folder that ``hifitse run`` names, else beside the report of the same parameters.
-
-    There it has a name of its own, so that a notebook by hand or by plain papermill never replaces a report.
-    """
+    """Where a notebook writes its metrics: into the folder that ``hifitse run`` names, else beside the report, under another name."""
     given = os.environ.get("HIFITSE_REPORT_DIR")
     return Path(given) / FILES[2] if given else folder(params, notebook) / f"{notebook}.metrics.json"
 
@@ -222,24 +188,21 @@ def write(notebook: str, params: Params, arms: Iterable[Arm] = (), comparisons: 
     return contract.write(metrics_path(notebook, params), metrics(notebook, params, arms, comparisons, **known) | others)
 
 
-def parameter_count(arm: Arm) -> int:
-    """Weights of the arm's extractor."""
-    return sum(parameter.numel() for parameter in arm.run.extractor().parameters())
-
-
 def facts(arm: Arm) -> dict[str, str]:
     """What a reader needs to make the numbers again, for :func:`hifitse.report.tables.provenance`."""
     params, rows, run, evaluation = arm.params, arm.rows, arm.run, arm.evaluation
     counts = Counter(rows["list"])
     present = int(of_list(rows, "test")["present"].sum())
+    failed = Counter(frame(rows)["pesq_error"].dropna())
+    reasons = "; ".join(f"{count} times: {reason}" for reason, count in failed.most_common())
     return {
-        "speech": "synthetic (espeak-ng voices)" if is_synthetic(params) else params.corpus,
+        "speech": "synthetic (espeak-ng voices)" if params.corpus == "synthetic" else params.corpus,
         "noise": params.noise if params.noise_prob else "none",
         "rooms": params.rooms if params.reverb_prob else "none",
         "test list": f"{counts['test']} mixtures of {evaluation.eval_seconds:g} s, {present} with the target; seed {evaluation.eval_seed}",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
         "held out": "speakers, rooms and noises of the test are in no training mixture",
-        "PESQ failures": tables.failures(rows),
+        "PESQ failures": f"{failed.total()} of {len(rows)} mixtures ({reasons})" if failed else "none",
         "skipped files": skipped(params),
         "run": run.folder.name if run.folder else "a model of one's own",
         "steps": f"{run.step:,} of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",

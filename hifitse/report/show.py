@@ -1,5 +1,6 @@
 """The parts of a report, as a notebook displays them: verdict, listening, diagnosis, conditions, presence."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import by_bin, matrix, of_list, summarise
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
-from hifitse.report import document, figures, listening, players, report, tables
+from hifitse.report import comparison_figures, document, figures, listening, report, tables
 from hifitse.report.document import piece
-from hifitse.report.report import is_synthetic, parameter_count
+from hifitse.report.report import parameter_count
 
 ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent": "si_sdri_zero_enroll_db"}
 """Kind of enrolment -> metric."""
@@ -27,13 +28,13 @@ LEAST_MIXTURES = 20
 
 def voices(params: Params) -> str:
     """The speech of the report in a few words."""
-    return "synthetic voices" if is_synthetic(params) else f"recordings in {Path(params.corpus).name}"
+    return "synthetic voices" if params.corpus == "synthetic" else f"recordings in {Path(params.corpus).name}"
 
 
 def cut(arms: Iterable[Arm]) -> str:
     """The first words of a verdict where a time limit ended a training; else nothing."""
-    said = [f"{arm.name} after {run.step:,} of {run.params.steps:,} steps" for arm, run in report.unfinished(arms)]
-    return f"Cut by the time limit: {', '.join(said)}. " if said else ""
+    said = ", ".join(report.unfinished(arms))
+    return f"Cut by the time limit: {said}. " if said else ""
 
 
 def scale(arm: Arm, subject: str = "The model") -> str:
@@ -63,33 +64,30 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
         right: SI-SDRi with the right enrolment.
         difference: right minus wrong enrolment, paired.
     """
-    if min(right.n, difference.n) < LEAST_MIXTURES:
-        return "weak", f"Too few mixtures ({difference.n}) to say whether it extracts."
-    if right.low > 0 and difference.low > 0:
-        if min(right.mean, difference.mean) < 1:
-            return "weak", "Barely: it extracts the person who is enrolled, but by less than 1 dB."
-        return "good", "Yes, it extracts the person who is enrolled."
-    if right.low > 0 and right.mean < 1:
-        return "weak", "It hardly changes the mixture: it gains less than 1 dB, whoever is enrolled."
-    if right.low > 0:
-        return "weak", "It cleans the mixture, but whose voice is enrolled makes no measurable difference."
-    if difference.low > 0:
-        return "weak", "The enrolment steers the output, but on average the output is no better than the mixture."
-    return "bad", "No, it makes the mixture worse." if right.high < 0 else "No, it does not extract."
+    both = right.low > 0 and difference.low > 0
+    cases = (
+        (min(right.n, difference.n) < LEAST_MIXTURES, "weak", f"Too few mixtures ({difference.n}) to say whether it extracts."),
+        (both and min(right.mean, difference.mean) >= 1, "good", "Yes, it extracts the person who is enrolled."),
+        (both, "weak", "Barely: it extracts the person who is enrolled, but by less than 1 dB."),
+        (right.low > 0 and right.mean < 1, "weak", "It hardly changes the mixture: it gains less than 1 dB, whoever is enrolled."),
+        (right.low > 0, "weak", "It cleans the mixture, but whose voice is enrolled makes no measurable difference."),
+        (difference.low > 0, "weak", "The enrolment steers the output, but on average the output is no better than the mixture."),
+        (right.high < 0, "bad", "No, it makes the mixture worse."),
+    )
+    return next(((mark, line) for holds, mark, line in cases if holds), ("bad", "No, it does not extract."))
 
 
 def verdict(arm: Arm) -> HTML:
     """The answer in a box: does it extract, by how much, on what data, at what scale."""
-    right, wrong = bootstrap(gains(arm, "right")), bootstrap(gains(arm, "wrong"))
-    difference = paired(gains(arm, "right"), gains(arm, "wrong"))
-    mark, headline = judge(right, difference)
-    labels = ("SI-SDRi, right enrolment", "SI-SDRi, wrong enrolment", "right minus wrong, paired")
-    values = zip(labels, (right, wrong, difference), strict=True)
-    cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values)
-    if is_synthetic(arm.params):
+    right, wrong = gains(arm, "right"), gains(arm, "wrong")
+    values = {"SI-SDRi, right enrolment": bootstrap(right), "SI-SDRi, wrong enrolment": bootstrap(wrong)}
+    values["right minus wrong, paired"] = paired(right, wrong)
+    first, _, difference = values.values()
+    mark, headline = judge(first, difference)
+    cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values.items())
+    data = f"The voices are recordings of people ({arm.params.corpus})."
+    if arm.params.corpus == "synthetic":
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
-    else:
-        data = f"The voices are recordings of people ({arm.params.corpus})."
     return box(mark, cut([arm]) + headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
 
 
@@ -123,7 +121,7 @@ def listen(example: listening.Example) -> list[Image | HTML]:
     shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
     alt = f"Spectrograms from 0 to 24 kHz of {', '.join(shown)}; {title}: {about}"
     heading = HTML(piece("heading", title.capitalize(), about))
-    return [heading, picture(figures.spectrograms(shown), alt), HTML(players.players(example.clips, title))]
+    return [heading, picture(figures.spectrograms(shown), alt), HTML(document.players(example.clips, title))]
 
 
 def enrolment_use(arm: Arm) -> Image:
@@ -169,21 +167,17 @@ def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
         "SNR, dB": ("snr_db", params.at_phase("snr_min_db", last), params.at_phase("snr_max_db", last)),
         "interferers": ("n_interferers", 0, 0),
     }
-    found: dict[str, dict[str, dict[str, Interval]]] = {}
+    found = {}
     for axis, (key, low, high) in axes.items():
         edges = [round(float(edge), 2) for edge in np.linspace(low, high, 5)[1:-1]] if low < high else None
-        curves = {
-            f"{kind} enrolment": {_short(label): value for label, value in by_bin(arm.rows, key, edges, ENROLMENTS[kind])}
-            for kind in ("right", "wrong")
-        }
-        if len(curves["right enrolment"]) > 1:
-            found[axis] = curves
-    return found
+        bins = {f"{kind} enrolment": by_bin(arm.rows, key, edges, ENROLMENTS[kind]) for kind in ("right", "wrong")}
+        found[axis] = {kind: {_short(label): value for label, value in each} for kind, each in bins.items()}
+    return {axis: curves for axis, curves in found.items() if len(curves["right enrolment"]) > 1}
 
 
 def _short(label: str) -> str:
     """A label of a bin in two lines, with a real minus sign."""
-    return label.replace("-", "−").replace(" to ", " to\n").replace("below ", "below\n").replace("from ", "from\n")
+    return re.sub("(to|below|from) ", "\\1\n", label.replace("-", "−"))
 
 
 def by_condition(arm: Arm) -> Image | HTML:
@@ -191,7 +185,7 @@ def by_condition(arm: Arm) -> Image | HTML:
     panels = conditions(arm)
     if not panels:
         return HTML("<p>Neither SIR, SNR nor the number of interferers varies over these mixtures.</p>")
-    return picture(figures.by_condition(panels), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
+    return picture(comparison_figures.by_condition(panels), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
 
 
 def presence(arm: Arm) -> Image | HTML:

@@ -1,73 +1,92 @@
-"""The parts of a report that compares variants with a baseline, as a notebook displays them."""
+"""The parts of a report that compares variants with a baseline, as a notebook displays them: gains, conditions, costs."""
 
+import textwrap
 from collections.abc import Mapping
 
+import matplotlib
 import numpy as np
 from IPython.display import HTML, Image
-from markupsafe import Markup
 
+from hifitse import HifitseError
+from hifitse.config import ExtractorConfig
+from hifitse.evaluation import cost
 from hifitse.evaluation.comparison import Comparison, Expected
-from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.rows import Rows, contrast, difference, mean, only_list, verdict
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
+from hifitse.report.figures import BLUE, GREY, STYLE, VERMILLION, error_bars, legend, look, panel, series
 from hifitse.report.show import LEAST_MIXTURES, box, card, cut, gains, picture, scale, voices
 
 Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
-WORDS = {"helped": "better than the baseline", "hurt": "worse than the baseline", "neutral": "no measurable difference from the baseline"}
-MARKS = {"helped": "good", "hurt": "bad", "neutral": "weak"}
+WORDS = {
+    "helped": ("good", "better than the baseline"),
+    "hurt": ("bad", "worse than the baseline"),
+    "neutral": ("weak", "no measurable difference from the baseline"),
+}
+"""Verdict -> mark of its box, and what it says."""
+OTHERS = {
+    "SI-SDRi, wrong enrolment, dB": ("si_sdri_wrong_enroll_db", 2, True), "confusions": ("confusion_rate", 2, False),
+    "STOI": ("stoi", 3, False), "PESQ": ("pesq", 2, False), "suppression, dB": ("absent_suppression_db", 1, False),
+}  # fmt: skip
+"""Further columns of :func:`results`: metric, digits, signed."""
+PLAN_SIZES = {
+    "the plan's baseline": ({}, 11.79),
+    "A: lstm_hidden 384": ({"lstm_hidden": 384}, 18.0),
+    "B: 8 blocks": ({"blocks": 8}, 16.0),
+    "C: both": ({"lstm_hidden": 384, "blocks": 8}, 24.0),
+}
+"""Model of the plan -> its changes, and millions of parameters as the plan has them."""
 
 
 def headline(found: Mapping[str, Interval]) -> tuple[str, str]:
-    """Mark (``good``, ``weak`` or ``bad``) and headline of a comparison, by the intervals of the paired differences alone.
-
-    Args:
-        found: variant -> difference of SI-SDRi to the baseline.
-    """
+    """Mark (``good``, ``weak`` or ``bad``) and headline, by variants' differences of SI-SDRi to the baseline alone."""
     least = min((value.n for value in found.values()), default=0)
     if least < LEAST_MIXTURES:
         return "weak", f"Too few mixtures ({least}) to compare the variants."
-    said = {name: verdict(value, "si_sdri_db") for name, value in found.items()}
-    groups = {word: [name for name, each in said.items() if each == word] for word in ("helped", "hurt", "neutral")}
-    parts = [f"{', '.join(names)}: {WORDS[word]}" for word, names in groups.items() if names]
-    first = next(word for word, names in groups.items() if names)
-    return MARKS[first], ". ".join(part[0].upper() + part[1:] for part in parts) + "."
+    said = {word: ", ".join(name for name, value in found.items() if judged(value) == word) for word in WORDS}
+    parts = {word: f"{names}: {WORDS[word][1]}." for word, names in said.items() if names}
+    return WORDS[next(iter(parts))][0], " ".join(part[0].upper() + part[1:] for part in parts.values())
 
 
-def answer(comparison: Comparison) -> HTML:
-    """The answer in a box: each variant's paired difference beside what the plan expects, on what data, at what scale."""
-    base = comparison.baseline
-    found = {name: difference(arm.rows, base.rows) for name, arm in comparison.arms.items()}
-    mark, line = headline(found)
-    boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
-    n = next(iter(found.values())).n if found else 0
-    seeds = 1 + len(base.others)
-    trained = "Each was trained once" if seeds == 1 else f"Each was trained {seeds} times"
-    luck = "; the intervals are over test mixtures, and do not cover seed-to-seed variance" if seeds == 1 else ""
-    many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
-    data = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
-    text = f"{data} {trained}{luck}.{many} {scale(base, 'The baseline')}"
-    return box(mark, cut(comparison.all.values()) + line, boxes, text)
+def judged(value: Interval) -> str:
+    """"helped", "neutral" or "hurt", or that there are too few mixtures to say."""
+    return verdict(value, "si_sdri_db") if value.n >= LEAST_MIXTURES else "too few"
+
+
+def _range(expected: Expected | None) -> str:
+    low, high = (tables.number(value, 1, True) for value in expected or (None, None))
+    return f"about {low}" if expected and low == high else f"{low} to {high}" if expected else "–"
 
 
 def expectation(expected: Expected | None) -> str:
     """What the plan expects, in words."""
-    return "the plan names no gain" if expected is None else f"the plan expects {plan_range(expected)}"
+    return f"the plan expects {_range(expected)}" if expected else "the plan names no gain"
 
 
-def plan_range(expected: Expected | None) -> str:
-    """The range of gains that the plan expects, dB, or a dash."""
-    if expected is None:
-        return "–"
-    low, high = (tables.number(value, 1, True) for value in expected)
-    return f"about {low}" if low == high else f"{low} to {high}"
+def _gains(comparison: Comparison) -> dict[str, Interval]:
+    """Variant -> paired difference of SI-SDRi to the baseline."""
+    return {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
 
 
-def judged(value: Interval) -> str:
-    """ "helped", "neutral" or "hurt", or that there are too few mixtures to say."""
-    return verdict(value, "si_sdri_db") if value.n >= LEAST_MIXTURES else "too few"
+def _db(value: Interval) -> str:
+    return tables.measured(value, 2, True)
+
+
+def answer(comparison: Comparison) -> HTML:
+    """The answer in a box: each variant's paired difference beside what the plan expects, on what data, at what scale."""
+    base, found = comparison.baseline, _gains(comparison)
+    mark, line = headline(found)
+    boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
+    n = next((value.n for value in found.values()), 0)
+    trained = f"Each was trained {1 + len(base.others)} times."
+    if not base.others:
+        trained = "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance."
+    many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
+    data = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
+    return box(mark, cut(comparison.all.values()) + line, boxes, f"{data} {trained}{many} {scale(base, 'The baseline')}")
 
 
 def declared(comparison: Comparison) -> HTML:
@@ -81,42 +100,44 @@ def declared(comparison: Comparison) -> HTML:
 
 def results(comparison: Comparison) -> HTML:
     """Means of each arm with intervals, and the paired differences with their verdicts."""
-    rows = []
+    found, rows = _gains(comparison), []
     for name, arm in comparison.all.items():
-        cells = [tables.measured(mean(arm.rows), 2, True)]
-        if name == comparison.baseline.name:
-            cells += ["", "", ""]
-        else:
-            value, expected = difference(arm.rows, comparison.baseline.rows), comparison.expected.get(name)
-            cells += [tables.measured(value, 2, True), plan_range(expected), judged(value)]
-        cells += [tables.measured(mean(arm.rows, metric), digits, signed) for metric, digits, signed in OTHERS]
-        rows.append([name, *cells])
-    header = ["arm", "SI-SDRi, dB", "difference, dB", "plan expects", "verdict"]
-    header += ["SI-SDRi, wrong enrolment, dB", "confusions", "STOI", "PESQ", "suppression, dB"]
+        gain = [_db(found[name]), _range(comparison.expected.get(name)), judged(found[name])] if name in found else ["", "", ""]
+        others = [tables.measured(mean(arm.rows, metric), digits, signed) for metric, digits, signed in OTHERS.values()]
+        rows.append([name, _db(mean(arm.rows)), *gain, *others])
+    header = ["arm", "SI-SDRi, dB", "difference, dB", "plan expects", "verdict", *OTHERS]
     return HTML(tables.table(header, rows, "means with 95 % intervals"))
-
-
-OTHERS = (
-    ("si_sdri_wrong_enroll_db", 2, True), ("confusion_rate", 2, False), ("stoi", 3, False), ("pesq", 2, False),
-    ("absent_suppression_db", 1, False),
-)  # fmt: skip
-"""Further metrics of the table: name, digits, signed."""
 
 
 def forest(comparison: Comparison) -> Image:
     """Differences with intervals over the plan's ranges."""
-    lines = [
-        (name, difference(arm.rows, comparison.baseline.rows), comparison.expected.get(name)) for name, arm in comparison.arms.items()
-    ]
-    shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value, _ in lines)
+    found = _gains(comparison)
+    lines = [(name, value, comparison.expected.get(name)) for name, value in found.items()]
+    shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in found.items())
     return picture(comparison_figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
 
 
+@matplotlib.rc_context(STYLE)
 def scatter(comparison: Comparison, name: str) -> Image:
-    """Each test mixture's SI-SDRi with a variant against that with the baseline."""
-    before, after = (np.nanmean(gains(arm, "right"), 0) for arm in (comparison.baseline, comparison.arms[name]))  # (M,), over the seeds
-    figure = comparison_figures.gain_scatter(before, after, name, "SI-SDRi of the baseline, dB", f"SI-SDRi of {name}, dB")
-    return picture(figure, f"SI-SDRi of each test mixture, {name} against the baseline")
+    """Each test mixture's SI-SDRi with a variant against that with the baseline; above the diagonal the variant is better.
+
+    Raises:
+        HifitseError: no mixture has a value with both.
+    """
+    both = np.stack([np.nanmean(gains(arm, "right"), 0) for arm in (comparison.baseline, comparison.arms[name])])  # (2, M), over the seeds
+    before, after = both[:, np.isfinite(both).all(0)]
+    if not len(before):
+        raise HifitseError(f"0 of {both.shape[1]} mixtures have a value with both, expected at least one")
+    gain, (low, high) = after - before, (min(before.min(), after.min()), max(before.max(), after.max()))
+    figure, axis = panel(5.2)
+    ends = low - 0.09 * max(high - low, 1e-3), high + 0.09 * max(high - low, 1e-3)
+    axis.set(xlim=ends, ylim=ends, xlabel="SI-SDRi of the baseline, dB", ylabel=f"SI-SDRi of {name}, dB", aspect="equal")
+    axis.axline((low, low), slope=1, color=GREY, lw=1)
+    axis.scatter(before, after, s=20, c=np.where(gain > 0, BLUE, VERMILLION), alpha=0.6, lw=0)
+    middle = f"mean {tables.number(gain.mean(), 2, True)}, median {tables.number(float(np.median(gain)), 2, True)}"
+    said = f"{name}: higher (blue) in {int((gain > 0).sum())} of {len(gain)} mixtures, {middle}"
+    axis.set_title(textwrap.fill(said, 62))
+    return picture(figure, f"SI-SDRi of each test mixture against the baseline's. {said}")
 
 
 def listen(comparison: Comparison, name: str) -> list[listening.Example]:
@@ -138,24 +159,16 @@ def grouped_table(values: Conditions, baseline: str) -> HTML:
     for group, arms in values.items():
         for name, mine in arms.items():
             listed = only_list(mine)
-            other = None if name == baseline else difference(mine, arms[baseline], list_name=listed)
-            change = "" if other is None else tables.measured(other, 2, True)
-            word = "" if other is None else judged(other)
-            rows.append([group, name, tables.measured(mean(mine, list_name=listed), 2, True), change, word])
+            gain = difference(mine, arms[baseline], list_name=listed)
+            rows.append([group, name, _db(mean(mine, list_name=listed)), *(["", ""] if name == baseline else [_db(gain), judged(gain)])])
     return HTML(tables.table(["condition", "arm", "SI-SDRi, dB", "difference, dB", "verdict"], rows, "means with 95 % intervals"))
 
 
 def learning(comparison: Comparison) -> Image:
     """SI-SDRi of the validation voices over the steps, arm by arm."""
-    figure = comparison_figures.learning({name: arm.run.validation for name, arm in comparison.all.items()})
+    curves = {name: series(arm.run.validation, "si_sdri_db") for name, arm in comparison.all.items()}
+    figure = comparison_figures.lines({"": curves}, "step", "SI-SDRi of unseen speakers, dB", levels={"": 0.0})
     return picture(figure, "SI-SDRi of unseen speakers over the training steps of " + ", ".join(comparison.all))
-
-
-def schedule(arm: Arm, baseline: Arm) -> list[HTML | Image]:
-    """The curriculum of a variant beside the baseline's, with its name above, to be displayed one after the other."""
-    starts = ", ".join(f"{100 * start:.0f} %" for start in arm.params.phase_starts)
-    figure = comparison_figures.schedule(arm.params, baseline.params)
-    return [HTML(Markup("<h3>{}</h3>").format(arm.name)), picture(figure, f"Curriculum of {arm.name}: phases from {starts} of the steps")]
 
 
 def adding_up(comparison: Comparison, together: str) -> HTML:
@@ -165,22 +178,78 @@ def adding_up(comparison: Comparison, together: str) -> HTML:
         comparison: of one variant a change, and one with all of them.
         together: name of that one.
     """
-    base = comparison.baseline.rows
+    base, whole = comparison.baseline.rows, comparison.arms[together].rows
     parts = [arm.rows for name, arm in comparison.arms.items() if name != together]
-    whole = difference(comparison.arms[together].rows, base)
     total = contrast([*((1, rows) for rows in parts), (-len(parts), base)])
     # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
-    more = contrast([(1, comparison.arms[together].rows), *((-1, rows) for rows in parts), (len(parts) - 1, base)])
+    more = contrast([(1, whole), *((-1, rows) for rows in parts), (len(parts) - 1, base)])
+    mark, line = "weak", "Together they bring what the separate gains add up to, as far as this run can tell."
     if more.n < LEAST_MIXTURES:
-        mark, line = "weak", f"Too few mixtures ({more.n}) to say whether the gains add up."
-    elif not more.excludes_zero:
-        mark, line = "weak", "Together they bring what the separate gains add up to, as far as this run can tell."
-    elif more.mean > 0:
-        mark, line = "good", "Together they bring more than the separate gains add up to."
-    else:
-        mark, line = "bad", "Together they bring less than the separate gains add up to."
-    boxes = ""
-    for label, value in ((together, whole), ("sum of the separate gains", total), ("together minus the sum", more)):
-        boxes += card(label, value)
+        line = f"Too few mixtures ({more.n}) to say whether the gains add up."
+    elif more.excludes_zero:
+        mark, word = ("good", "more") if more.mean > 0 else ("bad", "less")
+        line = f"Together they bring {word} than the separate gains add up to."
+    cards = {together: difference(whole, base), "sum of the separate gains": total, "together minus the sum": more}
     text = f"Differences of SI-SDRi to the baseline on the same {more.n} test mixtures of unseen {voices(comparison.baseline.params)}."
-    return box(mark, line, boxes, text)
+    return box(mark, line, "".join(card(label, value) for label, value in cards.items()), text)
+
+
+def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
+    """Parameters, operations, memory and seconds per step of each arm beside its SI-SDRi."""
+    rows = []
+    for name, arm in comparison.all.items():
+        each = costs[name]
+        values = ((each.parameters / 1e6, 2), (each.gflops_per_second, 2), (each.activation_mb, 0), (each.training_mb, 0))
+        numbers = [tables.number(value, digits) for value, digits in values]
+        rows.append([name, *numbers, tables.measured(each.step_ratio), tables.number(each.step_seconds, 3), _db(mean(arm.rows))])
+    header = ["arm", "parameters, M", "GFLOP per second of audio", "kept for backward, MB", "training step, MB"]
+    header += ["time per step, ratio to the baseline", "seconds per step here", "SI-SDRi, dB"]
+    return HTML(tables.table(header, rows, "memory of activations is counted, but not with checkpointing; 1 MB is 10⁶ bytes"))
+
+
+@matplotlib.rc_context(STYLE)
+def pareto(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
+    """SI-SDRi with its interval against operations, and the front: what is best among all that cost no more."""
+    cost = np.array([costs[name].gflops_per_second for name in comparison.all])
+    quality, lengths = error_bars([mean(arm.rows) for arm in comparison.all.values()])
+    figure, axis = panel(4.4)
+    margin = max(cost.max() / cost.min(), 3.0) ** 0.1
+    comparison_figures.log_axis(axis, cost.min() / margin, cost.max() * margin)
+    for number, name in enumerate(comparison.all):  # in the colours that the arms have in all figures
+        bar = {"x": cost[[number]], "y": quality[[number]], "yerr": lengths[:, [number]]}
+        axis.errorbar(**bar, capsize=3, ms=7, elinewidth=1.4, label=name, **(look(number) | {"ls": ""}))
+    best = front(cost, quality)
+    best = np.append(best, best[-1:])  # the last one's line goes on to the end
+    x = np.append(cost[best[:-1]], axis.get_xlim()[1]) if len(best) else []
+    axis.step(x, quality[best], where="post", color=GREY, lw=1.3, ls="--", zorder=1.5, label="Pareto front: best at its cost or less")
+    axis.set(xlabel="GFLOP per second of audio, forward", ylabel="SI-SDRi, dB")
+    legend(figure, *axis.get_legend_handles_labels())
+    shown = [f"{name} {x:.2f} GFLOP, {tables.number(y, 2, True)} dB" for name, x, y in zip(comparison.all, cost, quality, strict=True)]
+    return picture(figure, f"SI-SDRi against operations: {', '.join(shown)}")
+
+
+def front(cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Indices of the points, by rising cost, that are better than all that cost no more; both (M,), those without a quality are not."""
+    order = np.lexsort((-quality, cost))
+    ranked = np.nan_to_num(quality[order], nan=-np.inf)
+    return order[ranked > np.maximum.accumulate([-np.inf, *ranked[:-1]])]
+
+
+def plan_sizes() -> HTML:
+    """Counted parameters and operations of the plan's full models beside its guesses."""
+    rows = []
+    for name, (changes, guess) in PLAN_SIZES.items():
+        config = ExtractorConfig(**changes)
+        values = ((cost.parameters(config) / 1e6, 2), (guess, 2), (cost.gflops_per_second(config), 1))
+        rows.append([name, *(tables.number(value, digits) for value, digits in values)])
+    return HTML(tables.table(["model", "parameters, M, counted", "parameters, M, in the plan", "GFLOP per second of audio"], rows))
+
+
+def audio_a_step(comparison: Comparison) -> HTML:
+    """Seconds of audio in one update of the weights, by arm: as equal as whole mixtures allow."""
+    rows, base = [], comparison.baseline.params
+    for name, params in ((name, arm.params) for name, arm in comparison.all.items()):
+        items, before = (each.batch_size * each.accumulation for each in (params, base))
+        share = f"{100 * (items * params.seconds / (before * base.seconds) - 1):+.1f} %".replace("-", "−")
+        rows.append([name, f"{params.seconds:g}", str(items), f"{items * params.seconds:g}", share])
+    return HTML(tables.table(["arm", "segment, s", "mixtures per update", "audio per update, s", "against the baseline"], rows))

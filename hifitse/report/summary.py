@@ -1,51 +1,50 @@
-"""The plan's claims beside what was measured, from nothing but the ``metrics.json`` files of the reports.
+"""The plan's claims beside what was measured, from nothing but the reports' ``metrics.json``: entries, and rows of their tables.
 
 A file that is cut short, of another notebook or damaged becomes a row with the reason; nothing here raises for it.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from matplotlib.figure import Figure
 
 from hifitse.evaluation.rows import BASELINE
 from hifitse.metrics import Interval
-from hifitse.report import report
+from hifitse.report import comparison_figures, report, tables
 from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
 from hifitse.report.contract import Claim
 from hifitse.report.show import LEAST_MIXTURES
 
-METRIC = "si_sdri_db"
-"""The metric that the plan's gains are compared in."""
-VERDICTS = ("helped", "neutral", "hurt")
-TOO_FEW = "too few mixtures"
-"""In place of a verdict with less than ``LEAST_MIXTURES`` mixtures."""
+VERDICTS, TOO_FEW = ("helped", "neutral", "hurt"), "too few mixtures"
+RANKING = ("arm", "verdict", "measured, dB", "95 % interval", "n", "the plan, dB", "beside the plan", "time per step, size", "made on")
+STAGES = ("claim", "the plan, dB", SYNTHETIC, RECORDINGS, "also said", "effort", "new training")
+Row = tuple[str, list[str]]
+"""Where the first cell leads, or nothing; and the cells, plain text."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A claim of the improvement plan.
-
-    Attributes:
-        notebook: the one that measures it, ``NN_name``.
-        title: in a few words.
-        expected: the gain that the plan expects, dB; ``None`` where it names no range.
-        remark: what else the plan or published work says of the gain.
-        effort: what has to be done.
-        retrain: whether a model has to be trained again.
-    """
+class Stage(NamedTuple):
+    """A claim of the improvement plan: the notebook that measures it, and the gain in dB that the plan expects, where it names one."""
 
     notebook: str
     title: str
-    expected: tuple[float, float] | None
-    remark: str
-    effort: str
-    retrain: str
+    expected: tuple[float, float] | None = None
+    remark: str = ""
+    effort: str = ""
+    retrain: str = ""
 
     @property
     def number(self) -> str:
         """The two digits of its notebook."""
         return self.notebook[:2]
+
+    @property
+    def runnable(self) -> bool:
+        """Whether its notebook is in this checkout."""
+        return (report.CHECKOUT / "notebooks" / f"{self.notebook}.ipynb").exists()
 
 
 PLAN = (
@@ -63,6 +62,7 @@ PLAN = (
     Stage("09_combined", "02 to 05 combined", None, "that the gains compound", "all of 02 to 05 together", "yes"),
 )  # fmt: skip
 """The eight stages, and the ninth claim that their gains compound."""
+NUMBERS = {stage.number for stage in PLAN}
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,12 @@ class Entry:
     """One line of the summary: an arm that was measured, or why a claim was not.
 
     Attributes:
-        stage: the claim.
         data: ``SYNTHETIC`` or ``RECORDINGS``.
-        state: "measured"; "reported", for a report that compares no SI-SDRi; "failed", "unreadable" or "missing".
-        reason: of all states but "measured".
-        report: where it comes from; ``None`` where it is missing.
-        arm, against: names of the arm and of what it is compared with.
-        value: the paired difference of SI-SDRi, dB.
-        verdict: "helped", "neutral", "hurt" or ``TOO_FEW``.
-        expected: the range that its notebook gives for this arm, dB.
-        slower: seconds per step over those of ``against``.
-        parameters: of the arm's model.
-        steps: of the arm's training.
+        state: "measured"; "reported", for a report that compares no SI-SDRi; "failed", "unreadable" or "missing", with the ``reason``.
+        name: number of the notebook, and the arm, with what it is compared with where that is not the baseline.
+        value, verdict: the paired difference of SI-SDRi, dB; "helped", "neutral", "hurt" or ``TOO_FEW``.
+        expected, beside: the range that its notebook gives for this arm, dB; where the interval lies relative to it.
+        slower, scale: seconds per step over those of what it is compared with; size, and what it was trained on.
     """
 
     stage: Stage
@@ -89,94 +83,162 @@ class Entry:
     state: str
     reason: str = ""
     report: Report | None = None
-    arm: str = ""
-    against: str = BASELINE
+    name: str = ""
     value: Interval | None = None
     verdict: str = ""
-    expected: tuple[float, float] | None = None
+    expected: tuple[float, ...] = ()
+    beside: str = "–"
     slower: float | None = None
-    parameters: float | None = None
-    steps: float | None = None
-
-    @property
-    def runnable(self) -> bool:
-        """Whether its notebook is in this checkout."""
-        return (report.CHECKOUT / "notebooks" / f"{self.stage.notebook}.ipynb").exists()
+    scale: tuple[str, str] = ("", "")
 
 
 def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
     """One comparison of SI-SDRi as an entry; "unreadable" with the reason where its interval says nothing."""
-    ends = (math.nan, math.nan) if claim.low is None or claim.high is None else (claim.low, claim.high)
-    if claim.difference is None or ends[0] > claim.difference or ends[1] < claim.difference:
-        reason = f"the comparison of {claim.arm!r} has no difference within its interval"
-        return Entry(stage, of.data, "unreadable", reason, of, claim.arm)
-    value = Interval(float(claim.difference), *ends, claim.n)
-    return Entry(
-        stage=stage,
-        data=of.data,
-        state="measured",
-        report=of,
-        arm=claim.arm + (f" ({claim.list} list)" if claim.list != "test" else ""),
-        against=claim.baseline,
-        value=value,
-        verdict=claim.verdict if value.n >= LEAST_MIXTURES and math.isfinite(value.low) else TOO_FEW,
-        expected=tuple(claim.expected) if claim.expected and len(claim.expected) == 2 else None,
-        slower=_slower(of, claim),
-        parameters=of.arm(claim.arm).parameters,
-        steps=of.arm(claim.arm).steps,
-    )
+    value, mine, other = claim.interval, of.arm(claim.arm), of.arm(claim.baseline)
+    if math.isnan(value.mean) or value.low > value.mean or value.high < value.mean:
+        return Entry(stage, of.data, "unreadable", f"the comparison of {claim.arm!r} has no difference within its interval", of)
+    name = f"{stage.number} {claim.arm}" + (f" ({claim.list} list)" if claim.list != "test" else "")
+    verdict = claim.verdict if value.n >= LEAST_MIXTURES and math.isfinite(value.low) else TOO_FEW
+    expected = tuple(claim.expected or ()) if len(claim.expected or ()) == 2 else ()
+    beside = "–"
+    if expected and verdict != TOO_FEW:
+        beside = "below it" if value.high < expected[0] else "above it" if value.low > expected[1] else "overlaps it"
+    times = [each.seconds_per_step or 0 for each in (mine, other)]
+    slower = times[0] / times[1] if min(times) > 0 else None  # of the two trainings, or measured in turns
+    if claim.baseline == BASELINE:
+        slower = mine.step_ratio.mean if mine.step_ratio else slower
+    else:
+        name += f" (against {claim.baseline})"
+    seeds = of.metrics.params.get("arm_seeds")
+    several = f", {seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ""
+    steps = f"{mine.steps:,.0f} steps" if mine.steps else "steps not said"
+    scale = (f"{mine.parameters / 1e6:.2f} M" if mine.parameters else "", f"{of.data}, {of.preset}, {steps}{several}, {of.said('device')}")
+    return Entry(stage, of.data, "measured", "", of, name, value, verdict, expected, beside, slower, scale)
 
 
-def _slower(of: Report, claim: Claim) -> float | None:
-    """Time of an arm's step relative to that of the arm it is compared with: measured in turns where it was, else of the two trainings."""
-    ratio = of.arm(claim.arm).step_ratio
-    if ratio is not None and claim.baseline == BASELINE:
-        return ratio.mean
-    cost, before = (of.arm(name).seconds_per_step for name in (claim.arm, claim.baseline))
-    return cost / before if cost and before and min(cost, before) > 0 else None
+def _compared(stage: Stage, of: Report) -> list[Entry]:
+    """The comparisons of SI-SDRi of a report; not those that a summary repeats from others, which name their ``report``."""
+    return [_measured(stage, of, each) for each in of.metrics.comparisons if each.metric == "si_sdri_db" and not each.report]
+
+
+def ranked(lines: Iterable[Entry]) -> list[Entry]:
+    """Those with a measured gain first, the largest first; the others after them, by the plan's order."""
+    return sorted(lines, key=lambda entry: (-entry.value.mean if entry.value else math.inf, entry.stage.number, entry.name))
 
 
 def entries(reports: Sequence[Report]) -> list[Entry]:
-    """At least one entry for each claim of the plan and kind of data: by the plan's order, then by kind of data, then by gain.
-
-    Args:
-        reports: as :func:`read` gives them.
-    """
+    """At least one entry for each claim of the plan and kind of data: by the plan's order, then by kind of data, then by gain."""
     found = []
     for stage in PLAN:
         for data in (SYNTHETIC, RECORDINGS):
             mine: list[Entry] = []
             for one in (one for one in reports if one.notebook[:2] == stage.number and one.data == data):
-                if not one.usable:
+                if one.usable:
+                    mine += _compared(stage, one) or [Entry(stage, data, "reported", "its report compares no SI-SDRi", one)]
+                else:
                     mine.append(Entry(stage, data, one.status, one.reason, one))
-                    continue
-                lines = _compared(stage, one)
-                mine += lines or [Entry(stage, data, "reported", "its report compares no SI-SDRi", one)]
-            absent = Entry(stage, data, "missing")
-            absent = replace(absent, reason="not run yet" if absent.runnable else "there is no such notebook yet")
-            found += ranked(mine) or [absent]
+            reason = "not run yet" if stage.runnable else "there is no such notebook yet"
+            found += ranked(mine) or [Entry(stage, data, "missing", reason)]
     return found
 
 
 def beyond(reports: Sequence[Report]) -> list[Entry]:
     """The measured arms of complete reports that answer no claim of the plan, such as the best recipe, by gain."""
-    others = [one for one in reports if one.usable and one.notebook[:2] not in {stage.number for stage in PLAN}]
-    found = [_compared(Stage(one.notebook, one.notebook[3:], None, "", "", ""), one) for one in others]
-    return ranked([entry for each in found for entry in each])
-
-
-def _compared(stage: Stage, one: Report) -> list[Entry]:
-    """The comparisons of SI-SDRi of a complete report; not those that a summary repeats from others, which name their ``report``."""
-    claims = one.metrics.comparisons
-    return [_measured(stage, one, each) for each in claims if each.metric == METRIC and not each.report]
-
-
-def ranked(lines: Sequence[Entry]) -> list[Entry]:
-    """Those with a measured gain first, the largest first; the others after them, by the plan's order."""
-    return sorted(lines, key=lambda entry: (entry.value is None, -entry.value.mean if entry.value else 0.0, entry.stage.number, entry.arm))
+    others = [one for one in reports if one.usable and one.notebook[:2] not in NUMBERS]
+    return ranked(entry for one in others for entry in _compared(Stage(one.notebook, one.notebook[3:]), one))
 
 
 def comparisons(reports: Sequence[Report]) -> list[dict[str, Any]]:
     """The comparisons of all complete reports of the plan's stages, each with the report that it comes from."""
-    mine = [one for one in reports if one.usable and one.notebook[:2] in {stage.number for stage in PLAN}]
+    mine = [one for one in reports if one.usable and one.notebook[:2] in NUMBERS]
     return [each.model_dump(exclude_unset=True) | {"report": one.folder} for one in mine for each in one.metrics.comparisons]
+
+
+# ---- as rows of tables, and in words
+
+
+def link(of: Report | None) -> str:
+    """Relative to the root of the reports: its page, or the first of its files that exists."""
+    return quote(f"{of.place}/{of.files[0]}".encode(errors="replace")) if of and of.files else ""
+
+
+def measured(found: Iterable[Entry], data: str) -> list[Entry]:
+    """The measured arms on one kind of data, the largest gain first."""
+    return ranked(entry for entry in found if entry.value and entry.data == data)
+
+
+def _gain(expected: Iterable[float] | None) -> str:
+    return " to ".join(tables.number(end, 1, True) for end in expected or ()) or "–"
+
+
+def ranking_rows(found: Iterable[Entry], data: str) -> list[Row]:
+    """One row for each measured arm on one kind of data, by gain."""
+    rows = []
+    for entry in measured(found, data):
+        numbers = [tables.number(entry.value.mean, 2, True), tables.interval(vars(entry.value), 2, True), str(entry.value.n)]
+        cost = ", ".join(filter(None, [f"{entry.slower:.2f} ×" if entry.slower else "", entry.scale[0]])) or "–"
+        cells = [entry.name, entry.verdict, *numbers, _gain(entry.expected), entry.beside, cost, entry.scale[1]]
+        rows.append((link(entry.report), cells))
+    return rows
+
+
+def stage_rows(found: Sequence[Entry]) -> list[Row]:
+    """One row for each claim, in the plan's order, with what became of it on both kinds of data."""
+    rows = []
+    for stage in PLAN:
+        cells = [f"{stage.number} {stage.title}", _gain(stage.expected)]
+        for data in (SYNTHETIC, RECORDINGS):
+            mine = Counter(entry.verdict or entry.state for entry in found if entry.stage == stage and entry.data == data)
+            cells.append(", ".join(f"{count} {word}" if mine.total() > 1 else word for word, count in mine.items()))
+        rows.append(("", [*cells, stage.remark or "–", stage.effort, stage.retrain]))
+    return rows
+
+
+def commands(found: Iterable[Entry], preset: str = "demo") -> list[str]:
+    """The command for each claim and kind of data that is missing or went wrong, where there is such a notebook."""
+    wanted = [each for each in found if each.state in ("failed", "unreadable", "missing") and each.stage.runnable]
+    real = {SYNTHETIC: "", RECORDINGS: " --overlay real"}
+    return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {preset}{real[each.data]}" for each in wanted))
+
+
+def _count(count: int, thing: str) -> str:
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
+def sentences(found: Sequence[Entry]) -> tuple[str, list[tuple[str, str, str]], str]:
+    """The verdict: a headline; for each kind of data its name, how many arms helped, and the rest; and how to take it."""
+    claims = {entry.stage.number for entry in found if entry.state in ("measured", "reported")}
+    headline = f"{len(claims)} of the plan's {len(PLAN)} claims were measured."
+    cards = []
+    for data in (SYNTHETIC, RECORDINGS):
+        mine = measured(found, data)
+        counted = Counter(entry.verdict for entry in mine)
+        rest = [f"{counted[word]} {word}" for word in (*VERDICTS[1:], TOO_FEW) if counted[word] or word in VERDICTS]
+        gone = len({entry.stage for entry in found if entry.data == data and entry.state in ("missing", "failed", "unreadable")})
+        of = f"of {_count(len(mine), 'arm')} of {_count(len({entry.stage for entry in mine}), 'claim')}"
+        gaps = f"{_count(gone, 'claim')} missing, failed or unreadable"
+        cards.append((data, f"{counted['helped']} helped", f"{of}; {', '.join(rest)}; {gaps}"))
+    judged = [entry for entry in found if entry.verdict in VERDICTS]
+    below, hoped = sum(entry.beside == "below it" for entry in judged), sum(entry.beside != "–" for entry in judged)
+    text = (
+        f"An arm helped or hurt where the 95 % interval of its paired difference in SI-SDRi excludes 0; with fewer than {LEAST_MIXTURES} "
+        f"mixtures there is no verdict. {_count(len(judged), 'arm')} have one: if none changed anything, about one in 40 would still seem "
+        "to have helped, and seed-to-seed variance is not in the intervals. "
+    )
+    text += f"Where the plan names a range ({_count(hoped, 'arm')}), the whole interval is below it for {below}. " if hoped else ""
+    text += "The plan speaks of 1.5 million steps on recordings; what each number here was made on stands beside it."
+    return headline, cards, text
+
+
+def forest(found: Sequence[Entry], data: str) -> tuple[Figure, str] | None:
+    """Forest plot of one kind of data, missing claims empty, and the text that stands for it; ``None`` where nothing was measured."""
+    mine = measured(found, data)
+    if not mine:
+        return None
+    several = len({entry.report.preset for entry in mine}) > 1
+    lines = [(entry.name + (f", {entry.report.preset}" if several else ""), entry.value, entry.expected or None) for entry in mine]
+    shown = "; ".join(f"{label} {tables.number(value.mean, 2, True)} dB" for label, value, _ in lines)
+    done = {entry.stage for entry in mine}
+    lines += [(f"{stage.number} {stage.title}", None, stage.expected) for stage in PLAN if stage not in done and stage.expected]
+    figure = comparison_figures.forest(lines, "difference in SI-SDRi from the baseline, dB")
+    return figure, f"Gains on {data} with 95 % intervals and the plan's ranges, largest first: {shown}"

@@ -1,9 +1,8 @@
-"""HTML tables of a report: metrics with intervals, the plan's published numbers, parameters, provenance."""
+"""HTML tables of a report, and numbers as text: metrics with intervals, the plan's published numbers, parameters, provenance."""
 
 import importlib.metadata
 import math
 import platform
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,8 +10,6 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from hifitse.evaluation.experiment import PUBLISHED
-from hifitse.evaluation.rows import Rows, frame
-from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report.document import piece
 
@@ -39,15 +36,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "
 
     Text is escaped; a cell that is HTML already (``Markup``: a link, a badge) stays as it is.
     """
-    heads, cells = [], []
-    for first, *others in rows:
-        heads.append(escape(first))
-        cells.append([escape(cell) for cell in others])
-    first, *others = map(escape, header)
-    frame = pd.DataFrame(cells, heads, pd.Index(others, name=first), dtype=object)
+    (corner, *columns), *body = [[escape(cell) for cell in row] for row in (header, *rows)]
+    frame = pd.DataFrame([row[1:] for row in body], [row[0] for row in body], pd.Index(columns, name=corner), dtype=object)
     with pd.option_context("display.max_colwidth", None):
-        shown = frame.to_html(escape=False, border=0, justify="unset")
-    return piece("scroll", Markup(shown), caption)
+        return piece("scroll", Markup(frame.to_html(escape=False, border=0, justify="unset")), caption)
 
 
 def short(metric: str) -> str:
@@ -75,62 +67,48 @@ def duration(seconds: float) -> str:
 
 def interval(value: Mapping[str, float | None], digits: int = 2, signed: bool = False) -> str:
     """The 95 % interval as ``low to high``."""
-    if value.get("low") is None or not math.isfinite(value["low"]):
-        return "–"
-    return f"{number(value['low'], digits, signed)} to {number(value['high'], digits, signed)}"
+    ends = [number(value.get(end), digits, signed) for end in ("low", "high")]
+    return "–" if ends[0] == "–" else " to ".join(ends)
 
 
-def measured(value: Interval, digits: int = 2, signed: bool = False) -> str:
-    """A mean with its 95 % interval: ``mean (low to high)``."""
-    if not value.n:
+def measured(value: Any, digits: int = 2, signed: bool = False) -> str:
+    """A mean with its 95 % interval, ``mean (low to high)``, of all that has ``mean, low, high, n``; a dash where there is none."""
+    if value is None or value.mean is None or not value.n:
         return "–"
     return f"{number(value.mean, digits, signed)} ({interval(vars(value), digits, signed)})"
 
 
-def metrics(summaries: Mapping[str, Mapping[str, Mapping]]) -> Markup:
-    """Every metric of every arm with its 95 % interval and the number of mixtures behind it.
-
-    Args:
-        summaries: name of the arm -> :func:`hifitse.evaluation.experiment.summarise` of its rows.
-    """
-    several = len(summaries) > 1
+def metrics(summary: Mapping[str, Mapping]) -> Markup:
+    """Every metric of :func:`hifitse.evaluation.experiment.summarise` with its 95 % interval and the number of mixtures behind it."""
     rows = []
     for metric, (label, unit, digits) in LABELS.items():
-        for name, summary in summaries.items():
-            value = summary.get(metric)
-            if value:
-                signed = metric in SIGNED
-                cells = [label, *([name] if several else []), unit, number(value["mean"], digits, signed), interval(value, digits, signed)]
-                rows.append([*cells, str(value["n"])])
-    return table(["metric", *(["arm"] if several else []), "unit", "mean", "95 % interval", "n"], rows)
+        value, signed = summary[metric], metric in SIGNED
+        rows.append([label, unit, number(value["mean"], digits, signed), interval(value, digits, signed), str(value["n"])])
+    return table(["metric", "unit", "mean", "95 % interval", "n"], rows)
 
 
 def plan(summary: Mapping[str, Mapping], here: str) -> Markup:
-    """This run beside the plan's published baseline.
-
-    Args:
-        summary: :func:`hifitse.evaluation.experiment.summarise` of the run's rows.
-        here: data and scale of this run in a few words, the head of its column.
-    """
+    """This run's summary beside the plan's published baseline; ``here``: its data and scale in a few words, the head of its column."""
     rows = []
     for metric, published in PUBLISHED.items():
-        _, unit, digits = LABELS[metric]
-        value = summary.get(metric) or {"mean": None}
-        signed = metric in SIGNED
-        shown = f"{number(value['mean'], digits, signed)} ({interval(value, digits, signed)})"
-        rows.append([short(metric), unit, shown, number(published, digits, signed)])
+        (_, unit, digits), signed, value = LABELS[metric], metric in SIGNED, summary[metric]
+        mine = f"{number(value['mean'], digits, signed)} ({interval(value, digits, signed)})"
+        rows.append([short(metric), unit, mine, number(published, digits, signed)])
     return table(["metric", "unit", here, "the plan's baseline, 1.5 M steps, its own recordings"], rows)
+
+
+def differing(a: Mapping[str, Any], b: Mapping[str, Any], heads: Sequence[str]) -> Markup:
+    """The parameters in which two sets differ, with their meanings; the caption counts them."""
+    fields = Params.model_fields
+    names = [name for name in dict.fromkeys([*fields, *a, *b]) if a.get(name) != b.get(name)]
+    meaning = {name: field.description or "" for name, field in fields.items()}
+    rows = [[name, str(a.get(name, "–")), str(b.get(name, "–")), meaning.get(name, "")] for name in names]
+    return table(["parameter", *heads, "meaning"], rows, f"{len(rows)} of {len(fields)} parameters differ")
 
 
 def parameters(params: Params) -> Markup:
     """The parameters that differ from the defaults, which are the plan's baseline."""
-    fields = type(params).model_fields
-    rows = [
-        [name, str(getattr(params, name)), str(field.get_default(call_default_factory=True)), field.description or ""]
-        for name, field in fields.items()
-        if getattr(params, name) != field.get_default(call_default_factory=True)
-    ]
-    return table(["parameter", "here", "default", "meaning"], rows, f"{len(rows)} of {len(fields)} parameters differ from the defaults")
+    return differing(params.model_dump(), Params().model_dump(), ["here", "default"])
 
 
 def provenance(facts: Mapping[str, Any]) -> Markup:
@@ -139,12 +117,3 @@ def provenance(facts: Mapping[str, Any]) -> Markup:
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     rows = [[name, str(value)] for name, value in facts.items()]
     return table(["fact", "value"], [*rows, ["system", system], ["packages", versions]])
-
-
-def failures(rows: Rows) -> str:
-    """How often PESQ failed and why, in words."""
-    reasons = Counter(frame(rows)["pesq_error"].dropna())
-    if not reasons:
-        return "none"
-    counted = "; ".join(f"{count} times: {reason}" for reason, count in reasons.most_common())
-    return f"{sum(reasons.values())} of {len(rows)} mixtures ({counted})"

@@ -5,6 +5,7 @@ Out: what one notebook shows.
 May not import: prepare or commands.
 
 gan_finetune.py   01: a finished baseline trained on, and which weights are kept
+curriculum.py     05: how hard the mixtures are over the steps
 losses.py         06: how much of the gradient each term of a loss has
 conditioning.py   07: how much the enrolment matters, test mixtures by how alike their voices are
 data_loading.py   08: the old path beside the present one, a simulated corpus of millions of utterances

@@ -15,7 +15,8 @@ from hifitse.metrics import Interval
 from hifitse.model.discriminators import discriminators
 from hifitse.params import PHASED, Params
 from hifitse.report import listening, tables
-from hifitse.report.comparison_figures import lines, series
+from hifitse.report.comparison_figures import lines
+from hifitse.report.figures import series
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, table, voices
 from hifitse.report.show_arms import expectation
 from hifitse.training.adversary import held_steps

@@ -1,12 +1,13 @@
 """The numbers of README.md: tables between two marks, written from the reports' metrics.json, never by hand."""
 
+import contextlib
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from hifitse.files import write_text
+from hifitse.metrics import Interval
+from hifitse.report.contract import ArmEntry, ContractError, Metrics, Stat, load
 
 DEFAULT = "people/14_default_model"
 MODELS = {
@@ -34,26 +35,24 @@ ANSWERS = {
 """Notebook -> the arm that answers its question."""
 
 
-def metrics(path: Path) -> Mapping[str, Any]:
-    """A complete report's ``metrics.json``; empty where it is missing, damaged or of a failed run."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("status") == "complete" else {}
+def _metrics(path: Path) -> Metrics | None:
+    """A complete report's ``metrics.json``; ``None`` where it is missing, damaged or of a failed run."""
+    with contextlib.suppress(ContractError):
+        found = load(path)
+        return found if found.status == "complete" else None
 
 
-def said(value: Mapping[str, Any] | None, key: str = "mean") -> str:
+def said(value: Interval | Stat | None) -> str:
     """A number in dB with its 95 % interval."""
-    return f"{value[key]:+.2f} ({value['low']:+.2f} to {value['high']:+.2f})" if value else "not measured"
+    return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if value else "not measured"
 
 
 def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str]:
     """The paired difference of SI-SDRi to the baseline, and what the plan expects."""
-    for each in metrics(reports / "demo" / notebook / "metrics.json").get("comparisons", ()):
-        if (each["arm"], each["baseline"], each["metric"], each.get("list")) == (arm, "baseline", "si_sdri_db", None):
-            plan = each.get("expected")
-            return said(each, "difference"), f"{plan[0]:+.1f} to {plan[1]:+.1f}" if plan else "–"
+    found = _metrics(reports / "demo" / notebook / "metrics.json")
+    for each in found.comparisons if found else ():
+        if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
+            return said(each.interval), " to ".join(f"{end:+.1f}" for end in each.expected) if each.expected else "–"
     return said(None), "–"
 
 
@@ -61,11 +60,13 @@ def table(name: str, reports: Path) -> list[str]:
     """The rows of one table, "models", "levers" or "notebooks"; what has no report is 'not measured'."""
     rows = {"models": ["model; test mixtures | right enrolment, dB | wrong enrolment, dB | n"]}
     for (folder, part), words in MODELS.items():
-        found = metrics(reports / folder / "metrics.json")
-        values = (found.get("default_model", {}).get("conditions") or found.get("arms", {})).get(part, {}).get("metrics", {})
+        found = _metrics(reports / folder / "metrics.json")
+        conditions = found.model_extra.get("default_model", {}).get("conditions", {}) if found else {}
+        arms = {key: ArmEntry(**each) for key, each in conditions.items()} or (found.arms if found else {})
+        values = arms.get(part, ArmEntry()).metrics
         right, wrong = values.get("si_sdri_db"), values.get("si_sdri_wrong_enroll_db")
         link = f"[{words}](reports/{folder}/report.html)" if found else words
-        rows["models"].append(f"{link} | {said(right)} | {said(wrong)} | {right['n'] if right else '–'}")
+        rows["models"].append(f"{link} | {said(right)} | {said(wrong)} | {right.n if right else '–'}")
     rows["levers"] = ["lever | measured, dB | the plan expects, dB"]
     for place, words in LEVERS.items():
         rows["levers"].append(f"[{words}](reports/demo/{place[0]}/report.html) | {' | '.join(gain(reports, *place))}")
