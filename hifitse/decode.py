@@ -257,16 +257,11 @@ def _without_end(path: Path) -> str:
 
 def _xing(path: Path) -> tuple[int, int] | None:
     """Bytes of sound that an MP3's Xing frame promises, and those from this frame to the end of the file; ``None`` without one."""
-    with open(path, "rb") as raw:
+    with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = 0
-        while (tag := raw.read(10))[:3] == b"ID3" and len(tag) == 10:
-            start += 10 + (tag[6] << 21 | tag[7] << 14 | tag[8] << 7 | tag[9])
-            raw.seek(start)
-        head = tag + raw.read(190)
-        raw.seek(0, os.SEEK_END)
-        size = raw.tell()
-        raw.seek(max(0, size - 128))
-        size -= 128 if raw.read(3) == b"TAG" else 0
+        while data[start : start + 3] == b"ID3" and len(data) >= start + 10:
+            start += 10 + sum(data[start + 6 + place] << 7 * (3 - place) for place in range(4))
+        head, size = data[start : start + 200], len(data) - (128 if data[-128:-125] == b"TAG" else 0)
     at = max(head.find(b"Xing"), head.find(b"Info"))
     if at < 0 or len(head) < at + 16 or head[at + 7] & 3 != 3:
         return None
