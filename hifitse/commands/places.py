@@ -4,7 +4,6 @@ import glob
 import io
 import os
 import shutil
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +49,7 @@ def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
 
 def spooled(path: Path, spool: Path) -> Path:
     """The file itself, or a copy of all that comes out of a pipe."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return path
-    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+    if not os.path.exists(path) or not (path.is_fifo() or path.is_socket()):  # the first takes names that are too long
         return path
     spool.mkdir(exist_ok=True)
     copy = spool / path.name
