@@ -1,4 +1,4 @@
-"""Training in a process of its own, which a test can kill; and what two runs must agree in."""
+"""Training in a process of its own, which a test can kill; a training that is cut in the middle; and what two runs must agree in."""
 
 import json
 import multiprocessing
@@ -10,9 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from hifitse.params import resolve
+from hifitse.params import Params, resolve
+from hifitse.training import train as train_module
 from hifitse.training.checkpoint import checkpoints, load_tensors
 from hifitse.training.run import Run, locked
 from hifitse.training.train import train
@@ -73,3 +75,18 @@ def hold(folder: Path, held: Any, let_go: Any) -> None:
     with locked(folder):
         held.set()
         let_go.wait(240)
+
+
+def cut(params: Params, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train until an error comes at step ``at``; what follows trains as ever."""
+    step = train_module.train_step
+
+    def interrupted(state, batches):
+        if state.step == at:
+            raise ZeroDivisionError
+        return step(state, batches)
+
+    monkeypatch.setattr(train_module, "train_step", interrupted)
+    with pytest.raises(ZeroDivisionError):
+        train_module.train(params, progress=False)
+    monkeypatch.setattr(train_module, "train_step", step)

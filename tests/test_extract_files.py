@@ -130,38 +130,6 @@ def test_a_flac_says_how_many_samples_it_clipped(files, extractor):
     assert np.abs(soundfile.read("loud.flac")[0]).max() <= 1
 
 
-NOT_STARTED = {
-    "missing": (["absent.wav", *VOICE, "-o", "o.wav"], "'absent.wav' does not exist"),
-    "a folder": (["sub", *VOICE, "-o", "o.wav"], "expected a folder"),
-    "missing enrolment": ([MIX, "--enroll", "absent.flac", "-o", "o.wav"], "'absent.flac' does not exist"),
-    "silent enrolment": ([MIX, "--enroll", "silent.wav", "-o", "o.wav"], "'silent.wav' is silent (-120 dBFS)"),
-    "short enrolment": ([MIX, *VOICE, "short.wav", "-o", "o.wav"], "'short.wav' lasts 0.02 s"),
-    "over the mixture": ([MIX, *VOICE, "-o", MIX], "is an input"),
-    "over it by a link": ([MIX, *VOICE, "-o", "link.wav"], "is an input"),
-    "over the enrolment": (["stereo.flac", *VOICE, "-o", VOICE[1]], "is an input"),
-    "into its own folder": ([MIX, "stereo.flac", *VOICE, "-o", "."], "is an input"),
-    "mp3": ([MIX, *VOICE, "-o", "o.mp3"], "expected a name that ends in .flac or .wav"),
-    "two to one file": ([MIX, "stereo.flac", *VOICE, "-o", "o.wav"], "expected a folder"),
-    "two of one name": ([MIX, f"sub/{MIX}", *VOICE, "-o", "new"], "would both go to"),
-    "no model": ([MIX, *VOICE, "-o", "o.wav", "--model", "no/such/model"], "which is no folder"),
-}
-
-
-@pytest.mark.parametrize("case", NOT_STARTED)
-def test_what_is_not_allowed_is_refused_before_anything_starts(case, files, capsys):
-    (files / "sub").mkdir()
-    (files / "link.wav").symlink_to(MIX)
-    (files / "sub" / MIX).write_bytes((files / MIX).read_bytes())
-    soundfile.write("silent.wav", np.zeros(48_000), SAMPLE_RATE)
-    soundfile.write("short.wav", np.full(1000, 0.1), SAMPLE_RATE)
-    before = {path: path.read_bytes() for path in files.rglob("*") if path.is_file()}
-    arguments, words = NOT_STARTED[case]
-    assert extract(*arguments) == 2
-    printed = capsys.readouterr()
-    assert words in printed.err and printed.err.startswith("hifitse: ") and printed.err.count("\n") == 1 and not printed.out
-    assert {path: path.read_bytes() for path in files.rglob("*") if path.is_file()} == before
-
-
 def test_a_mixture_that_cannot_be_used_leaves_nothing_and_the_others_are_done(files, capsys):
     soundfile.write("bad.wav", np.where(np.arange(72_000) == 60_000, np.nan, 0.1), SAMPLE_RATE, subtype="FLOAT")
     assert extract("bad.wav", MIX, *VOICE, "-o", "new") == 1

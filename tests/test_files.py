@@ -137,6 +137,18 @@ REFUSED = {
     "no enrolment": (["a.wav", "-o", "o.wav"], "--enroll-from"),
     "a piece in words": (["a.wav", "-o", "o.wav", "--enroll-from", "now"], "expected seconds from and to"),
     "a piece behind the end": (["a.wav", "-o", "o.wav", "--enroll-from", "7-8"], "begins at 7 s"),
+    "missing": (["absent.wav", "-o", "o.wav"], "'absent.wav' does not exist"),
+    "a folder": (["sub", "-o", "o.wav"], "expected a folder"),
+    "missing enrolment": (["a.wav", "--enroll", "absent.flac", "-o", "o.wav"], "'absent.flac' does not exist"),
+    "silent enrolment": (["a.wav", "--enroll", "silent.wav", "-o", "o.wav"], "'silent.wav' is silent (-120 dBFS)"),
+    "short enrolment": (["a.wav", "--enroll", "me.wav", "short.wav", "-o", "o.wav"], "'short.wav' lasts 0.02 s"),
+    "over the mixture": (["a.wav", "-o", "a.wav"], "is an input"),
+    "over it by a link": (["a.wav", "-o", "link.wav"], "is an input"),
+    "over the enrolment": (["a.wav", "-o", "me.wav"], "is an input"),
+    "into its own folder": (["a.wav", "fast.wav", "-o", "."], "is an input"),
+    "mp3": (["a.wav", "-o", "o.mp3"], "expected a name that ends in .flac or .wav"),
+    "two to one file": (["a.wav", "fast.wav", "-o", "o.wav"], "expected a folder"),
+    "two of one name": (["a.wav", "sub/a.wav", "-o", "new"], "would both go to"),
     "a piece of two": (["a.wav", "fast.wav", "-o", "o", "--enroll-from", "0-1"], "takes a piece of one MIX"),
 }
 
@@ -148,12 +160,19 @@ def test_what_cannot_be_done_is_refused_and_no_device_is_replaced(case, folder, 
     Path("fast.wav").write_bytes(bytes_of("WAV", rate=700_001))
     os.mkfifo("pipe.wav")
     Path("null.wav").symlink_to(os.devnull)
+    Path("link.wav").symlink_to("a.wav")
+    soundfile.write("silent.wav", np.zeros(48_000), SAMPLE_RATE)
+    soundfile.write("short.wav", np.full(1000, 0.1), SAMPLE_RATE)
     Path("none").mkdir()
-    before = sorted(folder.rglob("*"))
-    assert extract(*arguments, enroll=() if "piece" in case or case == "no enrolment" else ("--enroll", "me.wav")) == 2
+    Path("sub").mkdir()
+    Path("sub/a.wav").write_bytes(bytes_of("WAV"))
+    before = {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+    own = case == "no enrolment" or any(word.startswith("--enroll") for word in arguments)
+    assert extract(*arguments, enroll=() if own else ("--enroll", "me.wav")) == 2
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
-    assert sorted(folder.rglob("*")) == before and Path("pipe.wav").is_fifo() and Path("null.wav").is_char_device()
+    after = {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+    assert after == before and Path("pipe.wav").is_fifo() and Path("null.wav").is_char_device()
 
 
 def test_beyond_4_gib_a_wav_is_an_rf64(folder, monkeypatch):

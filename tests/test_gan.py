@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from interrupted import cut
-from processes import losses, same, weights
+from processes import cut, losses, same, weights
 
 import hifitse.training.train as train_module
 from hifitse import HifitseError

@@ -10,8 +10,7 @@ import subprocess
 
 import pytest
 import torch
-from interrupted import cut
-from processes import losses, same, start, wait_for_step, weights
+from processes import cut, losses, same, start, wait_for_step, weights
 from torch import nn
 
 import hifitse.training.train as train_module

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from interrupted import cut
-from processes import losses, same, weights
+from processes import cut, losses, same, weights
 
 from hifitse.losses.objective import Objective
 from hifitse.losses.weighting import LEAST, WELL_DB, Uncertainty, positive
