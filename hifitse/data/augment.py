@@ -7,8 +7,8 @@ A change takes and gives (T,) float32 at 48 kHz, keeps the length, the time and,
 import contextlib
 import io
 import random
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -47,19 +47,9 @@ def _seeds(rng: np.random.Generator) -> Drawn:
     return {"seeds": [int(rng.integers(2**63)), int(rng.integers(2**32))]}
 
 
-def equalised(enroll: np.ndarray, seeds: list[int]) -> np.ndarray:
-    """Seven bands boosted or cut by up to 12 dB each."""
-    return _filtered(enroll, seeds, "eq")
-
-
 def _draw_band(rng: np.random.Generator) -> Drawn:
     seeds = _seeds(rng)
     return {"cutoff_hz": CUTOFFS_HZ[rng.integers(len(CUTOFFS_HZ))]} | seeds
-
-
-def band_limited(enroll: np.ndarray, cutoff_hz: float, seeds: list[int]) -> np.ndarray:
-    """A low-pass at one of ``CUTOFFS_HZ`` with 72 to 96 dB an octave, and a high-pass at 50 to 300 Hz with 12 to 24."""
-    return _filtered(enroll, seeds, "band", cutoff_hz)
 
 
 def _draw_coding(rng: np.random.Generator) -> Drawn:
@@ -89,20 +79,6 @@ def _draw_device(rng: np.random.Generator) -> Drawn:
     return {"body": body.tolist()} | _seeds(rng)
 
 
-def played(enroll: np.ndarray, body: list[float], seeds: list[int]) -> np.ndarray:
-    """A small device, as a telephone's microphone or loudspeaker: no bass, three resonances, less treble, a body that rings for 4 ms."""
-    return _filtered(fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32), seeds, "device")
-
-
-CHANGES: dict[str, tuple[Callable[[np.random.Generator], Drawn], Callable[..., np.ndarray]]] = {
-    "eq": (_seeds, equalised),
-    "band": (_draw_band, band_limited),
-    "codec": (_draw_coding, coded),
-    "device": (_draw_device, played),
-}
-"""By the name that stands in the metadata what a change draws, and what it does with that."""
-
-
 @cache
 def _filters(name: str, cutoff_hz: float) -> Any:
     """Transforms of audiomentations, which draw their parameters at each call; imported here, for that takes seconds."""
@@ -120,9 +96,21 @@ def _filters(name: str, cutoff_hz: float) -> Any:
     return Compose([HighPassFilter(150, 500, min_rolloff=12, max_rolloff=12, p=1.0), *peaks, low_pass])
 
 
-def _filtered(enroll: np.ndarray, seeds: list[int], name: str, cutoff_hz: float = 0.0) -> np.ndarray:
+def filtered(enroll: np.ndarray, name: str, seeds: list[int], cutoff_hz: float = 0.0, body: Sequence[float] = ()) -> np.ndarray:
+    """An equaliser, a band limit, or a small device: no bass, three resonances, less treble, and a body that rings for 4 ms."""
+    if len(body):
+        enroll = fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32)
     with _seeded(seeds):
         return _filters(name, cutoff_hz)(enroll, SAMPLE_RATE)
+
+
+CHANGES: dict[str, tuple[Callable[[np.random.Generator], Drawn], Callable[..., np.ndarray]]] = {
+    "eq": (_seeds, partial(filtered, name="eq")),
+    "band": (_draw_band, partial(filtered, name="band")),
+    "codec": (_draw_coding, coded),
+    "device": (_draw_device, partial(filtered, name="device")),
+}
+"""By the name that stands in the metadata what a change draws, and what it does with that."""
 
 
 @contextlib.contextmanager

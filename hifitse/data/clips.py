@@ -45,7 +45,7 @@ class Clips:
         return found
 
     def read(self, clip: Clip, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """Samples ``start`` to ``start + samples`` of a clip, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
+        """A stretch of a clip, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
         return audio.read(self.root / clip.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:

@@ -20,8 +20,7 @@ LEAST_TURN_S = 1.0  # a mixture has at least this for each of its turns
 LISTS = ("test", "partial", "long", "turns")
 ENROLL_AS = get_args(Params.model_fields["eval_enroll"].annotation)
 
-Spans = tuple[tuple[int, int], ...]
-"""First sample and the one after the last of each stretch, in order, without overlap."""
+Spans = tuple[tuple[int, int], ...]  # first sample and the one after the last of each stretch, in order, without overlap
 
 
 def length(spans: Spans) -> int:

@@ -17,7 +17,6 @@ from hifitse.data.manifest import MIN_SAMPLES, CorpusError, Utterance, from_mani
 from hifitse.decode import SUFFIXES
 
 __all__ = ["Corpus", "CorpusError", "Utterance", "audio_files", "load_corpus", "merged"]
-
 TEXTS = ("speaker", "utterance", "path")
 SIDES = ("train", "valid", "test")
 
@@ -34,7 +33,7 @@ class Corpus:
     skipped: list[str] = field(default_factory=list)
 
     def read(self, utterance: Utterance, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """Samples ``start`` to ``start + samples`` of an utterance, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
+        """A stretch of an utterance, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
         return audio.read(self.root / utterance.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int, train_only: Sequence[str] = ()) -> dict[str, "Corpus"]:

@@ -24,8 +24,7 @@ from hifitse.data.shared import Shared
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
-Place = tuple[int, bool]
-"""Number of a mixture, and whether its loudest interferer is asked for."""
+Place = tuple[int, bool]  # number of a mixture, and whether its loudest interferer is asked for
 Batch = dict[str, Any]
 """mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
 
@@ -137,19 +136,13 @@ class Batches:
     ) -> None:  # fmt: skip
         self._renderer = renderer
         batches = _Batched(items, first, last, batch_size, renderer is not None)
+        # Forked workers share the lists of files; where there is no fork they are sent.
+        context = "fork" if sys.platform == "linux" else "spawn"
+        processes = {"persistent_workers": True, "prefetch_factor": 4, "multiprocessing_context": context} if workers else {}
         self._loader = DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(share[0], len(batches.starts), share[1]),
-            num_workers=workers,
-            collate_fn=_as_is,
-            worker_init_fn=_start_worker,
-            persistent_workers=workers > 0,
-            prefetch_factor=4 if workers else None,
-            # Forked workers share the lists of files; where there is no fork they are sent.
-            multiprocessing_context=("fork" if sys.platform == "linux" else "spawn") if workers else None,
-            pin_memory=torch.cuda.is_available() and renderer is None,
-        )
+            batches, batch_size=None, sampler=range(share[0], len(batches.starts), share[1]), collate_fn=_as_is, num_workers=workers,
+            worker_init_fn=_start_worker, pin_memory=torch.cuda.is_available() and renderer is None, **processes,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -219,10 +212,9 @@ def _as_is(batch: Batch | HifitseError) -> Batch | HifitseError:
 
 
 def _start_worker(_: int) -> None:
-    """A stop is the main process's affair: it ends after a whole step, and tells the workers then.
+    """A stop is the main process's affair, but a terminal's or a scheduler's signal reaches the whole group: workers ignore SIGINT.
 
-    A terminal's or a scheduler's signal reaches the whole group, so workers ignore SIGINT. They must heed SIGTERM, with which a main
-    process without time clears them away, but first leave it the seconds for the batches of a step already begun.
+    They must heed SIGTERM, with which a main process clears them away, but leave it the seconds for the batches of a step already begun.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "setitimer"):

@@ -16,8 +16,7 @@ PAGE = 8_192  # samples: recordings need no stretch of memory in one piece
 FINE = 2**16  # steps of the second layer in one of the first
 THREADS = 8  # recordings that are decoded at a time
 AT = itemgetter(3)
-Key = tuple
-"""Name of a recording."""
+Key = tuple  # name of a recording
 
 
 class Part(NamedTuple):

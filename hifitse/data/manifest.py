@@ -91,21 +91,15 @@ def allowed_roots() -> list[str]:
 
 
 def manifest_root(manifest: Path) -> Path:
-    """The folder that a manifest's paths may not leave: its own, or the one that its first line names as ``{"root": ...}``.
-
-    Raises:
-        CorpusError: it cannot be read, or that folder does not exist or is not allowed.
-    """
+    """The folder that a manifest's paths may not leave: its own, or the allowed one that its first line names as ``{"root": ...}``."""
     with _opened(manifest) as lines:
         named = named_root(next(iter(lines), ""))
     if named is None:
         return manifest.parent
     root = locate(manifest.parent / os.path.expandvars(named), f"the root that {manifest} names")
     if not within(root, [manifest.parent, *allowed_roots()]):
-        raise CorpusError(
-            f"manifest {manifest} names the root {str(root)!r}, expected its own folder and folders below it; "
-            f"to allow this one too, set the environment variable {ALLOW_ROOTS} to it"
-        )
+        advice = f"to allow this one too, set the environment variable {ALLOW_ROOTS} to it"
+        raise CorpusError(f"manifest {manifest} names the root {str(root)!r}, expected its own folder and folders below it; {advice}")
     return root
 
 
@@ -138,9 +132,6 @@ def from_manifest(
         texts: fields that must be text.
         least: samples at 48 kHz below which a file is skipped.
         once: skip a path that is listed twice, for which all paths are kept in memory.
-
-    Raises:
-        CorpusError: the manifest cannot be read to its end.
     """
     seen: set[str] = set()
     allowed = [str(root), *allowed_roots()]

@@ -128,13 +128,12 @@ class Mixer:
         wanted = int(conditions.interferers_min + int(chance[2] * span))
         least = 1 if conditions.turns or not (present or has_noise) else 0
         count = min(max(wanted, least), len(self.speakers) - 1)
-        order = rng.permutation(len(self.speakers))
+        target, *others = rng.permutation(len(self.speakers)).tolist()
         if self.params.corpus != "synthetic":
             own = rng_of(Stream.SOURCE).random(2)
             count = 0 if self.split == "train" and own[1] < self.params.lone_prob and not least else count
-            order = self._company(order, count, own[0] < self.params.same_source_prob)
-        order = order if conditions.similarity > 0 else order[: count + 1]
-        names = self._alike([self.speakers[i] for i in order], count, conditions.similarity)
+            others = self._company(target, others, count, own[0] < self.params.same_source_prob)
+        names = [self.speakers[target], *self._alike(target, others, count, conditions.similarity)]
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
         speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
         cast = []
@@ -146,25 +145,22 @@ class Mixer:
             cast.append((name, self.sampler.draw(own, order[:-1], order[-1:], *wanted)))
         return present, bool(chance[1] < conditions.noisy_enroll_prob), cast
 
-    def _company(self, order: np.ndarray, count: int, same_source: bool) -> list[int]:
-        """Who may stand beside the first: nobody of their group, and where asked for and there are enough, only people of their source."""
-        target, *others = order.tolist()
+    def _company(self, target: int, others: list[int], count: int, same_source: bool) -> list[int]:
+        """Who may stand beside a target: nobody of their group, and where asked for and there are enough, only people of their source."""
         group, source = self.origins[target]
         others = [other for other in others if self.origins[other][0] != group] or others
-        if same_source:
-            near = [other for other in others if self.origins[other][1] == source]
-            others = near if len(near) >= count else others
-        return [target, *others]
+        near = [other for other in others if self.origins[other][1] == source]
+        return near if same_source and len(near) >= count else others
 
-    def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
-        """The first of a random order of all speakers as the target, and as interferers the next ``count`` of those like enough."""
-        target, *others = order
+    def _alike(self, target: int, others: list[int], count: int, similarity: float) -> list[str]:
+        """The first ``count`` of others, in their random order, that are like enough."""
+        names = [self.speakers[other] for other in (others if similarity > 0 else others[:count])]
         if similarity > 0:
             if not self.voices:
                 raise HifitseError(f"similarity of a mixture is {similarity}, expected 0 where the parameters' similarity is 0")
-            nearest = set(self.voices.nearest(target, others)[: max(count, ceil((1 - similarity) * len(others)))])
-            others = [name for name in others if name in nearest]
-        return [target, *others[:count]]
+            nearest = set(self.voices.nearest(self.speakers[target], names)[: max(count, ceil((1 - similarity) * len(names)))])
+            names = [name for name in names if name in nearest]
+        return names[:count]
 
     def _elsewhere(self, seed: int, index: int, number: int) -> Elsewhere | None:
         """How a talker of the training is recorded elsewhere, as often as ``acoustics_prob`` says."""

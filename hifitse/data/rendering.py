@@ -31,10 +31,7 @@ FADE = round(0.01 * SAMPLE_RATE)  # at the ends of a stretch inside a mixture, a
 
 @dataclass
 class Mixture:
-    """A mixture with its parts; all float32 at 48 kHz, and ``mix = target + interferers.sum(0) + noise`` to 1e-6.
-
-    Arrays, or tensors where they were made together.
-    """
+    """A mixture with its parts, arrays or, where made together, tensors; float32, ``mix = target + interferers.sum(0) + noise`` to 1e-6."""
 
     mix: np.ndarray  # (T,)
     target: np.ndarray  # (T,), with its room; zeros where it is absent
@@ -58,9 +55,8 @@ class Renderer:
 
     def mixture(self, scene: Scene) -> Mixture:
         """The mixture of a scene; HifitseError where a recording is missing or broken."""
-        samples = scene.samples
         speech = self._talkers(scene)
-        noise = self.piece(scene.noise, samples) if scene.noise else np.zeros(samples, np.float32)
+        noise = self.piece(scene.noise, scene.samples) if scene.noise else np.zeros(scene.samples, np.float32)
         levels = self.balance(scene, speech, noise) if scene.level_db is not None else _levels(speech, noise)
         enroll, enrolled = self._enroll(scene.enroll)
         wrong, mistaken = self._enroll(scene.wrong_enroll) if scene.wrong_enroll else (None, None)
@@ -100,7 +96,6 @@ class Renderer:
         return rooms.align(audio.read(self.rooms / file.path)).astype(np.float32, copy=False)
 
     def _spectrum(self, file: File, samples: int, size: int) -> np.ndarray:
-        """Fourier transform of an aligned response's first ``samples`` samples."""
         def make() -> tuple[np.ndarray, int]:
             spectrum = rfft(self.response(file)[:samples], size)
             return spectrum, spectrum.nbytes
@@ -189,12 +184,9 @@ def gate(samples: int, spans: Spans) -> np.ndarray:
 
 def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
     """SIR and SNR of parts that are summed as they are, and the mixture's level."""
-    def ratio(other: np.ndarray) -> float:
-        return round(10 * float(np.log10(power(speech[0]) / power(other))), 4)
-
+    *sir, snr = (round(10 * float(np.log10(power(speech[0]) / power(other))), 4) for other in (*speech[1:], noise))
     level = round(audio.level_db(speech.sum(0) + noise), 4)
-    snr = ratio(noise) if noise.any() else None
-    return {"sir_db": [ratio(part) for part in speech[1:]], "snr_db": snr, "level_db": level, "clip_gain_db": 0.0}
+    return {"sir_db": sir, "snr_db": snr if noise.any() else None, "level_db": level, "clip_gain_db": 0.0}
 
 
 def loop(signal: np.ndarray, samples: int) -> np.ndarray:

@@ -55,10 +55,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """A piece of a noise recording from sample ``start`` on, looped where the recording is shorter than what is needed.
-
-    ``gain`` matters where parts are summed as they are.
-    """
+    """A piece of a noise recording from sample ``start`` on, looped where that is shorter; ``gain`` where parts are summed as they are."""
 
     file: File
     start: int

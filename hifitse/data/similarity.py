@@ -1,9 +1,8 @@
 """How alike the voices of a corpus are: timbre and pitch of each speaker, so that a curriculum can let similar voices interfere.
 
 A voice is described by the mean and the standard deviation of 19 mel cepstral coefficients (the first, the level, is left out) and by
-the median of the logarithm of the pitch, all over the active frames of up to two utterances of up to 3 s each. Every number is
-standardised over the speakers of the corpus; the pitch then counts three times, for one number among 39 would be lost. Two voices are
-compared by the cosine between their descriptions: 1 is the same, about 0 unrelated, -1 opposite. Changes of speed are not considered.
+the median of the logarithm of the pitch, over the active frames of up to two utterances of up to 3 s each. Every number is standardised
+over the speakers; the pitch then counts three times. Two voices are compared by the cosine between their descriptions.
 """
 
 import hashlib

@@ -111,23 +111,16 @@ def words(rng: np.random.Generator, english: bool) -> list[str]:
 
 
 def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float, float] = (4.1, 5.8)) -> list[np.ndarray]:
-    """Utterances of a synthetic speaker, each ``(T,)`` at 48 kHz, -26 dBFS, between ``seconds`` long before its ends are cut.
-
-    Raises:
-        HifitseError: ``espeakng-loader`` is not installed, or espeak-ng fails.
-    """
+    """Utterances of a synthetic speaker, each ``(T,)`` at 48 kHz, -26 dBFS, between ``seconds`` long before its ends are cut."""
     try:
         import espeakng_loader
     except ImportError:
         advice = "pip install espeakng-loader, or name recordings with the parameter 'corpus'"
         raise HifitseError(f"the package 'espeakng-loader' is not installed, the synthetic corpus needs it: {advice}") from None
     request = {
-        "library": espeakng_loader.get_library_path(),
-        "data": espeakng_loader.get_data_path(),
-        "voice": f"{who.accent}+{who.variant}",
-        "rate": who.rate, "pitch": who.pitch, "range": who.range, "seed": seed,
+        "library": espeakng_loader.get_library_path(), "data": espeakng_loader.get_data_path(), "voice": f"{who.accent}+{who.variant}",
+        "rate": who.rate, "pitch": who.pitch, "range": who.range, "seed": seed, "texts": texts,
         "seconds": [second * who.tract for second in seconds],
-        "texts": texts,
     }  # fmt: skip
     command = [sys.executable, "-I", "-S", voices.__file__]  # isolated: nothing but the standard library, and a fast start
     done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
@@ -150,10 +143,9 @@ def _finish(raw: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarr
 
 
 def _extend(speech: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
-    """Colour the speech and add noise above espeak-ng's 11 kHz.
+    """Colour the speech and add noise above espeak-ng's 11 kHz, which follows the level of the band below and falls by 2 dB a kHz.
 
-    The noise follows, every 2.7 ms, the level of the band below the edge, and falls by 2 dB a kHz. Half of an utterance's
-    distance from the usual balance of the two bands is made up for, or dull variants would have no upper band at all.
+    Half of an utterance's distance from the usual balance of the two bands is made up for, or dull variants would have no upper band.
     """
     window_length, hop = 256, 128
     window = np.sin(np.pi * (np.arange(window_length) + 0.5) / window_length).astype(np.float32)  # squares add up to 1 at half overlap

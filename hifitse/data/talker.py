@@ -32,8 +32,7 @@ class ActivityMask:
     start: int = 0  # sample of the file at which the first frame begins
 
 
-Line = list[tuple[int, Utterance, ActivityMask]]
-"""Utterances one after the other, with the frame at which each begins."""
+Line = list[tuple[int, Utterance, ActivityMask]]  # one after the other, with the frame at which each begins
 
 
 @dataclass
@@ -85,10 +84,9 @@ class SpeechSampler:
         if not workers:
             self._look(short)
             return
-        parts = [short[number::workers] for number in range(workers)]
         # not multiprocessing's Pool, which ends its processes by a signal that a training has a handler of its own for
         with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-            for found, unusable in pool.map(self._look, parts):
+            for found, unusable in pool.map(self._look, [short[number::workers] for number in range(workers)]):
                 self.unusable |= unusable
                 for path, mask in found.items():
                     self.masks.get(path, partial(_sized, mask))

@@ -43,7 +43,6 @@ class Voice:
         return 0
 
     def say(self, words: list[str]) -> bytes:
-        """Raw samples of the words spoken as one sentence."""
         self._heard.clear()
         text = (" ".join(words).rstrip(",") + ".").encode() + b"\0"
         self._library.espeak_Synth(text, len(text), 0, 1, 0, CHARS_UTF8, None, None)
@@ -52,10 +51,7 @@ class Voice:
 
 
 def say_for(voice: Voice, words: list[str], seconds: tuple[float, float], guess: int) -> tuple[bytes, int]:
-    """As many of the words as fill a time between the two values of ``seconds``, or just less where no number of words does.
-
-    Begins with ``guess`` words; also returns the number of words spoken last, the guess for the next utterance.
-    """
+    """As many words as fill a time between the two ``seconds``, or just less, at first ``guess``; and the number spoken last."""
     shorter, longer, speech = 0, len(words) + 1, b""  # numbers of words known to be too few and too many
     count = min(len(words), guess)
     while longer - shorter > 1:
@@ -74,8 +70,7 @@ def say_for(voice: Voice, words: list[str], seconds: tuple[float, float], guess:
 
 def main() -> None:
     request = json.load(sys.stdin)
-    voice = Voice(request)
-    count = 12
+    voice, count = Voice(request), 12
     for words in request["texts"]:
         speech, count = say_for(voice, words, request["seconds"], count)
         sys.stdout.buffer.write((len(speech) // 2).to_bytes(4, "little") + speech)

@@ -14,10 +14,7 @@ from hifitse.prepare.recording import Found
 class Partial:
     """Results by path, size and time of change of a file, and by what they were made for, in an SQLite file.
 
-    One process at a time holds it. A killed process loses nothing that was kept, a power cut little.
-
-    Raises:
-        HifitseError: the file cannot be written, or another process holds it.
+    One process at a time holds it; HifitseError where another does. A killed process loses nothing that was kept, a power cut little.
     """
 
     def __init__(self, target: Path, made_for: dict[str, Any]) -> None:
@@ -27,7 +24,7 @@ class Partial:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 raise HifitseError(f"{target.name} is being made by another process, expected one at a time; wait for it") from None
-            raise self._unwritable(error, "expected a folder that can be written") from None
+            raise HifitseError(f"cannot write in {self.path.parent} ({error}), expected a folder that can be written") from None
         except sqlite3.DatabaseError:  # damaged: begun again
             self.remove()
             self._file = self._open()
@@ -42,9 +39,6 @@ class Partial:
             """)
             held.pop_all()
         return file
-
-    def _unwritable(self, error: sqlite3.Error, expected: str) -> HifitseError:
-        return HifitseError(f"cannot write in {self.path.parent} ({error}), {expected}")
 
     def __len__(self) -> int:
         return self._file.execute("SELECT count(*) FROM known").fetchone()[0]
@@ -61,7 +55,8 @@ class Partial:
             row = [os.fsencode(path), size, changed, self.made_for, json.dumps(found)]
             self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", row)
         except sqlite3.Error as error:
-            raise self._unwritable(error, "the same command goes on when there is room") from None
+            said = f"cannot write in {self.path.parent} ({error}), the same command goes on when there is room"
+            raise HifitseError(said) from None
 
     def remove(self) -> None:
         """Remove the file: its results stand elsewhere."""

@@ -57,8 +57,7 @@ def prepare(
         ``permission``: the folders outside of the manifest's own for which a run will need it.
 
     Raises:
-        HifitseError: nothing there to take, something not allowed, the output cannot be written or is being made by another process, or a
-            folder of rooms holds something else.
+        HifitseError: nothing to take, the output cannot be written or another process makes it, or a folder of rooms holds something else.
     """
     folder, target = locate(root, "folder"), Path(os.path.abspath(Path(output).expanduser()))
     if not target.name.endswith(SUFFIXES) or target.is_dir():
@@ -89,16 +88,12 @@ def prepare(
             partial.remove()
             raise HifitseError(trouble)
         write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
-        outside = _permission(target.parent, above, tally.outside)
+        outside = [] if within(above, [target.parent]) else [str(above)]
+        outside += [os.path.commonpath(tally.outside)] if tally.outside else []  # the folder that holds all that links lead to
         summary = asked | tally.summary() | {"not_audio": others(folder, layout), "permission": outside}
         write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
         partial.remove()
     return summary
-
-
-def _permission(folder: Path, root: Path, outside: set[str]) -> list[str]:
-    """Folders outside of ``folder``, where the manifest is, that it needs: its root, and the one that holds all that links lead to."""
-    return ([] if within(root, [folder]) else [str(root)]) + ([os.path.commonpath(outside)] if outside else [])
 
 
 def summary_path(manifest: Path) -> Path:
