@@ -227,12 +227,6 @@ def test_conditions_of_training_validation_and_evaluation(sources):
         assert {(each.similarity, each.enroll_augment_prob, each.enroll_as) for each in entries} == {(0.6, 0.0, "band")}
 
 
-@pytest.mark.parametrize("changes", [{"similarity": 1.1}, {"enroll_augment_prob": -0.1}, {"enroll_as": "loud"}])
-def test_impossible_conditions(changes):
-    with pytest.raises(HifitseError, match="expected"):
-        replace(PLAIN, **changes)
-
-
 # ---- masks of a spectrogram
 
 

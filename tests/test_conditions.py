@@ -43,9 +43,11 @@ def test_evaluation_lists(sources):
     assert len(validation_conditions(params)) == 50 and not any(each.absent_prob for each in validation_conditions(params))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"active_from_s": 2.0}, {"active_to_s": 1.5}, {"active_from_s": 0.5, "active_to_s": 0.5}, {"interferers_max": 9}]
-)
+@pytest.mark.parametrize("changes", [
+    {"active_from_s": 2.0}, {"active_to_s": 1.5}, {"active_from_s": 0.5, "active_to_s": 0.5}, {"interferers_max": 9}, {"similarity": 1.1},
+    {"enroll_augment_prob": -0.1}, {"enroll_as": "loud"}, {"turns": 1}, {"turns": -2}, {"seconds": 9.0, "turns": 10},
+    {"seconds": 9.0, "turns": 5, "active_from_s": 2.0}, {"seconds": 9.0, "turns": 5, "active_to_s": 5.0},
+])  # fmt: skip
 def test_impossible_conditions(changes):
     with pytest.raises(HifitseError, match="expected"):
         replace(HARD, **changes)

@@ -148,6 +148,8 @@ def test_the_limit_is_kept_whatever_is_read():
         assert reader.bytes <= 20_000
     assert made == [0, 1, 2, 3, 0, 9, 1, 2]  # two fit; the second 0 in a row was there
     assert not reader.holds(5001) and reader.holds(5000) and not Reader(Path()).holds(1)
+    minute, large = 60 * SAMPLE_RATE, Reader(Path(), 2**30)
+    assert large.holds(minute) and not large.holds(minute + 1)
 
 
 def test_mixtures_are_the_same_bit_for_bit_with_recordings_kept():
