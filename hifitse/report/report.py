@@ -130,7 +130,7 @@ def metrics(
     Args:
         notebook, params: its name, such as ``00_baseline``; of the baseline arm.
         arms: the arms that were run, of which one is called ``baseline``.
-        comparisons: as :func:`hifitse.evaluation.experiment.compare` makes them.
+        comparisons: as :func:`hifitse.evaluation.rows.compare` makes them.
         error: why the run failed, in one sentence; empty for a complete one.
         groups: what else was measured: what varies -> condition -> arm -> rows of one list.
         costs: by arm, as :func:`hifitse.evaluation.cost.costs` measures them.
