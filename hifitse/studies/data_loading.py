@@ -43,7 +43,6 @@ from hifitse.pool import answer, importing
 from hifitse.training.train import new_state, train_step
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
-NUMPY = "numpy, one by one"
 KEPT_MB = 512
 JOINED_S, JOINED_SPEAKERS = 15.0, 40
 """s, the shortest file of :func:`long_files`, and its speakers."""
@@ -172,12 +171,10 @@ def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
 
 def renderers(params: Params, rounds: int, scenes: int = 64) -> dict[str, list[float]]:
     """Renderer -> seconds per mixture by the clock, one value per round: the same scenes on one thread, and on a GPU where there is one.
-
-    Scenes are drawn and recordings decoded before: what is measured is the signal processing.
-    """
+    They are drawn, and recordings decoded, before."""
     mixer, limit = Mixer(params.model_copy(update={"cache_mb": KEPT_MB}), "train"), KEPT_MB * 2**20
     drawn = [mixer.draw(params.seed, index, validation_conditions(params)[0]) for index in range(scenes)]
-    calls: dict[str, Any] = {NUMPY: lambda: [mixer.renderer.mixture(scene) for scene in drawn]}
+    calls: dict[str, Any] = {"numpy, one by one": lambda: [mixer.renderer.mixture(scene) for scene in drawn]}
     for device in ("cpu", "cuda")[: 1 + torch.cuda.is_available()]:
         name = device_name(torch.device(device)) if device == "cuda" else "CPU"
         calls[f"torch, {scenes} scenes together, {name}"] = partial(BatchRenderer(mixer.renderer, device, limit).render, drawn)
@@ -186,15 +183,12 @@ def renderers(params: Params, rounds: int, scenes: int = 64) -> dict[str, list[f
 
 
 def waiting(params: Params, steps: int) -> dict[str, float]:
-    """Where mixtures are made -> share of the time of so many training steps that waits for them, once the first two are done.
-
-    In the training's own process, by one worker or ``workers``, and on a GPU, where there is one, which renders ahead.
-    """
+    """Where mixtures are made -> share of the time of so many training steps that waits for them, once the first two are done:
+    in the training's own process, by one worker or ``workers``, and on a GPU, where there is one, which renders ahead."""
     workers = max(1, params.workers)
     ways = {"the training's process": (0, 0), f"{workers} worker{'s' * (workers > 1)}": (workers, 0)}
     device, found = pick_device(params.device), {}
-    if device.type == "cuda":
-        ways |= {"the card": (workers, KEPT_MB)}
+    ways |= {"the card": (workers, KEPT_MB)} if device.type == "cuda" else {}
     for name, (count, kept) in ways.items():
         own = params.model_copy(update={"workers": count, "cache_mb": kept, "accumulation": 1, "steps": steps + 2})
         mixer, state, spent = Mixer(own, "train"), new_state(own), []
