@@ -104,20 +104,17 @@ def evaluate(
     conditions = conditions_of(params, lists)
     filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
     options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": perceptual}
-    options |= {"change": repr(change)} if change else {}
-    options |= {} if silent else {"silent": False}
+    options |= ({"change": repr(change)} if change else {}) | ({} if silent else {"silent": False})
     path = _cache_path(extractor, params, folder, options)
     expected = [(name, index) for name, entries in conditions.items() for index in range(len(entries))]
-    kept = _read_rows(path, expected) if path else None
-    if kept is not None:
+    if path and (kept := _read_rows(path, expected)) is not None:
         return kept
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     bar = progress_bar(total=len(expected), desc="evaluation", unit="mixture", disable=not progress)
     with bar, evaluation_mode(extractor), PerceptualPool() as pool:
         for batch in batched(listed_items(params, split, conditions, change), lambda item: item.shape):
-            mixtures = [item.mixture for item in batch]
             kinds = [kind for kind in batch[0].enrolments if silent or kind != "zero"]
-            ests = {kind: estimate(extractor, mixtures, kind, device_of(extractor)) for kind in kinds}
+            ests = {kind: estimate(extractor, [item.mixture for item in batch], kind, device_of(extractor)) for kind in kinds}
             for place, item in enumerate(batch):
                 row = rows[item.list, item.index] = measured(item, {kind: values[place] for kind, values in ests.items()})
                 if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
