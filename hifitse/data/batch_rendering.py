@@ -64,12 +64,14 @@ class BatchRenderer:
 
     def _held(self, kind: str, file: File, start: int, samples: int) -> tuple[tuple, int, Callable[[], np.ndarray]]:
         """Name of the recording that has a piece of "speech" or "noise", where in it the piece begins, and what decodes it."""
-        path = (self.renderer.speech if kind == "speech" else self.renderer.noise).root / file.path
         if kind == "noise" and file.samples - start < samples:
-            return ("loop", file.path, start, samples), 0, lambda: loop(audio.read(path, start), samples)
+            return ("loop", file.path, start, samples), 0, lambda: loop(self._read("noise", file, start), samples)
         if file.samples > KEPT_S * SAMPLE_RATE:
-            return (kind, file.path, start, samples), 0, partial(audio.read, path, start, samples)
-        return (kind, file.path), start, partial(audio.read, path)
+            return (kind, file.path, start, samples), 0, partial(self._read, kind, file, start, samples)
+        return (kind, file.path), start, partial(self._read, kind, file)
+
+    def _read(self, kind: str, file: File, *part: int) -> np.ndarray:
+        return audio.read((self.renderer.speech if kind == "speech" else self.renderer.noise).root / file.path, *part)
 
     def _wanted(self, scene: Scene) -> dict[tuple, Callable[[], np.ndarray]]:
         """What a scene is made from: by name what decodes it."""
