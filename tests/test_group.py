@@ -14,6 +14,7 @@ import torch
 from processes import go, losses, wait_for_step, weights
 
 from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
 from hifitse.params import resolve
 from hifitse.training.checkpoint import checkpoints, load_checkpoint
 from hifitse.training.group import Group, GroupError, refuse_unequal
@@ -146,15 +147,12 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
 
 
 def test_the_shares_of_a_step_are_together_its_batches_in_order():
-    class Named:
-        def mixture(self, seed, index, *_):
-            return index
-
     params = resolve("smoke", batch_size=3, accumulation=4, steps=8)
+    mixer = Mixer(params, "train")
     for size in (1, 2, 4):
-        loaders = [training_loader(params, Named(), 12, 12, (rank, size))._loader.sampler for rank in range(size)]
+        loaders = [training_loader(params, mixer, 12, 12, (rank, size)) for rank in range(size)]
         assert [len(loader) for loader in loaders] == [4 // size] * size
-        dealt = [indices for turn in zip(*loaders, strict=True) for indices in turn]
+        dealt = [[each["index"] for each in batch["metadata"]] for turn in zip(*loaders, strict=True) for batch in turn]
         assert dealt == [[12, 13, 14], [15, 16, 17], [18, 19, 20], [21, 22, 23]]
 
 

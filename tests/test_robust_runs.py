@@ -218,7 +218,7 @@ def test_a_disk_that_is_full_for_a_row_loses_nothing(folder, trained):
 
 def test_a_killed_worker_ends_the_training_and_loses_nothing(folder, trained):
     unfinished(folder)
-    own, real = os.getpid(), Mixer.mixture
+    own, real = os.getpid(), Mixer.draw
 
     def dies(self, seed, index, *rest, **named):
         if os.getpid() != own and index == 6:
@@ -226,7 +226,7 @@ def test_a_killed_worker_ends_the_training_and_loses_nothing(folder, trained):
         return real(self, seed, index, *rest, **named)
 
     before = checkpoints(folder)[0].read_bytes()
-    with mock.patch.object(Mixer, "mixture", dies), pytest.raises(HifitseError) as caught:
+    with mock.patch.object(Mixer, "draw", dies), pytest.raises(HifitseError) as caught:
         train(PARAMS.model_copy(update={"workers": 1}), progress=False)
     one_sentence(str(caught.value), ("a process that makes mixtures ended", "fewer workers"))
     assert checkpoints(folder)[-1].read_bytes() == before

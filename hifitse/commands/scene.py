@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hifitse import HifitseError
@@ -81,9 +80,9 @@ class Scenes(Mixer):
         if scene.snr_db is not None and math.isfinite(scene.snr_db) and self.acoustics.noises is None:
             raise HifitseError(f"SNR is {scene.snr_db} dB and these parameters have no noise, expected parameters with noise_prob above 0")
 
-    def _alike(self, order: list[str], count: int, similarity: float) -> list[str]:
+    def _names(self, target: int, others: list[int], count: int, similarity: float) -> list[str]:
         # A mixture without target and noise has an interferer even where none was chosen.
         if not self.chosen:
-            return super()._alike(order, count, similarity)
-        rest: Sequence[str] = [name for name in order if name not in self.chosen]
+            return super()._names(target, others, count, similarity)
+        rest = (name for name in map(self.speakers.__getitem__, (target, *others)) if name not in self.chosen)
         return [*self.chosen, *rest][: count + 1]

@@ -133,7 +133,7 @@ class Mixer:
             own = rng_of(Stream.SOURCE).random(2)
             count = 0 if self.split == "train" and own[1] < self.params.lone_prob and not least else count
             others = self._company(target, others, count, own[0] < self.params.same_source_prob)
-        names = [self.speakers[target], *self._alike(target, others, count, conditions.similarity)]
+        names = self._names(target, others, count, conditions.similarity)
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
         speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
         cast = []
@@ -152,15 +152,15 @@ class Mixer:
         near = [other for other in others if self.origins[other][1] == source]
         return near if same_source and len(near) >= count else others
 
-    def _alike(self, target: int, others: list[int], count: int, similarity: float) -> list[str]:
-        """The first ``count`` of others, in their random order, that are like enough."""
+    def _names(self, target: int, others: list[int], count: int, similarity: float) -> list[str]:
+        """The target, and the first ``count`` of others, in their random order, that are like enough."""
         names = [self.speakers[other] for other in (others if similarity > 0 else others[:count])]
         if similarity > 0:
             if not self.voices:
                 raise HifitseError(f"similarity of a mixture is {similarity}, expected 0 where the parameters' similarity is 0")
             nearest = set(self.voices.nearest(self.speakers[target], names)[: max(count, ceil((1 - similarity) * len(names)))])
             names = [name for name in names if name in nearest]
-        return names[:count]
+        return [self.speakers[target], *names[:count]]
 
     def _elsewhere(self, seed: int, index: int, number: int) -> Elsewhere | None:
         """How a talker of the training is recorded elsewhere, as often as ``acoustics_prob`` says."""
