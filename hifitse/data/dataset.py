@@ -242,5 +242,6 @@ def training_loader(
     on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
     renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
     if on_gpu and params.workers and sys.platform == "linux":
-        mixer.look(total // 8, params.workers)  # or each worker would decode all recordings for themselves
+        # or each worker would decode all recordings for themselves; of a huge corpus no more than a short run comes to hear
+        mixer.look(total // 8, params.workers)
     return Batches(items, first_index, last, params.batch_size, params.workers, share, renderer)

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from hifitse.data.reader import PCM_16, as_int16
 PAGE = 8_192  # samples: recordings need no stretch of memory in one piece
 FINE = 2**16  # steps of the second layer in one of the first
 THREADS = 8  # recordings that are decoded at a time
-AT = itemgetter(3)
 Key = tuple  # name of a recording
 
 
@@ -89,7 +87,7 @@ class DeviceStore:
 
     def rows(self, rows: Sequence[Sequence[Part]], samples: int) -> Tensor:
         """Rows (R, T) float32 made of parts of recordings that :meth:`require` has brought, which do not overlap; 0 elsewhere."""
-        parts = [(number, part, self._kept[part.key]) for number, row in enumerate(rows) for part in sorted(row, key=AT)]
+        parts = [(number, part, self._kept[part.key]) for number, row in enumerate(rows) for part in sorted(row, key=lambda part: part.at)]
         out = self._layer(parts, len(rows), samples, 0)
         fine = [each for each in parts if len(each[2].pages) > 1]
         return out + self._layer(fine, len(rows), samples, 1) if fine else out
@@ -112,7 +110,7 @@ class DeviceStore:
         scale = np.array([p.gain * kept.scale / (FINE if layer else 1) for _, p, kept in parts], np.float32)
         before = np.searchsorted(of, np.arange(len(numbers)))
         lengths, shifts, gains = (
-            np.insert(pages, before, gap) for pages, gap in ((end - begin, gaps), (place, 0), (scale[of], np.float32(0)))
+            np.insert(values, before, gap) for values, gap in ((end - begin, gaps), (place, 0), (scale[of], np.float32(0)))
         )
         total = count * samples
         runs = torch.from_numpy(lengths).to(self.device)

@@ -63,8 +63,13 @@ def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
     floor *= (-slope * hertz.clamp_min(100).log()).exp_()
     floor *= level * (_norm(spec) / _norm(floor).clamp_min(1e-9))
     gain = torch.exp(speech.new_tensor([each.colour for each in told]) @ hats * (math.log(10) / 20))
-    gain *= ((edge - hertz) / (SLOPE * edge)).clamp_(0, 1)
+    gain *= band_edge(hertz, edge)
     return torch.fft.irfft(spec.add_(floor).mul_(gain), size)[:, :samples]
+
+
+def band_edge(hertz: Tensor, edge: Tensor | float) -> Tensor:
+    """Gain at frequencies of a recording whose band ends at ``edge`` Hz: 1, and from a little below it 0."""
+    return ((edge - hertz) / (SLOPE * edge)).clamp_(0, 1)
 
 
 def _norm(spec: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.augment import specaug_mask
-from hifitse.data.elsewhere import RATES, ROLL_OFF, SLOPE
+from hifitse.data.elsewhere import RATES, ROLL_OFF, band_edge
 from hifitse.data.shared import Shared
 from hifitse.params import Params
 
@@ -73,6 +73,6 @@ def low_pass(audio: Tensor, edges_hz: Tensor) -> Tensor:
         if edge < SAMPLE_RATE / 2:
             spec = torch.fft.rfft(item)
             hertz = torch.linspace(0, SAMPLE_RATE / 2, spec.shape[-1], device=audio.device)
-            spec *= ((edge - hertz) / (SLOPE * edge)).clamp(0, 1)
+            spec *= band_edge(hertz, edge)
             item.copy_(torch.fft.irfft(spec, audio.shape[-1]))
     return audio
