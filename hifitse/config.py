@@ -78,6 +78,7 @@ class ExtractorConfig(BaseModel):
     adaln: bool = Field(False, description="the pooled embedding scales and shifts the output of every normalisation of the blocks")
     enroll_scales: int = Field(1, ge=1, le=4, description="time resolutions of the enrolment in cross-attention: 1, 4, 16, 64 frames")
     enroll_levels: bool = Field(False, description="cross-attention also sees the enrolment as it was before each speaker block")
+    shifts: int = Field(1, ge=1, le=8, description="estimates averaged in use, their frames hop_length / shifts apart; training makes one")
 
     @field_validator("*", mode="before")
     @classmethod

@@ -183,7 +183,7 @@ class Params(Learning):
         return {name: value for name in fields if (value := getattr(self, name)) != fields[name].default}
 
 
-NOT_TRAINING = frozenset(Params.model_fields) - frozenset(Learning.model_fields)
+NOT_TRAINING = frozenset(Params.model_fields) - frozenset(Learning.model_fields) | {"shifts"}
 """Parameters that do not change the trained weights, so that runs are shared between machines and evaluations."""
 NOT_EVALUATION = frozenset(n for n in Params.model_fields if n not in Data.model_fields and not n.startswith("eval_"))
 """Parameters that change a row of an evaluation only through the weights, if at all."""

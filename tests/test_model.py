@@ -281,3 +281,16 @@ def test_late_fusion_is_the_mean_of_the_single_extractions():
         torch.testing.assert_close(late(mix, enroll[:, [2, 0, 1]]), late(mix, enroll), atol=1e-6, rtol=1e-6)  # in any order
         torch.testing.assert_close(late(mix, enroll[:, :1]), model(mix, enroll[:, :1]))  # of one, there is nothing to fuse
         assert not torch.allclose(late(mix, enroll), model(mix, enroll), atol=1e-5)  # early fusion is something else
+
+
+def test_shifted_estimates_are_averaged_in_use_and_not_in_training():
+    plain, both = (stir(make(FAST, shifts=shifts)) for shifts in (1, 2))
+    both.load_state_dict(plain.state_dict())
+    mix, enroll, later = torch.randn(2, 4801), torch.randn(2, 1, 2400), FAST["hop_length"] // 2
+    with torch.no_grad():
+        shifted = plain(torch.nn.functional.pad(mix, (later, 0)), enroll)[:, later:]
+        torch.testing.assert_close(both(mix, enroll), (plain(mix, enroll) + shifted) / 2)
+        torch.testing.assert_close(both.train()(mix, enroll), plain(mix, enroll))
+        speaker = both.eval().encode(enroll[:1])
+        channels = both.extract_speaker(mix[:1], speaker, channels=torch.stack([mix[0], -mix[0]]))
+        torch.testing.assert_close(channels, torch.stack([both(mix[:1], enroll[:1])[0], -both(mix[:1], enroll[:1])[0]]))

@@ -38,7 +38,8 @@ for command in (run, extract, prepare, pack, unpack, sitting):
 @click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
 @click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")
 @click.option("--best", is_flag=True, help="The weights of the best validation instead of those of the end.")
-def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None, best: bool) -> int:
+@click.option("--shifts", type=click.IntRange(1, 8), metavar="N", help="Estimates that the model averages in use, instead of the run's.")
+def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None, best: bool, shifts: int | None) -> int:
     """Make a model's folder of a training.
 
     RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
@@ -48,6 +49,8 @@ def export(run: str, output: str, also: tuple[str, ...], licence: str | None, st
 
     terms = Licence.read(Path(licence)) if licence else None
     found = exporting.find_run(run, sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
+    if shifts:
+        found.params = found.params.model_copy(update={"shifts": shifts})
     known = exporting.conditions(Path(study), found) if study else None
     folder = exporting.export(found, Path(output), also, terms, study=known, best=best)
     print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")

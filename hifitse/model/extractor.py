@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -97,7 +98,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         voice = None
         if self.verifier is not None:
             voices = torch.stack([self.verifier(recording[None, None]) for recording in recordings])
-            voice = torch.nn.functional.normalize(voices.mean(0), dim=-1)
+            voice = F.normalize(voices.mean(0), dim=-1)
         return self._speaker(frames, context, voice)
 
     def _speaker(self, frames: Tensor, context: Tensor, voice: Tensor | None = None) -> Speaker:
@@ -113,7 +114,21 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
 
         With ``mix_index`` (B,), the number of the mixture for each of B speakers, there are as many mixtures as it names.
         With ``channels`` (C, T) and one mixture, the mask is laid on each of them: -> est (C, T).
+
+        In evaluation mode the estimate is the mean over ``config.shifts`` places of the frames: each cuts the sound elsewhere, and
+        part of their errors cancels (the "shift trick" of Demucs, Défossez et al. 2019, section 4.5).
         """
+        shifts = 1 if self.training else self.config.shifts
+        ests = [
+            self._extract(*(x if x is None else F.pad(x, (samples, 0)) for x in (mix, channels)), speaker, seen, mix_index)[:, samples:]
+            for samples in (number * self.config.hop_length // shifts for number in range(shifts))
+        ]
+        return sum(ests[1:], ests[0]) / shifts
+
+    def _extract(
+        self, mix: Tensor, channels: Tensor | None, speaker: Speaker, seen: Tensor | None, mix_index: Tensor | None
+    ) -> Tensor:
+        """One estimate, whose frames begin with the mixture's first sample."""
         if mix.dim() != 2 or len(mix if mix_index is None else mix_index) != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
             raise HifitseError(f"mix has shape {tuple(mix.shape)}, expected (B, T) with B = {items} as in the enrolment")

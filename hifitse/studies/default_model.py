@@ -129,8 +129,11 @@ CONDITIONS = (
 
 
 def default_extractor(params: Params) -> Extractor:
-    """The model that comes with the library, or that of the finished run that ``start_from`` names."""
-    return Run.named(params.start_from).extractor() if params.start_from else Extractor.from_pretrained()
+    """The model that comes with the library, or that of the finished run that ``start_from`` names, with the preset's ``shifts``."""
+    if not params.start_from:
+        return Extractor.from_pretrained()
+    run = Run.named(params.start_from)
+    return replace(run, params=run.params.model_copy(update={"shifts": params.shifts})).extractor()
 
 
 def missing(params: Params) -> str:
