@@ -1,7 +1,6 @@
 """The commands ``hifitse pack`` and ``hifitse sitting``: recordings for another machine, and one sitting there."""
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,8 +15,6 @@ import click
 from hifitse.params import Params, resolve
 from hifitse.presets import parameter_options, values
 
-PROBE, WARM = 60, 20
-"""Steps of a training that only finds out how long a step takes, and those of them that do not count."""
 TRAINING_SHARE = 0.75
 """Of the sitting's time; evaluation, model and report have the rest."""
 PART = 15_000_000
@@ -89,19 +86,15 @@ def sitting(output: str, minutes: float, **given: Any) -> int:
 
 def fitted(params: Params, seconds: float) -> Params:
     """As many steps as fit into a sitting of so many seconds, the time of the trial included."""
-    from hifitse.training.train import train
+    from hifitse.training.pace import fill, seconds_per_step
 
     started = time.monotonic()
-    trial = {"steps": PROBE, "validate_every": 10**7, "checkpoint_every": 10**7, "valid_mixtures": 1, "max_minutes": seconds / 240}
-    run = train(params.model_copy(update=trial), progress=False)
-    rows = run.history[min(WARM, len(run.history) // 2) :]
-    each = (rows[-1]["seconds"] - rows[0]["seconds"]) / max(1, rows[-1]["step"] - rows[0]["step"])
-    shutil.rmtree(run.folder)
+    (each,) = seconds_per_step([params], seconds / 4)
     left = TRAINING_SHARE * (seconds - (time.monotonic() - started))
-    steps = max(params.accumulation, int(0.95 * left / max(each, 1e-6)) // params.accumulation * params.accumulation)
+    changes = fill(params, 0.95 * left, each)
     told = f"{1000 * each:.0f} ms per step of {params.batch_size} mixtures"
-    print(f"hifitse: {told}, so {steps} steps in {left / 60:.1f} minutes", flush=True)
-    return params.model_copy(update={"steps": steps, "warmup_steps": min(params.warmup_steps, steps // 10)})
+    print(f"hifitse: {told}, so {changes['steps']} steps in {left / 60:.1f} minutes", flush=True)
+    return params.model_copy(update=changes)
 
 
 def _keep(folder: Path, run: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hifitse import HifitseError
 from hifitse.evaluation.experiment import Arm, Extract, declared_diff, run_arm
@@ -83,6 +83,7 @@ def run_all(
     expected: Mapping[str, Expected] | None = None,
     *,
     progress: bool = True,
+    split: Literal["test", "valid"] = "test",
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, or take what is there.
 
@@ -91,6 +92,7 @@ def run_all(
         changes: variant -> its changes, or a model of one's own as in :func:`hifitse.evaluation.experiment.run_arm`.
         expected: variant -> what the plan expects.
         progress: show progress bars.
+        split: "valid" judges on speakers, rooms and noises of the validation, to choose by.
 
     Raises:
         HifitseError: as training and evaluation do; before anything starts, where a change is not allowed.
@@ -112,7 +114,8 @@ def run_all(
         set_threads(params.threads)  # for the evaluation
     for name, each in wanted.items():
         later = [other for other in later if other != name]
-        arms[name] = run_arm(name, each, evaluation=params, seeds=seeds, progress=progress, others=len(later), trained=together)
+        how = {"seeds": seeds, "progress": progress, "others": len(later), "trained": together, "split": split}
+        arms[name] = run_arm(name, each, evaluation=params, **how)
     return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
 
 

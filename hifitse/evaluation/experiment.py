@@ -100,6 +100,7 @@ def run_arm(
     progress: bool = True,
     others: int = 0,
     trained: bool = False,
+    split: Literal["test", "valid"] = "test",
 ) -> Arm:
     """Train and evaluate a variant, or take from its run's folder what is there.
 
@@ -111,6 +112,7 @@ def run_arm(
         progress: show progress bars.
         others: trainings that come after this arm's; only for what is said.
         trained: take each training as it is, also one that ``max_minutes`` cut.
+        split: of the rows, as in :func:`measure`.
 
     Raises:
         HifitseError: as training and evaluation do, or a callable without ``evaluation``.
@@ -124,7 +126,7 @@ def run_arm(
     else:
         runs = [OwnModel(params, evaluation)]
     arm = Arm(name, runs[0].params, runs[0], pd.DataFrame(), evaluation or runs[0].params, tuple(runs[1:]))
-    return replace(arm, rows=measure(arm, progress=progress))
+    return replace(arm, rows=measure(arm, split=split, progress=progress))
 
 
 def measure(

@@ -12,4 +12,5 @@ data_loading.py   08: the old path beside the present one, a simulated corpus of
 performance.py    11: fast paths against plain formulas, length, busy machines, long recordings
 diagnosis.py      12: faults of the plan's baseline as changes, and its way of testing
 default_model.py  14: the default model under twenty conditions, against its aims
+scaling.py        15: recipes of the default model, each trained for the same time
 """

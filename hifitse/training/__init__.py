@@ -15,4 +15,5 @@ May not import: evaluation or any room after it.
     journal.py     what a training tells while it goes on
     train.py       the main path: parameters -> finished run
     abreast.py     several trainings at the same time, a process each
+    pace.py        how long a step takes here, and how many fill a time
 """

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from hifitse import HifitseError
@@ -43,9 +45,14 @@ def validation_mixtures(params: Params) -> list[Mixture]:
 
     As long and as hard as :func:`hifitse.data.conditions.validation_conditions` says. They are kept for the next call with the
     same parameters, without the parts that validation has no use for: the single interferers and the noise.
-    Faults of the mixtures that the training may ask for (:data:`RIGHT`) are not among them.
+    Faults of the mixtures that the training may ask for (:data:`RIGHT`) are not among them. Where ``valid_like`` names the parameters of
+    another training, they are that one's. Raises EvaluationError: that file cannot be read.
     """
-    return list(_kept(params.model_dump_json()))
+    try:
+        return list(_kept(Path(params.valid_like).read_text(encoding="utf-8") if params.valid_like else params.model_dump_json()))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        rule = "expected the params.json of a training"
+        raise EvaluationError(f"valid_like is {params.valid_like!r} ({str(error).splitlines()[0]}), {rule}") from None
 
 
 @lru_cache(maxsize=1)

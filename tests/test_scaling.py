@@ -1,0 +1,113 @@
+"""Notebook 15: its arms, trainings of one length by the clock, curves on one list, what they predict; and as typed."""
+
+import json
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from headless import checkout, metrics, typed
+
+from hifitse import HifitseError
+from hifitse.evaluation.comparison import vary
+from hifitse.metrics import Interval
+from hifitse.params import ParameterError, resolve
+from hifitse.report import page
+from hifitse.studies import scaling
+from hifitse.training import pace
+from hifitse.training.train import train
+from hifitse.training.validation import validation_mixtures
+
+SMOKE = resolve("smoke", arms=True, device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "people", "gpu"])
+def test_every_arm_is_an_allowed_change_of_its_preset(preset):
+    kinds = scaling.arms(resolve(preset, arms=True, arm_kinds=""))
+    names = [name for mine in kinds.values() for name in mine]
+    assert set(kinds) == {"size", "segment", "batch", "rate", "cues", "mixtures"} and len(names) == len(set(names)) >= 19
+    base = resolve(preset, arms=True, start_from="")
+    runs = {vary(base, changes).run_id for mine in kinds.values() for changes in mine.values()}
+    assert len(runs) == len(names)
+    if preset == "people":
+        wanted = {"32 features", "64 features", "96 features", "3 blocks", "9 blocks", "hop 480, window 960", "hop 480, window 1920"}
+        assert wanted < set(kinds["size"]) and list(kinds["batch"]) == ["batch 12", "batch 48"] and "no verifier" in kinds["cues"]
+        assert kinds["segment"] == {"3 s": {"seconds": 3.0, "batch_size": 16}, "4 s": {"seconds": 4.0, "batch_size": 12}}
+
+
+def test_kinds_can_be_chosen_and_a_wrong_one_is_refused():
+    assert list(scaling.arms(resolve("people", arm_kinds="rate , size"))) == ["size", "rate"]
+    with pytest.raises(ParameterError, match="holds 'sizes', expected some of size"):
+        scaling.arms(resolve("people", arm_kinds="size, sizes"))
+
+
+def test_steps_fill_the_time_in_whole_updates():
+    params = resolve("smoke", accumulation=4, warmup_steps=50)
+    assert pace.fill(params, 100.0, 0.3) == {"steps": 332, "warmup_steps": 33}
+    assert pace.fill(params, 0.1, 1.0) == {"steps": 4, "warmup_steps": 0}, "at least one update"
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together, tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    monkeypatch.setattr(pace, "PROBE", 4)
+    params = SMOKE.model_copy(update={"arms_together": together, "arm_minutes": 5.0})
+    trainings = {"baseline": params, "large": params.model_copy(update={"batch_size": 16, "seconds": 3.0})}
+    found = scaling.paces(trainings, params)
+    assert 0 < found["baseline"] < found["large"] and [path.name for path in tmp_path.iterdir()] == ["scaling"]
+    monkeypatch.setattr(scaling, "seconds_per_step", None)
+    assert scaling.paces(trainings, params) == found
+    with pytest.raises(TypeError):
+        scaling.paces({"other": params.model_copy(update={"lr": 1e-4})}, params)
+
+
+def test_curves_of_all_arms_are_measured_on_the_baseline_s_mixtures(tmp_path, monkeypatch):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    (tmp_path / "base.json").write_text(SMOKE.model_dump_json())
+    other = SMOKE.model_copy(update={"seconds": 2.0, "sir_min_db": -20.0, "valid_like": str(tmp_path / "base.json")})
+    own, like, alone = (validation_mixtures(each) for each in (SMOKE, other, other.model_copy(update={"valid_like": ""})))
+    assert all(np.array_equal(a.mix, b.mix) for a, b in zip(own, like, strict=True)) and len(alone[0].mix) != len(own[0].mix)
+    assert other.run_id == other.model_copy(update={"valid_like": ""}).run_id
+    run = train(other.model_copy(update={"steps": 6, "validate_every": 2, "warmup_steps": 3}), progress=False)
+    hours, values = scaling.curve(run)
+    assert len(hours) == 2 and (np.diff(hours) > 0).all(), "none before the end of the warm-up"
+    assert hours[-1] * 3600 == pytest.approx(run.seconds) and values[-1] == run.validation[-1]["si_sdri_db"]
+    (tmp_path / "broken.json").write_text("{")
+    for name in ("nothing.json", "broken.json"):
+        with pytest.raises(HifitseError, match="expected the params.json of a training"):
+            validation_mixtures(SMOKE.model_copy(update={"valid_like": str(tmp_path / name)}))
+
+
+def test_a_power_law_is_found_and_what_points_do_not_determine_is_not_said():
+    rng, hours = np.random.default_rng(0), np.linspace(1 / 16, 1, 16)
+    law, log = (lambda t: 9 - 3 * t**-0.4), (lambda t: 5 + 1.1 * np.log(t))
+    for truth in (law, log):
+        exact = scaling.predicted(hours, truth(hours))
+        assert {t: exact[t].mean for t in scaling.HOURS} == pytest.approx({t: truth(t) for t in scaling.HOURS}, abs=0.02)
+        many = [scaling.predicted(hours, truth(hours) + 0.01 * rng.standard_normal(16), (3.0,))[3.0] for _ in range(200)]
+        assert 0.85 < np.mean([each.low <= truth(3.0) <= each.high for each in many]) <= 1
+    rough = scaling.predicted(hours, law(hours) + 0.3 * rng.standard_normal(16))
+    assert rough[1.0] and rough[10.0] is None
+    assert set(scaling.predicted(hours[:5], law(hours[:5])).values()) == {None}, "too few points"
+
+
+def test_leaders_are_the_best_and_what_is_not_told_from_it():
+    found = {"a": {1.0: Interval(5.0, 4.9, 5.1, 16)}, "b": {1.0: Interval(5.1, 5.0, 5.2, 16)}, "c": {1.0: Interval(4.0, 3.9, 4.1, 16)}}
+    assert scaling.leaders(found | {"d": {1.0: None}}, 1.0) == ["b", "a"] and scaling.leaders({"d": {1.0: None}}, 1.0) == []
+
+
+def test_notebook_15_runs_as_typed(tmp_path):
+    elsewhere = checkout(tmp_path)
+    done = typed(elsewhere, "15_scaling", "out.ipynb", "-p", "preset", "smoke", threads=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found, names = metrics(elsewhere, "15_scaling"), ["1.5 s", "2 s", "rate / 3", "rate x 3"]
+    assert (found["status"], list(found["arms"])[:5]) == ("complete", ["baseline", *names])
+    assert {each["list"] for each in found["comparisons"]} == {"validation"}
+    for each in found["scaling"].values():
+        assert each["seconds"] > 0 and each["items"] and each["predicted_db"] == {"1 h": None, "3 h": None, "10 h": None}
+    rows = [json.loads(line) for path in (elsewhere / "runs").glob("*/rows-*.jsonl") for line in path.read_text().splitlines()]
+    assert rows and {row["split"] for row in rows} == {"valid"}, "no test speaker is heard"
+    text = page.render(nbformat.read(elsewhere / "out.ipynb", as_version=4))
+    for words in ("not determined", "no test speaker was heard", "items per second", "by the clock"):
+        assert words in text
+    assert len(re.findall("<img[^>]*alt=", text)) == 2
