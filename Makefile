@@ -12,7 +12,9 @@ SUMMARY := 10_summary
 # Notebooks whose arms are trained three times: the recipe's aim is nearer than the seed-to-seed variance.
 THRICE ?= 13_best
 DEFAULT := 14_default_model
-NOTEBOOKS := $(filter-out $(SUMMARY) $(DEFAULT),$(ALL)) $(filter $(SUMMARY),$(ALL))
+# A day of a core, started by hand: params/README.md.
+SCALING := 15_scaling
+NOTEBOOKS := $(filter-out $(SUMMARY) $(DEFAULT) $(SCALING),$(ALL)) $(filter $(SUMMARY),$(ALL))
 
 .PHONY: demo test lint reports clean
 .DELETE_ON_ERROR:

@@ -287,7 +287,7 @@ def test_the_extractors_part_has_its_values() -> None:
 
 OTHER = {
     "device": "cpu", "preset": "elsewhere", "eval_pesq": False, "eval_absent_share": 0.5, "max_minutes": 9.0, "eval_seconds": 2.0,
-    "eval_enroll": "noisy", "eval_list": "list.jsonl", "bench_utterances": 70,
+    "eval_enroll": "noisy", "eval_list": "list.jsonl", "bench_utterances": 70, "valid_like": "params.json", "arm_kinds": "size",
 }  # fmt: skip
 
 
