@@ -8,22 +8,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hifitse.evaluation import cost, counting
-from hifitse.evaluation.cost import (
-    CostError,
-    activation_bytes,
-    costs,
-    gflops_per_second,
-    macs,
-    parameters,
-    ratios,
-    step_seconds,
-    training_bytes,
-)
-from hifitse.losses.objective import Objective
+from hifitse.evaluation import cost
+from hifitse.evaluation.cost import CostError, costs, gflops_per_second, parameters, ratios, step_seconds, training_bytes
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.model.bands import band_layout
-from hifitse.params import resolve
+from hifitse.params import Params, resolve
+from hifitse.training.optimizers import Muon
+from hifitse.training.train import new_state
 
 TINY = dict(
     n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=1, heads=2
@@ -50,21 +41,6 @@ def by_hand(config: ExtractorConfig, seconds: int, enroll_seconds: int, enrollme
     return split + merge + K * 2 * D * D + cross + config.blocks * (2 * lstm + own + cross)
 
 
-def real_kept(model: Extractor, batch: int) -> int:
-    """Bytes that a real forward pass of 1 s keeps."""
-    model.train()
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    kept = {}
-
-    def pack(tensor):
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        model(torch.randn(batch, 48_000), torch.randn(batch, 48_000))
-    return sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
-
-
 def test_parameters_of_the_plans_baseline_and_of_its_larger_relatives():
     assert parameters(ExtractorConfig()) == 11_794_002
     assert parameters(LSTM) == sum(p.numel() for p in Extractor(LSTM).parameters())
@@ -75,23 +51,22 @@ def test_counting_leaves_the_random_numbers_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    parameters(LSTM), macs(LSTM), activation_bytes(LSTM, 1, 1, 1), step_seconds({"a": SMOKE}, 1)
+    parameters(LSTM), gflops_per_second(LSTM), training_bytes(SMOKE), step_seconds({"a": SMOKE}, 1)
     assert torch.equal(torch.rand(1), expected)
 
 
 @pytest.mark.parametrize(("blocks", "seconds", "enroll_seconds", "enrollments"), [(1, 1, 1, 1), (3, 3, 1, 1), (2, 2, 1, 3)])
 def test_macs_are_those_counted_by_hand(blocks, seconds, enroll_seconds, enrollments):
     config = ExtractorConfig(**TINY | {"blocks": blocks})
-    counted = macs(config, seconds, enroll_seconds, enrollments)
-    assert counted * seconds == pytest.approx(by_hand(config, seconds, enroll_seconds, enrollments), rel=1e-9)
-    assert gflops_per_second(config, seconds, enroll_seconds, enrollments) == pytest.approx(2e-9 * counted, rel=1e-12)
+    counted = gflops_per_second(config, seconds, enroll_seconds, enrollments) * seconds
+    assert counted == pytest.approx(2e-9 * by_hand(config, seconds, enroll_seconds, enrollments), rel=1e-9)
 
 
 def test_macs_without_lstm_are_those_of_a_real_pass():
     # attention as plain matrix products, which torch's counter sees on every machine
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         Extractor(MIXER)(torch.randn(1, 96_000), torch.randn(1, 2, 48_000))
-    assert 2 * 2 * macs(MIXER, 2, 1, 2) == pytest.approx(counter.get_total_flops(), rel=1e-9)
+    assert 2 * gflops_per_second(MIXER, 2, 1, 2) == pytest.approx(1e-9 * counter.get_total_flops(), rel=1e-9)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -114,55 +89,54 @@ def test_lstm_counts_as_one_made_of_linear_layers(bidirectional):
         reference += counter.get_total_flops()
         outputs.append(torch.stack(steps[::-1] if suffix else steps, 1))
     assert torch.allclose(torch.cat(outputs, -1), lstm(x)[0], atol=1e-6)  # it is the same LSTM
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=counting.RULES) as counter:
-        assert lstm(x)[0].shape == counting._LSTM(lstm, torch.float32, counting.Kept())(x)[0].shape
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=cost.RULES) as counter:
+        assert lstm(x)[0].shape == cost._LSTM(lstm, torch.float32, cost._Kept())(x)[0].shape
     assert counter.get_total_flops() == reference
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-def test_activation_bytes_without_lstm_are_those_of_a_real_pass(batch):
-    assert activation_bytes(MIXER, batch, 1, 1) == pytest.approx(real_kept(Extractor(MIXER), batch), rel=0.003)
+def trained(**changes) -> int:
+    """Bytes of a training step of the smoke preset with these changes."""
+    return training_bytes(SMOKE.model_copy(update=changes))
 
 
-def test_an_lstm_keeps_input_output_gates_and_cells():
-    one, two = (activation_bytes(ExtractorConfig(**TINY | {"lstm_hidden": H}), 1, 1, 1) for H in (8, 9))
-    cells = 13 * 102  # bands and frames
-    assert two - one == 4 * 2 * cells * (2 + 2 * 5)  # float32, LSTMs; output and five for each of two directions
+def test_training_bytes_without_lstm_are_those_of_a_real_pass():
+    params = SMOKE.model_copy(update=FAST | {"precision": "float32", "enroll_dropout": 0.0})
+    state, batch, kept = new_state(params), cost.made_up_batch(params), {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    state.model.train()
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        est = state.model(batch["mix"], batch["enroll"])
+        state.objective(est, batch["target"], batch["mix"], batch["present"], batch, state.model)
+    for tensor in (est, batch["mix"], batch["target"], batch["enroll"]):
+        pack(tensor)
+    weights = {p.untyped_storage().data_ptr() for p in state.model.parameters()}
+    real = sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
+    numbers = [p.numel() * (1 if p.ndim == 2 and isinstance(state.optimizers[0], Muon) else 2) for p in state.model.parameters()]
+    assert training_bytes(params) == pytest.approx(real + 4 * (3 * parameters(params) + sum(numbers)), rel=0.02)
 
 
-def test_activation_bytes_rise_in_a_straight_line_with_the_batch_and_the_length():
-    by_batch = [activation_bytes(LSTM, batch, 1, 1) for batch in (2, 3, 5)]  # a single item spares copies
-    assert by_batch[2] - by_batch[1] == 2 * (by_batch[1] - by_batch[0]) > 0
-    by_length = [activation_bytes(LSTM, 1, seconds, 1) for seconds in (1, 2, 4)]
-    assert by_length[2] - by_length[1] == pytest.approx(2 * (by_length[1] - by_length[0]), rel=1e-3)
-    assert activation_bytes(LSTM, 2, 1, 1, enrollments=2) > by_batch[0]
+def test_an_lstm_keeps_input_output_gates_and_cells_and_its_optimizer_two_moments():
+    given = TINY | {"seconds": 1.0, "enroll_seconds": 1.0, "batch_size": 1, "precision": "float32", "checkpointing": False, "device": "cpu"}
+    one, two = (training_bytes(Params(**given | {"lstm_hidden": H})) for H in (8, 9))
+    weights = parameters(ExtractorConfig(**TINY | {"lstm_hidden": 9})) - parameters(LSTM)
+    cells = 13 * 102  # bands and frames of 1 s
+    assert two - one == 4 * (2 * cells * (2 + 2 * 5) + 5 * weights)  # float32, LSTMs; output and five for each of two directions
 
 
-@pytest.mark.parametrize("config", [LSTM, MIXER], ids=["lstm", "mixer"])
-def test_half_precision_keeps_between_half_and_all(config):
-    full, half = (activation_bytes(config, 1, 1, 1, precision=precision) for precision in ("float32", "bf16"))
-    assert 0.5 * full < half < 0.9 * full
-
-
-def test_training_bytes_add_weights_gradient_average_and_moments():
-    adamw, muon = SMOKE, SMOKE.model_copy(update={"optimizer": "muon"})
+def test_training_bytes_follow_batch_length_precision_loss_and_optimizer():
+    by_batch = [trained(batch_size=batch) for batch in (2, 3, 5)]  # a single item spares copies
+    assert by_batch[2] - by_batch[1] == pytest.approx(2 * (by_batch[1] - by_batch[0]), rel=1e-3)
+    by_length = [trained(seconds=seconds) for seconds in (1.0, 2.0, 4.0)]
+    assert by_length[2] - by_length[1] == pytest.approx(2 * (by_length[1] - by_length[0]), rel=0.01)
+    whole = training_bytes(SMOKE)
+    assert trained(enrollments=2) > whole > trained(loss_phase=0.0, loss_amplitude=0.0)
+    assert 0.5 * trained(precision="float32") < trained(precision="bf16") < trained(precision="float32")
     matrices = sum(p.numel() for n, p in Extractor(SMOKE).named_parameters() if p.dim() == 2 and n.rpartition(".")[2].startswith("weight"))
-    assert training_bytes(adamw) - training_bytes(muon) == 4 * matrices
-    silent = SMOKE.model_copy(update={"loss_phase": 0.0, "loss_amplitude": 0.0})
-    assert training_bytes(silent) < training_bytes(SMOKE)
-    network = activation_bytes(SMOKE, SMOKE.batch_size, SMOKE.seconds, SMOKE.enroll_seconds)
-    assert training_bytes(silent) > network + 5 * 4 * parameters(SMOKE)
-
-
-def test_loss_of_a_batch_keeps_as_much_as_its_items():
-    batch = cost.made_up_batch(SMOKE, items=4)
-    est = batch["mix"].clone().requires_grad_()
-    kept = counting.Kept(set())
-    for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
-        kept.pack(sound)
-    with kept.counting():
-        Objective(SMOKE)(est, batch["target"], batch["mix"], batch["present"])
-    assert kept.bytes() == pytest.approx(4 * cost._loss_bytes(SMOKE), rel=0.01)
+    assert trained(optimizer="adamw") - trained(optimizer="muon") == 4 * matrices
 
 
 def test_steps_are_timed_in_turn_forth_and_back(monkeypatch):
@@ -198,11 +172,10 @@ def test_costs_at_each_arms_own_batch_and_length():
     found = costs({"baseline": SMOKE, "long": long}, repeats=0)
     assert found["baseline"].parameters == found["long"].parameters == parameters(SMOKE)
     assert found["long"].gflops_per_second == gflops_per_second(SMOKE, 2, 1)
-    assert found["long"].activation_mb == activation_bytes(SMOKE, 1, 2, 1) / 1e6
     assert found["baseline"].training_mb == training_bytes(SMOKE) / 1e6
     assert found["long"].step_seconds is None and found["long"].step_ratio is None
     again = costs({"baseline": SMOKE.model_copy(update={"checkpointing": True})}, repeats=0)["baseline"]
-    assert again.activation_mb is again.training_mb is None, "not counted with checkpointing"
+    assert again.training_mb is None, "not counted with checkpointing"
     timed = costs({"baseline": SMOKE}, repeats=1)["baseline"]
     assert timed.step_seconds > 0 and timed.step_ratio.mean == 1
 
@@ -210,11 +183,6 @@ def test_costs_at_each_arms_own_batch_and_length():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: macs(LSTM, seconds=0), "seconds is 0"),
-        (lambda: gflops_per_second(LSTM, enroll_seconds=float("nan")), "enroll_seconds is nan"),
-        (lambda: activation_bytes(LSTM, 0, 1, 1), "batch is 0"),
-        (lambda: activation_bytes(LSTM, 1, 1, 1, enrollments=0), "enrollments is 0"),
-        (lambda: activation_bytes(LSTM, 1, 1, 1, precision="fp16"), "precision is 'fp16'"),
         (lambda: step_seconds({"a": SMOKE}, 0), "rounds are 0"),
         (lambda: ratios({"a": [1.0]}), "compared with 'baseline', expected one of a"),
         (lambda: ratios({"baseline": [1.0], "b": []}), "one number for all"),

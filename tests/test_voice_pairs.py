@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hifitse.data.similarity import Voices
-from hifitse.evaluation.counting import build, parameters, speaker_path
+from hifitse.evaluation.cost import build
 from hifitse.model import ExtractorConfig
 from hifitse.studies import conditioning
 
@@ -65,11 +65,11 @@ def test_likeness_is_that_of_the_interferer_most_like_the_target():
 def test_the_speaker_path_is_what_a_model_without_enrolment_would_not_have():
     small = dict(features=16, heads=2, lstm_hidden=8, blocks=2)
     config = ExtractorConfig(**small, speaker_blocks=1, speaker_features=12, adaln=True, enroll_scales=2, usef="full", reinject="band")
-    counted = speaker_path(config)
+    every, counted = conditioning.speaker_path(config)
     model = build(config)
     kept = [model.split, model.merge] + [part for block in model.blocks for part in (block.bands, block.frames, block.attention)]
     rest = sum(p.numel() for module in kept for name, p in module.named_parameters() if "film" not in name)
-    assert sum(counted.values()) + rest == parameters(config)
+    assert sum(counted.values()) + rest == every
     assert all(counted.values())
-    plain = speaker_path(ExtractorConfig(**small | {"features": 16}, usef="none", reinject="none"))
+    _, plain = conditioning.speaker_path(ExtractorConfig(**small, usef="none", reinject="none"))
     assert plain == {"encoder": 0, "cross-attention": 0, "modulation": 2 * 16 * 17}

@@ -11,6 +11,5 @@ rows.py        rows -> means, paired differences, bins
 experiment.py  arms, shared cached runs; their spectra below and above 8 kHz
 presence.py    from which level on a voice counts as present
 comparison.py  a baseline and its variants, by declared changes
-counting.py    parameters, operations and activations of a model
-cost.py        what a model costs: these, and time
+cost.py        what a model costs: parameters, operations, memory, time
 """

@@ -1,7 +1,7 @@
-"""What a model costs: parameters, arithmetic, memory of a training step and its time beside another's.
+"""What a model costs: parameters, arithmetic, memory of a training step, and its time beside another's.
 
-All but the time is counted (:mod:`hifitse.evaluation.counting`) and the same on every machine. Time is measured, all models in turn in one
-run, and shown as a ratio.
+The first three are counted on tensors that have a shape and no content, and are the same on every machine. Times are measured, all models
+in turn in one run, and shown as ratios.
 """
 
 import math
@@ -14,27 +14,35 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from hifitse import SAMPLE_RATE
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.shared import Shared
-from hifitse.evaluation.counting import CostError, Kept, activation_bytes, build, gflops_per_second, macs, parameters
+from hifitse.evaluation.rows import BASELINE
 from hifitse.losses.objective import Objective
 from hifitse.machine import threads
 from hifitse.metrics import RESAMPLES, Interval
+from hifitse.model import Extractor, ExtractorConfig
 from hifitse.params import Params
 from hifitse.training.optimizers import Muon, new_optimizers
 from hifitse.training.train import new_state, train_step
 
-__all__ = [
-    "Cost", "CostError", "activation_bytes", "costs", "gflops_per_second", "macs", "made_up_batch", "parameters", "ratios",
-    "step_seconds", "training_bytes", "turns",
-]  # fmt: skip
+RULES = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    # a step of one direction is a product of (4 H, I) with the input and one of (4 H, H) with the state
+    torch.ops.aten.mkldnn_rnn_layer: lambda x, w, u, *_, **__: 2 * x[0] * x[1] * (math.prod(w) + math.prod(u)),
+}
+"""Operations by shapes, of what torch's counter does not know: attention and LSTMs on CPUs."""
 
-BASELINE = "baseline"
-FLOAT = 4
-"""Bytes of a number in float32, in which weights, gradients and the optimiser's state are kept at any precision."""
+
+class CostError(HifitseError):
+    """Times that cannot be measured or compared."""
 
 
 @dataclass(frozen=True)
@@ -44,72 +52,123 @@ class Cost:
     Attributes:
         parameters: number of weights.
         gflops_per_second: as :func:`gflops_per_second`, at the lengths of the training.
-        activation_mb: 10^6 bytes, as :func:`activation_bytes`; like the next ``None`` with checkpointing, where it is not counted.
-        training_mb: 10^6 bytes, as :func:`training_bytes`.
+        training_mb: 10^6 bytes, as :func:`training_bytes`; ``None`` with checkpointing.
         step_seconds: median seconds of a training step on this machine; ``None`` where it was not measured.
         step_ratio: of these seconds to the baseline's; ``None`` where it was not measured.
     """
 
     parameters: int
     gflops_per_second: float
-    activation_mb: float | None
     training_mb: float | None
     step_seconds: float | None = None
     step_ratio: Interval | None = None
 
 
+def build(config: ExtractorConfig) -> Extractor:
+    """A model with random weights that leaves torch's random numbers as they were."""
+    with torch.random.fork_rng(devices=[]):
+        return Extractor(ExtractorConfig(**{name: getattr(config, name) for name in ExtractorConfig.model_fields}))
+
+
+def parameters(config: ExtractorConfig) -> int:
+    """Number of trained weights of the model."""
+    return sum(parameter.numel() for parameter in build(config).parameters())
+
+
+def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
+    """10^9 floating-point operations of one forward pass for each second of mixture, two for each multiply-add.
+
+    Counted are all matrix products, attention and LSTMs, and the encoding of the enrolments, once for each mixture. Fourier
+    transforms, norms, activations and biases are not; in the plan's baseline they are below a hundredth.
+
+    Args:
+        config: shape of the model.
+        seconds, enroll_seconds: s, lengths of the mixture and of each enrolment, above 0.
+        enrollments: recordings of the enrolled person, 1 or more.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RULES) as counter:
+        _forward(build(config), 1, seconds, enroll_seconds, enrollments)
+    return 1e-9 * counter.get_total_flops() / seconds
+
+
+def _forward(model: Extractor, batch: int, seconds: float, enroll_seconds: float, enrollments: int) -> list[Tensor]:
+    """A forward pass on tensors without content: shapes, types and what is kept are right. Returns the weights."""
+    with FakeTensorMode():
+        state = {name: torch.empty(p.shape).requires_grad_() for name, p in model.named_parameters()}
+        state |= {name: torch.empty(b.shape, dtype=b.dtype) for name, b in model.named_buffers()}
+        mix = torch.empty(batch, round(seconds * SAMPLE_RATE))
+        enroll = torch.empty(batch, enrollments, round(enroll_seconds * SAMPLE_RATE))
+        functional_call(model, state, (mix, enroll))
+        return list(state.values())
+
+
+def _place(tensor: Tensor) -> int:
+    """What two tensors share if they lie in the same memory."""
+    return tensor.untyped_storage()._cdata
+
+
+class _Kept(dict):
+    """Place -> memory that a graph keeps. It is held, or its place would be used again; each counts once."""
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        self[_place(tensor)] = tensor.untyped_storage()
+        return tensor
+
+
+class _LSTM(nn.Module):
+    """What the gradient of an LSTM needs, which torch cannot see: input, output, four gates and the cell of each direction.
+
+    Libraries keep more: oneDNN, on CPUs, three times the gates and cells. Shape: (G, S, I) -> (G, S, 2 H)
+    """
+
+    def __init__(self, lstm: nn.LSTM, dtype: torch.dtype, kept: _Kept) -> None:
+        super().__init__()
+        self.hidden, self.dtype, self.kept = (1 + lstm.bidirectional) * lstm.hidden_size, dtype, kept
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        output, gates_and_cell = (x.new_empty(*x.shape[:-1], n * self.hidden, dtype=self.dtype) for n in (1, 5))
+        for tensor in (x.to(self.dtype), output, gates_and_cell):
+            self.kept.pack(tensor)
+        return output.requires_grad_(), None  # nothing was computed, and what follows is kept as if it had been
+
+
 def training_bytes(params: Params) -> int | None:
     """Bytes that a training step holds when its backward pass begins; ``None`` with checkpointing, where it is not counted.
 
-    The weights, their gradients, the averaged weights, the optimiser's state (two moments for AdamW, one for a matrix under Muon),
-    what network and loss keep (:func:`activation_bytes`), and the batch itself. What a library needs for one operation is not in it.
+    In float32 the weights, their gradients, the averaged weights and the optimiser's state (two moments for AdamW, one for a matrix
+    under Muon); and the batch, and what network and loss keep. What a library needs for one operation is not in it.
     """
-    kept = _kept_by_network(params)
-    if kept is None:
+    if params.checkpointing:
         return None
-    model = build(params)
+    kept, batch, model = _Kept(), made_up_batch(params), build(params)
     moments = {Muon: 1, torch.optim.AdamW: 2}
-    state = sum(
-        moments[type(optimizer)] * parameter.numel()
-        for optimizer in new_optimizers(model, params)
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    )
-    weights = 3 * sum(parameter.numel() for parameter in model.parameters())
-    return FLOAT * (weights + state) + kept + params.batch_size * _loss_bytes(params)
+    groups = [(moments[type(each)], group) for each in new_optimizers(model, params) for group in each.param_groups]
+    state = sum(count * parameter.numel() for count, group in groups for parameter in group["params"])
+    half = params.precision == "bf16"
+    shapes = build(params).train()
+    for parent in list(shapes.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.LSTM):
+                setattr(parent, name, _LSTM(child, torch.bfloat16 if half else torch.float32, kept))
+    with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            weights = _forward(shapes, params.batch_size, params.seconds, params.enroll_seconds, params.enrollments)
+        est = batch["mix"].clone().requires_grad_()
+        for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
+            kept.pack(sound)
+        Objective(params)(est, batch["target"], batch["mix"], batch["present"], batch, model.train())
+    places = {_place(weight) for weight in (*weights, *model.parameters())}
+    activations = sum(storage.nbytes() for place, storage in kept.items() if place not in places)
+    return 4 * (3 * sum(parameter.numel() for parameter in model.parameters()) + state) + activations
 
 
-def _kept_by_network(params: Params) -> int | None:
-    lengths = params.batch_size, params.seconds, params.enroll_seconds
-    return None if params.checkpointing else activation_bytes(params.extractor, *lengths, params.precision, params.enrollments)
-
-
-def _loss_bytes(params: Params) -> int:
-    """Bytes of one item's sounds and of what its loss keeps; a batch has that many times as much.
-
-    Only the contrasts of voices look across items: of two, for those may be the two talkers of one mixture. What it keeps beside
-    embeddings, which are small, is what the encoder keeps of each recording.
-    """
-    items = 2 if params.loss_speaker or params.loss_identity else 1
-    batch = made_up_batch(params, items)
-    est = batch["mix"].clone().requires_grad_()
-    model = build(params).train() if items > 1 else None
-    kept = Kept({parameter.untyped_storage()._cdata for parameter in (model.parameters() if model else ())})
-    for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
-        kept.pack(sound)
-    with kept.counting():
-        Objective(params)(est, batch["target"], batch["mix"], batch["present"], batch, model)
-    return kept.bytes() // items
-
-
-def made_up_batch(params: Params, items: int | None = None) -> dict[str, Any]:
+def made_up_batch(params: Params) -> dict[str, Any]:
     """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture.
 
     Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own.
     """
-    items = params.batch_size if items is None else items
-    generator = torch.Generator().manual_seed(params.seed)
-    shapes = {"mix": (round(params.seconds * SAMPLE_RATE),), "target": (round(params.seconds * SAMPLE_RATE),)}
+    items, generator = params.batch_size, torch.Generator().manual_seed(params.seed)
+    shapes = dict.fromkeys(("mix", "target"), (round(params.seconds * SAMPLE_RATE),))
     shapes["enroll"] = (params.enrollments, round(params.enroll_seconds * SAMPLE_RATE))
     if params.loss_speaker:
         shapes["wrong_enroll"] = shapes["enroll"]
@@ -222,12 +281,11 @@ def costs(params_by_name: Mapping[str, Params], repeats: int = 5, to: str = BASE
     ratio = ratios(times, to) if times else {}
     found = {}
     for name, params in params_by_name.items():
-        lengths = params.seconds, params.enroll_seconds, params.enrollments
+        kept = training_bytes(params)
         found[name] = Cost(
             parameters(params),
-            gflops_per_second(params, *lengths),
-            None if params.checkpointing else _kept_by_network(params) / 1e6,
-            None if params.checkpointing else training_bytes(params) / 1e6,
+            gflops_per_second(params, params.seconds, params.enroll_seconds, params.enrollments),
+            None if kept is None else kept / 1e6,
             float(np.median(times[name])) if name in times else None,
             ratio.get(name),
         )

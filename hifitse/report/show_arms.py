@@ -199,12 +199,12 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
     rows = []
     for name, arm in comparison.all.items():
         each = costs[name]
-        values = ((each.parameters / 1e6, 2), (each.gflops_per_second, 2), (each.activation_mb, 0), (each.training_mb, 0))
+        values = ((each.parameters / 1e6, 2), (each.gflops_per_second, 2), (each.training_mb, 0))
         numbers = [tables.number(value, digits) for value, digits in values]
         rows.append([name, *numbers, tables.measured(each.step_ratio), tables.number(each.step_seconds, 3), _db(mean(arm.rows))])
-    header = ["arm", "parameters, M", "GFLOP per second of audio", "kept for backward, MB", "training step, MB"]
+    header = ["arm", "parameters, M", "GFLOP per second of audio", "training step, MB"]
     header += ["time per step, ratio to the baseline", "seconds per step here", "SI-SDRi, dB"]
-    return HTML(tables.table(header, rows, "memory of activations is counted, but not with checkpointing; 1 MB is 10⁶ bytes"))
+    return HTML(tables.table(header, rows, "memory is counted, but not with checkpointing; 1 MB is 10⁶ bytes"))
 
 
 @matplotlib.rc_context(STYLE)

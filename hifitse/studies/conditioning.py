@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from IPython.display import HTML, Image
 
+from hifitse.config import ExtractorConfig
 from hifitse.data.mixing import Mixer
 from hifitse.data.similarity import Voices
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.counting import parameters, speaker_path
+from hifitse.evaluation.cost import build
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Row, mean, of_list
 from hifitse.params import Params
@@ -25,6 +26,12 @@ REGISTER_HZ = 165.0
 """Hz: between the median pitches of most men and of most women."""
 THIRDS = ("least alike", "in between", "most alike")
 REGISTERS = ("different registers", "both low", "both high", "pitch not known")
+SPEAKER_PATH = {
+    "encoder": ("speaker_blocks", "pooling"),
+    "cross-attention": ("usef", "reinject", "resolutions"),
+    "modulation": ("film",),
+}
+"""Parts of the extractor that exist for the enrolment alone -> names of their modules."""
 Conditions = dict[str, dict[str, list[Row]]]
 """Condition -> arm -> rows of the test list."""
 
@@ -102,11 +109,21 @@ def sensitivity_table(comparison: Comparison) -> HTML:
     return table(rows, "SI-SDRi, means with 95 % intervals; a wrong enrolment is that of the interferer")
 
 
+def speaker_path(config: ExtractorConfig) -> tuple[int, dict[str, int]]:
+    """Number of the model's weights, and of those of each part of :data:`SPEAKER_PATH`."""
+    every, parts = 0, dict.fromkeys(SPEAKER_PATH, 0)
+    for name, parameter in build(config).named_parameters():
+        every += parameter.numel()
+        if part := next((part for part, modules in SPEAKER_PATH.items() if set(modules) & set(name.split("."))), None):
+            parts[part] += parameter.numel()
+    return every, parts
+
+
 def speaker_share(comparison: Comparison) -> HTML:
     """How many of each arm's weights exist for the enrolment alone, and where."""
     rows = []
     for name, arm in comparison.all.items():
-        parts, every = speaker_path(arm.params), parameters(arm.params)
+        every, parts = speaker_path(arm.params)
         mine = sum(parts.values())
         counts = {"arm": name, "weights": f"{every:,}", "in the speaker path": f"{mine:,}", "share": f"{100 * mine / every:.1f} %"}
         rows.append(counts | {part: f"{count:,}" for part, count in parts.items()})

@@ -21,8 +21,7 @@ import torch
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
-from hifitse.evaluation.cost import CostError, made_up_batch, turns
-from hifitse.evaluation.counting import build
+from hifitse.evaluation.cost import CostError, build, made_up_batch, turns
 from hifitse.machine import peak_mb, pick_device, threads
 from hifitse.model import kernels
 from hifitse.model.extract_files import encode_files, extract_file
