@@ -130,15 +130,6 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(MMAP_THRESHOLD, LARGEST // 2)) and bool(mallopt(TRIM_THRESHOLD, LARGEST))
 
 
-def resident_mb() -> float:
-    """Resident memory of this process, 10^6 bytes; nan where the system does not say."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except OSError:
-        return float("nan")
-
-
 def peak_mb() -> float:
     """Most resident memory of this process so far, 10^6 bytes; on Linux not by ``getrusage``, which begins with the parent's memory."""
     try:

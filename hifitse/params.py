@@ -23,7 +23,7 @@ __all__ += ["from_notebook", "load_yaml", "resolve"]
 
 BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600), "bench_long_seconds": (1, 36_000)}
 """Lengths that are measured, s, and the shortest and longest of each."""
-RETIRED = {"remix": (1,), "bench_compile": (True, False)}
+RETIRED = {"remix": (1,), "bench_compile": (True, False), "bench_utterances": range(20, 10**8 + 1)}
 """Parameters that are no more, with their defaults, or all values where none changed a training: files of older runs can be read."""
 
 
@@ -118,7 +118,6 @@ class Params(Learning):
         "drawn", description="enrolments of the evaluation: as the curriculum's last phase draws them, or all of them disturbed in one way"
     )
     bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which times are measured in turns")
-    bench_utterances: int = Field(1_000_000, ge=20, le=100_000_000, description="utterances of the corpus that 08_data_loading simulates")
     bench_seconds: list[float] = Field([1.0, 4.0, 16.0, 60.0], description="s, 0.1 to 600: lengths of 11_performance's forward passes")
     bench_full_seconds: list[float] = Field([4.0], description="s, 0.1 to 600: the same for the model of preset full; none: not measured")
     bench_long_seconds: list[float] = Field([30.0, 300.0, 1800.0], description="s, 1 to 36000: recordings of 11_performance, rising")

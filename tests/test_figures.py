@@ -220,25 +220,15 @@ def test_course_draws_what_the_training_draws_from():
     params = resolve("full", **PHASES)
     figure = course(params, resolve("full"))
     shown(figure)
-    panels = ["target-to-noise", "interferers", "target absent,", "noisy enrolment,", "similarity of"]
-    assert [axis.get_ylabel().split("\n")[0] for axis in figure.axes] == panels
+    starts = ["target-to-noise", "interferers", "target absent", "noisy enrolment", "similarity of"]
+    assert all(axis.get_title(loc="left").startswith(start) for axis, start in zip(figure.axes, starts, strict=True))
     total = params.steps * params.batch_size
-    reads = [lambda c: c.snr_min_db, lambda c: c.interferers_min, lambda c: 100 * c.absent_prob, lambda c: 100 * c.noisy_enroll_prob]
+    reads = [lambda c: c.snr_min_db, lambda c: c.interferers_min, lambda c: c.absent_prob, lambda c: c.noisy_enroll_prob]
     for axis, read in zip(figure.axes, reads, strict=False):
-        line = next(line for line in axis.lines if line.get_color() == figures.BLUE)
+        steps, values = (each[:400] for each in axis.lines[0].get_data())
         for share in (0.05, 0.3, 0.5, 0.9):
             expected = read(training_conditions(params, int(share * total)))
-            assert np.interp(share * params.steps, *line.get_data()) == pytest.approx(expected, abs=1e-3)
-    assert legend_texts(figure) == ["this curriculum", "baseline"]
-    assert figure.axes[-1].get_xlim() == (0, params.steps) and figure.axes[-1].get_xlabel() == "step"
-
-
-def test_course_leaves_out_what_stays_the_same():
-    one = course(resolve("demo"))
-    assert [axis.get_ylabel() for axis in one.axes] == ["target absent,\n% of mixtures"] and not one.legends
+            assert np.interp(share * params.steps, steps, values) == pytest.approx(expected, abs=2e-3)
+    assert legend_texts(figure) == ["this curriculum", "baseline"] and figure.axes[-1].get_xlabel() == "step"
     other = course(resolve("demo", snr_min_db=[5.0]), resolve("demo"))
-    assert [axis.get_ylabel().split("\n")[0] for axis in other.axes] == ["target-to-noise", "target absent,"]
-    constant = course(resolve("demo", absent_prob=[0.1]))
-    shown(constant)
-    assert len(constant.axes) == 5
-    assert_apart(constant.axes[-1].get_xticklabels())
+    assert len(other.axes) == 2 and len(course(resolve("demo", absent_prob=[0.1]), resolve("demo", absent_prob=[0.1])).axes) == 5

@@ -182,16 +182,3 @@ def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler():
 def test_gains_are_ratios_of_the_same_round():
     found = data_loading.gains({data_loading.OLD: [4.0, 8.0], data_loading.NEW: [1.0, 2.0]})
     assert list(found) == [data_loading.NEW] and found[data_loading.NEW].mean == pytest.approx(4)
-
-
-def test_a_simulated_corpus_is_listed_whole(tmp_path, monkeypatch):
-    source = load_corpus(listed(tmp_path / "c"))
-    manifest = data_loading.simulate(source, tmp_path / "large", 200)
-    corpus = load_corpus(manifest)
-    assert len(corpus.speakers) == 10 and {len(said) for said in corpus.speakers.values()} == {20} and corpus.skipped == []
-    first = next(iter(corpus.speakers.values()))[3]
-    assert len(corpus.read(first)) == first.samples
-    for count, where in ((19, "x"), (20, "large")):
-        with pytest.raises(HifitseError, match="simulated"):
-            data_loading.simulate(source, tmp_path / where, count)
-    assert os.path.samefile(tmp_path / "large" / "s000009" / "0007.flac", tmp_path / "large" / "pool" / "0000.flac")

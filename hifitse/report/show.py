@@ -91,10 +91,11 @@ def verdict(arm: Arm) -> HTML:
     return box(mark, cut([arm]) + headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
 
 
-def card(label: str, value: Interval, note: str = "", digits: int = 2) -> Markup:
-    """One difference with its interval, in HTML."""
-    shown = f"{tables.number(value.mean, digits, True)} dB"
-    return piece("card", label, shown, f"95 % interval {tables.interval(vars(value), digits, True)}", note)
+def card(label: str, value: Interval, note: str = "", digits: int = 2, unit: str = "dB") -> Markup:
+    """One difference in dB, or ratio, with its interval, in HTML."""
+    signed = unit == "dB"
+    shown = f"{tables.number(value.mean, digits, signed)} {unit}"
+    return piece("card", label, shown, f"95 % interval {tables.interval(vars(value), digits, signed)}", note)
 
 
 def table(rows: Iterable[Mapping[str, Any]], caption: str = "") -> HTML:

@@ -1,13 +1,11 @@
 """The parts of a report that compares variants with a baseline, as a notebook displays them: gains, conditions, costs."""
 
-import textwrap
 from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
 from IPython.display import HTML, Image
 
-from hifitse import HifitseError
 from hifitse.config import ExtractorConfig
 from hifitse.evaluation import cost
 from hifitse.evaluation.comparison import Comparison, Expected
@@ -16,8 +14,8 @@ from hifitse.evaluation.rows import Rows, contrast, difference, mean, only_list,
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
-from hifitse.report.figures import BLUE, GREY, STYLE, VERMILLION, error_bars, legend, look, panel, series
-from hifitse.report.show import LEAST_MIXTURES, box, card, cut, gains, picture, scale, voices
+from hifitse.report.figures import GREY, STYLE, error_bars, legend, look, panel, series
+from hifitse.report.show import LEAST_MIXTURES, box, card, cut, picture, scale, table, voices
 
 Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
@@ -117,29 +115,6 @@ def forest(comparison: Comparison) -> Image:
     return picture(comparison_figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
 
 
-@matplotlib.rc_context(STYLE)
-def scatter(comparison: Comparison, name: str) -> Image:
-    """Each test mixture's SI-SDRi with a variant against that with the baseline; above the diagonal the variant is better.
-
-    Raises:
-        HifitseError: no mixture has a value with both.
-    """
-    both = np.stack([np.nanmean(gains(arm, "right"), 0) for arm in (comparison.baseline, comparison.arms[name])])  # (2, M), over the seeds
-    before, after = both[:, np.isfinite(both).all(0)]
-    if not len(before):
-        raise HifitseError(f"0 of {both.shape[1]} mixtures have a value with both, expected at least one")
-    gain, (low, high) = after - before, (min(before.min(), after.min()), max(before.max(), after.max()))
-    figure, axis = panel(5.2)
-    ends = low - 0.09 * max(high - low, 1e-3), high + 0.09 * max(high - low, 1e-3)
-    axis.set(xlim=ends, ylim=ends, xlabel="SI-SDRi of the baseline, dB", ylabel=f"SI-SDRi of {name}, dB", aspect="equal")
-    axis.axline((low, low), slope=1, color=GREY, lw=1)
-    axis.scatter(before, after, s=20, c=np.where(gain > 0, BLUE, VERMILLION), alpha=0.6, lw=0)
-    middle = f"mean {tables.number(gain.mean(), 2, True)}, median {tables.number(float(np.median(gain)), 2, True)}"
-    said = f"{name}: higher (blue) in {int((gain > 0).sum())} of {len(gain)} mixtures, {middle}"
-    axis.set_title(textwrap.fill(said, 62))
-    return picture(figure, f"SI-SDRi of each test mixture against the baseline's. {said}")
-
-
 def listen(comparison: Comparison, name: str) -> list[listening.Example]:
     """The mixtures that gained and lost most with a variant; give each to :func:`hifitse.report.show.listen`."""
     return listening.contrasts(comparison.baseline, comparison.arms[name])
@@ -195,16 +170,16 @@ def adding_up(comparison: Comparison, together: str) -> HTML:
 
 
 def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
-    """Parameters, operations, memory and seconds per step of each arm beside its SI-SDRi."""
+    """Parameters, operations, memory, audio per update and seconds per step of each arm beside its SI-SDRi."""
     rows = []
     for name, arm in comparison.all.items():
-        each = costs[name]
-        values = ((each.parameters / 1e6, 2), (each.gflops_per_second, 2), (each.training_mb, 0))
-        numbers = [tables.number(value, digits) for value, digits in values]
-        rows.append([name, *numbers, tables.measured(each.step_ratio), tables.number(each.step_seconds, 3), _db(mean(arm.rows))])
-    header = ["arm", "parameters, M", "GFLOP per second of audio", "training step, MB"]
-    header += ["time per step, ratio to the baseline", "seconds per step here", "SI-SDRi, dB"]
-    return HTML(tables.table(header, rows, "memory is counted, but not with checkpointing; 1 MB is 10⁶ bytes"))
+        each, params = costs[name], arm.params
+        heard = params.batch_size * params.accumulation * params.seconds
+        row = {"arm": name, "parameters, M": f"{each.parameters / 1e6:.2f}", "GFLOP per second of audio": f"{each.gflops_per_second:.2f}"}
+        row |= {"training step, MB": tables.number(each.training_mb, 0), "audio per update, s": f"{heard:g}"}
+        row |= {"time per step, ratio to the baseline": tables.measured(each.step_ratio)}
+        rows.append(row | {"seconds per step here": tables.number(each.step_seconds, 3), "SI-SDRi, dB": mean(arm.rows)})
+    return table(rows, "memory is counted, but not with checkpointing; 1 MB is 10⁶ bytes")
 
 
 @matplotlib.rc_context(STYLE)
@@ -243,13 +218,3 @@ def plan_sizes() -> HTML:
         values = ((cost.parameters(config) / 1e6, 2), (guess, 2), (cost.gflops_per_second(config), 1))
         rows.append([name, *(tables.number(value, digits) for value, digits in values)])
     return HTML(tables.table(["model", "parameters, M, counted", "parameters, M, in the plan", "GFLOP per second of audio"], rows))
-
-
-def audio_a_step(comparison: Comparison) -> HTML:
-    """Seconds of audio in one update of the weights, by arm: as equal as whole mixtures allow."""
-    rows, base = [], comparison.baseline.params
-    for name, params in ((name, arm.params) for name, arm in comparison.all.items()):
-        items, before = (each.batch_size * each.accumulation for each in (params, base))
-        share = f"{100 * (items * params.seconds / (before * base.seconds) - 1):+.1f} %".replace("-", "−")
-        rows.append([name, f"{params.seconds:g}", str(items), f"{items * params.seconds:g}", share])
-    return HTML(tables.table(["arm", "segment, s", "mixtures per update", "audio per update, s", "against the baseline"], rows))

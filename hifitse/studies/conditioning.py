@@ -4,12 +4,12 @@ Corpora do not say whether a voice is a man's or a woman's, and a synthetic one 
 speakers' recordings (:mod:`hifitse.data.similarity`), for all corpora alike.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from IPython.display import HTML, Image
+import pandas as pd
+from IPython.display import HTML
 
 from hifitse.config import ExtractorConfig
 from hifitse.data.mixing import Mixer
@@ -17,22 +17,19 @@ from hifitse.data.similarity import Voices
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.cost import build
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Row, mean, of_list
+from hifitse.evaluation.rows import BASELINE, SELECTIVITY, mean, of_list
 from hifitse.params import Params
-from hifitse.report import comparison_figures, tables
-from hifitse.report.show import ENROLMENTS, picture, table
+from hifitse.report import tables
+from hifitse.report.show import ENROLMENTS, table
 
-REGISTER_HZ = 165.0
-"""Hz: between the median pitches of most men and of most women."""
 THIRDS = ("least alike", "in between", "most alike")
-REGISTERS = ("different registers", "both low", "both high", "pitch not known")
 SPEAKER_PATH = {
     "encoder": ("speaker_blocks", "pooling"),
     "cross-attention": ("usef", "reinject", "resolutions"),
     "modulation": ("film",),
 }
 """Parts of the extractor that exist for the enrolment alone -> names of their modules."""
-Conditions = dict[str, dict[str, list[Row]]]
+Conditions = dict[str, dict[str, pd.DataFrame]]
 """Condition -> arm -> rows of the test list."""
 
 
@@ -46,56 +43,20 @@ def likeness(row: Mapping[str, Any], voices: Voices) -> float:
     return max(voices.similarity(row["target_speaker"], name) for name in row["interferer_speakers"])
 
 
-def registers(row: Mapping[str, Any], voices: Voices) -> str:
-    """Whether an interferer's median pitch, with its speed factor, lies on the target's side of 165 Hz."""
-    pitch = voices.pitch(row["target_speaker"]) * row["target_speed"]
-    speeds = zip(row["interferer_speakers"], row["interferer_speeds"], strict=True)
-    others = [voices.pitch(name) * speed for name, speed in speeds]
-    if not all(map(math.isfinite, (pitch, *others))):
-        return "pitch not known"
-    side = "low" if pitch < REGISTER_HZ else "high"
-    if all((other < REGISTER_HZ) != (side == "low") for other in others):
-        return "different registers"
-    return f"both {side}"
-
-
 def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
-    """The test mixtures with target and interferer in three parts of about one size, by :func:`likeness`.
+    """The test mixtures with target and interferer in three parts of about one size, by :func:`likeness`; empty ones are left out.
 
     Args:
         arms: by name, evaluated on the same mixtures, one of them the baseline.
         voices: of the test speakers.
     """
-    values = {row["index"]: likeness(row, voices) for row in _with_both(arms[BASELINE])}
+    tests = {name: of_list(arm.rows, "test") for name, arm in arms.items()}
+    tests = {name: rows[rows["present"].astype(bool) & (rows["n_interferers"] > 0)] for name, rows in tests.items()}
+    values = {row["index"]: likeness(row, voices) for row in tests[BASELINE].to_dict("records")}
     edges = np.quantile(list(values.values()), (1 / 3, 2 / 3)) if values else []
-    return _sorted(arms, lambda row: THIRDS[int(np.searchsorted(edges, values[row["index"]], side="left"))], THIRDS)
-
-
-def by_register(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
-    """The same mixtures by :func:`registers`; arguments as :func:`by_likeness`."""
-    return _sorted(arms, lambda row: registers(row, voices), REGISTERS)
-
-
-def _with_both(arm: Arm) -> list[Row]:
-    return [row for row in of_list(arm.rows, "test").to_dict("records") if row["present"] and row["n_interferers"]]
-
-
-def _sorted(arms: Mapping[str, Arm], label: Callable[[Row], str], order: tuple[str, ...]) -> Conditions:
-    """Rows by label and arm; labels without a row are left out."""
-    found: Conditions = {name: {} for name in order}
-    for name, arm in arms.items():
-        for row in _with_both(arm):
-            found[label(row)].setdefault(name, []).append(row)
-    return {condition: rows for condition, rows in found.items() if rows}
-
-
-def sensitivity(comparison: Comparison) -> Image:
-    """SI-SDRi of each arm with the right, a wrong and a silent enrolment."""
-    arms = comparison.all.items()
-    means = {f"{kind} enrolment": {name: mean(arm.rows, metric) for name, arm in arms} for kind, metric in ENROLMENTS.items()}
-    shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in means["wrong enrolment"].items())
-    figure = comparison_figures.grouped(means, "SI-SDRi, dB")
-    return picture(figure, f"SI-SDRi of each arm with the right, a wrong and a silent enrolment; with a wrong one: {shown}")
+    third = {index: THIRDS[int(np.searchsorted(edges, value, side="left"))] for index, value in values.items()}
+    filled = [label for label in THIRDS if label in third.values()]
+    return {label: {name: rows[rows["index"].map(third) == label] for name, rows in tests.items()} for label in filled}
 
 
 def sensitivity_table(comparison: Comparison) -> HTML:

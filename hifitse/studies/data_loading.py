@@ -1,13 +1,10 @@
-"""How fast mixtures are made: the old path beside the present one, memory, and a corpus of millions of utterances.
+"""Notebook 08: how fast mixtures are made, by the old path and by the present one, in batches, on a GPU, and beside a training.
 
 The old path is what the plan replaces: every recording is decoded whole for each stretch of it, speed changes by
 ``scipy.signal.resample``, rooms convolve by ``fftconvolve`` with a response decoded again. All draws, crops and levels are those of the
 present path, so the content is the same but for the resampler. Seconds are CPU time of one thread: other programs weigh on it little.
 """
 
-import json
-import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,14 +18,14 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from IPython.display import HTML
 from scipy.signal import fftconvolve, resample
 
-from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data import corpus as corpora
+from hifitse import SAMPLE_RATE, audio
 from hifitse.data import synthetic
 from hifitse.data.batch_rendering import BatchRenderer
 from hifitse.data.conditions import validation_conditions
-from hifitse.data.corpus import Corpus, load_corpus
+from hifitse.data.corpus import load_corpus
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.reader import Reader, Recording
@@ -36,18 +33,21 @@ from hifitse.data.rendering import Renderer
 from hifitse.data.scene import File
 from hifitse.evaluation.cost import ratios, turns
 from hifitse.files import made_once
-from hifitse.machine import device_name, peak_mb, pick_device, resident_mb, threads
+from hifitse.machine import device_name, pick_device, threads
 from hifitse.metrics import Interval
 from hifitse.params import Params
-from hifitse.pool import answer, importing
+from hifitse.report import report, tables
+from hifitse.report.show import box, card, table
 from hifitse.training.train import new_state, train_step
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
 KEPT_MB = 512
 JOINED_S, JOINED_SPEAKERS = 15.0, 40
 """s, the shortest file of :func:`long_files`, and its speakers."""
-PER_SPEAKER, RECORDINGS = 1000, 12
-"""Utterances of a speaker in a simulated corpus; recordings that all its paths lead to."""
+GOAL, LEAST_ROUNDS = 5.0, 3
+"""The plan's gain; below this number of rounds no verdict is given."""
+Paths = Mapping[str, Mapping[str, Sequence[float]]]
+"""Kind of files -> path -> CPU seconds per mixture, one a round."""
 
 
 class _OldReader(Reader):
@@ -203,68 +203,45 @@ def waiting(params: Params, steps: int) -> dict[str, float]:
     return found
 
 
-def simulate(source: Corpus, folder: Path, utterances: int) -> Path:
-    """Write a manifest of ``utterances`` lines (rounded down to whole speakers), whose paths lead by links to recordings of ``source``.
-
-    ``source`` is a small corpus of files of one suffix, ``folder`` is empty or new, ``utterances`` are 20 or more.
-
-    Raises:
-        HifitseError: fewer utterances, or no links or no room on this disk.
-    """
-    if utterances < 20:
-        raise HifitseError(f"utterances of the simulated corpus are {utterances}, expected 20 or more")
-    each = min(PER_SPEAKER, utterances // 10)
-    real = [said for speaker in list(source.speakers.values())[: min(each, RECORDINGS)] for said in speaker[:1]]
-    try:
-        (folder / "pool").mkdir(parents=True)
-        tails = []
-        for number in range(each):
-            said = real[number % len(real)]
-            name = f"{number:04d}{Path(said.path).suffix}"
-            if number < len(real):
-                shutil.copyfile(source.root / said.path, folder / "pool" / name)
-            else:
-                os.link(folder / "pool" / tails[number % len(real)][1], folder / "pool" / name)
-            samples = round(said.samples * said.sample_rate / SAMPLE_RATE)
-            tails.append((f"{number:04d}", name, f'"samples": {samples}, "sample_rate": {said.sample_rate}'))
-        with open(folder / "manifest.jsonl", "w", encoding="utf-8") as file:
-            for speaker in range(utterances // each):
-                who = f"s{speaker:06d}"
-                os.symlink(folder / "pool", folder / who)
-                file.writelines(
-                    f'{{"speaker": "{who}", "utterance": "{name}", "path": "{who}/{at}", {rest}}}\n' for name, at, rest in tails
-                )
-    except OSError as error:
-        message = f"corpus of {utterances} utterances cannot be simulated in {folder} ({error})"
-        raise HifitseError(f"{message}, expected an empty place on a disk with links") from None
-    return folder / "manifest.jsonl"
+def answer(found: Paths, same: Mapping[str, float], params: Params) -> HTML:
+    """The verdict: how many times the old path's mixtures per second and core, by kind of files, against the goal of 5."""
+    total = {f"{kind}, {name}": value for kind, each in found.items() for name, value in gains(each).items()}
+    least, best = (end(value.mean for value in total.values()) for end in (min, max))
+    rounds = next(iter(total.values())).n
+    said = "is reached" if least >= GOAL else "is reached in part" if best >= GOAL else "is not reached"
+    line = f"{tables.number(least, 1)} to {tables.number(best, 1)} times as fast as the old path: the goal of {GOAL:g} {said}."
+    line = line if rounds >= LEAST_ROUNDS else f"Too few rounds ({rounds}) to say how much faster."
+    cards = "".join(card(name, value, "old path = 1", 1, "×") for name, value in total.items())
+    text = (
+        f"The same mixtures in turns: {params.seconds:g} s, 1 to 3 interferers, all in a room, noise. With recordings kept ({KEPT_MB} MB "
+        f"each for speech, noise and rooms) they are {'bit for bit' if same['kept_bit_equal'] else 'NOT'} the same; the old path's differ "
+        f"by at most {tables.number(same['old_to_present_db'], 0)} dB, which is the resamplers' difference near the band's edge."
+    )
+    return box("good" if least >= GOAL and rounds >= LEAST_ROUNDS else "weak", line, cards, text)
 
 
-def start(manifest: Path, params: Params) -> dict[str, float]:
-    """Load a large manifest in a process of its own, whose index is kept beside the manifest, and use it.
-
-    Returns:
-        ``start_s``: until train, valid and test are there; ``memory_mb``: resident memory that this and look-ups added, ``peak_mb``: the
-        most on the way; ``lookups_per_s``: a speaker and two utterances in random order.
-
-    Raises:
-        HifitseError: the process failed, with its last words.
-    """
-    shares = [params.valid_share, params.test_share, params.corpus_seed]
-    code = f"from hifitse.studies.data_loading import _answer; _answer({str(manifest)!r}, *{shares})"
-    return answer(f"loads {manifest}", code, importing(OMP_NUM_THREADS="1", HIFITSE_CACHE=str(manifest.parent / ".cache")))
+def rates(found: Paths, params: Params, measured: str) -> HTML:
+    """Time and rate of each path or renderer, and how many times as fast it is as the first; ``measured`` says what the time is."""
+    rows = []
+    for kind, each in found.items():
+        factor = gains(each)
+        for name, seconds in each.items():
+            took = float(np.median(seconds))
+            row = {"files": kind, "path": name, "ms per mixture": tables.number(1e3 * took, 1)}
+            row |= {"mixtures per second": tables.number(1 / took, 1), "seconds of audio per second": f"{params.seconds / took:.0f}"}
+            rows.append(row | {"first / this": tables.measured(factor[name], 1) if name in factor else "1"})
+    return table(rows, f"{measured}, medians of the rounds; ratios with 95 % intervals")
 
 
-def _answer(manifest: str, *shares: Any) -> None:
-    """What :func:`start` asks of its process: one line of JSON on the output."""
-    corpora.INDEXED_BYTES = 0
-    before, started = resident_mb(), time.perf_counter()
-    train = load_corpus(manifest).split(*shares)["train"]
-    found: dict[str, Any] = {"start_s": time.perf_counter() - started, "peak_mb": peak_mb() - before}
-    rng, names, count, started = np.random.default_rng(0), list(train.speakers), 0, time.process_time()
-    while time.process_time() - started < 1:
-        said = train.speakers[names[rng.integers(len(names))]]
-        _ = [said[int(number)].path for number in rng.permutation(len(said))[:2]]
-        count += 1
-    found["lookups_per_s"] = count / (time.process_time() - started)
-    print(json.dumps(found | {"memory_mb": resident_mb() - before}))
+def waits(found: Mapping[str, float]) -> HTML:
+    """Where mixtures are made, and the share of a training step that waits for them."""
+    gone = "" if "the card" in found else "; no GPU here, so rendering on one is not measured"
+    rows = [{"mixtures are made by": name, "share of a step that waits": f"{100 * share:.0f} %"} for name, share in found.items()]
+    return table(rows, f"the preset's own training{gone}")
+
+
+def content(params: Params, found: Paths, **others: Any) -> dict[str, Any]:
+    """What ``metrics.json`` holds: ratios with their intervals under ``groups``, all other numbers under ``measured``."""
+    groups = {kind: {"total": {name: {"ratio": vars(value)} for name, value in gains(each).items()}} for kind, each in found.items()}
+    seconds = {kind: {name: float(np.median(taken)) for name, taken in each.items()} for kind, each in found.items()}
+    return report.metrics("08_data_loading", params, []) | {"groups": groups, "measured": {"seconds": seconds} | others}

@@ -1,4 +1,4 @@
-"""Speed of the model: fast paths against plain formulas, time by length, busy machines, long recordings.
+"""Notebook 11: speed of the model. Fast paths against plain formulas, time by length, busy machines, long recordings.
 
 Times are rounds in turns (:func:`hifitse.evaluation.cost.turns`).
 """
@@ -17,24 +17,35 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from IPython.display import HTML, Image
 
-from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.conditions import Conditions
+from hifitse import SAMPLE_RATE
+from hifitse.data.conditions import validation_conditions
 from hifitse.data.mixing import Mixer
-from hifitse.evaluation.cost import CostError, build, made_up_batch, turns
+from hifitse.evaluation.cost import build, made_up_batch, ratios, turns
 from hifitse.machine import peak_mb, pick_device, threads
+from hifitse.metrics import Interval
 from hifitse.model import kernels
 from hifitse.model.extract_files import encode_files, extract_file
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
-from hifitse.pool import answer, importing
+from hifitse.pool import answer as answer_of
+from hifitse.pool import importing
+from hifitse.report import comparison_figures, report, tables
+from hifitse.report.show import box, card, picture, table
 from hifitse.training.train import State, new_state, train_step
 
 FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
 SPINNING, PASSIVE = "default", "passive"
-PIECE_S = 4.0
-"""s: length of the mixtures that a long recording is put together from."""
-Times = dict[str, list[float]]
+GOAL, FLAT, FULL_S = 1.5, 1.2, 0.35
+"""The plan's: times the plain training step; growth of memory; seconds per second of audio of the 11.79 M model at 4 s."""
+LEAST_ROUNDS = 3
+"""Below this number of rounds no verdict is given."""
+Times = Mapping[str, Sequence[float]]
 """Name -> seconds, one a round."""
+Version = Mapping[str, Times]
+"""Forward pass or training step -> version -> seconds."""
+Lengths = Mapping[str, Mapping[float, float]]
+"""Model -> length of the mixture, s -> seconds of its forward pass."""
 
 
 def models(params: Params) -> dict[str, Params]:
@@ -120,17 +131,6 @@ def by_length(params: Params, lengths: Sequence[float], rounds: int) -> dict[flo
     return {seconds: float(np.median(each)) for seconds, each in times.items()}
 
 
-def exponent(times: Mapping[float, float]) -> float:
-    """Of the power law that fits s of mixture -> s of computation best: 1 where twice the length takes twice the time.
-
-    Raises:
-        CostError: fewer than two lengths.
-    """
-    if len(times) < 2:
-        raise CostError(f"lengths are {sorted(times)} s, expected two or more to fit a power law")
-    return float(np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0])
-
-
 @contextmanager
 def _busy(programs: int) -> Iterator[None]:
     """So many other programs, each of which keeps one core busy."""
@@ -160,34 +160,15 @@ def waiting(params: Params, rounds: int) -> Times:
     Each is a process of its own, for the way is chosen when torch is loaded. Where anything else runs, the ratio says nothing of an
     idle machine.
     """
-    found: Times = {PASSIVE: [], SPINNING: []}
+    found: dict[str, list[float]] = {PASSIVE: [], SPINNING: []}
     environment = {name: value for name, value in importing().items() if not name.startswith(("OMP_", "GOMP_"))}
     own = params.model_copy(update={"threads": 2}).model_dump_json()
     code = f"from hifitse.studies.performance import Params, beside_others as b; print(b(Params.model_validate_json({own!r}), 3, [0])[0])"
     for turn in range(rounds):
         for name in list(found)[:: 1 if turn % 2 else -1]:
             # the library makes waiting passive unless torch was loaded before it
-            found[name].append(answer("trains", f"import torch; {code}" if name == SPINNING else code, environment))
+            found[name].append(answer_of("trains", f"import torch; {code}" if name == SPINNING else code, environment))
     return found
-
-
-def conversation(params: Params, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """A recording ``(T,)`` of two test speakers who go on talking for ``seconds`` above 0, and an enrolment ``(T',)`` of one of them.
-
-    It is one test mixture again and again, each time from another place on and each speaker up to 3 dB louder or quieter.
-    """
-    if not seconds > 0:
-        raise HifitseError(f"seconds of the recording are {seconds}, expected a length above 0")
-    alone = params.model_copy(update={"reverb_prob": 0.0, "interferers_min": [1], "interferers_max": [1], "seconds": PIECE_S})
-    mixture = Mixer(alone, "test").mixture(0, 0, Conditions("test", PIECE_S, snr_min_db=15, snr_max_db=30))
-    rng = np.random.default_rng(0)
-
-    def turned(signal: np.ndarray) -> np.ndarray:
-        return np.roll(signal, rng.integers(len(signal))) * np.float32(10 ** (rng.uniform(-3, 3) / 20))
-
-    count = int(np.ceil(seconds / PIECE_S))
-    pieces = [turned(mixture.target) + turned(mixture.interferers[0]) + mixture.noise for _ in range(count)]
-    return np.concatenate(pieces)[: round(seconds * SAMPLE_RATE)], mixture.enroll[0]
 
 
 def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dict[str, float]]:
@@ -196,19 +177,17 @@ def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dic
     Returns:
         s -> ``took_s``: of the extraction alone; ``peak_mb``: most resident memory of the process; ``before_mb``: before it began.
     """
+    mixture = Mixer(params, "test").mixture(0, 0, validation_conditions(params)[0])
     found = {}
     with TemporaryDirectory() as name:
         folder = Path(name)
-        mix, enroll = conversation(params, 30.0)
-        soundfile.write(folder / "voice.wav", enroll, SAMPLE_RATE, subtype="FLOAT")
+        soundfile.write(folder / "voice.wav", mixture.enroll[0], SAMPLE_RATE, subtype="FLOAT")
         for seconds in lengths:
-            left = round(seconds * SAMPLE_RATE)
             with soundfile.SoundFile(folder / "mix.wav", "w", SAMPLE_RATE, 1, subtype="FLOAT") as file:
-                while left > 0:  # piece by piece: this process need not hold it either
-                    file.write(mix[:left])
-                    left -= len(mix[:left])
+                for _ in range(max(1, round(seconds * SAMPLE_RATE / len(mixture.mix)))):  # the same mixture again and again
+                    file.write(mixture.mix)
             code = f"from hifitse.studies.performance import _answer; _answer({params.threads or torch.get_num_threads()})"
-            found[seconds] = answer("extracts", code, importing(), folder)
+            found[seconds] = answer_of("extracts", code, importing(), folder)
     return found
 
 
@@ -222,3 +201,81 @@ def _answer(count: int) -> None:
     before, started = peak_mb(), time.perf_counter()
     extract_file(extractor, speaker, Path("mix.wav"), Path("est.wav"), progress=False)
     print(json.dumps({"took_s": time.perf_counter() - started, "peak_mb": peak_mb(), "before_mb": before}))
+
+
+# ---- what the notebook displays
+
+
+def gain(times: Times) -> dict[str, Interval]:
+    """How many times as fast the first version is as each other one."""
+    first = next(iter(times))
+    return {name: value for name, value in ratios(times, first).items() if name != first}
+
+
+def answer(models: Mapping[str, Version], lengths: Lengths, long: Mapping[float, Mapping[str, float]]) -> HTML:
+    """The verdict: gain over the plain formulas, growth with the length, the plan's model, memory of long recordings."""
+    steps = {name: gain(version["training step"])[PLAIN] for name, version in models.items()}
+    worst, best = (end(value.mean for value in steps.values()) for end in (min, max))
+    rounds = next(iter(steps.values())).n
+    said = "the goal of 1.5 is reached" if worst >= GOAL else "the goal of 1.5 is reached in part" if best >= GOAL else "short of 1.5"
+    span = " to ".join(dict.fromkeys(map(tables.number, (worst, best))))
+    line = f"A training step is {span} times as fast as by the plain formulas: {said}."
+    line = line if rounds >= LEAST_ROUNDS else f"Too few rounds ({rounds}) to say how much faster."
+    cards = "".join(card(f"training step, {name}", value, "plain / fast", unit="×") for name, value in steps.items())
+    powers = {name: np.polyfit(*np.log([list(each), list(each.values())]), 1)[0] for name, each in lengths.items() if len(each) > 1}
+    text = [f"{name}: exponent {power:.2f}" for name, power in powers.items()]
+    parts = [f"Time grows with the length: {', '.join(text)}." if text else ""]
+    if full := lengths.get("full", {}).get(4.0):
+        parts.append(f"The 11.79 M model takes {tables.number(full / 4)} s per second of audio at 4 s; the plan asked for {FULL_S}.")
+    peaks = [each["peak_mb"] for each in long.values()]
+    if len(peaks) > 1:
+        memory, ends = max(peaks) / min(peaks), f"{min(long):g} to {max(long):g} s"
+        flat = "flat" if memory <= FLAT else "NOT flat"
+        parts.append(f"From {ends} the peak of memory grows {tables.number(memory)} times, which is {flat} by the plan's 20 %.")
+    return box("good" if worst >= GOAL and rounds >= LEAST_ROUNDS else "weak", line, cards, " ".join(filter(None, parts)))
+
+
+def versions_table(models: Mapping[str, Version], same: Mapping[str, Mapping[str, float]]) -> HTML:
+    """Seconds of each version, how many times as fast the first one is, and how far the results differ."""
+    rows = []
+    for model, version in models.items():
+        for what, times in version.items():
+            faster = gain(times)
+            for name, each in times.items():
+                row = {"model": model, "what": what, "version": name, "median, s": tables.number(float(np.median(each)), 4)}
+                row["time / first"] = tables.measured(faster[name]) if name in faster else "1"
+                differ = ", ".join(f"{key} {value:.0e}" for key, value in same[model].items()) if name == PLAIN else ""
+                rows.append(row | {"largest relative difference, float64": differ})
+    return table(rows, "rounds in turns; ratios within a round, with 95 % intervals")
+
+
+def lengths_picture(found: Lengths) -> Image:
+    """Time of a forward pass against the length of the mixture; a straight line is a power law."""
+    shown = "; ".join(f"{name} {max(each):g} s: {each[max(each)]:.2f} s" for name, each in found.items())
+    curves = {name: list(each.items()) for name, each in found.items()}
+    curves["as long as it plays"] = sorted({(length, length) for each in found.values() for length in each})
+    figure = comparison_figures.lines({"": curves}, "length of the mixture, s", "forward pass, s", log="xy")
+    return picture(figure, f"Time of a forward pass against length: {shown}")
+
+
+def busy_table(found: Mapping[str, Mapping[int, float]]) -> HTML:
+    """Time of a training step beside other busy programs."""
+    return table({"model": name} | {f"beside {n}, s": f"{took:.2f}" for n, took in each.items()} for name, each in found.items())
+
+
+def long_table(found: Mapping[float, Mapping[str, float]]) -> HTML:
+    """Memory and speed of extraction by length."""
+    rows = []
+    for seconds, one in found.items():
+        memory = {"memory before, MB": f"{one['before_mb']:.0f}", "peak, MB": f"{one['peak_mb']:.0f}"}
+        rows.append({"length, s": f"{seconds:g}"} | memory | {"seconds per second of audio": tables.number(one["took_s"] / seconds, 3)})
+    return table(rows)
+
+
+def content(params: Params, models: Mapping[str, Version], **others: Any) -> dict[str, Any]:
+    """What ``metrics.json`` holds: gains with intervals under ``groups``, all other numbers under ``measured``."""
+    groups = {
+        model: {what: {name: {"ratio": vars(value)} for name, value in gain(times).items()} for what, times in version.items()}
+        for model, version in models.items()
+    }
+    return report.metrics("11_performance", params, []) | {"groups": groups, "measured": others}
