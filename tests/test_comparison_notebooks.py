@@ -48,7 +48,7 @@ GROUPS = {
     },
 }  # fmt: skip
 WORDS = {
-    "01_gan_finetune": ["what the discriminators add", "weights kept", "LSD, 8 to 24 kHz", "estimate, longer"],
+    "01_gan_finetune": ["what the discriminators add", "LSD, 8 to 24 kHz", "estimate, longer"],
     "02_capacity": ["What a decibel costs", "18.00", "GFLOP"],
     "03_long_segments": ["audio per update", "turns"],
     "04_augmentation": ["late", "band-limited"],
@@ -56,7 +56,7 @@ WORDS = {
     "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "Whose voice"],
     "07_conditioning": ["right minus wrong", "in the speaker path"],
     "09_combined": ["sum of the separate gains", "together minus the sum"],
-    "12_diagnosis": ["the preset has this fault itself", "to say what the faults explain", "cannot be split"],
+    "12_diagnosis": ["the preset has this fault itself", "cannot be split"],
     "13_best": ["sum of the separate gains", "seconds per step"],
 }
 

@@ -98,17 +98,9 @@ def test_the_table_has_each_fault_with_its_cost_and_the_decay_against_adamw(comp
     assert "−1.25 (−1.25 to −1.25)" in shown and "the preset has this fault itself" in shown
 
 
-def test_the_words_follow_from_the_intervals(compared):
-    text = diagnosis.explanation(compared, ways(compared)).data
-    for words in ("change SI-SDRi by −3.00", "−1.00 (−1.00 to −1.00) dB is AdamW", "faults change −2.00", "training speakers +1.00"):
-        assert words in text, words
-    assert f"{FAULTS[0].name} " not in text.partition("All together")[0], "a fault that costs nothing is not named"
+def test_ways_of_testing_are_not_paired_where_the_voices_differ(compared):
     shown = diagnosis.protocol_table(ways(compared)).data
-    assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown, "other voices are not paired: a paired difference would be exactly 1"
-    assert "cannot be split" in text and "1.5 million steps" in text
-    few = replace(compared, baseline=replace(compared.baseline, rows=compared.baseline.rows[:10]))
-    few = replace(few, arms={name: replace(arm, rows=arm.rows[:10]) for name, arm in few.arms.items()})
-    assert "Too few mixtures (8)" in diagnosis.explanation(few, ways(few)).data
+    assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown, "a paired difference would be exactly 1"
 
 
 def test_claims_against_the_control_say_so(compared):

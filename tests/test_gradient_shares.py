@@ -64,8 +64,6 @@ def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
     found = gradient_shares(run, batches=2)
     assert set(found) == set(LOSS_TERMS) and sum(found.values()) == pytest.approx(1) and min(found.values()) >= 0
     assert found["si_sdr"] > 0 and found["speaker"] > 0 and gradient_shares(run, batches=2) == found
-    with pytest.raises(HifitseError, match="batches is 0, expected at least 1"):
-        gradient_shares(run, batches=0)
 
 
 def test_a_run_without_loss_has_no_shares(run, monkeypatch):
@@ -106,20 +104,11 @@ def test_bars_are_the_shares_and_small_ones_have_no_number():
     assert {text.get_text() for text in figure.axes[0].texts} - {""} == {"70 %", "30 %", "14 %", "50 %", "34 %"}
 
 
-@pytest.mark.parametrize("wrong", [{}, {"a": {"si_sdr": 0.4}}, {"a": {"si_sdr": 1.5, "snr": -0.5}}])
-def test_shares_that_are_none_are_refused(wrong):
-    with pytest.raises(HifitseError, match="expected"):
-        shares_figure(wrong)
-
-
 def test_weights_are_drawn_over_the_steps_on_a_logarithmic_axis():
     rows = [{"step": step, "loss": 1.0, "weight_si_sdr": 1 / step, "weight_phase": float(step)} for step in range(1, 101)]
     figure = learned_weights({"one": rows, "two": rows[:1]})
     assert texts(figure) == ["SI-SDR", "phase"] and [axis.get_yscale() for axis in figure.axes] == ["log", "log"]
     assert figure.axes[0].lines[0].get_xydata()[-1].tolist() == [100, 0.01]
-    for wrong in ({}, {"one": [{"step": 1, "loss": 2.0}]}):
-        with pytest.raises(HifitseError, match="expected"):
-            learned_weights(wrong)
 
 
 def test_curves_of_a_training_leave_the_learned_weights_out(run):

@@ -83,19 +83,20 @@ def examples(arm: Arm) -> list[Example]:
     return found
 
 
-def contrasts(baseline: Arm, arm: Arm) -> list[Example]:
-    """The test mixtures that gained and lost most by SI-SDRi, each with the estimates of both arms."""
+def contrasts(arms: Mapping[str, Arm], name: str) -> list[Example]:
+    """The test mixtures that gained and lost most by SI-SDRi with one arm, each with the estimates of all; the baseline is the first."""
+    arm, baseline = arms[name], next(iter(arms.values()))
     before = {row["index"]: row["si_sdri_db"] for row in first_seed(baseline, "test")}
     both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]])]
     ranked = sorted(both, key=lambda row: row["si_sdri_db"] - before[row["index"]])
-    mixer, extracts, found = list_mixer(arm.evaluation, "test"), {each.name: _estimator(each) for each in (baseline, arm)}, []
-    for name, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
+    mixer, extracts, found = list_mixer(arm.evaluation, "test"), {each: _estimator(one) for each, one in arms.items()}, []
+    for title, row in (("most improved", ranked[-1]), ("most worsened", ranked[0])) if len(ranked) > 1 else ():
         mixture = rebuild(row, arm.evaluation, mixer)
         clips = {"mixture": mixture.mix, "target": mixture.target}
         clips |= {f"estimate, {each}": extract(mixture) for each, extract in extracts.items()}
         old = before[row["index"]]
-        note = f"{number(row['si_sdri_db'] - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
-        found.append(Example(name, row, clips | {"enrolment": mixture.enroll[0]}, tuple(clips), note))
+        note = f"{name}: {number(row['si_sdri_db'] - old, 1, True)} dB against the baseline's {number(old, 1, True)} dB"
+        found.append(Example(title, row, clips | {"enrolment": mixture.enroll[0]}, tuple(clips), note))
     return found
 
 

@@ -115,9 +115,9 @@ def forest(comparison: Comparison) -> Image:
     return picture(comparison_figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
 
 
-def listen(comparison: Comparison, name: str) -> list[listening.Example]:
-    """The mixtures that gained and lost most with a variant; give each to :func:`hifitse.report.show.listen`."""
-    return listening.contrasts(comparison.baseline, comparison.arms[name])
+def listen(comparison: Comparison, name: str, *others: str) -> list[listening.Example]:
+    """The mixtures that gained and lost most with a variant, also as others make them; give each to :func:`hifitse.report.show.listen`."""
+    return listening.contrasts({each: comparison.all[each] for each in (comparison.baseline.name, *others, name)}, name)
 
 
 def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") -> Image:

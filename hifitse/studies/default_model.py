@@ -236,12 +236,6 @@ def _said(entry: Mapping[str, Any], metric: str, digits: int | None = None, scal
     return f"{tables.number(value['mean'], digits)} ({tables.interval(value, digits)})"
 
 
-def _own(entry: Mapping[str, Any], verdict: Callable[[Mapping[str, Any]], str], digits: int | None = None) -> str:
-    """The aim of the condition itself and whether it is met."""
-    own = [(name, aim) for name, aim in entry["aims"].items() if name not in EVERYWHERE]
-    return "; ".join(f"{NAMES[name][0]} {_said(entry, name, digits)}, aim {aim['aim']:g}: {verdict(aim)}" for name, aim in own)
-
-
 def answer(found: Found) -> HTML:
     """The verdict: how many aims are met, and the four conditions that matter most."""
     met, aims, least = found["aims_met"], found["aims"], found["conditions"][REFERENCE]["mixtures"]
@@ -263,8 +257,8 @@ def conditions(found: Found, left_out: Mapping[str, str]) -> HTML:
     rows = []
     for name, entry in found["conditions"].items():
         row = {"condition": name} | {key: entry[key] for key in ("question", "mixtures", "people", "rooms")}
-        rows.append(row | {label: _said(entry, metric) for label, metric in columns.items()} | {"aim": _own(entry, word) or "no aim"})
-    rows += [dict.fromkeys(rows[0], "") | {"condition": name, "aim": f"not measured: {why}"} for name, why in left_out.items()]
+        rows.append(row | {label: _said(entry, metric) for label, metric in columns.items()})
+    rows += [dict.fromkeys(rows[0], "") | {"condition": name, "question": f"not measured: {why}"} for name, why in left_out.items()]
     return table(rows, "means with 95 % intervals")
 
 
@@ -297,6 +291,7 @@ def markdown(found: Found) -> str:
     for name, entry in found["conditions"].items():
         confusions = f"{_said(entry, 'confusion_rate', 0, 100)} %" if "confusion_rate" in entry["metrics"] else "–"
         cells = [f"{entry['mixtures']}, {entry['people']}", _said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
-        own = _own(entry, lambda aim: "met" if aim["met"] else "missed", 1)
-        lines.append(f"| {name} | {' | '.join(cells)} | {own or '–'} |")
+        own = [(metric, aim) for metric, aim in entry["aims"].items() if metric not in EVERYWHERE]
+        said = [f"{NAMES[metric][0]} {_said(entry, metric, 1)}, aim {aim['aim']:g}: {word(aim).rstrip('?')}" for metric, aim in own]
+        lines.append(f"| {name} | {' | '.join(cells)} | {'; '.join(said) or '–'} |")
     return "\n".join([*lines, "", f"{found['aims_met']} of {found['aims']} aims are met."])

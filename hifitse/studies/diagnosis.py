@@ -4,7 +4,6 @@ The library is right by default; each fault is a switch. What is known of them i
 something open, the comments here say what was assumed.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +11,12 @@ from typing import Any
 from IPython.display import HTML
 
 from hifitse.evaluation.comparison import Changes, Comparison
-from hifitse.evaluation.experiment import PUBLISHED, PUBLISHED_SOURCE, measure
+from hifitse.evaluation.experiment import measure
 from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, compare, difference, frame, matrix, mean, of_list
 from hifitse.metrics import Interval, paired, unpaired
 from hifitse.params import Params
 from hifitse.report import tables
-from hifitse.report.report import parameter_count
-from hifitse.report.show import LEAST_MIXTURES, table, voices
+from hifitse.report.show import table
 from hifitse.report.show_arms import judged
 
 TOGETHER = "all faults"
@@ -159,27 +157,22 @@ def tested(comparison: Comparison, names: Sequence[str] = (BASELINE, TOGETHER), 
     return found
 
 
-def _reference(comparison: Comparison, fault: Fault) -> str:
-    """The control where it was trained, else the baseline."""
-    return fault.against if fault.against in comparison.arms else comparison.baseline.name
-
-
-def _cost(comparison: Comparison, fault: Fault, metric: str = "si_sdri_db") -> Interval:
-    return difference(comparison.arms[fault.name].rows, comparison.all[_reference(comparison, fault)].rows, metric)
-
-
 def faults(comparison: Comparison) -> HTML:
     """Each fault: what it was, what is done here, what it costs in SI-SDRi, and what it does where it should show."""
-    rows = []
+    rows, arms = [], comparison.arms
     for fault in FAULTS:
-        here, cost, against, verdict, shown = "nothing else: the preset has this fault itself", "not measured", "", "", ""
-        if fault.name in comparison.arms:
-            cost = _cost(comparison, fault)
-            here, against, verdict = fault.here, _reference(comparison, fault), judged(cost)
-            changes = [(*SHOWN[metric], _cost(comparison, fault, metric)) for metric in fault.shows]
-            shown = "; ".join(f"{label} {tables.measured(value, digits, True)} {unit}".strip() for label, unit, digits, value in changes)
-        row = {"fault": fault.name, "in the plan's baseline": fault.was, "here in its place": here}
-        row |= {"SI-SDRi with the fault, difference in dB": cost, "against": against, "verdict": verdict, "where it should show": shown}
+        row = {"fault": fault.name, "in the plan's baseline": fault.was}
+        row |= {"here in its place": "nothing else: the preset has this fault itself"}
+        row |= {"SI-SDRi with the fault, difference in dB": "not measured", "against": "", "verdict": "", "where it should show": ""}
+        if fault.name in arms:
+            against = fault.against if fault.against in arms else comparison.baseline.name
+            cost, *others = (
+                difference(arms[fault.name].rows, comparison.all[against].rows, metric) for metric in ("si_sdri_db", *fault.shows)
+            )
+            words = [(*SHOWN[metric], value) for metric, value in zip(fault.shows, others, strict=True)]
+            shown = "; ".join(f"{label} {tables.measured(value, digits, True)} {unit}".strip() for label, unit, digits, value in words)
+            row |= {"here in its place": fault.here, "SI-SDRi with the fault, difference in dB": cost, "against": against}
+            row |= {"verdict": judged(cost), "where it should show": shown}
         rows.append(row)
     return table(rows, "paired differences with 95 % intervals, on correct test mixtures")
 
@@ -199,37 +192,3 @@ def _moved(rows: Rows, right: Rows) -> Interval:
     """How far the same model's number moves: paired where the voices of an index are the same, else the two are drawn independently."""
     same = (frame(rows)["split"].values == frame(right)["split"].values).all()
     return (paired if same else unpaired)(matrix(rows), matrix(right))
-
-
-def explanation(comparison: Comparison, ways: Ways) -> HTML:
-    """What the measured faults can and cannot explain of the published number, in words that follow from the intervals."""
-
-    def said(value: Interval) -> str:
-        return f"{tables.measured(value, 2, True)} dB"
-
-    base = comparison.baseline
-    whole = difference(comparison.arms[TOGETHER].rows, base.rows)
-    parts = [f"Too few mixtures ({whole.n}) to say what the faults explain."]
-    if whole.n >= LEAST_MIXTURES:
-        costs = [(_cost(comparison, fault), fault.name) for fault in FAULTS if fault.name in comparison.arms]
-        costs.sort(key=lambda pair: pair[0].mean)
-        hurt = "; ".join(f"{name} {said(value)}" for value, name in costs if value.high < 0)
-        right = ways[RIGHT_TEST][BASELINE]
-        moved = "; ".join(f"{way} {said(_moved(of_arms[BASELINE], right))}" for way, of_arms in ways.items() if way != RIGHT_TEST)
-        optimiser = ""
-        if control := comparison.arms.get(CONTROL):
-            rest = difference(comparison.arms[TOGETHER].rows, control.rows)
-            optimiser = f" Of that, {said(difference(control.rows, base.rows))} is AdamW in place of the preset's Muon, which is no fault: "
-            optimiser += f"against AdamW the faults change {said(rest)}."
-        parts = [
-            f"Of {len(costs)} faults these have a measurable cost: {hurt or 'none'}.",
-            f"All together they change SI-SDRi by {said(whole)}.{optimiser}",
-            f"The way of testing moves the same model's number without any training: {moved}.",
-        ]
-    size = f"{parameter_count(base) / 1e6:.2f} million parameters after {base.run.step:,} steps on {voices(base.params)}"
-    parts.append(
-        f"The plan's +{PUBLISHED['si_sdri_db']} dB cannot be split into these parts: it is for {PUBLISHED_SOURCE}, with a model of 11.79 "
-        f"million parameters; here it is {size}. A fault that costs a young model much may only slow it down, and one that costs it little "
-        "may set the ceiling of a long training. What is measured here is what each fault does by itself, at this scale, and no more."
-    )
-    return HTML("".join(f"<p>{html.escape(part)}</p>" for part in parts))

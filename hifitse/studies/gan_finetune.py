@@ -1,33 +1,27 @@
-"""Notebook 01: a finished baseline trained on, with and without discriminators; what changes, and which weights are kept by which rule."""
+"""Notebook 01: a finished baseline trained on, with and without discriminators, and what changes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any
 
 from IPython.display import HTML, Image
-from matplotlib.figure import Figure
 
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.experiment import BANDS_HZ, Arm, Fidelity
-from hifitse.evaluation.rows import Row, difference, mean, verdict
-from hifitse.machine import pick_device
+from hifitse.evaluation.experiment import BANDS_HZ, Fidelity
+from hifitse.evaluation.rows import difference, mean, verdict
 from hifitse.metrics import Interval
 from hifitse.model.discriminators import discriminators
 from hifitse.params import PHASED, Params
-from hifitse.report import listening, tables
+from hifitse.report import tables
 from hifitse.report.comparison_figures import lines
 from hifitse.report.figures import series
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, table, voices
 from hifitse.report.show_arms import expectation
 from hifitse.training.adversary import held_steps
 from hifitse.training.run import Run
-from hifitse.training.validation import estimate
 
 TUNING = ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
 TUNING += ("loss_adversarial", "loss_feature")
 """Parameters of a fine-tuning; the run that it starts from has their defaults."""
-LOSS_ALLOWED_DB = 0.1
-"""dB of SI-SDRi on the validation list that may be lost for a better spectrum above 8 kHz."""
 PANELS = {
     "discriminators' loss (dotted: chance)": "disc", "share judged correctly (dotted: chance)": "disc_told",
     "extractor: adversarial": "adversarial", "extractor: feature maps": "feature",
@@ -78,55 +72,17 @@ def weights(params: Params) -> int:
     return sum(weight.numel() for weight in discriminators(params).parameters()) if params.gan != "none" else 0
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Which weights of a fine-tuned arm are kept.
-
-    Attributes:
-        tuned: whether they are the fine-tuned ones; else those from before.
-        si_sdri: fine-tuned minus before on the validation list, dB.
-        lsd_high: the same for the log-spectral distance from 8 to 24 kHz, dB; below 0 is better.
-        reason: in one sentence.
-    """
-
-    tuned: bool
-    si_sdri: Interval
-    lsd_high: Interval
-    reason: str
-
-
-def choose(comparison: Comparison, validation: Fidelity) -> dict[str, Choice]:
-    """Fine-tuned weights are kept where SI-SDRi is at most 0.1 dB lower and the spectrum above 8 kHz nearer, by the means.
-
-    Args:
-        comparison: its baseline is the run from before.
-        validation: rows of all arms on the validation list, of :func:`hifitse.evaluation.experiment.fidelity` for the split "valid".
-    """
-    base = validation[comparison.baseline.name]
-    return {name: _choice(arm, validation[name], base) for name, arm in comparison.arms.items()}
-
-
-def _choice(arm: Arm, rows: Sequence[Row], base: Sequence[Row]) -> Choice:
-    gain, distance = (difference(rows, base, metric) for metric in ("si_sdri_db", "lsd_high_db"))
-    reason = arm.run.collapsed
-    if not reason and not gain.mean >= -LOSS_ALLOWED_DB:
-        reason = f"SI-SDRi is more than {LOSS_ALLOWED_DB:g} dB lower"
-    elif not reason and not distance.mean < 0:
-        reason = "the spectrum above 8 kHz is no nearer to the target's"
-    kept = f"SI-SDRi is not more than {LOSS_ALLOWED_DB:g} dB lower and the spectrum above 8 kHz is nearer"
-    return Choice(not reason, gain, distance, reason or kept)
-
-
-def record(comparison: Comparison, test: Fidelity, choices: Mapping[str, Choice]) -> dict[str, Any]:
+def record(comparison: Comparison, test: Fidelity) -> dict[str, Any]:
     """What ``metrics.json`` keeps of a fine-tuning beside the arms' metrics."""
-    base, found = test[comparison.baseline.name], {}
-    for name, choice in choices.items():
-        arm = comparison.arms[name]
-        distances = {metric: vars(difference(test[name], base, metric)) for metric in BANDS_HZ}
-        valid = {"si_sdri_db": vars(choice.si_sdri), "lsd_high_db": vars(choice.lsd_high)}
-        found[name] = {"discriminator_parameters": weights(arm.params), "collapsed": arm.run.collapsed, "kept": choice.tuned}
-        found[name] |= {"why": choice.reason, "validation": valid, "test": distances}
-    return found
+    base = test[comparison.baseline.name]
+    return {
+        name: {
+            "discriminator_parameters": weights(arm.params),
+            "collapsed": arm.run.collapsed,
+            "test": {metric: vars(difference(test[name], base, metric)) for metric in BANDS_HZ},
+        }
+        for name, arm in comparison.arms.items()
+    }
 
 
 def headline(gains: Mapping[str, tuple[Interval, Interval]]) -> tuple[str, str]:
@@ -187,54 +143,12 @@ def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:
     return table(shown, caption + "less is better")
 
 
-def choices(comparison: Comparison, chosen: Mapping[str, Choice]) -> HTML:
-    """Which weights of each arm are kept, by the rule on the validation list."""
-    rows = []
-    for name, choice in chosen.items():
-        added = weights(comparison.arms[name].params)
-        row = {"arm": name, "weights kept": "fine-tuned" if choice.tuned else "those from before", "why": choice.reason}
-        row |= {"SI-SDRi minus before, dB": choice.si_sdri, "LSD minus before, dB": choice.lsd_high}
-        rows.append(row | {"added, M": f"{added / 1e6:.2f}" if added else "–"})
-    count = next(iter(chosen.values())).si_sdri.n if chosen else 0
-    caption = f"validation mixtures: {count}; LSD: log-spectral distance above 8 kHz; added: millions of the discriminators' weights"
-    return table(rows, caption)
-
-
-def losses_figure(histories: Mapping[str, tuple[Params, Sequence[Mapping]]]) -> Figure:
-    """One panel per measure, one curve per arm with discriminators; the warm-up is shaded grey, the ramp after it orange.
-
-    Args:
-        histories: name of the arm -> its parameters and the rows of its history; the warm-up is that of the first.
-
-    Raises:
-        HifitseError: no arm.
-    """
-    panels = {title: {name: series(rows, key) for name, (_, rows) in histories.items()} for title, key in PANELS.items()}
-    spans = {}
-    for params, _ in list(histories.values())[:1]:
-        held = held_steps(params)
-        spans = {"warm-up: only discriminators learn": (0, held)}
-        spans["ramp: adversarial terms rise"] = (held, held + params.gan_ramp * params.steps)
-    return lines(panels, "step", levels=dict.fromkeys(list(PANELS)[:2], 0.5), spans=spans)
-
-
 def losses(comparison: Comparison) -> Image:
-    """Curves of the arms with discriminators."""
-    arms = {name: (arm.params, arm.run.history) for name, arm in comparison.arms.items() if arm.params.gan != "none"}
+    """One panel per measure, one curve per arm with discriminators; the warm-up is shaded grey, the ramp after it orange."""
+    arms = {name: arm for name, arm in comparison.arms.items() if arm.params.gan != "none"}
+    panels = {title: {name: series(arm.run.history, key) for name, arm in arms.items()} for title, key in PANELS.items()}
+    params = next(iter(arms.values())).params
+    held = held_steps(params)
+    spans = {"warm-up: only discriminators learn": (0, held), "ramp: adversarial terms rise": (held, held + params.gan_ramp * params.steps)}
     alt = f"Curves over the steps of {', '.join(arms)}: loss and judgements of the discriminators, adversarial and feature-map terms"
-    return picture(losses_figure(arms), alt)
-
-
-def examples(comparison: Comparison, name: str) -> list[listening.Example]:
-    """The mixtures that gained and lost most with an arm, and all arms' estimates; give each to :func:`hifitse.report.show.listen`."""
-    base, found = comparison.baseline, []
-    for example in listening.contrasts(base, comparison.arms[name]):
-        mixture = listening.rebuild(example.row, base.evaluation)
-        clips = {"mixture": mixture.mix, "target": mixture.target}
-        for label, arm in comparison.all.items():
-            device = pick_device(arm.params.device)
-            est = estimate(arm.run.extractor().to(device), [mixture], "right", device)[0].numpy()
-            clips[f"estimate, {'before' if arm is base else label}"] = est
-        note = f"{name}: {example.note}"
-        found.append(replace(example, clips=clips | {"enrolment": mixture.enroll[0]}, pictured=tuple(clips), note=note))
-    return found
+    return picture(lines(panels, "step", levels=dict.fromkeys(list(PANELS)[:2], 0.5), spans=spans), alt)
