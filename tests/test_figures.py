@@ -12,7 +12,7 @@ from hifitse.data.conditions import training_conditions
 from hifitse.metrics import Interval, bootstrap
 from hifitse.params import resolve
 from hifitse.report import figures
-from hifitse.report.comparison_figures import by_condition, forest, grouped, lines, log_axis
+from hifitse.report.comparison_figures import forest, grouped, lines, log_axis, presence, training
 from hifitse.studies.curriculum import course
 
 SECOND = np.arange(48_000) / 48_000
@@ -77,36 +77,38 @@ def test_spectrograms_share_one_colour_scale_and_one_bar_and_name_their_units():
     assert (axes[0].get_ylabel(), axes[-1].get_xlabel(), bar.get_ylabel()) == ("kHz", "time, s", "level, dBFS")
 
 
-def test_by_condition_draws_the_means_and_counts():
-    panel = {"right": {"low": bootstrap([1.0, 3.0]), "high": bootstrap([5.0])}, "wrong": {"high": bootstrap([-2.0, -4.0])}}
-    figure = by_condition({"SIR, dB": panel})
-    assert [[y for _, y in curve] for curve in points(figure.axes[0])] == [[2.0, 5.0], [-3.0]]
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["low\nn=2", "high\nn=1"]
+def test_panels_of_groups_draw_the_means_and_counts():
+    bins = {"low": {"right": bootstrap([1.0, 3.0])}, "high": {"right": bootstrap([5.0]), "wrong": bootstrap([-2.0])}}
+    figure = grouped({"SIR, dB": bins, "SNR, dB": bins}, "SI-SDRi, dB")
     shown(figure)
+    for axis, label in zip(figure.axes, ("SIR, dB", "SNR, dB"), strict=True):
+        assert [[y for _, y in curve] for curve in points(axis)] == [[2.0, 5.0], [-2.0]] and axis.get_xlabel() == label
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == ["low\nn=2", "high\nn=1"]
 
 
-def test_curves_have_a_panel_for_each_term_and_survive_gaps():
-    same = {"lr": 1e-3, "grad_norm": 2.0, "seconds": 1.0}
+def test_a_training_has_a_panel_for_each_term_and_survives_gaps():
+    same = {"lr": 1e-3, "grad_norm": 2.0, "seconds": 1.0, "weight_si_sdr": 0.5}
     history = [{"step": step, "loss": 9.0 - step, "si_sdr": 5.0 - step} | same for step in range(1, 5)]
     history[2] |= {"absent": -3.0, "loss": float("nan")}
-    figure = figures.curves(history, [{"step": 4, "si_sdri_db": 1.0, "si_sdri_wrong_enroll_db": None}])
+    figure = training(history, [{"step": 4, "si_sdri_db": 1.0, "si_sdri_wrong_enroll_db": None}])
     titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
     terms = ["loss, all terms", "term 'si_sdr', dB", "term 'absent', dB relative to the mixture"]
-    assert titles == [*terms, "SI-SDRi of unseen speakers, dB", "learning rate", "gradient norm"]
+    assert titles == [*terms, "learning rate", "gradient norm", "SI-SDRi of unseen speakers, dB"]
     shown(figure)
-    shown(figures.curves([], []))
+    shown(training([], []))
 
 
 def test_presence_shades_the_target_and_labels_all():
     seconds = np.arange(80) / 10
-    figure = figures.presence(seconds, {"mixture": seconds - 20, "estimate": seconds - 40}, (2.0, 5.5))
+    figure = presence(seconds, {"mixture": seconds - 20, "estimate": seconds - 40}, (2.0, 5.5))
     span = figure.axes[0].patches[0]
     assert (span.get_x(), span.get_x() + span.get_width()) == (2.0, 5.5)
     assert legend_texts(figure) == ["target speaks", "mixture", "estimate"]
     shown(figure)
-    figure = figures.presence(seconds, {"estimate": seconds - 40}, None, seconds / 8, 0.6)
-    assert [axis.get_ylabel() for axis in figure.axes] == ["level, dBFS", "likeness to enrolment"]
-    assert [line.get_ydata()[0] for line in figure.axes[1].lines] == [0, 0.6]
+    figure = presence(seconds, {"estimate": seconds - 40}, None, seconds / 8, 0.6)
+    titles = [axis.get_title(loc="left").split(",")[0] for axis in figure.axes]
+    assert titles == ["level", "likeness of the estimate to the enrolment"]
+    assert {line.get_ydata()[0] for line in figure.axes[1].lines} == {0, 0.6}
     shown(figure)
 
 
@@ -160,6 +162,7 @@ def test_forest_draws_measured_differences_over_the_plans_ranges():
     assert [label.get_text().replace("\n", " ") for label in axis.get_yticklabels()] == [row[0] for row in ROWS]
     assert_apart(axis.get_yticklabels())
     assert axis.get_window_extent().width > 0.5 * figure.bbox.width and len(legend_texts(figure)) == 3
+    assert "the plan expects" not in legend_texts(forest([("alone", interval(1), None)], "dB")), "nothing there is of the plan"
 
 
 ARMS = ("baseline", "augmented", "augmented, 2-3 enrolments")
@@ -170,7 +173,7 @@ GROUPS = {
 
 
 def test_grouped_draws_each_arm_once_in_each_group_side_by_side():
-    figure = grouped(GROUPS, "SI-SDRi, dB", "enrolment")
+    figure = grouped({"enrolment": GROUPS}, "SI-SDRi, dB")
     shown(figure)
     axis = figure.axes[0]
     curves = np.array(points(axis))  # (arms, groups, 2)
@@ -179,14 +182,14 @@ def test_grouped_draws_each_arm_once_in_each_group_side_by_side():
     assert [label.get_text() for label in axis.get_xticklabels()][0] == "clean\nn=79"
     assert_apart(axis.get_xticklabels())
     assert legend_texts(figure) == list(ARMS) and (axis.get_xlabel(), axis.get_ylabel()) == ("enrolment", "SI-SDRi, dB")
-    gap = grouped({"easy": {"a": interval(1, n=10), "b": interval(2, n=12)}, "hard": {"b": interval(0)}}, "dB").axes[0]
+    gap = grouped({"": {"easy": {"a": interval(1, n=10), "b": interval(2, n=12)}, "hard": {"b": interval(0)}}}, "dB").axes[0]
     assert [[y for _, y in curve] for curve in points(gap)] == [[1], [2, 0]]
     assert [label.get_text() for label in gap.get_xticklabels()] == ["easy\nn=10–12", "hard\nn=79"]
 
 
 def test_grouped_has_room_for_many_arms_with_long_names_and_words():
     values = {f"{kind} donaudampfschiff": {f"{name} {LONG[:30]} {i}": interval(i) for name in "abcd" for i in (1, 2)} for kind in GROUPS}
-    figure = grouped(values, "SI-SDRi, dB")
+    figure = grouped({"": values}, "SI-SDRi, dB")
     shown(figure)
     room = figure.axes[0].get_window_extent()
     assert room.height > 200 and figure.legends[0].get_window_extent().y0 > room.y1 and len(legend_texts(figure)) == 8
@@ -202,7 +205,8 @@ def test_lines_draw_each_curve_alike_in_all_panels():
 
 
 def test_bad_input_is_refused_in_one_sentence():
-    for call, words in ((lambda: forest([], "x"), "0 rows"), (lambda: grouped({}, "y"), "0 groups"), (lambda: lines({}, "x"), "0 curves")):
+    cases = {"0 rows": lambda: forest([], "x"), "0 arms": lambda: grouped({"x": {}}, "y"), "0 curves": lambda: lines({}, "x")}
+    for words, call in cases.items():
         with pytest.raises(HifitseError, match=words):
             call()
 

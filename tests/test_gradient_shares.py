@@ -11,6 +11,7 @@ from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
 from hifitse.report import figures
+from hifitse.report.comparison_figures import training
 from hifitse.studies.losses import TERMS, gradient_norms, gradient_shares, learned_weights, shares_figure
 from hifitse.training.run import Run
 from hifitse.training.train import train
@@ -112,5 +113,5 @@ def test_weights_are_drawn_over_the_steps_on_a_logarithmic_axis():
 
 
 def test_curves_of_a_training_leave_the_learned_weights_out(run):
-    titles = [axis.get_title(loc="left") for axis in figures.curves(run.history, run.validation).axes]
+    titles = [axis.get_title(loc="left") for axis in training(run.history, run.validation).axes]
     assert "term 'multires', dB" in titles and not any("weight" in title for title in titles)

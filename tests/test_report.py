@@ -56,10 +56,10 @@ def test_verdict_says_numbers_data_and_scale():
 def test_conditions_sort_every_mixture_into_one_bin_by_its_lowest_sir():
     panels = show.conditions(made_up_arm())
     assert list(panels) == ["lowest SIR, dB", "SNR, dB", "interferers"]
-    for curves in panels.values():
-        assert sum(value.n for value in curves["right enrolment"].values()) == 40
+    for bins in panels.values():
+        assert sum(kinds["right enrolment"].n for kinds in bins.values()) == 40
     below = [row["si_sdri_db"] for row in made_up_rows() if row["present"] and row["sir_db"] < -2.5]
-    assert panels["lowest SIR, dB"]["right enrolment"]["below\n−2.5"].mean == pytest.approx(np.mean(below))
+    assert panels["lowest SIR, dB"]["below −2.5"]["right enrolment"].mean == pytest.approx(np.mean(below))
     rows = [row | {"n_interferers": 1, "snr_db": None} for row in made_up_rows()]
     assert list(show.conditions(made_up_arm(rows))) == ["lowest SIR, dB"]  # what does not vary is left out
 

@@ -18,7 +18,7 @@ from hifitse.data.mixing import Mixture
 from hifitse.metrics import si_sdr
 from hifitse.model.extraction import SILENT_DB
 from hifitse.model.likeness import likeness
-from hifitse.report import document, figures, listening, tables
+from hifitse.report import comparison_figures, document, figures, listening, tables
 from hifitse.training.validation import Extract, estimate
 
 ENROLMENTS = {"of the target": "right", "of an interferer": "wrong", "silence": "zero", "own file": "own"}
@@ -123,7 +123,7 @@ def shown(heard: Heard) -> HTML:
     level = f"{tables.number(audio.level_db(clips['mixture']), 1)} dBFS."
     if heard.likeness is not None:
         levels = {name: listening.level_db(clips[name]) for name in ("mixture", "estimate")}
-        curves = figures.presence(listening.times(heard.likeness), levels, None, heard.likeness, heard.threshold)
+        curves = comparison_figures.presence(listening.times(heard.likeness), levels, None, heard.likeness, heard.threshold)
         picture += document.image(figures.png(curves), f"Levels, and likeness of the estimate to the enrolment, over time; {heard.about}.")
     listen = document.players(heard.clips, heard.about)
     return HTML(f"<style>{document.FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}<p>{gain}{level}</p>{listen}")

@@ -11,12 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from hifitse import SAMPLE_RATE
@@ -145,87 +143,6 @@ def legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
     """A legend above the axes; labels that are too long for one line are cut into several."""
     labels = [textwrap.fill(label, LINE_CHARACTERS - HANDLE_CHARACTERS) for label in labels]
     figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels), columnspacing=1.6)
-
-
-@matplotlib.rc_context(STYLE)
-def curves(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
-    """Training over the steps: every loss term, SI-SDRi on the validation list, learning rate and gradient norm.
-
-    Args:
-        history: one mapping a logged step: ``step``, ``loss``, the terms by name, ``lr``, ``grad_norm``; learned
-            weights (``weight_<term>``) have a figure of their own.
-        validation: ``step`` and ``si_sdri_db``, and where measured ``si_sdri_wrong_enroll_db``.
-    """
-    logged = pd.DataFrame(list(history)).apply(pd.to_numeric, errors="coerce")
-    titles = {"loss": "loss, all terms", "validation": "SI-SDRi of unseen speakers, dB"}
-    titles |= {"lr": "learning rate", "grad_norm": "gradient norm"}
-    terms = [name for name in logged if name not in ("step", "seconds", *titles) and not name.startswith("weight_")]
-    order = ("loss", *terms, "validation", "lr", "grad_norm")
-    panels = [name for name in order if name == "validation" or (name in logged and logged[name].notna().any())]
-    rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(WIDTH, 1.95 * rows + 0.4), layout="constrained")
-    axes = figure.subplots(rows, 2, sharex=True, squeeze=False).ravel()
-    for axis, name in zip(axes, panels, strict=False):
-        axis.set_title(titles.get(name, f"term '{name}', {TERM_UNITS.get(name, 'no unit')}"))
-        if name == "validation":
-            for number, kind in enumerate(("right", "wrong")):
-                known = series(validation, "si_sdri_db" if kind == "right" else "si_sdri_wrong_enroll_db")
-                if known:
-                    axis.plot(*zip(*known, strict=True), ms=4.5, label=f"{kind} enrolment", **look(number))
-            axis.axhline(0, color=GREY, lw=0.8)
-            axis.legend(*axis.get_legend_handles_labels())
-        else:
-            known = logged[["step", name]].dropna()
-            _draw_term(axis, known["step"], known[name], plain=name == "lr")
-    for axis in axes[len(panels) :]:
-        axis.set_visible(False)
-    for axis in axes[max(0, len(panels) - 2) : len(panels)]:
-        axis.set_xlabel("step")
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axis.tick_params(labelbottom=True)
-    return figure
-
-
-def _draw_term(axis: Axes, steps: pd.Series, values: pd.Series, plain: bool) -> None:
-    """The values and, unless plain, their running mean over about a thirtieth of the curve."""
-    if plain:
-        axis.plot(steps, values, color=GREEN)
-        return
-    axis.plot(steps, values, color=SKY, lw=0.7, alpha=0.7, marker="o" if len(values) == 1 else None)
-    axis.plot(steps, values.rolling(max(1, len(values) // 30), center=True, min_periods=1).mean(), color=BLUE)
-    if len(values) > 200:  # the first steps would flatten the rest
-        low, high = np.percentile(values, [0.5, 98])
-        axis.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.08 * (high - low) + 1e-9)
-
-
-@matplotlib.rc_context(STYLE)
-def presence(
-    seconds: np.ndarray, levels: Mapping[str, np.ndarray], span: tuple[float, float] | None = None,
-    likeness: np.ndarray | None = None, threshold: float | None = None,
-) -> Figure:  # fmt: skip
-    """Level over time, and below it how like the enrolment the estimate sounds.
-
-    Args:
-        seconds, levels: ``(L,)`` s; name of the curve -> ``(L,)`` dBFS.
-        span: start and end of the target's part, s, shaded.
-        likeness, threshold: ``(L,)``, 0 to 1; and from where on the speaker counts as present.
-    """
-    figure = Figure(figsize=(WIDTH, 3.0 if likeness is None else 4.6), layout="constrained")
-    axis, *below = np.atleast_1d(figure.subplots(1 if likeness is None else 2, 1, sharex=True))
-    for each in (axis, *below) if span else ():
-        each.axvspan(*span, color=ORANGE, alpha=0.18, lw=0, label="target speaks" if each is axis else None)
-    for under in below:
-        under.plot(seconds, likeness, color=BLUE)
-        under.set(ylim=(0, 1), ylabel="likeness to enrolment")
-        if threshold is not None:
-            under.axhline(threshold, color=GREY, ls="--", label="present from here on")
-            under.legend(loc="lower right")
-    for (name, level), colour in zip(levels.items(), (GREY, GREEN, BLUE, VERMILLION), strict=False):
-        axis.plot(seconds, level, color=colour, label=name, lw=3.5 if colour == GREY else 1.6)  # wide below, or equal lines would hide it
-    axis.set(ylabel="mean level, dBFS" if span else "level, dBFS", xlim=(0, float(seconds[-1])))
-    figure.axes[-1].set_xlabel("time, s")
-    legend(figure, *axis.get_legend_handles_labels())
-    return figure
 
 
 @matplotlib.rc_context(STYLE)

@@ -1,6 +1,5 @@
 """The parts of a report, as a notebook displays them: verdict, listening, diagnosis, conditions, presence."""
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,7 @@ def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
     """SI-SDRi in four ranges of SIR (the lowest of a mixture) and SNR, and by number of interferers.
 
     Returns:
-        axis label -> kind of enrolment -> label of the bin -> interval; without the axes along which nothing varies.
+        axis label -> label of the bin -> kind of enrolment -> interval; without the axes along which nothing varies.
     """
     params, last = arm.evaluation, len(arm.evaluation.phase_starts) - 1
     axes = {
@@ -168,17 +167,14 @@ def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
         "SNR, dB": ("snr_db", params.at_phase("snr_min_db", last), params.at_phase("snr_max_db", last)),
         "interferers": ("n_interferers", 0, 0),
     }
-    found = {}
+    found: dict[str, dict[str, dict[str, Interval]]] = {}
     for axis, (key, low, high) in axes.items():
         edges = [round(float(edge), 2) for edge in np.linspace(low, high, 5)[1:-1]] if low < high else None
-        bins = {f"{kind} enrolment": by_bin(arm.rows, key, edges, ENROLMENTS[kind]) for kind in ("right", "wrong")}
-        found[axis] = {kind: {_short(label): value for label, value in each} for kind, each in bins.items()}
-    return {axis: curves for axis, curves in found.items() if len(curves["right enrolment"]) > 1}
-
-
-def _short(label: str) -> str:
-    """A label of a bin in two lines, with a real minus sign."""
-    return re.sub("(to|below|from) ", "\\1\n", label.replace("-", "−"))
+        found[axis] = {}
+        for kind in ("right", "wrong"):
+            for label, value in by_bin(arm.rows, key, edges, ENROLMENTS[kind]):
+                found[axis].setdefault(label.replace("-", "−"), {})[f"{kind} enrolment"] = value
+    return {axis: bins for axis, bins in found.items() if len(bins) > 1}
 
 
 def by_condition(arm: Arm) -> Image | HTML:
@@ -186,7 +182,7 @@ def by_condition(arm: Arm) -> Image | HTML:
     panels = conditions(arm)
     if not panels:
         return HTML("<p>Neither SIR, SNR nor the number of interferers varies over these mixtures.</p>")
-    return picture(comparison_figures.by_condition(panels), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
+    return picture(comparison_figures.grouped(panels, "SI-SDRi, dB"), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
 
 
 def presence(arm: Arm) -> Image | HTML:
@@ -196,10 +192,10 @@ def presence(arm: Arm) -> Image | HTML:
         return HTML("<p>The list of partial presence is empty (eval_partial is 0).</p>")
     also = ", and likeness of the estimate to the enrolment" if likeness is not None else ""
     alt = f"Mean level over time of mixture, target and estimate{also}; the target speaks in the shaded part only"
-    return picture(figures.presence(seconds, levels, PARTIAL_ACTIVE_S, likeness), alt)
+    return picture(comparison_figures.presence(seconds, levels, PARTIAL_ACTIVE_S, likeness), alt)
 
 
 def training(arm: Arm) -> Image:
     """Loss terms, SI-SDRi of the validation list, learning rate and gradient norm over the steps."""
     alt = "Curves over the training steps: loss and its terms, SI-SDRi of unseen speakers, learning rate, gradient norm"
-    return picture(figures.curves(arm.run.history, arm.run.validation), alt)
+    return picture(comparison_figures.training(arm.run.history, arm.run.validation), alt)

@@ -124,7 +124,7 @@ def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") ->
     """A metric of several arms under several conditions."""
     means = {group: {name: mean(rows, metric, only_list(rows)) for name, rows in arms.items()} for group, arms in values.items()}
     label, unit, _ = tables.LABELS[metric]
-    figure = comparison_figures.grouped(means, f"{tables.short(metric)}, {unit}", xlabel)
+    figure = comparison_figures.grouped({xlabel: means}, f"{tables.short(metric)}, {unit}")
     return picture(figure, f"{label} of {', '.join(next(iter(values.values()), {}))} under: {', '.join(values)}")
 
 
