@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.counting import macs
+from hifitse.evaluation.cost import gflops_per_second
 from hifitse.evaluation.rows import BASELINE, difference, mean
 from hifitse.report import comparison_figures, tables
 from hifitse.report.figures import CURVES, DPI, STYLE, WIDTH
@@ -44,10 +44,10 @@ def results(comparison: Comparison, minutes: float) -> HTML:
     for name, arm in comparison.all.items():
         params, seconds, items = arm.params, arm.run.seconds, arm.run.step * arm.params.batch_size
         if params.extractor not in (each for each, _ in counted.values()):
-            counted[name] = params.extractor, macs(params.extractor, 4.0, params.enroll_seconds)
+            counted[name] = params.extractor, gflops_per_second(params.extractor, 4.0, params.enroll_seconds)
         operations = next(count for config, count in counted.values() if config == params.extractor)
         gain = difference(arm.rows, comparison.baseline.rows)
-        row = {"arm": name, "10⁶ multiply-adds per second": f"{operations / 1e6:,.0f}", "minutes": f"{seconds / 60:.3g}"}
+        row = {"arm": name, "10⁶ multiply-adds per second": f"{500 * operations:,.0f}", "minutes": f"{seconds / 60:.3g}"}
         row |= {"off": f"{seconds / (60 * minutes) - 1:+.0%}", "items heard": f"{items:,}", "items per second": f"{items / seconds:.3g}"}
         row |= {"SI-SDRi, dB": mean(arm.rows), "difference, dB": "" if name == BASELINE else gain}
         row |= {"verdict": "" if name == BASELINE else judged(gain), "wrong enrolment, dB": mean(arm.rows, "si_sdri_wrong_enroll_db")}
