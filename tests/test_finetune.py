@@ -57,6 +57,29 @@ def compared(**arms: Arm) -> Comparison:
     return Comparison(made_up_arm(collapsed=""), {name: replace(arm, name=name) for name, arm in arms.items()})
 
 
+def spectra(gain: float, distance: float, count: int = 40) -> list[dict]:
+    keys = {"list": "test", "seed": 0, "present": True, "si_sdr_mix_db": 0.0}
+    return [keys | {"index": i, "si_sdri_db": gain, "lsd_high_db": distance} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("gain", "distance", "collapsed", "kept", "words"),
+    [
+        (0.0, -0.2, "", True, "not more than 0.1 dB lower"),
+        (-0.09, -0.2, "", True, "nearer"),
+        (-0.11, -2.0, "", False, "more than 0.1 dB lower"),
+        (1.0, 0.0, "", False, "no nearer"),
+        (1.0, -2.0, "the adversarial training collapsed at step 9", False, "collapsed at step 9"),
+    ],
+)
+def test_the_rule_that_keeps_or_drops_fine_tuned_weights(gain, distance, collapsed, kept, words) -> None:
+    comparison = compared(tuned=made_up_arm(collapsed=collapsed))
+    found = gan_finetune.choose(comparison, {"baseline": spectra(4.0, 10.0), "tuned": spectra(4.0 + gain, 10.0 + distance)})["tuned"]
+    assert found["tuned"] is kept and words in found["why"]
+    assert (found["si_sdri_db"].mean, found["lsd_high_db"].mean) == pytest.approx((gain, distance))
+    assert words in gan_finetune.choices({"tuned": found}).data
+
+
 # ---- spectra
 
 

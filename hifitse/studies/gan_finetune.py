@@ -22,6 +22,8 @@ from hifitse.training.run import Run
 TUNING = ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
 TUNING += ("loss_adversarial", "loss_feature")
 """Parameters of a fine-tuning; the run that it starts from has their defaults."""
+LOSS_ALLOWED_DB = 0.1
+"""dB of SI-SDRi on the validation list that may be lost for a better spectrum above 8 kHz."""
 PANELS = {
     "discriminators' loss (dotted: chance)": "disc", "share judged correctly (dotted: chance)": "disc_told",
     "extractor: adversarial": "adversarial", "extractor: feature maps": "feature",
@@ -72,13 +74,48 @@ def weights(params: Params) -> int:
     return sum(weight.numel() for weight in discriminators(params).parameters()) if params.gan != "none" else 0
 
 
-def record(comparison: Comparison, test: Fidelity) -> dict[str, Any]:
+def choose(comparison: Comparison, validation: Fidelity) -> dict[str, dict[str, Any]]:
+    """Which weights are kept: the fine-tuned ones where SI-SDRi is at most 0.1 dB lower and the spectrum above 8 kHz nearer, by the means.
+
+    Args:
+        comparison: its baseline is the run from before.
+        validation: rows of all arms on the validation list, of :func:`hifitse.evaluation.experiment.fidelity` for the split "valid".
+
+    Returns:
+        Arm -> ``tuned`` (its own weights are kept), ``why``, and the differences ``si_sdri_db`` and ``lsd_high_db``.
+    """
+    found, base = {}, validation[comparison.baseline.name]
+    for name, arm in comparison.arms.items():
+        gain, distance = (difference(validation[name], base, metric) for metric in ("si_sdri_db", "lsd_high_db"))
+        why = arm.run.collapsed
+        if not why and not gain.mean >= -LOSS_ALLOWED_DB:
+            why = f"SI-SDRi is more than {LOSS_ALLOWED_DB:g} dB lower"
+        elif not why and not distance.mean < 0:
+            why = "the spectrum above 8 kHz is no nearer to the target's"
+        better = f"SI-SDRi is not more than {LOSS_ALLOWED_DB:g} dB lower and the spectrum above 8 kHz is nearer"
+        found[name] = {"tuned": not why, "why": why or better, "si_sdri_db": gain, "lsd_high_db": distance}
+    return found
+
+
+def choices(chosen: Mapping[str, Mapping[str, Any]]) -> HTML:
+    """What :func:`choose` found, one row per arm."""
+    titles = {"why": "why", "si_sdri_db": "SI-SDRi minus before, dB", "lsd_high_db": "LSD above 8 kHz minus before, dB"}
+    rows = [
+        {"arm": name, "weights kept": "fine-tuned" if one["tuned"] else "those from before"} | {titles[key]: one[key] for key in titles}
+        for name, one in chosen.items()
+    ]
+    return table(rows, "by the means on the validation list, with 95 % intervals")
+
+
+def record(comparison: Comparison, test: Fidelity, chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What ``metrics.json`` keeps of a fine-tuning beside the arms' metrics."""
     base = test[comparison.baseline.name]
     return {
         name: {
             "discriminator_parameters": weights(arm.params),
             "collapsed": arm.run.collapsed,
+            "kept": chosen[name]["tuned"],
+            "why": chosen[name]["why"],
             "test": {metric: vars(difference(test[name], base, metric)) for metric in BANDS_HZ},
         }
         for name, arm in comparison.arms.items()
