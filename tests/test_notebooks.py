@@ -170,6 +170,7 @@ def test_a_wrong_parameter_stops_with_one_sentence(elsewhere):
     assert error.ename == "ParameterError" and "\n" not in error.evalue
     assert all(word in error.evalue for word in ("'stpes'", "20", "'steps'"))
     assert len(error.traceback) == 1 and error.evalue in done.stderr
+    assert done.stderr.count("Passed unknown parameter: ") == 1, "that of stpes, not those of smoke.yaml"
 
 
 # ---- in a browser

@@ -2,7 +2,6 @@
 
 import ast
 import builtins
-import logging
 import os
 import sys
 import tempfile
@@ -15,7 +14,6 @@ from hifitse.params import Params, resolve
 from hifitse.presets import CommandError, parameter_options, values
 
 FILES = ("report.ipynb", "report.html", "metrics.json")
-STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
 
 
 def notebook_path(name: str) -> Path:
@@ -37,6 +35,7 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
 
     NN_name is a notebook in notebooks/, such as 00_baseline; report.html, report.ipynb and metrics.json are written.
     """
+    from hifitse.commands.headless import STOPPED
     from hifitse.report import report
 
     source = notebook_path(notebook)
@@ -74,10 +73,8 @@ def _default_preset(source: Path) -> str:
 def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
     """Run the notebook into ``work``. Returns why it failed, or an empty text."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     os.environ["HIFITSE_REPORT_DIR"] = str(work)
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it would warn of every parameter that the notebook's cell does not name
     try:
         papermill.execute_notebook(
             str(source).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
@@ -85,14 +82,12 @@ def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
             parameters=injected,
             kernel_name="python3",
             progress_bar=False,
-            stderr_file=sys.stderr if sys.stderr.isatty() else None,  # there the training's own progress bar is seen as it moves
-            extra_arguments=["--log-level=CRITICAL"],  # else the kernel warns in the terminal about matters of its transport
         )
     except papermill.exceptions.PapermillExecutionError as error:
         known = not hasattr(builtins, error.ename)  # ours say all in one sentence; Python's own need their name
         return error.evalue if known else f"{error.ename}: {error.evalue}"
-    except (KeyboardInterrupt, DeadKernelError):
-        return STOPPED
+    except click.ClickException as stopped:
+        return stopped.message
     finally:
         del os.environ["HIFITSE_REPORT_DIR"]
     return ""
