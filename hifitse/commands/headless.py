@@ -9,7 +9,7 @@ import click
 from nbclient.exceptions import DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 
-STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
+from hifitse.commands.run import STOPPED
 
 
 class Headless(NBClientEngine):

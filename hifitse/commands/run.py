@@ -14,6 +14,7 @@ from hifitse.params import Params, resolve
 from hifitse.presets import CommandError, parameter_options, values
 
 FILES = ("report.ipynb", "report.html", "metrics.json")
+STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
 
 
 def notebook_path(name: str) -> Path:
@@ -35,7 +36,6 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
 
     NN_name is a notebook in notebooks/, such as 00_baseline; report.html, report.ipynb and metrics.json are written.
     """
-    from hifitse.commands.headless import STOPPED
     from hifitse.report import report
 
     source = notebook_path(notebook)
@@ -73,6 +73,8 @@ def _default_preset(source: Path) -> str:
 def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
     """Run the notebook into ``work``. Returns why it failed, or an empty text."""
     import papermill
+
+    from hifitse.commands import headless  # noqa: F401 (after papermill, which takes it by itself where it is installed)
 
     os.environ["HIFITSE_REPORT_DIR"] = str(work)
     try:
