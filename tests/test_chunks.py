@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from hifitse import HifitseError
-from hifitse.model.chunks import Chunks, overlap_add
+from hifitse.model.extraction import Chunks, overlap_add
 
 SMALL = Chunks(step=60, fade=10, context=20, hop=10)
 

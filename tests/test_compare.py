@@ -9,7 +9,7 @@ from made_up import arm, content, row, write
 from test_page import assert_offline
 
 from hifitse.commands import cli
-from hifitse.commands.runs import COLUMNS, trainings
+from hifitse.commands.cli import COLUMNS, trainings
 from hifitse.training.train import train
 
 NASTY = "<script>alert(1)</script> & \"'"

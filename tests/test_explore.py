@@ -19,7 +19,7 @@ from test_listening import decoded, made_up_mixture
 
 from hifitse import HifitseError
 from hifitse.commands import explore, trial
-from hifitse.commands.scene import Scene, Scenes
+from hifitse.commands.trial import Scene, Scenes
 from hifitse.metrics import si_sdr
 from hifitse.model import Extractor
 from hifitse.report.listening import rebuild

@@ -11,7 +11,7 @@ from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
 from hifitse.metrics import si_sdri
 from hifitse.model import Extractor, extraction
-from hifitse.model.chunks import Chunks
+from hifitse.model.extraction import Chunks
 from hifitse.params import resolve
 
 

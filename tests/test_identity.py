@@ -6,8 +6,8 @@ import torch
 
 from hifitse import HifitseError
 from hifitse.evaluation.cost import made_up_batch
-from hifitse.losses.identity import identity_contrast, voice
 from hifitse.losses.objective import Objective
+from hifitse.losses.speaker import identity_contrast, voice
 from hifitse.params import resolve
 from hifitse.training.train import new_state, train_step
 

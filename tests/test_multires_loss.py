@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hifitse.losses.multires import FLOOR, RESOLUTIONS, negative_multires_si_sdr
 from hifitse.losses.sisdr import negative_si_sdr
+from hifitse.losses.spectral import FLOOR, RESOLUTIONS, negative_multires_si_sdr
 
 T = 9_600
 

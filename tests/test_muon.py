@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hifitse.training import optimizers as muon
-from hifitse.training.optimizers import Muon, orthogonal
+from hifitse.training import state as muon
+from hifitse.training.state import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5)])

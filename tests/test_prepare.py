@@ -19,7 +19,7 @@ from sounds import noise_folder, room_folder, save, small, speech_folder
 import hifitse.prepare.prepare as scan
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.commands import cli
-from hifitse.commands.prepare import said
+from hifitse.commands.cli import said
 from hifitse.data.conditions import training_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from hifitse import HifitseError
 from hifitse.commands import cli, exporting
-from hifitse.commands.model_card import Licence, card
+from hifitse.commands.exporting import Licence, card
 from hifitse.data.content import by_content
 from hifitse.evaluation.presence import calibrate
 from hifitse.files import CheckpointError

@@ -209,7 +209,7 @@ def test_a_disk_that_is_full_for_the_checkpoint_loses_nothing(folder, trained):
 
 def test_a_disk_that_is_full_for_a_row_loses_nothing(folder, trained):
     unfinished(folder)
-    full = mock.patch("hifitse.training.journal._append", side_effect=OSError(28, "No space left on device"))
+    full = mock.patch("hifitse.training.checkpoint._append", side_effect=OSError(28, "No space left on device"))
     with full, pytest.raises(TrainingError) as caught:
         train(PARAMS, progress=False)
     one_sentence(str(caught.value), ("stopped at step 3", "No space left on device", "goes on from the last checkpoint"))

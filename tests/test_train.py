@@ -21,7 +21,7 @@ from hifitse.files import CheckpointError
 from hifitse.losses.objective import Objective
 from hifitse.params import Params, resolve
 from hifitse.presets import values as given_values
-from hifitse.training import journal
+from hifitse.training import checkpoint
 from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
 from hifitse.training.hide import hide_enrollments, spectrum_mask
 from hifitse.training.run import MARKER, Run, locked, relative
@@ -203,7 +203,7 @@ def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):
 def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatch, capsys):
     first = train(resolve("smoke", steps=1), progress=True, others=2)
     assert "training: 1 steps of 2 mixtures, 1 CPU thread" in (said := capsys.readouterr().err) and "2 more trainings after it" in said
-    monkeypatch.setattr(journal, "FIRST_S", 0.0)
+    monkeypatch.setattr(checkpoint, "FIRST_S", 0.0)
     train(resolve("smoke", steps=2, threads=1), progress=True, others=1)
     said = capsys.readouterr().err
     assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said

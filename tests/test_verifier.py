@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from hifitse import HifitseError
-from hifitse.model.likeness import Likeness
-from hifitse.model.verifier import Verifier
+from hifitse.model.verifier import Likeness, Verifier
 from hifitse.params import resolve
-from hifitse.training.optimizers import new_optimizers
-from hifitse.training.state import new_state
+from hifitse.training.state import new_optimizers, new_state
 from hifitse.training.train import train
 
 VALUES = {"verifier": True, "steps": 3, "checkpoint_every": 1, "threads": 1}

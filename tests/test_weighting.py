@@ -6,8 +6,7 @@ import pytest
 import torch
 from processes import cut, losses, same, weights
 
-from hifitse.losses.objective import Objective
-from hifitse.losses.weighting import LEAST, WELL_DB, Uncertainty, positive
+from hifitse.losses.objective import LEAST, WELL_DB, Objective, Uncertainty, positive
 from hifitse.params import resolve
 from hifitse.training.run import Run
 from hifitse.training.train import new_state, train

@@ -6,20 +6,27 @@ is not allowed, 3 a training was cut by max_minutes, 130 stopped from outside.
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hifitse import HifitseError
 from hifitse.commands.extract import extract
-from hifitse.commands.prepare import prepare
 from hifitse.commands.run import run
 from hifitse.commands.sitting import pack, sitting, unpack
 from hifitse.presets import PRESET_DIR, call, parameter_options, values
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ["run", "preset", "what differs", "steps", "of", "best SI-SDRi, dB", "date"]
 
 
 @click.group("hifitse", context_settings={"show_default": True})
@@ -27,8 +34,40 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, prepare, pack, unpack, sitting):
+for command in (run, extract, pack, unpack, sitting):
     hifitse.add_command(command)
+
+
+@hifitse.command()
+@click.argument("root", metavar="ROOT")
+@click.option("--layout", default="folder", metavar="L", help="folder, vctk, ears, dns or lhotse.")
+@click.option("--kind", default="speech", metavar="K", help="speech, noise or rooms.")
+@click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
+@click.option("--audit", "page", metavar="PAGE", help="Also write a page about bandwidth, levels and speakers, .html.")
+@click.option("--microphone", type=int, default=1, metavar="N", help="Of VCTK: 1 or 2.")
+@click.option("--workers", type=int, metavar="N", help="Processes (default: one per core).")
+def prepare(root: str, layout: str, kind: str, output: str, page: str | None, microphone: int, workers: int | None) -> None:
+    """Scan a folder of recordings into a manifest.
+
+    ROOT is the folder of the corpus, or of Lhotse's manifests. What is wrong with its files is counted.
+    """
+    from hifitse.data.manifest import ALLOW_ROOTS
+    from hifitse.prepare import audit
+    from hifitse.prepare.prepare import prepare as scan
+    from hifitse.prepare.prepare import summary_path
+
+    began = time.monotonic()
+    page = audit.checked(page) if page else None
+    summary = scan(root, output, layout, kind, microphone=microphone, workers=workers)
+    if page:
+        audit.write(Path(output).expanduser(), summary, page)
+    for line in said(summary, time.monotonic() - began):
+        print(f"hifitse: {line}")
+    beside = f"{summary_path(Path(output)).name}{f' and {page.name}' if page else ''}"
+    print(f"hifitse: wrote {output}, {beside}; use it with -p {'corpus' if kind == 'speech' else kind} {output}")
+    if summary["permission"]:
+        folders = shlex.quote(os.pathsep.join(summary["permission"]))
+        print(f"hifitse: it names files outside of its own folder; allow that where you use it: export {ALLOW_ROOTS}={folders}")
 
 
 @hifitse.command()
@@ -39,13 +78,13 @@ for command in (run, extract, prepare, pack, unpack, sitting):
 @click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")
 @click.option("--best", is_flag=True, help="The weights of the best validation instead of those of the end.")
 @click.option("--shifts", type=click.IntRange(1, 8), metavar="N", help="Estimates that the model averages in use, instead of the run's.")
-def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None, best: bool, shifts: int | None) -> int:
+def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None, best: bool, shifts: int | None) -> None:
     """Make a model's folder of a training.
 
     RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
     """
     from hifitse.commands import exporting
-    from hifitse.commands.model_card import Licence
+    from hifitse.commands.exporting import Licence
 
     terms = Licence.read(Path(licence)) if licence else None
     found = exporting.find_run(run, sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
@@ -54,14 +93,13 @@ def export(run: str, output: str, also: tuple[str, ...], licence: str | None, st
     known = exporting.conditions(Path(study), found) if study else None
     folder = exporting.export(found, Path(output), also, terms, study=known, best=best)
     print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")
-    return 0
 
 
 @hifitse.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option("-o", "--output", default="compare.html", metavar="HTML", help="File of the page.")
-def compare(first: str, second: str, output: str) -> int:
+def compare(first: str, second: str, output: str) -> None:
     """Set two runs, or two reports, side by side on one page.
 
     A and B are names of runs or their folders, or both are folders of reports.
@@ -70,11 +108,10 @@ def compare(first: str, second: str, output: str) -> int:
 
     write(first, second, Path(output))
     print(f"hifitse: open {output} in a browser")
-    return 0
 
 
 @hifitse.command()
-def gallery() -> int:
+def gallery() -> None:
     """Write the index of all reports, and the tables of README.md, from their metrics.json."""
     from hifitse.commands import readme
     from hifitse.report import report
@@ -87,26 +124,50 @@ def gallery() -> int:
         readme.fill(report.CHECKOUT / "README.md", committed)
     shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
     print(f"hifitse: open {shown} in a browser; index.md lies beside it")
-    return 0
 
 
 @hifitse.command()
-def runs() -> int:
+def runs() -> None:
     """List the trainings that are here, the newest first."""
-    from hifitse.commands.runs import listing
+    from hifitse.training.run import runs_dir
 
-    print(listing())
-    return 0
+    found = trainings(runs_dir())
+    found["what differs"] = found["what differs"].str.slice(0, 80)
+    text = found.to_string(index=False, float_format=lambda value: f"{value:+.2f}", na_rep="–")
+    print(text if len(found) else f"no training in {runs_dir()} yet")
+
+
+def trainings(folder: Path) -> "pd.DataFrame":
+    """The trainings in a folder of runs, the newest first, what cannot be read left out: a frame with :data:`COLUMNS`.
+
+    They are id; preset, with ``-real`` for recordings; what differs from the preset; steps done and asked for; the best SI-SDRi
+    on the validation list; time of the last checkpoint.
+    """
+    import pandas as pd
+
+    from hifitse.report import report
+    from hifitse.training.run import Run
+
+    rows = []
+    for path in folder.glob("*/params.json"):
+        with contextlib.suppress(OSError, ValueError, HifitseError):
+            run = Run.at(path.parent)
+            best = max((row["si_sdri_db"] for row in run.validation if isinstance(row.get("si_sdri_db"), float)), default=float("nan"))
+            changed = max(file.stat().st_mtime for file in path.parent.iterdir() if not file.name.startswith("rows-"))
+            differs = ", ".join(f"{name}={value}" for name, value in sorted(report.differences(run.params, evaluation=False).items()))
+            top = report.top(run.params.preset, run.params.corpus)
+            date = f"{datetime.fromtimestamp(changed):%Y-%m-%d %H:%M}"
+            rows.append([run.folder.name, top, differs, run.step, run.params.steps, best, date])
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"what differs": str}).sort_values("date", ascending=False)
 
 
 @hifitse.command()
 @click.argument("name", default="", metavar="[NAME]")
-def params(name: str) -> int:
+def params(name: str) -> None:
     """List every parameter, or one: default, range, unit and meaning."""
     from hifitse.params import describe
 
     print(describe(name))
-    return 0
 
 
 @hifitse.command()
@@ -119,7 +180,7 @@ def params(name: str) -> int:
 @parameter_options("demo")
 def scenes(
     output: str, voicefilter: str | None, librimix: str | None, enrolments: str | None, wham: str | None, sound: str | None, **given: Any
-) -> int:
+) -> None:
     """Write a test list as scenes, to evaluate on with -p eval_list LIST.
 
     Without an import it holds the evaluation's own lists: of the test speakers, rooms and noises that the parameters name.
@@ -143,7 +204,6 @@ def scenes(
     if sound:
         lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
     print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}")
-    return 0
 
 
 @hifitse.command()
@@ -151,7 +211,7 @@ def scenes(
 @click.option("--estimates", required=True, metavar="DIR", help="A file ID.wav for each scene, and perhaps wrong/ID.wav.")
 @click.option("-o", "--output", metavar="FOLDER", help="Where rows and report go (default: DIR/score).")
 @parameter_options("demo")
-def score(scenes: str, estimates: str, output: str | None, **given: Any) -> int:
+def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None:
     """Score any system's estimates of a list of scenes.
 
     LIST is a file of `hifitse scenes`; -p corpus, noise and rooms say where its recordings are. Rows, intervals and confusions are those
@@ -164,7 +224,22 @@ def score(scenes: str, estimates: str, output: str | None, **given: Any) -> int:
     folder, system = Path(output or Path(estimates) / "score"), Path(estimates)
     print(scoring.write_score(scoring.score(params, system), folder, f"{system.name} on {Path(scenes).name}"))
     print(f"hifitse: wrote report.md, metrics.json and rows.jsonl to {folder}")
-    return 0
+
+
+def said(summary: dict[str, Any], seconds: float) -> list[str]:
+    """The summary in lines for a terminal."""
+    from hifitse.prepare.prepare import of_suffixes
+
+    speakers = f" of {summary['speakers']} speakers" if summary["speakers"] else ""
+    lines = [f"{summary['files']} files in {seconds:.1f} s, {summary['kept']} kept{speakers}, {summary['minutes']:.1f} minutes"]
+    left = [f"{count} {reason} ({of_suffixes(summary, reason)})" for reason, count in summary["left_out"].items()]
+    marked, not_audio = ([f"{count} {what}" for what, count in summary[name].items()] for name in ("marked", "not_audio"))
+    for title, parts in (("left out", left), ("kept and marked", marked), ("not audio by their names", not_audio)):
+        if parts:
+            lines.append(f"{title}: {', '.join(parts)}")
+    ends = {key: f"{value / 1000:.1f}" for key, value in summary["bandwidth_hz"].items()}
+    lines.append(f"true bandwidth: median {ends['median']} kHz, a tenth below {ends['p10']} kHz")
+    return lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
     try:
-        return call(hifitse, argv)
+        return call(hifitse, argv) or 0
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)
         return 2

@@ -7,8 +7,7 @@ import torch
 from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.model.likeness import change_of_voice
-from hifitse.model.verifier import Verifier
+from hifitse.model.verifier import Verifier, change_of_voice
 from hifitse.prepare.bandwidth import Spectrum
 
 RATE, WINDOW, HOP = 16_000, 640, 320  # Hz and samples: frames of 40 ms each 20 ms

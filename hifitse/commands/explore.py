@@ -17,7 +17,7 @@ from IPython.display import HTML, clear_output, display
 
 from hifitse import HifitseError
 from hifitse.commands import trial
-from hifitse.commands.scene import Scene, Scenes
+from hifitse.commands.trial import Scene, Scenes
 from hifitse.data.mixing import Mixture
 from hifitse.decode import SUFFIXES
 from hifitse.evaluation.experiment import Arm

@@ -30,7 +30,7 @@ from hifitse.machine import threads
 from hifitse.metrics import RESAMPLES, Interval
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.params import Params
-from hifitse.training.optimizers import Muon, new_optimizers
+from hifitse.training.state import Muon, new_optimizers
 from hifitse.training.train import new_state, train_step
 
 RULES = {

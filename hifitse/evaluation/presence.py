@@ -7,7 +7,7 @@ from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer
 from hifitse.model import Extractor
 from hifitse.model.extract_files import PRESENCE_S, Levels
-from hifitse.model.likeness import likeness
+from hifitse.model.verifier import likeness
 from hifitse.params import Params
 from hifitse.training.validation import estimate
 

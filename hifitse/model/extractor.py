@@ -12,12 +12,10 @@ from hifitse import HifitseError
 from hifitse.config import ExtractorConfig
 from hifitse.data.shared import Shared
 from hifitse.model import extraction
-from hifitse.model.bands import BandMerge, BandSplit
-from hifitse.model.conditioning import FiLM, Resolutions, SpeakerPooling, VerifiedVoice
+from hifitse.model.bands import BandMerge, BandSplit, Spectrum
+from hifitse.model.conditioning import CROSS_ATTENTION, FiLM, Resolutions, SpeakerPooling, VerifiedVoice
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.pretrained import CODERS, Pretrained
-from hifitse.model.spectrum import Spectrum
-from hifitse.model.usef import CROSS_ATTENTION
 from hifitse.model.verifier import Verifier
 
 

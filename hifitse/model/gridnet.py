@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from hifitse.config import ExtractorConfig
 from hifitse.model import kernels
-from hifitse.model.conditioning import AdaptiveNorm, FiLM
-from hifitse.model.usef import CROSS_ATTENTION, BandAttention
+from hifitse.model.conditioning import CROSS_ATTENTION, AdaptiveNorm, BandAttention, FiLM
 
 
 class BiLSTM(nn.Module):

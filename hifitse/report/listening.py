@@ -13,7 +13,7 @@ from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device
-from hifitse.model.likeness import likeness
+from hifitse.model.verifier import likeness
 from hifitse.params import Params
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate

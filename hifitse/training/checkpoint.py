@@ -4,7 +4,11 @@ A checkpoint is written beside its place and moved there, and the one before is 
 any moment leaves a readable one, and a damaged file falls back to its predecessor.
 """
 
+import contextlib
 import json
+import math
+import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
-from hifitse.files import CheckpointError, write_atomic
+from hifitse.files import CheckpointError, write_atomic, write_text
+from hifitse.params import Params
 
 KEPT = 2  # checkpoints that stay in a run's folder, beside the best
 BEST = "best.safetensors"  # averaged weights and learned loss weights at the best validation so far
@@ -113,3 +119,91 @@ def clear_unfinished(folder: Path) -> None:
     for name in ("checkpoint-*", BEST, "history.jsonl", "validation.jsonl", "params.json"):
         for path in folder.glob(f".{name}.*"):
             path.unlink(missing_ok=True)
+
+
+FIRST_S = 60.0  # s of training after which the journal says how long it takes
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file; a last line cut off by a kill is left out, as is any that is damaged."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and isinstance(row.get("step"), int):
+                rows.append(row)
+    return rows
+
+
+def cut_rows(path: Path, step: int) -> None:
+    """Drop the rows after ``step``: they belong to work that a kill undid and that will be done again."""
+    if path.is_file():
+        kept = [row for row in read_rows(path) if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+class Journal:
+    """Writes into the folder of the run that is trained; ``others`` are trainings like it that come after it."""
+
+    def __init__(self, folder: Path, params: Params, bar: tqdm, others: int = 0) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.folder, self.params, self.bar, self.others, self._first = folder, params, bar, others, bar.n
+        self._board = SummaryWriter(folder / "tensorboard", purge_step=bar.n + 1)
+        self._best = max((row["si_sdri_db"] or -math.inf for row in read_rows(folder / "validation.jsonl")), default=-math.inf)
+        self._begun: float | None = time.monotonic()
+        after = f", and {others} more training{'s' if others > 1 else ''} after it" if others else ""
+        limit = f"at most {params.max_minutes:g} minutes, " if params.max_minutes else ""
+        left = f"{params.steps - bar.n:,} of " if bar.n else ""
+        self._say(f"{left}{params.steps:,} steps of {params.batch_size} mixtures, {limit}{torch.get_num_threads()} CPU threads{after}")
+
+    def _say(self, text: str) -> None:
+        if not self.bar.disable:
+            self.bar.write(f"training: {text}", file=sys.stderr)
+
+    def tick(self, step: int) -> None:
+        """After an update: once the first minute is over, say how long all will take."""
+        if self._begun is not None and (gone := time.monotonic() - self._begun) > FIRST_S:
+            each = gone / (step - self._first)
+            rest = each * (self.params.steps - step)
+            limit = 60 * self.params.max_minutes or math.inf
+            more = f", {minutes(min(rest, limit - gone) + self.others * min(each * self.params.steps, limit))} with those after it"
+            self._say(f"about {minutes(min(rest, limit - gone))} to go{more if self.others else ''}")
+            self._begun = None
+
+    def steps(self, window: list[dict[str, float]], step: int, seconds: float) -> None:
+        """Mean over the rows of the steps since the last call, which are dropped."""
+        names = dict.fromkeys(name for row in window for name in row)
+        mean = {name: sum(values) / len(values) for name in names if (values := [row[name] for row in window if name in row])}
+        window.clear()
+        _append(self.folder / "history.jsonl", {"step": step, "seconds": seconds} | mean)
+        self._plot("train", mean, step)
+        self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")
+
+    def validation(self, measured: dict[str, float | None], step: int) -> bool:
+        """What a quick look at unseen speakers found. Returns whether it is the best so far."""
+        _append(self.folder / "validation.jsonl", {"step": step} | measured)
+        self._plot("valid", {"step": step} | measured, step)
+        before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)
+        return self._best > before
+
+    def _plot(self, kind: str, row: dict[str, Any], step: int) -> None:
+        for name, value in row.items():
+            if value is not None:
+                self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._board.close()
+
+
+def minutes(seconds: float) -> str:
+    """A duration in the unit that suits it."""
+    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")

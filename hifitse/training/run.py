@@ -16,12 +16,12 @@ from typing import Any
 
 from hifitse import HifitseError
 from hifitse.data.content import SOURCES, by_content
-from hifitse.files import CheckpointError, load_weights, write_text
+from hifitse.files import CheckpointError, load_weights
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.model.pretrained import DEFAULT, METRICS, PARAMS
 from hifitse.params import NOT_TRAINING, Params, resolve
-from hifitse.training.checkpoint import BEST, clear_unfinished, load_checkpoint, load_tensors
+from hifitse.training.checkpoint import BEST, clear_unfinished, load_checkpoint, load_tensors, read_rows
 
 
 def runs_dir() -> Path:
@@ -165,24 +165,6 @@ class ModelInside(Run):
     def extractor(self, best: bool = False) -> Extractor:
         """The weights, in evaluation mode, on the CPU; those that were exported, whatever ``best`` says."""
         return Extractor.from_pretrained()
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file; a last line cut off by a kill is left out, as is any that is damaged."""
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
-        with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
-                rows.append(row)
-    return rows
-
-
-def cut_rows(path: Path, step: int) -> None:
-    """Drop the rows after ``step``: they belong to work that a kill undid and that will be done again."""
-    if path.is_file():
-        kept = [row for row in read_rows(path) if row["step"] <= step]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 def refuse_another(path: Path, params: Params) -> None:

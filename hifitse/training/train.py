@@ -30,13 +30,11 @@ from hifitse.machine import TrainingError, device_name, half_precision, make_roo
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Collapse
-from hifitse.training.checkpoint import BEST, save_checkpoint, save_tensors
+from hifitse.training.checkpoint import BEST, Journal, save_checkpoint, save_tensors
 from hifitse.training.group import Group, GroupError, graceful_stop, launched_rank, leave
 from hifitse.training.hide import hide_bands, hide_enrollments, spectrum_mask
-from hifitse.training.journal import Journal
-from hifitse.training.optimizers import learning_rate
 from hifitse.training.run import Run, locked, refuse_another, relative
-from hifitse.training.state import State, new_state, resume
+from hifitse.training.state import State, learning_rate, new_state, resume
 from hifitse.training.validation import quick_validate, validation_mixtures
 
 
@@ -170,7 +168,7 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
     bar = progress_bar(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0)
     deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf
     log_every = max(1, params.steps // 2000)
-    with bar, Journal(run, bar, others) if group.main else nullcontext() as journal:
+    with bar, Journal(run.folder, params, bar, others) if group.main else nullcontext() as journal:
         while state.step < params.steps:
             started, before = time.monotonic(), state.step
             with group.together():
