@@ -1,7 +1,5 @@
-"""48 kHz mono audio: reading, writing, resampling, levels.
-
-Inside the library a signal is a float32 array ``(T,)`` at 48 kHz. Files of other rates are resampled when they are
-read, and channels are mixed down. Positions and lengths are always counted in samples at 48 kHz.
+"""48 kHz mono audio: reading, writing, resampling, levels. A signal is a float32 array ``(T,)``; files of other rates are resampled and
+channels mixed down when they are read. Positions and lengths are always counted in samples at 48 kHz.
 """
 
 import io
@@ -27,19 +25,12 @@ MARGIN_S = 0.05  # s: what is read beyond each side of a stretch that is to be r
 PHASES = 10  # of a change of speed that are computed together: few taps of a longer group are used by all
 FLOOR_DB = -120.0  # dBFS: the level that silence is given
 SUBTYPES = {".flac": ("FLAC", "PCM_24"), ".wav": ("WAV", "FLOAT")}
-MP3_OPTIONS = {"bitrate_mode": "VARIABLE", "compression_level": 0.2}
-"""About 14 kB a second, and what lies below 18 kHz is kept; libsndfile's default cuts at 16."""
+MP3_OPTIONS = {"bitrate_mode": "VARIABLE", "compression_level": 0.2}  # 14 kB per second, up to 18 kHz; the default cuts at 16
 CANCELLED_DB = -20.0  # level of a mix of channels relative to the loudest of them below which they cancel each other
-SIDE, CENTRE, REAR = 0.5, 0.5**0.5, 0.5**1.5
-SURROUND = {
-    5: (SIDE, SIDE, CENTRE, REAR, REAR),
-    6: (SIDE, SIDE, CENTRE, 0, REAR, REAR),
-    7: (SIDE, SIDE, CENTRE, 0, REAR, REAR, REAR),
-    8: (SIDE, SIDE, CENTRE, 0, REAR, REAR, REAR, REAR),
-}
-"""Weights of left, right, centre, low frequencies and the rest, as ITU-R BS.775 has them, by the number of channels.
-
-Speech is in the centre of a film: the mean of six channels would make it 15 dB weaker."""
+_FRONT, _REAR = (0.5, 0.5, 0.5**0.5), 0.5**1.5
+SURROUND = {5: (*_FRONT, _REAR, _REAR)} | {count: (*_FRONT, 0, *[_REAR] * (count - 4)) for count in (6, 7, 8)}
+"""Weights of left, right, centre, low frequencies and the rest, as ITU-R BS.775 has them, by the number of channels: speech is in the
+centre of a film, and the mean of six channels would make it 15 dB weaker."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +62,23 @@ def downmix(audio: np.ndarray) -> np.ndarray:
 
 
 def cancelled(power: np.ndarray, mixed: float) -> int | None:
-    """The loudest channel where channels cancel each other, as their mix's power ``mixed`` lies more than 20 dB below its own of ``power``
-    (C,); else ``None``."""
+    """The loudest channel where the power ``mixed`` of the channels' mix lies more than 20 dB below its own of ``power`` (C,)."""
     loudest = int(np.argmax(power))
     return loudest if len(power) > 1 and mixed < power[loudest] * 10 ** (CANCELLED_DB / 10) else None
 
 
 def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.ndarray:
-    """A stretch of an audio file, at 48 kHz, its channels mixed down.
-
-    Seeks to the stretch; no more of the file is decoded than the stretch and the resampler's margin, where libsndfile reads it. Of a
-    file that was cut short, what is there is used, with a warning that says how much is missing.
+    """A stretch of an audio or video file, at 48 kHz, its channels mixed down; no more is decoded than it needs, where libsndfile reads
+    the file. Of a file that was cut short, what is there is used, with a warning that says how much is missing.
 
     Args:
-        path: an audio or video file (wav, flac, ogg, mp3, m4a, mp4 ...).
         start: first sample, counted at 48 kHz, 0 or more.
         samples: length, counted at 48 kHz; ``None``: to the end.
 
     Returns:
         ``(T,)`` float32; shorter than ``samples``, down to nothing, where the file ends.
 
-    Raises:
-        AudioError: missing, unreadable or empty file, values that are not finite, or ``start`` or
-            ``samples`` below 0.
+    Raises AudioError: missing, unreadable or empty file, values that are not finite, or ``start`` or ``samples`` below 0.
     """
     if start < 0 or (samples is not None and samples < 0):
         raise AudioError(f"start is {start} and samples is {samples}, expected 0 or more")
@@ -124,15 +109,10 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
 
 
 def write(path: str | Path, audio: np.ndarray) -> None:
-    """Write a signal as 24 bit ``.flac`` (values are clipped to -1..1) or float32 ``.wav``, whole or not at all.
+    """Write a signal ``(T,)`` at 48 kHz as 24 bit ``.flac`` (clipped to -1..1) or float32 ``.wav``, whole or not at all.
 
-    Args:
-        path: ends in ``.flac`` or ``.wav``; missing folders are made.
-        audio: ``(T,)`` at 48 kHz.
-
-    Raises:
-        AudioError: another suffix, a signal that is empty, not one-dimensional or not finite, or a folder or disk that cannot be
-            written; what stood at ``path`` is untouched then.
+    Raises AudioError: another suffix, a signal that is empty, not one-dimensional or not finite, or a folder or disk that cannot
+    be written; what stood at ``path`` is untouched then.
     """
     path = Path(path)
     if path.suffix.lower() not in SUBTYPES:
@@ -154,7 +134,7 @@ def write(path: str | Path, audio: np.ndarray) -> None:
 
 def encode(audio: np.ndarray) -> bytes:
     """A signal ``(T,)`` at 48 kHz, clipped to -1..1, as the bytes of an MP3 file of variable rate, for players.
-    Raises AudioError: a signal that is empty, not one-dimensional or not finite."""
+    Raises AudioError as :func:`write`."""
     memory = io.BytesIO()
     soundfile.write(memory, np.clip(_checked(audio), -1, 1), SAMPLE_RATE, format="MP3", subtype="MPEG_LAYER_III", **MP3_OPTIONS)
     return memory.getvalue()
@@ -170,9 +150,8 @@ def _checked(audio: np.ndarray) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """A signal ``(T,)`` at another rate (soxr, its HQ setting, linear phase, no delay): ``(T * to_rate / from_rate,)`` float32, the length
-    rounded. Raises AudioError: a rate of 0 Hz or below.
-    """
+    """A signal ``(T,)`` at another rate (soxr HQ, linear phase, no delay): ``(T * to_rate / from_rate,)`` float32, the length rounded.
+    Raises AudioError: a rate of 0 Hz or below."""
     if not (from_rate > 0 and to_rate > 0):
         raise AudioError(f"rates are {from_rate} and {to_rate} Hz, expected rates above 0")
     if from_rate == to_rate:
@@ -182,13 +161,7 @@ def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
 
 def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
     """A signal ``(T,)`` played ``factor`` times as fast, ``(ceil(T / factor),)`` float32: pitch and formants rise, the length shrinks.
-
-    Args:
-        factor: 0.5 to 2.0 in steps of 0.01. Any other ratio would cost a resampling filter of its own, of gigabytes
-            at an unlucky one.
-
-    Raises AudioError: a factor off that grid.
-    """
+    Raises AudioError: a factor off the grid 0.5 to 2.0 in steps of 0.01; other ratios would need filters of gigabytes."""
     percent = round(100 * factor)
     if not 50 <= percent <= 200 or abs(100 * factor - percent) > 1e-6:
         raise AudioError(f"speed factor is {factor}, expected 0.5 to 2.0 in steps of 0.01")
@@ -207,8 +180,8 @@ def change_speed(audio: np.ndarray, factor: float) -> np.ndarray:
 
 @lru_cache(maxsize=151)
 def _speed_filters(percent: int) -> tuple[int, int, int, list[tuple[int, int, np.ndarray]]]:
-    """Step between windows, phases, margin, and by group of phases the first of them, the first tap that is not 0, and the taps
-    (taps, phases): torchaudio's own, without the nine tenths that are 0."""
+    """Step between windows, phases, margin, and by group of phases the first of them, the first tap, and the taps (taps, phases):
+    torchaudio's own, without the nine tenths that are 0."""
     changer = speed_changer(percent)
     kernel = changer.kernel[:, 0].numpy()
     filters = []

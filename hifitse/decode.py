@@ -1,9 +1,7 @@
-"""Any sound or video file as samples at its own rate: libsndfile where it reads a file right, FFmpeg's libraries (PyAV) for all others.
+"""Any sound or video file as samples at its own rate: libsndfile, which seeks, where it reads a file right, FFmpeg (PyAV) for all others.
 
-libsndfile seeks, and training depends on its exact samples. It reads the first part of joined MP3s and of chained Ogg files only, guesses
-the length of an MP3 without a Xing frame, and refuses files whose length was left open. These are recognised before it is asked.
-
-One rule for damaged files: what is there is used, and ``Sound.missing`` says in words what is not.
+libsndfile reads the first part of joined MP3s and of chained Ogg files only, guesses the length of an MP3 without a Xing frame, and
+refuses files whose length was left open. Of damaged files what is there is used, and ``Sound.missing`` says in words what is not.
 """
 
 import contextlib
@@ -30,12 +28,9 @@ FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv,xwma"
 )
 """FFmpeg's readers that may be used: those of play lists would open other files and addresses."""
-SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")
-"""FFmpeg's readers of files whose header says how long they are; the lengths of others are guessed."""
-OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000
-"""Sizes in a header, and the least of others, that are none: programs that write into a pipe cannot know it."""
-MP3_MARGIN_S = 1.0
-"""s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones; libmpg123 mutes them without a word."""
+SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")  # FFmpeg's readers that do not guess the length
+OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000  # sizes in a header, and the least of others, that a pipe's writer left open
+MP3_MARGIN_S = 1.0  # s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones
 NOTICED_S = 0.1  # s: a smaller difference between a header and the sound is an encoder's padding
 
 
@@ -51,9 +46,8 @@ def channel_of(path: str | Path) -> tuple[Path, int | None]:
 
 
 class Sound:
-    """An open file at ``sample_rate`` Hz with ``channels``; a context manager. ``missing`` says in words what is known to be missing, or
-    nothing; it is complete when all was read. Raises AudioError: missing, no file, without sound, or an impossible rate.
-    """
+    """An open file at ``sample_rate`` Hz with ``channels``; a context manager. ``missing``, complete when all was read, says in words
+    what is missing, or nothing. Raises AudioError: missing, no file, without sound, or an impossible rate."""
 
     def __init__(self, path: str | Path) -> None:
         (self.path, self.channel), self.missing = channel_of(path), ""
@@ -62,6 +56,7 @@ class Sound:
             raise AudioError(f"audio file {str(path)!r} {reason}, expected a readable audio file")
         if not os.path.getsize(self.path):
             raise AudioError(f"file {str(path)!r} is not readable as audio (it is empty), expected a sound or video file")
+        wrong = ""
         self.file = _libsndfile(self.path)
         if self.file is not None:
             self.sample_rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
@@ -70,14 +65,14 @@ class Sound:
             self.sample_rate, first = next(self._decoded(), (0, np.zeros((0, 1), np.float32)))
             self.channels, self.subtype = first.shape[1], "FFMPEG"
         if not RATES_HZ[0] <= self.sample_rate <= RATES_HZ[1]:
+            wrong = f"holds samples at {self.sample_rate} Hz" if self.sample_rate else "holds 0 samples"
+            wrong += f", expected at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz"
+        elif self.channel is not None and self.channel >= self.channels:
+            wrong = f"has {self.channels} channels, expected one of them, got {self.channel}"
+        if wrong:
             self.close()
-            said = f"holds samples at {self.sample_rate} Hz" if self.sample_rate else "holds 0 samples"
-            raise AudioError(f"audio file {str(path)!r} {said}, expected at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
-        if self.channel is not None:
-            if self.channel >= self.channels:
-                self.close()
-                raise AudioError(f"audio file {str(self.path)!r} has {self.channels} channels, expected one of them, got {self.channel}")
-            self.channels = 1
+            raise AudioError(f"audio file {str(self.path)!r} {wrong}")
+        self.channels = self.channels if self.channel is None else 1
 
     def __enter__(self) -> "Sound":
         return self
@@ -130,17 +125,12 @@ class Sound:
     def _pieces(self) -> Iterator[np.ndarray]:
         done = 0
         if self.file is not None:
-            with contextlib.suppress(soundfile.LibsndfileError):  # of a file that was cut right behind its header
+            with contextlib.suppress(soundfile.LibsndfileError):  # seek: of a file that was cut right behind its header
                 self.file.seek(0)
-            while done < self.file.frames:
-                try:
-                    block = self.file.read(self.sample_rate, dtype="float32", always_2d=True)
-                except soundfile.LibsndfileError:
-                    break
-                if not len(block):
-                    break
-                done += len(block)
-                yield block
+            with contextlib.suppress(soundfile.LibsndfileError):
+                while len(block := self.file.read(self.sample_rate, dtype="float32", always_2d=True)):
+                    done += len(block)
+                    yield block
             if done == self.file.frames:
                 return
         at = 0  # FFmpeg decodes a damaged file farther than libsndfile, which gives up the whole block
@@ -162,8 +152,7 @@ class Sound:
                 container = av.open(raw, metadata_errors="ignore", options={"format_whitelist": FORMATS})
                 stream = container.streams.best("audio")
             except (av.FFmpegError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or error
-                said = f"file {str(self.path)!r} is not readable as audio ({reason})"
+                said = f"file {str(self.path)!r} is not readable as audio ({getattr(error, 'strerror', None) or error})"
                 raise AudioError(f"{said}, expected a sound or video file such as wav, flac, ogg, mp3, m4a or mp4") from None
             with container:
                 if stream is None:
@@ -199,9 +188,10 @@ class Sound:
             yield rate, np.concatenate(held)
         name = container.format.name.split(",")[0]
         told = name in SAYS_LENGTH or (name == "mp3" and _xing(self.path))
-        said_s = stream.frames / max(rate, 1) if name == "caf" else (container.duration or 0) / 1e6
-        if told and samples / max(rate, 1) < said_s - NOTICED_S:
-            self.missing = _cut(samples / max(rate, 1), said_s)
+        there_s, said_s = samples / max(rate, 1), (container.duration or 0) / 1e6
+        said_s = stream.frames / max(rate, 1) if name == "caf" else said_s
+        if told and there_s < said_s - NOTICED_S:
+            self.missing = _cut(there_s, said_s)
         elif bad > 1:  # one is the end of a cut file
             self.missing = f"{bad} pieces of it cannot be decoded"
         elif rate:
@@ -218,8 +208,10 @@ def _libsndfile(path: Path) -> soundfile.SoundFile | None:
         head = raw.read(4)
     if head == b"OggS" and _pages(path)[0]:
         return None
-    if (head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")) and not _xing_is_right(path):
-        return None  # before it is opened, for libmpg123 would write to the terminal
+    if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):  # an MP3, which is as long as its Xing frame says, to a frame
+        said, there = _xing(path) or (0, 1e9)
+        if abs(said - there) >= 1_500:
+            return None  # before it is opened, for libmpg123 would write to the terminal
     try:
         file = soundfile.SoundFile(os.fsencode(path))  # bytes, for soundfile refuses names that are not UTF-8
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a suffix .raw, which has no header
@@ -266,9 +258,3 @@ def _xing(path: Path) -> tuple[int, int] | None:
     if at < 0 or len(head) < at + 16 or head[at + 7] & 3 != 3:
         return None
     return int.from_bytes(head[at + 12 : at + 16], "big"), size - start
-
-
-def _xing_is_right(path: Path) -> bool:
-    """Whether an MP3 is as long as its Xing frame says, to a frame: then libsndfile gives all of it."""
-    xing = _xing(path)
-    return xing is not None and abs(xing[0] - xing[1]) < 1_500

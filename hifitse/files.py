@@ -66,11 +66,8 @@ def cache_dir() -> Path:
 
 
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder ``cache_dir()/name``, made by ``make(folder)`` if it is not there; whole or not at all.
-
-    It is made beside its place and renamed. Two processes at once both make it and one of them keeps its work, so ``make`` must be
-    deterministic. What ``make`` raises is raised on; HifitseError: the cache cannot be written, or the disk is full.
-    """
+    """The folder ``cache_dir()/name``, made by ``make(folder)`` if it is not there; whole or not at all. Of two processes at once both
+    make it, so ``make`` must be deterministic. Raises what ``make`` raises; HifitseError: the cache cannot be written."""
     final = cache_dir() / name
     if final.is_dir():
         return final

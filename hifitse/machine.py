@@ -74,7 +74,7 @@ def usable_cores(group: str = "/sys/fs/cgroup") -> int:
 
 
 def set_threads(count: int) -> int:
-    """From now on torch computes with ``count`` CPU threads; 0: with its own number, but no more than :func:`usable_cores`. Returns it."""
+    """From now on torch computes with ``count`` CPU threads; 0: its own number, at most :func:`usable_cores`. Returns it."""
     torch.set_num_threads(count or min(torch.get_num_threads(), usable_cores()))
     return torch.get_num_threads()
 
@@ -89,9 +89,8 @@ def half_precision(precision: str, device: torch.device) -> bool:
 
 
 def make_room_for_workers(workers: int, batch_mb: float, shared: str = "/dev/shm") -> None:
-    """See that worker processes can hand over their batches of ``batch_mb`` 10^6 bytes, of which each has up to five under way: as many
-    open files as the system grants, and shared memory. Raises HifitseError: either is too little.
-    """
+    """See that worker processes can hand over batches of ``batch_mb`` 10^6 bytes, five under way each: open files and shared memory.
+    Raises HifitseError: either is too little."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 256 + 64 * workers
     if workers and soft < wanted:
@@ -119,9 +118,8 @@ def threads(count: int) -> Iterator[None]:
 def keep_freed_memory() -> bool:
     """From now on glibc takes large blocks from its heap, and returns none of it to the system. Returns whether it could be told.
 
-    By itself it hands freed blocks back, and the system clears every page again at its next use: a training step on a CPU frees and takes
-    a gigabyte in blocks of the same sizes, and the recipe of ``demo-best`` spent a seventh of its time so; a mixture frees some twenty
-    signals, which cost a third of its time on one machine and little on another. The process stays as large as it was at most.
+    By itself it hands freed blocks back, and the system clears every page at its next use, which took a seventh of a training's time
+    on a CPU. The process stays as large as it was at most.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

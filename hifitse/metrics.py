@@ -1,6 +1,5 @@
 """How near an estimate is to the target: SI-SDR, levels, and the mean of many with its bootstrap interval.
 
-The order of arguments is ``(est, target)`` everywhere, also where the library beneath has it the other way round.
 SI-SDR, SI-SDRi, levels and suppression are for torch tensors of any leading shape and can be differentiated;
 the log-spectral distance is for one numpy signal at 48 kHz, as PESQ and STOI are (:mod:`hifitse.evaluation.perceptual`).
 """
@@ -39,12 +38,10 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
         est, target: ``(..., T)``, the same shape.
 
     Returns:
-        ``(...)`` in dB, within -100 and 100. ``nan`` where the target is silent, because the ratio is undefined there: select
-        the present targets *before* taking a mean. A silent estimate of a present target has -100. The gradient is finite
-        in both cases.
+        ``(...)`` in dB, within -100 and 100, which a silent estimate has; ``nan`` where the target is silent: select the present
+        targets *before* taking a mean. The gradient is finite in both cases.
 
-    Raises:
-        MetricError: shapes differ, or there are no samples.
+    Raises MetricError: shapes differ, or there are no samples.
 
     Source: Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019.
 
@@ -68,8 +65,7 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
 
 
 def si_sdri(est: Tensor, mix: Tensor, target: Tensor) -> Tensor:
-    """SI-SDR of the estimate minus that of the mixture, what was gained: three of ``(..., T)`` -> ``(...)`` dB, ``nan`` where the
-    target is silent."""
+    """SI-SDR of the estimate minus that of the mixture: three of ``(..., T)`` -> ``(...)`` dB, ``nan`` where the target is silent."""
     return si_sdr(est, target) - si_sdr(mix, target)
 
 
@@ -81,8 +77,7 @@ def level_db(signal: Tensor) -> Tensor:
 
 
 def suppression_db(est: Tensor, mix: Tensor) -> Tensor:
-    """How far the estimate lies below the mixture, the measure of quality where the target is absent: two of ``(..., T)`` -> ``(...)`` dB,
-    more is better; 0 if the mixture comes back unchanged, negative if it comes back louder."""
+    """How far the estimate lies below the mixture, the quality where the target is absent: two of ``(..., T)`` -> ``(...)`` dB."""
     _same_shape(est, mix)
     return level_db(mix) - level_db(est)
 
@@ -90,18 +85,14 @@ def suppression_db(est: Tensor, mix: Tensor) -> Tensor:
 def log_spectral_distance(est: np.ndarray, target: np.ndarray, low_hz: float = 0.0, high_hz: float = SAMPLE_RATE / 2) -> float:
     """Log-spectral distance in a range of frequencies, of use above 8 kHz where PESQ and STOI hear nothing.
 
-    Root mean square over the bins of the difference of the two spectra in dB, then the mean over the frames of 43 ms.
-    Both spectra are raised to 80 dB below the target's strongest bin, so that digital silence does not decide the result.
+    Root mean square over the bins of the spectra's difference in dB, then the mean over the frames of 43 ms. Both spectra are
+    raised to 80 dB below the target's strongest bin.
 
     Args:
         est, target: ``(T,)`` at 48 kHz.
         low_hz, high_hz: range, 0 to 24,000 Hz and at least one bin (24 Hz) wide.
 
-    Returns:
-        dB, at least 0; a gain of g alone gives ``|20 log10 g|``. ``nan`` where the target is silent.
-
-    Raises:
-        MetricError: shapes differ, or no such range.
+    Returns dB, at least 0; ``nan`` where the target is silent. Raises MetricError: shapes differ, or no such range.
 
     Source: Gray and Markel, "Distance measures for speech processing", IEEE TASSP 1976.
     """
@@ -124,18 +115,12 @@ def log_spectral_distance(est: np.ndarray, target: np.ndarray, low_hz: float = 0
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its 95 % bootstrap interval.
+    """A mean and its 95 % bootstrap interval."""
 
-    Attributes:
-        mean: of the items that have a value; ``nan`` if none has.
-        low, high: ends of the interval; ``nan`` with fewer than two items, where nothing is known about the spread.
-        n: items (mixtures) that have a value. Compare with what went in: a metric that failed is not in it.
-    """
-
-    mean: float
-    low: float
+    mean: float  # of the items that have a value; ``nan`` if none has
+    low: float  # ``nan``, as the next, with fewer than two items
     high: float
-    n: int
+    n: int  # items (mixtures) that have a value
 
     @property
     def excludes_zero(self) -> bool:
@@ -153,10 +138,8 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
         values: ``(M,)``, one value per mixture; or ``(S, M)``, S runs that differ in their seed on the same M mixtures: then runs
             are drawn as well as mixtures, so the interval tells about training again, not only about other mixtures.
             Values that are not finite are dropped.
-        seed: of the resampling; the same values and seed give the same interval.
 
-    Raises:
-        MetricError: more than two axes.
+    Raises MetricError: more than two axes.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
@@ -166,10 +149,8 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
-    """Mean of ``a - b`` over the mixtures where both have a finite value, each mixture drawn for both at once.
-
-    Args and errors as :func:`combination`: ``a`` (M,) or (S, M), ``b`` (M,) or (S', M); the runs of both are drawn independently.
-    """
+    """Mean of ``a - b`` over the mixtures where both have a finite value: ``a`` (M,) or (S, M), ``b`` (M,) or (S', M), whose runs are
+    drawn independently. Errors as :func:`combination`."""
     return combination([(a, 1.0), (b, -1.0)], seed)
 
 

@@ -1,5 +1,4 @@
-"""Tasks that may kill their process: one that does takes no other with it. And Python in a process of its own. Free of torch, so that a
-new process starts quickly."""
+"""Tasks that may kill their process: one that does takes no other with it. Free of torch, so that a new process starts quickly."""
 
 import json
 import multiprocessing
@@ -33,8 +32,8 @@ class Task:
 class Pool:
     """Processes that run ``work(*arguments)``; a context manager.
 
-    They are spawned, not forked: neither a lock of another thread nor a state of CUDA is copied. A task whose process dies is
-    tried again alone. Those that waited beside it run one by one, later ones in new processes.
+    They are spawned, not forked, which would copy locks and the state of CUDA. A task whose process dies is tried again alone. Those
+    that waited beside it run one by one, later ones in new processes.
 
     Args:
         work: a function of a module, which new processes import.
@@ -63,8 +62,7 @@ class Pool:
             return Task(arguments)
 
     def result(self, task: Task) -> Any:
-        """What ``work`` returns or raises, waiting where it is not done yet; DiedError: the task ended its process twice, or no more are
-        tried."""
+        """What ``work`` returns or raises, once done; DiedError: the task ended its process twice, or no more are tried."""
         if not self.workers:
             return self.work(*task.arguments)
         if task.future is not None:
@@ -108,8 +106,8 @@ def importing(**variables: str) -> dict[str, str]:
 
 
 def answer(what: str, code: str, environment: dict[str, str], folder: Path | None = None) -> Any:
-    """What Python code prints in its last line, JSON, in a process of its own that works in ``folder``; ``environment`` as of
-    :func:`importing`. Raises HifitseError: the process, which does ``what``, failed, with its last words."""
+    """The JSON that Python code prints in its last line, in a process of its own in ``folder``; ``environment`` as of :func:`importing`.
+    Raises HifitseError: the process, which does ``what``, failed, with its last words."""
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise HifitseError(f"process that {what} ended with {done.returncode}, expected 0: {done.stderr.strip()[-300:]}")

@@ -101,7 +101,7 @@ def test_unknown_overlay_is_called_an_overlay() -> None:
         (b"- steps\n- 5\n", "flat mapping"),
         (b"", "flat mapping"),
         (b"{a: 1}: 2\n", "flat mapping"),
-        (b"steps: 5 \xff\n", "UTF-8"),
+        (b"steps: 5 \xff\n", "utf-8"),
         (b"steps: \x00\n", "mine.yaml"),
         (b"model:\n  steps: 5\n", "unknown parameter 'model'"),
         (b"stpes: 5\n", "'steps'"),

@@ -46,11 +46,8 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
     if params.loss_snr:
         terms["snr"] = (negative_snr(est, target, sums), present)
     if params.loss_phase or params.loss_amplitude:
-        phase, amplitude = spectral_distances(est, target)
-        if params.loss_phase:
-            terms["phase"] = (phase, present)
-        if params.loss_amplitude:
-            terms["amplitude"] = (amplitude, present)
+        both = dict(zip(("phase", "amplitude"), spectral_distances(est, target), strict=True))
+        terms |= {name: (value, present) for name, value in both.items() if getattr(params, f"loss_{name}")}
     if params.loss_absent:
         terms["absent"] = (absent_level(est, mix) if params.loss_absent_kind == "relative" else absent_floor(est), ~present)
     if params.loss_multires:

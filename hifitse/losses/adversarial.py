@@ -1,7 +1,4 @@
-"""Least-squares adversarial terms and feature matching, over the parts of a discriminator.
-
-All are means over parts, so that discriminators of different numbers of parts and layers share their weights; HiFi-GAN has sums.
-"""
+"""Least-squares adversarial terms and feature matching: means over the parts of a discriminator, where HiFi-GAN has sums."""
 
 import torch
 from torch import Tensor
@@ -11,29 +8,20 @@ Maps = list[list[Tensor]]
 
 
 def discriminator_loss(fake: Maps, real: Maps) -> Tensor:
-    r"""What the discriminators minimise: scores of 1 for the target and of 0 for the estimate. Scalar, 0.5 at chance.
-
-    .. math:: E[(D(s) - 1)^2] + E[D(\hat s)^2]
-
-    Source: Mao et al., "Least squares generative adversarial networks", ICCV 2017, equation 9.
-    """
+    r"""What the discriminators minimise: :math:`E[(D(s) - 1)^2] + E[D(\hat s)^2]`. Scalar, 0.5 at chance.
+    Source: Mao et al., "Least squares generative adversarial networks", ICCV 2017, equation 9."""
     each = [real_maps[-1].sub(1).square().mean() + fake_maps[-1].square().mean() for fake_maps, real_maps in zip(fake, real, strict=True)]
     return torch.stack(each).mean()
 
 
 def adversarial_loss(fake: Maps) -> Tensor:
-    r"""What the extractor minimises: scores of 1 for the estimate, :math:`E[(D(\hat s) - 1)^2]`. Scalar, 0 or more.
-
-    Source: as :func:`discriminator_loss`.
-    """
+    r"""What the extractor minimises: :math:`E[(D(\hat s) - 1)^2]`. Scalar, 0 or more. Source as above."""
     return torch.stack([maps[-1].sub(1).square().mean() for maps in fake]).mean()
 
 
 def feature_loss(fake: Maps, real: Maps) -> Tensor:
     """Mean absolute difference of the feature maps, scores left out; the mean over layers, then over parts. Scalar, 0 or more.
-
-    Source: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", ICML 2016, as in HiFi-GAN, equation 4.
-    """
+    Source: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", ICML 2016, as in HiFi-GAN, equation 4."""
     parts = []
     for fake_maps, real_maps in zip(fake, real, strict=True):
         layers = zip(fake_maps[:-1], real_maps[:-1], strict=True)

@@ -12,21 +12,17 @@ from hifitse.losses.speaker import identity_contrast, speaker_contrast, voice
 from hifitse.machine import half_precision
 from hifitse.params import Params
 
-DECIBELS = ("si_sdr", "snr", "absent", "multires")
-"""Terms in dB: they fall below 0 without a bound that a training meets. The others are 0 or more."""
-WELL_DB = 30.0
-"""dB: an error so far below the target, or the mixture, counts as almost none."""
-LEAST = 0.01
-"""What a perfect term still counts, so that no log-variance falls without end."""
-GAIN = 10.0
+DECIBELS = ("si_sdr", "snr", "absent", "multires")  # terms in dB, without a lower bound that a training meets; others are 0 or more
+WELL_DB = 30.0  # dB: an error so far below the target, or the mixture, counts as almost none
+LEAST = 0.01  # what a perfect term still counts, so that no log-variance falls without end
+GAIN = 10.0  # AdamW moves a parameter by about the learning rate a step: too slow for log-variances up to log 30, so by tenths
 
 
 def positive(name: str, values: Tensor) -> Tensor:
     """A term as uncertainty weighting needs it: above 0, and next to 0 where nothing is left to gain.
 
-    A term of x dB becomes ``10 log10(1 + 10^((x + 30) / 10))``: x + 30 while the error is large, so that its slope is that of the term
-    itself (0.999 at 0 dB, 0.91 at -20 dB), and never below 0. In terms of the error it is the soft threshold of 30 dB of Wisdom et
-    al. 2020 (arXiv 2006.12701, eq. 2). All others stay as they are. ``LEAST`` is added to every term.
+    A term of x dB becomes ``10 log10(1 + 10^((x + 30) / 10))``, which is x + 30 while the error is large: the soft threshold of 30 dB
+    of Wisdom et al. 2020 (arXiv 2006.12701, eq. 2). ``LEAST`` is added to every term.
     """
     if name in DECIBELS:
         scale = 10 / torch.log(values.new_tensor(10.0))
@@ -35,18 +31,10 @@ def positive(name: str, values: Tensor) -> Tensor:
 
 
 class Uncertainty(nn.Module):
-    """Homoscedastic uncertainty weighting (Kendall, Gal & Cipolla 2018, eq. 7, with the factor 1/2 left out, as in their code).
+    """Homoscedastic uncertainty weighting (Kendall, Gal & Cipolla 2018, eq. 7, without the factor 1/2, as in their code).
 
-    A term with weight w and value L counts ``exp(-s) w L + s``, with one learned s for each term, its log-variance. The best s is
-    log(w L), where the term counts with the weight 1 / L whatever w is: w decides only where the learning starts, at s = 0 and so at the
-    fixed weights. L must be above 0, or s would fall for ever: see :func:`positive`. Terms in dB are about 30 where spectral ones
-    are about 0.3, so learned weights let the spectral ones have most of the say; the report shows it.
-
-    AdamW moves a parameter by about the learning rate a step, whatever its gradient, and the way from 0 to log 30 would take a short
-    training longer than it lasts: the parameters are s / 10.
-
-    Args:
-        names: of the terms.
+    A term with weight w and value L > 0 counts ``exp(-s) w L + s``, with one learned log-variance s per term. The best s is log(w L),
+    where a term counts with the weight 1 / L: w decides only where the learning starts. ``names`` are those of the terms.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -65,16 +53,10 @@ class Uncertainty(nn.Module):
 
 
 class Objective(nn.Module):
-    """Weighted sum over the terms, mean over the batch's items.
+    """Weighted sum over the terms, mean over the batch's items; without parameters where ``loss_weighting`` is fixed.
 
-    An item where a term does not apply adds nothing to it, not even to the learning of its weight, so that every item weighs the
-    same whatever its neighbours. With ``loss_weighting`` fixed it has no parameters.
-
-    Args:
-        params: ``loss_*`` and ``speaker_temperature`` decide all.
-
-    Raises:
-        HifitseError: a weight without a term.
+    An item where a term does not apply adds nothing to it, so that every item weighs the same whatever its neighbours.
+    ``loss_*`` and ``speaker_temperature`` decide all. Raises HifitseError: a weight without a term.
     """
 
     def __init__(self, params: Params) -> None:
@@ -98,11 +80,10 @@ class Objective(nn.Module):
             model: the :class:`hifitse.model.Extractor` whose encoder embeds voices.
 
         Returns:
-            ``total`` to go backward from; ``terms`` to log: the mean of each term over the items it applies to, as it is without weight,
-            and where the weights are learned, each as ``weight_<term>``.
+            ``total`` to go backward from; ``terms`` to log: the unweighted mean of each over the items it applies to, and learned
+            weights as ``weight_<term>``.
         """
-        total = est.new_zeros(())
-        logged: dict[str, float] = {}
+        total, logged = est.new_zeros(()), {}
         for name, (values, applies) in self.terms(est, target, mix, present, batch, model).items():
             total = total + self.weighted(name, values, applies)
             if applies.any():
@@ -134,6 +115,5 @@ class Objective(nn.Module):
 
     def learned_weights(self) -> dict[str, float]:
         """``weight_<term>`` -> the weight with which it counts now; empty where the weights are fixed."""
-        if self.uncertainty is None:
-            return {}
-        return {f"weight_{name}": self.weights[name] * scale for name, scale in self.uncertainty.scales().items()}
+        scales = self.uncertainty.scales() if self.uncertainty is not None else {}
+        return {f"weight_{name}": self.weights[name] * scale for name, scale in scales.items()}

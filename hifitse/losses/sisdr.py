@@ -1,7 +1,6 @@
 """Waveform terms: SI-SDR and SNR where the target speaks, output level where it does not.
 
-SI-SDR and SNR are functions of four sums over time, which are taken together: by themselves, with their gradients, the two went through
-the signals of a batch two dozen times, as long as a small model's forward pass through a block.
+SI-SDR and SNR are functions of four sums over time. By themselves, with their gradients, they went through the signals two dozen times.
 """
 
 from typing import Any, NamedTuple
@@ -12,21 +11,16 @@ from torch.autograd.function import once_differentiable
 
 from hifitse.metrics import SI_SDR_LIMIT_DB, SILENCE_MEAN_SQUARE
 
-ABSENT_FLOOR_DBFS = -30.0
-"""Level below which :func:`absent_floor` asks for nothing more."""
+ABSENT_FLOOR_DBFS = -30.0  # level below which :func:`absent_floor` asks for nothing more
 
 
 class Sums(NamedTuple):
-    """What SI-SDR and SNR need of an estimate and its target: sums over ``samples`` values, (B,) each."""
+    """What SI-SDR and SNR need of an estimate and its target: energies and inner product over ``samples`` values, (B,) each."""
 
     est: Tensor
-    """Energy of the estimate."""
-    target: Tensor
-    """Energy of the target; no gradient."""
+    target: Tensor  # has no gradient
     product: Tensor
-    """Inner product of both."""
-    residual: Tensor
-    """Energy of what is left of the estimate without its projection on the target."""
+    residual: Tensor  # energy of the estimate without its projection on the target
     samples: int
 
     @classmethod
@@ -68,11 +62,7 @@ class _Sums(torch.autograd.Function):
 
 
 def negative_si_sdr(est: Tensor, target: Tensor, sums: Sums | None = None) -> Tensor:
-    """Negative SI-SDR in dB (Le Roux et al. 2019), (B, T), (B, T) -> (B,). Lower is better.
-
-    It is that of :func:`hifitse.metrics.si_sdr`, ``nan`` for silent targets and limits included. ``sums`` of both are taken where they
-    are at hand.
-    """
+    """Negative SI-SDR in dB, that of :func:`hifitse.metrics.si_sdr`, (B, T), (B, T) -> (B,); ``sums`` are taken where they are at hand."""
     sums = sums or Sums.of(est, target)
     silence, limit = SILENCE_MEAN_SQUARE * sums.samples, 10 ** (-SI_SDR_LIMIT_DB / 10)
     floor = limit * sums.est.clamp_min(silence)
@@ -82,31 +72,21 @@ def negative_si_sdr(est: Tensor, target: Tensor, sums: Sums | None = None) -> Te
 
 
 def negative_snr(est: Tensor, target: Tensor, sums: Sums | None = None) -> Tensor:
-    """Negative signal-to-noise ratio in dB, (B, T), (B, T) -> (B,), above -60 dB. Lower is better.
-
-    SI-SDR does not care how loud the estimate is, and trained alone the output drifts tens of dB away from the target. This
-    term, which costs next to nothing, holds it there. ``sums`` as above.
-    """
+    """Negative signal-to-noise ratio in dB, (B, T), (B, T) -> (B,), above -60 dB; unlike SI-SDR it holds the level. ``sums`` as above."""
     sums = sums or Sums.of(est, target)
     energy = sums.target / sums.samples + 1e-10
     return 10 * torch.log10(sums.error / sums.samples / energy + 1e-6)
 
 
 def absent_level(est: Tensor, mix: Tensor) -> Tensor:
-    """Level of the output relative to the mixture in dB, (B, T), (B, T) -> (B,). Lower is better.
-
-    Relative, so that a quiet mixture asks for as much suppression as a loud one; it flattens only 60 dB below the mixture.
-    """
+    """Level of the output relative to the mixture in dB, (B, T), (B, T) -> (B,), above -60: quiet mixtures ask for as much."""
     energy = mix.square().mean(-1) + 1e-10
     return 10 * torch.log10(est.square().mean(-1) / energy + 1e-6)
 
 
 def absent_floor(est: Tensor) -> Tensor:
-    """Level of the output in dBFS, but never below -30: (B, T) -> (B,). What :func:`absent_level` is there to mend.
-
-    ``max(10 log10(mean(est^2)), -30)``: the published baseline's term, as far as it is known. It asks for a level, not for so much less
-    than the mixture, and an output below -30 dBFS has no gradient, so that a quiet mixture may come out as it went in.
-    """
+    """Level of the output in dBFS, never below -30: (B, T) -> (B,): the published baseline's term, as far as it is known.
+    Below -30 dBFS it has no gradient, so that a quiet mixture may come out as it went in: :func:`absent_level` mends that."""
     return (10 * torch.log10(est.square().mean(-1) + 1e-10)).clamp(min=ABSENT_FLOOR_DBFS)
 
 

@@ -1,4 +1,4 @@
-"""A contrastive term: the voice of the estimate must be nearer to the enrolment than to any other voice at hand."""
+"""Contrastive terms: the voice of the estimate is nearer to its enrolment, or an enrolment to its clean speech, than to any other voice."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -11,34 +11,31 @@ from hifitse import HifitseError
 
 
 def voices(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Names of the speaker asked for, whose recording is ``enroll``, and of the one of ``wrong_enroll``, ``None`` without interferer.
-
-    The metadata of a swapped mixture (:func:`hifitse.data.dataset.swapped`) are those of the mixture as it was drawn: there the two
-    change places.
-    """
+    """Speaker of ``enroll`` and of ``wrong_enroll``, ``None`` without interferer. A swapped mixture has the metadata of the one drawn."""
     target, first = metadata["target_speaker"], next(iter(metadata["interferer_speakers"]), None)
     return (first, target) if metadata.get("swapped") else (target, first)
 
 
-def speaker_contrast(embed: Callable[[Tensor], Tensor], est: Tensor, batch: Mapping[str, Any], temperature: float) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018, eq. 4) between the embedding of the estimate and that of its enrolment.
+def voice(metadata: Mapping[str, Any]) -> tuple[str, float]:
+    """Who is asked for, and the speed factor of their speech: another factor is another voice."""
+    if metadata.get("swapped"):
+        return metadata["interferer_speakers"][0], metadata["interferer_speeds"][0]
+    return metadata["target_speaker"], metadata["target_speed"]
 
-    ``-log(exp(c_ii / t) / sum_j exp(c_ij / t))`` with the cosines c_ij between estimate i and recording j, at the temperature t. The
-    recordings are the enrolments of the whole batch and one of each interferer who is not among those asked for: a mixture that
-    comes twice, once for each talker, has the other's recording in the batch already. A recording of the same speaker as the item's is
-    never a negative, even at another speed, which changes the voice by as little as 1 %. An item without any negative has 0.
+
+def speaker_contrast(embed: Callable[[Tensor], Tensor], est: Tensor, batch: Mapping[str, Any], temperature: float) -> Tensor:
+    """InfoNCE (van den Oord et al. 2018, eq. 4): ``-log(exp(c_ii / t) / sum_j exp(c_ij / t))``, cosines of estimates and recordings.
+
+    Recordings are the batch's enrolments and one of each interferer who is not asked for elsewhere in it. One of the item's own
+    speaker is never a negative, even at another speed. An item without any negative has 0.
 
     Args:
         embed: (M, T) or (M, N, T') -> (M, E); the gradient reaches the estimate and whatever embeds.
-        est: (B, T).
+        est: (B, T); silent ones have a value too: leave items without their target out.
         batch: as :data:`hifitse.data.dataset.Batch`, with ``enroll``, ``wrong_enroll`` and ``metadata``.
-        temperature: above 0; lower ones ask for a wider margin to the nearest negative.
+        temperature: above 0; lower ones ask for a wider margin.
 
-    Returns:
-        (B,), 0 or more. A silent estimate has a value too: leave the items without their target out.
-
-    Raises:
-        HifitseError: there are interferers and no recordings of them.
+    Returns (B,), 0 or more. Raises HifitseError: there are interferers and no recordings of them.
     """
     asked, others = zip(*map(voices, batch["metadata"]), strict=True)
     first_place = {name: place for place, name in reversed(list(enumerate(others))) if name is not None and name not in asked}
@@ -55,31 +52,17 @@ def speaker_contrast(embed: Callable[[Tensor], Tensor], est: Tensor, batch: Mapp
     return cross_entropy((queries @ keys.T / temperature).masked_fill(same, -torch.inf), own, reduction="none")
 
 
-def voice(metadata: Mapping[str, Any]) -> tuple[str, float]:
-    """Who is asked for, and the speed factor of their speech: another factor is another voice.
-
-    The metadata of a swapped mixture (:func:`hifitse.data.dataset.swapped`) are those of the mixture as it was drawn.
-    """
-    if metadata.get("swapped"):
-        return metadata["interferer_speakers"][0], metadata["interferer_speeds"][0]
-    return metadata["target_speaker"], metadata["target_speed"]
-
-
 def identity_contrast(enrolled: Tensor, spoken: Tensor, voices: Sequence[Hashable], present: Tensor, temperature: float) -> Tensor:
-    """NT-Xent (Chen et al. 2020, SimCLR, eq. 1): enrolment and clean target of an item are two views of one voice.
-
-    For each of the two, ``-log(exp(c_pair / t) / (exp(c_pair / t) + sum exp(c_j / t)))`` with the cosines c_j to both recordings of all
-    items with another voice, at the temperature t. Recordings of the item's own voice are never negatives, nor are targets that are
-    not there. No estimate is needed: the term teaches the embedding, not what is done with it.
+    """NT-Xent (Chen et al. 2020, SimCLR, eq. 1): enrolment and clean target of an item are two views of one voice, all recordings of
+    other voices negatives. No estimate is needed: the term teaches the embedding, not what is done with it.
 
     Args:
         enrolled, spoken: (B, E) embeddings of each item's enrolment and of its clean target.
         voices: of each item, equal where the voice is.
-        present: (B,) bool, whether the target is there.
-        temperature: above 0; lower ones ask for a wider margin to the nearest other voice.
+        present: (B,) bool, whether the target is there; absent ones are no negatives.
+        temperature: above 0.
 
-    Returns:
-        (B,) mean over the item's two views, 0 where there is no other voice; meaningless where the target is absent.
+    Returns (B,), mean over the two views, 0 without any other voice; meaningless where the target is absent.
     """
     B = len(enrolled)
     x = normalize(torch.cat([enrolled, spoken]).float(), dim=-1)  # (2 B, E)

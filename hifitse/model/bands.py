@@ -1,4 +1,4 @@
-"""From a waveform to features of overlapping bands, and from features back to a mask over bins."""
+"""From a waveform to its spectrum and features of overlapping bands, and from features back to a mask, and the waveform."""
 
 import math
 from itertools import chain
@@ -50,10 +50,8 @@ REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)  # borders of the fine, medium and c
 
 
 def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
-    """Bands of the three regions: first bin and one past the last bin of each, in rising order; together they cover all bins.
-
-    In each region bands are equally wide to a bin; each then reaches into both neighbours by ``band_overlap`` of its width, rounded up.
-    """
+    """Bands of the three regions, first bin and one past the last bin of each: equally wide in a region to a bin, and each then reaches
+    into both neighbours by ``band_overlap`` of its width, rounded up. Raises HifitseError: more bands than bins."""
     n_bins = config.n_fft // 2 + 1
     counts = (config.bands_fine, config.bands_medium, config.bands_coarse)
     edges = [round(hz * config.n_fft / SAMPLE_RATE) for hz in REGION_EDGES_HZ[:-1]] + [n_bins]
@@ -72,10 +70,8 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
 
 
 class _Region(nn.Module):
-    """Neighbouring bands of about one width W. Weights are one flat list of all band places.
-
-    ``slices`` are each band's bins and places. ``rows`` (K, W) is the place of each bin of each band, where the place past the end stands
-    for padding: the kernels do a region's bands in one product. ``channels`` are the numbers that a bin has, neighbours in memory.
+    """Neighbouring bands of about one width W; their weights are one flat list of places. ``slices`` are each band's bins and places,
+    ``rows`` (K, W) the place of each bin of each band, that past the end for padding; ``channels`` numbers of a bin are neighbours.
     """
 
     def __init__(self, bands: list[tuple[int, int]], channels: int) -> None:
@@ -121,9 +117,7 @@ class _SplitRegion(_Region):
 class BandSplit(nn.Module):
     """Spectrum -> features: each band normalised over its bins and frames, then its own linear layer (BSRNN, Luo & Yu 2023).
 
-    A bin gives with ``phase_input`` real and imaginary part, the magnitude raised to ``input_power``, else that magnitude alone; with
-    ``magnitude_input`` the magnitude's logarithm as well.
-
+    Inputs as ``phase_input``, ``input_power`` and ``magnitude_input`` say.
     Shape: complex (B, F, L), scale (B,) by which the spectrum is multiplied, ``None``: 1 -> (B, K, L, D)
     """
 

@@ -22,13 +22,14 @@ from hifitse.files import write_atomic
 from hifitse.model.extraction import ENROLL_MAX_S, encode, stream
 from hifitse.model.verifier import Likeness
 
-FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-4
-"""A sample as high as this beside another one is clipped; and the share of such samples that is worth saying."""
+FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-4  # a sample as high beside another one is clipped; the share of such that is worth saying
+WAV_BYTES = 2**32 - 2**20  # bytes from which on a wav file is written as RF64, for its sizes have 32 bits
+PRESENCE_S = 0.1  # s: step of :attr:`Extracted.presence`
 
 
 @dataclass
 class Survey:
-    """What a first pass over a recording finds; ``power`` (C,) is the summed squares of the channels, ``mixed`` those of their mix."""
+    """A first pass over a recording; ``power`` (C,) are the summed squares of the channels, ``mixed`` those of their mix."""
 
     sample_rate: int
     channels: int
@@ -91,50 +92,30 @@ def enrolment(path: str | Path, start_s: float = 0.0, stop_s: float = float("inf
     return heard(block, found, channel), rate
 
 
-WAV_BYTES = 2**32 - 2**20  # bytes from which on a wav file is written as RF64, for its sizes have 32 bits
-PRESENCE_S = 0.1  # s: step of :attr:`Extracted.presence`
-
-
 @dataclass(frozen=True)
 class How:
-    """What is made of a recording.
+    """What is made of a recording."""
 
-    Attributes:
-        channel: the one to hear, from 1; ``None``: all, mixed down.
-        keep_stereo: the mask is laid on each channel, and the estimate has as many.
-        keep_db: dB by which all that is not the voice is left lower; ``None``: it is removed.
-        likeness: also measure how like the enrolment the estimate sounds, if the extractor has a verifier.
-        comment: written into the files.
-    """
-
-    channel: int | None = None
-    keep_stereo: bool = False
-    keep_db: float | None = None
-    likeness: bool = False
-    comment: str = ""
+    channel: int | None = None  # the one to hear, from 1; ``None``: all, mixed down
+    keep_stereo: bool = False  # the mask is laid on each channel, and the estimate has as many
+    keep_db: float | None = None  # dB by which all that is not the voice is left lower; ``None``: it is removed
+    likeness: bool = False  # also measure how like the enrolment the estimate sounds, if the extractor has a verifier
+    comment: str = ""  # written into the files
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was done to one recording.
-
-    Attributes:
-        seconds, took_s: s, length of the recording and time that it took.
-        level_db, mix_level_db: dBFS of the estimate, and of the recording with its channels mixed down.
-        clipped: samples of the estimate beyond full scale, which a flac file cannot hold.
-        presence: (P,) dB, level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent.
-        likeness: (P,) of the estimate to the enrolment, 0 to 1, each 100 ms; ``None`` where it was not asked for.
-    """
+    """What was done to one recording."""
 
     mix: Path
     out: Path
     seconds: float
     took_s: float
-    level_db: float
-    mix_level_db: float
-    clipped: int
-    presence: np.ndarray
-    likeness: np.ndarray | None
+    level_db: float  # dBFS of the estimate
+    mix_level_db: float  # dBFS of the recording, its channels mixed down
+    clipped: int  # samples of the estimate beyond full scale, which a flac file cannot hold
+    presence: np.ndarray  # (P,) dB, level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent
+    likeness: np.ndarray | None  # (P,) of the estimate to the enrolment, 0 to 1, each 100 ms, where it was asked for
 
     def __str__(self) -> str:
         speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times as fast as it plays"
@@ -155,18 +136,14 @@ def extract_file(
     """Extract from one file into others, each of which appears when it is whole.
 
     Args:
-        extractor: a :class:`hifitse.model.Extractor`.
-        speaker: as :func:`encode_files` gives it.
+        extractor, speaker: a :class:`hifitse.model.Extractor`, and as :func:`encode_files` gives it.
         mix: any rate, length and number of channels.
         out: ends in .wav (float32, beyond 4 GiB as RF64) or .flac (24 bit, clipped at full scale); has the mixture's rate and length.
         progress: show a progress bar, where there is a terminal.
-        how: channels, and how much of the rest is left.
         residual: file of what was taken away, the mixture minus the estimate.
-        found: of :func:`hifitse.model.extract_files.survey`, where that was done before.
+        found: of :func:`survey`, where that was done before.
 
-    Raises:
-        AudioError: the mixture is no sound, or not finite.
-        CheckpointError: an output cannot be written.
+    Raises AudioError: the mixture is no sound, or not finite; CheckpointError: an output cannot be written.
     """
     began, how = time.monotonic(), how or How()
     found = found or survey(mix, how.channel)

@@ -1,17 +1,16 @@
 """One voice out of a recording in memory, whatever its rate, length and channels; :mod:`hifitse.model.extract_files` does the same to
-files, piece by piece."""
+files, piece by piece. Long signals are worked on in chunks of one length, cross-faded where they overlap."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hifitse import SAMPLE_RATE, HifitseError
+from hifitse import SAMPLE_RATE
 from hifitse.audio import RATES_HZ, AudioError, cancelled, crop_or_pad, downmix, level_db, resample
 
 Signal = np.ndarray | Tensor
@@ -20,28 +19,14 @@ SILENT_DB = -80.0  # dBFS: an enrolment at or below this level holds no voice
 ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0  # s: the shortest enrolment; and what is heard of a longer one, from its beginning
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """How a signal is cut, in samples; every length a multiple of ``hop``, the step between the network's frames.
+class Chunks(NamedTuple):
+    """How a signal is cut, in samples, all multiples of ``hop``, the step between the network's frames: a network of limited reach then
+    gives inside a chunk what it gives for the whole signal."""
 
-    Attributes:
-        step: from one chunk's output to the next one's.
-        fade: in which the one chunk's output fades over into the next one's.
-        context: what a chunk hears beyond its output, on both sides.
-    """
-
-    step: int
-    fade: int
-    context: int
+    step: int  # from one chunk's output to the next one's
+    fade: int  # in which one chunk's output fades over into the next one's, above 0, at most ``step``
+    context: int  # what a chunk hears beyond its output, on both sides
     hop: int = 1
-
-    def __post_init__(self) -> None:
-        lengths = (self.step, self.fade, self.context)
-        if self.hop < 1 or any(length % self.hop for length in lengths) or not 0 < self.fade <= self.step or self.context < 0:
-            raise HifitseError(
-                f"chunks have step {self.step}, fade {self.fade} and context {self.context}, expected multiples of hop = {self.hop} "
-                "with a fade above 0 and up to the step, and a context of 0 or more"
-            )
 
     @classmethod
     def of_seconds(cls, hop: int, step_s: float = 14.0, fade_s: float = 0.5, context_s: float = 1.5) -> "Chunks":
@@ -58,7 +43,7 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
     """Run ``process`` over a stream, chunk by chunk; no more than two chunks are held at a time.
 
     Every chunk but that of a short signal has the full length, because the network judges levels by what it hears at once: the last
-    one begins earlier in place of being shorter.
+    one begins earlier instead.
 
     Args:
         blocks: the signal's pieces ``(T_i,)`` or ``(T_i, C)``, of any lengths; the output's pieces are as long together.
@@ -86,8 +71,7 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
         if last:
             yield output
             return
-        # The first chunk has no context before it, and gives that much more.
-        kept = stop - chunks.context - done
+        kept = stop - chunks.context - done  # the first chunk has no context before it, and gives that much more
         tail = output[kept - chunks.fade : kept] * (1 - ramp)
         yield output[: kept - chunks.fade]
         done += kept - chunks.fade
@@ -103,17 +87,15 @@ def extract(
         extractor: a :class:`hifitse.model.Extractor`; works where its weights are.
         mix: the recording: ``(T,)``, or ``(2, T)`` or ``(T, 2)``, whose channels are averaged. Floating point with full scale at 1,
             or integers, whose full scale is that of their type.
-        enroll: one recording of the speaker alone, or a list of several, each as ``mix``, or ``(recording, rate)`` where its rate is
-            another one; at least 0.25 s each, of which the first 30 s are used. Their level does not matter.
+        enroll: one recording of the speaker alone, or a list of several, each as ``mix``, or ``(recording, rate)``; at least 0.25 s
+            each, of which the first 30 s are used.
         sample_rate: Hz of the mixture and of the enrolments, 1 000 to 1 000 000. They are resampled to 48 kHz and the estimate back.
 
     Returns:
-        ``(T,)`` of the mixture's type (array or tensor), number format, device, rate, length and level. What lies below 20 Hz, such as
-        a constant offset, is not in it.
+        ``(T,)`` of the mixture's type, number format, device, rate, length and level, without what lies below 20 Hz.
 
     Raises:
-        AudioError: an empty or silent enrolment, or one too short; an empty mixture; values that are not finite or no numbers;
-            wrong dimensions, more than two channels, or an impossible rate.
+        AudioError: a silent or too short enrolment, an empty mixture, wrong dimensions, values or rate.
     """
     check_rate(sample_rate)
     audio = mono(mix, "mix")

@@ -16,9 +16,7 @@ from hifitse.model.conditioning import CROSS_ATTENTION, AdaptiveNorm, BandAttent
 
 
 class BiLSTM(nn.Module):
-    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D). On a CPU it stays in float32 under autocast:
-    oneDNN has no bfloat16 LSTM for processors without such instructions.
-    """
+    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D). On a CPU in float32 even under autocast."""
 
     def __init__(self, features: int, hidden: int, speaker: int = 0) -> None:
         super().__init__()
@@ -35,10 +33,7 @@ class BiLSTM(nn.Module):
 
 
 class GatedConv(nn.Module):
-    """Residual gated convolution of three taps, ``dilation`` frames apart: (G, L, D) -> (G, L, D).
-
-    Its weights are those of one matrix product of the three frames side by side, of shape (2 H, 3 D).
-    """
+    """Residual gated convolution of three taps, ``dilation`` frames apart: (G, L, D) -> (G, L, D). Weights of shape (2 H, 3 D)."""
 
     def __init__(self, features: int, hidden: int, dilation: int, speaker: int = 0) -> None:
         super().__init__()

@@ -1,8 +1,7 @@
 """Fast paths of the model, written by hand, and the one switch that turns them off.
 
-``bands.py``, ``spectrum.py`` and ``gridnet.py`` state what is computed. These twins give the same to rounding in less time on a CPU: a
-region's bands are one product, bands are cut and added up in long runs of memory, and an item's frames stay in the cache on their way
-back to samples.
+``bands.py`` and ``gridnet.py`` state what is computed. These twins give the same to rounding in less time on a CPU: a region's bands are
+one product, bands are cut and added up in long runs of memory, and an item's frames stay in the cache on their way back to samples.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ def fast() -> bool:
 
 @contextmanager
 def plain(use: bool = True) -> Iterator[None]:
-    """Let every model compute by the plain formulas inside this context; with ``use=False`` as before."""
+    """Every model computes by the plain formulas inside this context; with ``use=False`` as before."""
     before, _switch["fast"] = _switch["fast"], not use and _switch["fast"]
     try:
         yield

@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 from hifitse.config import ExtractorConfig
 from hifitse.files import CheckpointError, load_weights, write_atomic, write_text
 
-DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"
-"""The checkpoint that comes with the library; its README.md says what it is good for."""
+DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"  # the model that comes with the library
 FILES = WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE = (
     "model.safetensors", "config.json", "params.json", "metrics.json", "README.md", "LICENSE",
 )  # fmt: skip
@@ -51,27 +50,26 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         """A trained model, in evaluation mode, float32, on the CPU.
 
         Args:
-            path_or_hub_id: a folder that :meth:`save_pretrained` wrote, or the name ``owner/model`` of one on the Hugging Face Hub;
-                ``None`` takes the small checkpoint that comes with the library. A folder that exists goes before a name, and only a
-                name uses the network.
+            path_or_hub_id: a folder that :meth:`save_pretrained` wrote, which goes before the name ``owner/model`` of one on the
+                Hugging Face Hub; ``None`` takes the model that comes with the library.
             options: of ``huggingface_hub.snapshot_download``: revision, cache_dir, token, local_files_only.
 
-        Raises:
-            CheckpointError: no such folder or model, files missing or damaged, weights that do not fit or are not finite, or a
-                configuration with an unknown name or value.
+        Raises CheckpointError: no such model, files missing or damaged, weights or configuration that do not fit.
         """
         folder = DEFAULT if path_or_hub_id is None else _folder(path_or_hub_id, options)
         try:
-            known = [_object(folder / name) if name == CONFIG or (folder / name).is_file() else {} for name in (CONFIG, PARAMS, METRICS)]
-            texts = [(folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for name in (CARD, LICENSE)]
+            texts = [(folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for name in FILES[2:]]
+            known = [json.loads(text or "{}") for text in ((folder / CONFIG).read_text(encoding="utf-8"), *texts[:2])]
+            if wrong := [name for name, each in zip(FILES[1:], known, strict=False) if not isinstance(each, dict)]:
+                raise ValueError(f"{wrong[0]} holds no object of names and values")
             model = super().from_pretrained(folder)
         except CheckpointError:
             raise
-        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:300]
             expected = f"expected a folder with {WEIGHTS} and {CONFIG}"
             raise CheckpointError(f"cannot read the model in {folder} ({reason}), {expected}") from None
-        model.origin = Origin(*known[1:], *texts)
+        model.origin = Origin(*known[1:], *texts[2:])
         return model
 
     @classmethod
@@ -93,19 +91,16 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         """Write the folder; each file whole or not at all, the weights last.
 
         Args:
-            folder: made where it does not exist; files of these names are replaced.
             params: all parameters of the training. Like the next three, ``None`` keeps what the model was loaded with.
-            metrics: what was measured.
-            card: the text of README.md.
-            license: the text of LICENSE.
-            dtype: number format of the weights: float32, float16 or bfloat16. What else ``push_to_hub`` gives is not used.
+            metrics, card, license: what was measured, and the texts of README.md and LICENSE.
+            dtype: of the weights: float32, float16 or bfloat16. What else ``push_to_hub`` gives is not used.
 
         Raises CheckpointError: the folder cannot be written, weights are not finite in that format, or another format.
         """
         if dtype not in FORMATS:
             raise CheckpointError(f"dtype is {dtype}, expected one of {', '.join(map(str, FORMATS))}")
-        given = (params, metrics, card, license)
-        self.origin = Origin(*(old if new is None else new for old, new in zip(self.origin, given, strict=True)))
+        given = zip(self.origin, (params, metrics, card, license), strict=True)
+        self.origin = Origin(*(old if new is None else new for old, new in given))
         weights = {name: tensor.detach().cpu().to(dtype).contiguous().clone() for name, tensor in self.state_dict().items()}
         _refuse_infinite(weights, f"the model in {dtype}")
         folder = Path(folder)
@@ -135,13 +130,6 @@ def _folder(path_or_hub_id: str | Path, options: dict[str, Any]) -> Path:
     except Exception as error:  # the hub's own, those of its network library, and of the disk
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise CheckpointError(f"model {name!r} is no folder here and cannot be had from the Hugging Face Hub ({reason})") from None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, expected an object of names and values")
-    return content
 
 
 def _refuse_infinite(weights: dict[str, torch.Tensor], where: str) -> None:

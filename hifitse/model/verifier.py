@@ -1,6 +1,5 @@
-"""A pretrained speaker verifier whose embedding says who is enrolled: the GE2E encoder of Resemblyzer, rewritten for 48 kHz input.
-
-It heard thousands of people, where an extractor is trained on hundreds. Its weights are frozen and travel with the extractor's.
+"""A pretrained speaker verifier, the GE2E encoder of Resemblyzer rewritten for 48 kHz: its embedding says who is enrolled, and how like
+that voice a recording sounds. It heard thousands of people; its weights are frozen and travel with the extractor's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,8 +14,7 @@ from torchaudio.functional import melscale_fbanks
 
 from hifitse import SAMPLE_RATE, HifitseError
 
-WINDOW, HOP = SAMPLE_RATE // 40, SAMPLE_RATE // 100
-"""25 ms and 10 ms: the bins lie 40 Hz apart, as those of 400 samples at 16 kHz, at which the verifier was trained."""
+WINDOW, HOP = SAMPLE_RATE // 40, SAMPLE_RATE // 100  # 25 ms: the bins lie 40 Hz apart, as at 16 kHz, at which it was trained
 BINS, MELS, HIDDEN, SIZE = 201, 40, 256, 256  # 201 bins are 8 kHz
 PIECE = 160  # frames, 1.6 s: the length of the pieces that are embedded, as in the verifier's training
 LEVEL_DB = -30.0  # dBFS: RMS level to which quiet recordings are raised
@@ -25,9 +23,7 @@ LEVEL_DB = -30.0  # dBFS: RMS level to which quiet recordings are raised
 class Verifier(nn.Module):
     """GE2E speaker encoder (Wan et al., ICASSP 2018): mel energies, three LSTM layers, one linear layer, unit length.
 
-    A recording is embedded in pieces of 1.6 s that overlap by half, and their mean is taken. In training its loudest piece stands for
-    the recording. No gradient flows through it to the recording.
-
+    The mean over pieces of 1.6 s that overlap by half; in training the loudest piece alone. No gradient flows to the recording.
     Shape: enroll (B, N, T') at 48 kHz -> (B, 256) of unit length, the mean over the N recordings
     """
 
@@ -73,7 +69,7 @@ class Verifier(nn.Module):
         return torch.stack([frames[:, start : start + PIECE] for start in starts], 1)
 
     def load_resemblyzer(self) -> None:
-        """Take the weights from the package ``resemblyzer`` (Apache-2.0), not imported. Raises HifitseError: it is not installed."""
+        """Take the weights of the package ``resemblyzer`` (Apache-2.0), unimported. Raises HifitseError: it is not installed."""
         found = find_spec("resemblyzer")
         if found is None:
             raise HifitseError("verifier is True: expected the package resemblyzer (pip install --no-deps resemblyzer), got none")
@@ -87,12 +83,7 @@ SIDE = 4  # two voices are looked for on both sides of a change; each side has a
 
 
 class Likeness:
-    """Likeness of a signal that comes piece by piece, such as an estimate.
-
-    Args:
-        verifier: of the extractor.
-        voice: (1, 256) of unit length, of the enrolment.
-    """
+    """How like an enrolment with the embedding ``voice`` (1, 256) a signal sounds that comes piece by piece: cosines of 1.6 s."""
 
     def __init__(self, verifier: Verifier, voice: Tensor) -> None:
         self.verifier, self.voice = verifier, voice[0]
@@ -135,10 +126,8 @@ def likeness(verifier: Verifier, est: np.ndarray, enroll: np.ndarray, step_s: fl
 
 
 def change_of_voice(verifier: Verifier, enroll: Tensor) -> float:
-    """Cosine between what comes before and after a change of voice: the least, wherever the change may be in (T',) at 48 kHz.
-
-    1 where the recording is too short for two pieces. Two voices at once, or in many turns, are not found by it.
-    """
+    """Cosine between what comes before and after a change of voice: the least, wherever the change may be in (T',) at 48 kHz; 1 where
+    that is too short for two pieces. Two voices at once, or in many turns, are not found by it."""
     pieces = verifier.pieces(enroll[None])[0]  # (P, 256)
     count = len(pieces)
     side = max(1, count // SIDE)

@@ -2,11 +2,10 @@
 
 An update is made of ``accumulation`` steps, each a batch of ``batch_size`` mixtures. Process r of P takes the batches r, r + P, ...
 What is drawn for a batch is a function of its number in the update; gradients and logged values are added up over the processes. So
-mixtures, what is hidden from the network and the loss curve are those of one process, but for the order of sums. What a device needs
-in memory depends on ``batch_size`` alone.
+mixtures and loss curve are those of one process, but for the order of sums, and memory depends on ``batch_size`` alone.
 
-Gradients are added once an update, in one message, instead of during the backward pass as ``DistributedDataParallel`` does: with
-accumulation the message is a small part of it, and whatever else learns (weights of loss terms, discriminators) goes the same way.
+Gradients are added once an update, in one message, instead of during the backward pass as ``DistributedDataParallel`` does: whatever
+else learns (weights of loss terms, discriminators) goes the same way.
 """
 
 import os
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from math import lcm
 from typing import TypeVar
 
 import torch
@@ -73,17 +71,13 @@ class Group:
     @contextmanager
     def together(self) -> Iterator[None]:
         """What fails in one process fails in all, with the same sentence, so that none waits for one that has stopped."""
-        if self.size == 1:
-            yield
-            return
         error = None
         try:
             yield
         except HifitseError as caught:
             error = caught
-        for each in self.gather(error):
-            if each is not None:
-                raise each
+        if failed := [each for each in self.gather(error) if each is not None]:
+            raise failed[0]
 
     def from_main(self, make: Callable[[], T]) -> T:
         """What the main process makes, in all of them; only it may look at the disk, which others may see late."""
@@ -99,8 +93,6 @@ class Group:
     def add_up(self, row: dict[str, float]) -> dict[str, float]:
         """Sums over the processes' rows, by name."""
         rows = self.gather(row)
-        if len(rows) == 1:
-            return row
         names = dict.fromkeys(name for each in rows for name in each)
         return {name: sum(each[name] for each in rows if name in each) for name in names}
 
@@ -121,12 +113,9 @@ class Group:
 
 def refuse_unequal(params: Params, size: int) -> None:
     """Raises GroupError: the batches of an update, or of the last one, cannot be dealt equally to ``size`` processes."""
-    if params.accumulation % size:
-        items, parts = params.batch_size * params.accumulation, lcm(params.accumulation, size)
-        same = f", such as {parts} with batch_size {items // parts} for the same {items} mixtures an update" if items % parts == 0 else ""
-        raise GroupError(f"parameter 'accumulation' is {params.accumulation}, expected on {size} processes a multiple of {size}{same}")
-    if params.steps % size:
-        raise GroupError(f"parameter 'steps' is {params.steps}, expected on {size} processes a multiple of {size}")
+    for name in ("accumulation", "steps"):
+        if getattr(params, name) % size:
+            raise GroupError(f"parameter {name!r} is {getattr(params, name)}, expected on {size} processes a multiple of {size}")
 
 
 @contextmanager
