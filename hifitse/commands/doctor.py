@@ -1,6 +1,6 @@
 """What an enrolment is worth: seconds of speech, level, bandwidth, clipping; and what will harm the extraction."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,20 +26,17 @@ Of 212 recordings of 63 validation people 4 % are below, and none of 120 of two 
 FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-3
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """Of one enrolment: its length and speech in s, dBFS of its active frames, up to which Hz it holds sound, the share of its samples that
-    are clipped; for the last three see ``DYNAMIC_DB`` and ``TWO_VOICES`` (1 where the model has no verifier).
-    """
+class Diagnosis(NamedTuple):
+    """Of one enrolment."""
 
     seconds: float
     active_s: float
-    level_db: float
+    level_db: float  # dBFS of its active frames
     bandwidth_hz: float
-    clipped: float
-    dynamic_db: float
+    clipped: float  # share of its samples
+    dynamic_db: float  # as the next, see ``DYNAMIC_DB``
     voiced: float
-    change: float
+    change: float  # see ``TWO_VOICES``; 1 where the model has no verifier
 
     def __str__(self) -> str:
         clipped = f"{self.clipped:.1%} clipped" if self.clipped else "not clipped"

@@ -5,9 +5,9 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub import EvalResult, ModelCardData
@@ -17,7 +17,6 @@ from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.presence import calibrate
 from hifitse.evaluation.rows import mean, summarise
 from hifitse.files import CheckpointError
-from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import load_yaml
@@ -42,11 +41,8 @@ extractor = Extractor.from_pretrained("FOLDER or owner/model")
 est = extractor.extract(mix, enroll, sample_rate)  # arrays or tensors, any rate"""
 
 
-@dataclass(frozen=True)
-class Licence:
-    """Under which terms a model is given away: ``name`` as the Hugging Face Hub writes it, such as ``mit``, ``cc-by-nc-sa-4.0`` or, where
-    none is stated, ``other``; and the text of the file LICENSE.
-    """
+class Licence(NamedTuple):
+    """Under which terms a model is given away: a name as on the Hugging Face Hub, ``other`` where none is stated; the text of LICENSE."""
 
     name: str
     text: str
@@ -76,13 +72,7 @@ class Licence:
 
 
 def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequence[Params] = ()) -> str:
-    """The text of the card, Markdown with the header that the Hugging Face Hub reads.
-
-    Args:
-        params: of the training.
-        metrics: as :func:`hifitse.commands.exporting.export` writes them.
-        before: of the trainings whose weights this one began with, directly or by way of others, the nearest first.
-    """
+    """The text of the card, Markdown with the header that the Hugging Face Hub reads; arguments as :func:`export` makes them."""
     minutes = round(metrics["seconds_of_training"] / 60)
     made = (
         f"{metrics['parameters'] / 1e6:.2f} M parameters, stored as {metrics['weights']}; run `{metrics['run']}` of the preset "
@@ -192,8 +182,8 @@ def find_run(name: str, presets: Sequence[str]) -> Run:
         except (OSError, ValueError):
             raise HifitseError(f"run is {name!r}, expected a folder in runs/ or one of the presets {', '.join(presets)}") from None
     if not run.finished:
-        done = f"{run.step} of its {run.params.steps} steps"
-        raise CheckpointError(f"run {run.folder.name} of {name!r} has done {done}, expected a finished one: {run.command}")
+        done = f"has done {run.step} of its {run.params.steps} steps"
+        raise CheckpointError(f"run {run.folder.name} of {name!r} {done}, expected a finished one: {run.command}")
     return run
 
 
@@ -220,10 +210,9 @@ def export(
     run: Run, folder: Path, also: Sequence[str] = (), licence: Licence | None = None, progress: bool = True,
     study: dict[str, Any] | None = None, best: bool = False,
 ) -> Path:  # fmt: skip
-    """Measure a run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
+    """Measure a finished run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
 
     Args:
-        run: finished.
         folder: made where it does not exist; see :mod:`hifitse.model.pretrained` for its files.
         also: overlays in ``params/`` on whose data the model is measured too, beside those it was trained on.
         licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
@@ -235,7 +224,11 @@ def export(
     before = _before(run)  # first of all: what is missing is said before minutes are spent
     model, evaluations = rounded(run, best), {}
     for overlay in (None, *also):
-        params = run.params if overlay is None else resolve(run.params.preset, overlay, **_changed(run.params, overlay))
+        params = run.params
+        if overlay is not None:  # what the run changed beside its preset, and the overlay does not name, stays
+            plain, laid = resolve(params.preset), load_yaml(overlay, "overlay")
+            own = {name: value for name, value in params if value != getattr(plain, name) and name not in laid}
+            params = resolve(params.preset, overlay, **own)
         rows = evaluate(model, params, run.folder, progress, lists=("test",))
         evaluations[overlay or "training"] = _measured(rows, params)
     metrics = {
@@ -256,10 +249,8 @@ def export(
 
 
 def _before(run: Run) -> list[Params]:
-    """Of the trainings whose weights this one began with, directly or by way of others, the nearest first.
-
-    The model that comes with the library is the last: what it began with stands in its own card.
-    """
+    """Parameters of the trainings whose weights this one began with, directly or by way of others, the nearest first; the model that
+    comes with the library is the last."""
     found, name = [], run.params.start_from
     while name:
         earlier = Run.named(name)
@@ -268,20 +259,10 @@ def _before(run: Run) -> list[Params]:
     return found
 
 
-def _changed(params: Params, overlay: str) -> dict[str, Any]:
-    """What the run changed beside its preset, and the overlay does not name."""
-    plain, laid = resolve(params.preset).model_dump(), load_yaml(overlay, "overlay")
-    return {name: value for name, value in params.model_dump().items() if value != plain[name] and name not in laid}
-
-
 def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
     """Metrics of the test list, and SI-SDRi apart for mixtures in a room and without one, where there are both."""
     places = {"in a room": [row for row in rows if row["room"]], "without a room": [row for row in rows if not row["room"]]}
-    split = {name: _interval(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
+    split = {name: asdict(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
+    split = {name: {key: value if math.isfinite(value) else None for key, value in each.items()} for name, each in split.items()}
     sources = {name: getattr(params, name) for name in ("corpus", "noise", "rooms", "reverb_prob", "eval_mixtures", "eval_seed")}
     return {"data": sources, "metrics": summarise(rows), "si_sdri_db_by_room": split if len(split) > 1 else {}}
-
-
-def _interval(found: Interval) -> dict[str, float | int | None]:
-    numbers = {name: getattr(found, name) for name in ("mean", "low", "high")}
-    return {name: value if math.isfinite(value) else None for name, value in numbers.items()} | {"n": found.n}

@@ -39,10 +39,8 @@ class Job:
 
 
 def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
-    """Recordings behind names of files, folders (their sound files, by the endings), globs and pipes; and whether there may be several.
-
-    Pipes are read into the folder ``spool``, because a recording is read twice. Raises AudioError: a folder or glob without a sound file.
-    """
+    """Recordings behind names of files, folders (their sound files, by the endings), globs and pipes, which are read into the folder
+    ``spool``; and whether there may be several. Raises AudioError: a folder or glob without a sound file."""
     found, several = [], len(names) > 1
     for name in names:
         path = Path(name)
@@ -71,19 +69,12 @@ def spooled(path: Path, spool: Path) -> Path:
 def plan(
     mixes: Sequence[Path], several: bool, enrolments: Sequence[Path], out: str, residual: str | None = None, presence: str | None = None
 ) -> list[Job]:
-    """Which file goes where, before anything is done: no name stands twice, no input is overwritten.
-
-    Args:
-        several: whether outputs go to folders, made where they do not exist; else to files, or to folders that exist.
-        out, residual: end in .wav or .flac, where they are no folders.
-        presence: ends in .json.
-
-    Raises AudioError: an output cannot be there.
-    """
-    sounds = tuple(SUBTYPES)
+    """Which file goes where, before anything is done: to folders where there may be ``several``, else to files, or folders that exist.
+    Raises AudioError: an output cannot be there, stands twice, or is an input."""
+    wanted = {"output": (out, tuple(SUBTYPES)), "residual": (residual, tuple(SUBTYPES)), "presence": (presence, (".json",))}
     places = [
         [None] * len(mixes) if target is None else _places(option, Path(target), mixes, several, suffixes)
-        for option, target, suffixes in (("output", out, sounds), ("residual", residual, sounds), ("presence", presence, (".json",)))
+        for option, (target, suffixes) in wanted.items()
     ]
     jobs = [Job(*each) for each in zip(mixes, *places, strict=True)]
     inputs = {path.resolve() for path in (*mixes, *enrolments)}
@@ -186,7 +177,9 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     identity = _identity(extractor, heard, how)
     rows, failed = [], 0
     for job in jobs:
-        comment = f"hifitse extract {_of_file(identity, job.mix)}"
+        entry = os.stat(job.mix)
+        comment = hashlib.sha256(identity + f"{entry.st_size} {entry.st_mtime_ns}".encode()).hexdigest()[:16]
+        comment = f"hifitse extract {comment}"
         if several and all(path.exists() for path in job.written) and _comment(job.out) == comment:
             rows.append((job.mix.name, "", "", "finished before, skipped"))
             continue
@@ -251,11 +244,6 @@ def _identity(extractor: Any, heard: Sequence[tuple[str, tuple]], how: Any) -> b
     return known.digest()
 
 
-def _of_file(identity: bytes, path: Path) -> str:
-    entry = os.stat(path)
-    return hashlib.sha256(identity + f"{entry.st_size} {entry.st_mtime_ns}".encode()).hexdigest()[:16]
-
-
 def _comment(path: Path) -> str:
     import soundfile
 
@@ -278,19 +266,18 @@ def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -
         there = np.isfinite(done.presence) & (done.likeness >= known["threshold_likeness"])
     content = {"mixture": job.mix.name, "estimate": job.out.name, "step_s": PRESENCE_S}
     content |= {name: known.get(name) for name in ("threshold_likeness", "false_alarm_rate", "detection_rate")}
-    content |= {"present_s": round(float(there.sum()) * PRESENCE_S, 1) if there is not None else None}
-    content |= {"level_db": _rounded(done.presence, 1), "likeness": _rounded(done.likeness, 3) if done.likeness is not None else None}
-    content |= {"present": there.tolist() if there is not None else None}
+    content |= {"present_s": None if there is None else round(float(there.sum()) * PRESENCE_S, 1)}
+    content |= {"level_db": _rounded(done.presence, 1), "likeness": _rounded(done.likeness, 3)}
+    content |= {"present": None if there is None else there.tolist()}
     write_text(job.presence, json.dumps(content) + "\n")
 
 
-def _rounded(values: Any, digits: int) -> list[float | None]:
-    return [round(value, digits) if math.isfinite(value) else None for value in values.tolist()]
+def _rounded(values: Any, digits: int) -> list[float | None] | None:
+    return None if values is None else [round(value, digits) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> None:
     lines = [("recording", "length", "level", ""), *rows]
-    widths = [max(len(row[column]) for row in lines) for column in range(3)]
-    for name, *numbers, note in lines:
-        cells = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)), note]
-        print("  ".join(cells).rstrip())
+    width, *widths = [max(len(row[column]) for row in lines) for column in range(3)]
+    for name, length, level, note in lines:
+        print(f"{name:{width}}  {length:>{widths[0]}}  {level:>{widths[1]}}  {note}".rstrip())

@@ -15,10 +15,8 @@ import click
 from hifitse.params import Params, resolve
 from hifitse.presets import parameter_options, values
 
-TRAINING_SHARE = 0.75
-"""Of the sitting's time; evaluation, model and report have the rest."""
-PART = 15_000_000
-"""Bytes of a part of ``run.zip``: what leaves such a machine may have to be below 16 MB."""
+TRAINING_SHARE = 0.75  # of the sitting's time; evaluation, model and report have the rest
+PART = 15_000_000  # bytes of a part of ``run.zip``: what leaves such a machine may have to be below 16 MB
 KEPT = ("params.json", "history.jsonl", "validation.jsonl")
 
 
@@ -26,31 +24,29 @@ KEPT = ("params.json", "history.jsonl", "validation.jsonl")
 @parameter_options("gpu")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
 @click.option("--mb", default=40.0, show_default=True, help="Most megabytes of all files.")
-def pack(output: str, mb: float, **given: Any) -> int:
+def pack(output: str, mb: float, **given: Any) -> None:
     """Pack a preset's recordings as Ogg Opus, small enough to take them to another machine."""
     from hifitse.prepare.pack import pack as write
 
     found = write(resolve(**({"preset": "gpu"} | values(**given))), Path(output), mb)
     print(f"hifitse: {output} holds " + ", ".join(f"{name} ({size:.1f} MB)" for name, size in found.items()))
-    return 0
 
 
 @click.command()
 @click.argument("packed", metavar="FOLDER")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
-def unpack(packed: str, output: str) -> int:
+def unpack(packed: str, output: str) -> None:
     """Decode what `hifitse pack` wrote, once, on the other machine: a training there then starts at full speed."""
     from hifitse.prepare.pack import unpack as decode
 
     print(f"hifitse: {output} holds {decode(Path(packed), Path(output)) / 60:.0f} minutes of sound")
-    return 0
 
 
 @click.command()
 @parameter_options("gpu")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where report, metrics.json, weights and run.zip go.")
 @click.option("--minutes", default=9.0, show_default=True, help="How long all of it may take.")
-def sitting(output: str, minutes: float, **given: Any) -> int:
+def sitting(output: str, minutes: float, **given: Any) -> int | None:
     """Train, evaluate and export a preset within some minutes of a machine.
 
     The number of steps is chosen after a minute's trial unless -p steps gives it. With the run.zip of an earlier sitting in the folder
@@ -81,7 +77,6 @@ def sitting(output: str, minutes: float, **given: Any) -> int:
     if find_spec("papermill") and find_spec("nbconvert"):
         _report(params, folder)
     print(f"hifitse: {folder} holds the model, metrics.json and run.zip; {run.step} steps on {run.device}")
-    return 0
 
 
 def fitted(params: Params, seconds: float) -> Params:

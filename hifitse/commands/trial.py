@@ -1,4 +1,4 @@
-"""One extraction by hand: from a test mixture or an own file, with the enrolment that is asked for; measured, seen and heard."""
+"""One extraction by hand: from a test mixture, changed or as drawn, or an own file; measured, seen and heard."""
 
 import copy
 import math
@@ -28,28 +28,18 @@ from hifitse.training.validation import Extract, estimate
 
 @dataclass(frozen=True)
 class Scene:
-    """What to take from the test list and what to change; ``None`` is: as drawn.
-
-    Attributes:
-        index: of the test list.
-        target, interferers: names of test speakers, of the latter 0 to 8.
-        sir_db: dB, target to each interferer, -40 to 40.
-        snr_db: dB, target to noise, -40 to 60; infinity: without noise.
-        room: with or without one.
-    """
+    """What to take from the test list and what to change; ``None`` is: as drawn."""
 
     index: int = 0
-    target: str | None = None
-    interferers: tuple[str, ...] | None = None
-    sir_db: float | None = None
-    snr_db: float | None = None
-    room: bool | None = None
+    target: str | None = None  # as the next, names of test speakers
+    interferers: tuple[str, ...] | None = None  # 0 to 8
+    sir_db: float | None = None  # dB, target to each interferer, -40 to 40
+    snr_db: float | None = None  # dB, target to noise, -40 to 60; infinity: without noise
+    room: bool | None = None  # with or without one
 
 
 class Scenes(Mixer):
-    """Makes scenes of the test speakers, rooms and noises of an evaluation's parameters; a scene without changes is the evaluation's own
-    mixture. Errors as :class:`hifitse.data.mixing.Mixer`.
-    """
+    """Makes scenes of the test speakers, rooms and noises of an evaluation's parameters; one without changes is the evaluation's own."""
 
     def __init__(self, params: Params) -> None:
         super().__init__(params, "test")
@@ -57,7 +47,7 @@ class Scenes(Mixer):
         self.chosen: list[str] = []
 
     def scene(self, scene: Scene) -> Mixture:
-        """The mixture of a scene. Raises HifitseError: what is asked for is not allowed, or the parameters have no noise or room for it."""
+        """The mixture of a scene. Raises HifitseError: what is asked for is not allowed, or not loaded."""
         self._check(scene)
         conditions = self.conditions[scene.index]
         made = copy.copy(self)  # rooms of enrolments stay those of self.acoustics, so that only the mixture changes
@@ -133,16 +123,13 @@ def decode_upload(upload: Mapping[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Heard:
-    """One extraction: audio ``(T,)`` at 48 kHz by label in the order to show it, the enrolment last; what was measured, in one sentence;
-    what the clips belong to, for those who do not see the panel; and the likeness ``(L,)`` of the estimate to the enrolment, with that
-    from which on the speaker counts as present, ``None`` where nobody is enrolled, or the model has no verifier or measured threshold.
-    """
+    """One extraction."""
 
-    clips: dict[str, np.ndarray]
-    said: str
-    about: str
-    likeness: np.ndarray | None = None
-    threshold: float | None = None
+    clips: dict[str, np.ndarray]  # (T,) at 48 kHz by label in the order to show it, the enrolment last
+    said: str  # what was measured, in one sentence
+    about: str  # what the clips belong to, for those who do not see the panel
+    likeness: np.ndarray | None = None  # (L,) of the estimate to the enrolment, where the model has a verifier
+    threshold: float | None = None  # likeness from which on the speaker counts as present
 
 
 def own_mixture(mix: np.ndarray) -> Mixture:
@@ -152,15 +139,8 @@ def own_mixture(mix: np.ndarray) -> Mixture:
 
 
 def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | None = None) -> Heard:
-    """Extract once from a mixture of the test list, or :func:`own_mixture`, on the CPU.
-
-    Args:
-        extractor: on the CPU, in evaluation mode.
-        kind: whose enrolment, one of the values of ``ENROLMENTS``.
-        own: ``(T',)``, the enrolment of the kind "own".
-
-    Raises HifitseError: there is no enrolment of that kind.
-    """
+    """Extract once from a mixture of the test list, or :func:`own_mixture`, on the CPU. ``kind`` is one of the values of ``ENROLMENTS``,
+    ``own`` (T',) the enrolment of the kind "own". Raises HifitseError: there is no enrolment of that kind."""
     is_own = mixture.metadata["index"] is None
     if kind == "own":
         if own is None:

@@ -18,10 +18,8 @@ from hifitse.training.train import train
 
 
 def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True) -> None:
-    """Train what is not finished, ``count`` at a time, as :func:`hifitse.training.train.train` does.
-
-    However this process ends, they end after a whole step, to be resumed. Where one fails the others go on. Without ``threads`` each has
-    its share of the cores. ``progress`` shows how many are done.
+    """Train what is not finished, ``count`` at a time, as :func:`hifitse.training.train.train` does, each with its share of the cores
+    where ``threads`` is 0. However this process ends, they end after a whole step, to be resumed. Where one fails the others go on.
 
     Raises HifitseError: one or more failed; said in the words of the first, when the others are done.
     """
@@ -36,8 +34,8 @@ def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True
                     running[_started(params.model_copy(update={"threads": params.threads or share}))] = params.run_id
                 for process in [each for each in running if each.poll() is not None]:
                     name, said = running.pop(process), process.communicate()[0].strip()
-                    code = process.returncode
-                    failed += [said or f"the process that trained run {name} ended with {code}, expected 0"] if code else []
+                    if code := process.returncode:
+                        failed.append(said or f"the process that trained run {name} ended with {code}, expected 0")
                     bar.update()
                 time.sleep(0.1)
         finally:
@@ -55,8 +53,7 @@ def _started(params: Params) -> subprocess.Popen[str]:
     command, pipe = [sys.executable, "-c", "from hifitse.training.abreast import _work; _work()"], subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=importing(), start_new_session=True)
     with suppress(BrokenPipeError):  # it ended already
-        process.stdin.write(params.model_dump_json() + "\n")
-        process.stdin.flush()
+        print(params.model_dump_json(), file=process.stdin, flush=True)
     return process
 
 

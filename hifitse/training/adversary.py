@@ -59,17 +59,9 @@ class Adversary:
         self.parts: list[dict[str, float]] = []  # what was seen of each batch since the last step
 
     def join(self, loss: Loss, sounds: tuple[Tensor, Tensor, Tensor], present: Tensor, step: int, part: int) -> Loss:
-        """Add the adversarial terms of a batch to its loss, and the batch's gradient to the discriminators'.
-
-        Items without the target are left out: there is nothing real to compare with.
-
-        Args:
-            sounds: est, target and mix, (B, T) float32 each.
-            present: (B,) bool.
-            step, part: number of the step, and of the batch in it.
-
-        Raises Collapse: a term is not finite.
-        """
+        """Add the adversarial terms of batch ``part`` of a step to its loss, and the batch's gradient to the discriminators'; items
+        without the target, ``present`` (B,) bool, are left out. Sounds are est, target and mix, (B, T) float32 each.
+        Raises Collapse: a term is not finite."""
         if not present.any():
             return loss
         est, target, mix = (sound[present] for sound in sounds)
@@ -78,7 +70,10 @@ class Adversary:
         level = (target.square().mean(-1, keepdim=True) + 1e-10).sqrt()
         heard = window(target, self.params, step, part)
         est, target = (est / level)[:, heard], (target / level)[:, heard]
-        terms = self.learn(est.detach(), target)
+        fake, real = self.model(est.detach()), self.model(target)
+        told = discriminator_loss(fake, real)
+        (told / self.params.accumulation).backward()
+        terms = {"disc": float(told.detach()), "disc_told": share_told(fake, real)}
         weight, total = ramp(self.params, step), loss.total
         if weight:
             adversarial, feature = self.terms(est, target)
@@ -90,13 +85,6 @@ class Adversary:
         self.parts.append(terms | {"si_sdri": gain})
         return Loss(total, loss.terms | terms)
 
-    def learn(self, est: Tensor, target: Tensor) -> dict[str, float]:
-        """Gradient of the discriminators for sounds (B, T); their loss and the share of right judgements."""
-        fake, real = self.model(est), self.model(target)
-        loss = discriminator_loss(fake, real)
-        (loss / self.params.accumulation).backward()
-        return {"disc": float(loss.detach()), "disc_told": share_told(fake, real)}
-
     def terms(self, est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Adversarial and feature-matching term of sounds (B, T), scalars; their gradient reaches ``est`` and no discriminator."""
         self.model.requires_grad_(False)
@@ -107,9 +95,8 @@ class Adversary:
         return adversarial_loss(fake), feature_loss(fake, real)
 
     def update(self, step: int, group: Group | None = None) -> None:
-        """One step of the discriminators from the gradients that :meth:`join` left in the processes, where it left any. Raises Collapse as
-        :class:`Watch`, or where the gradient is not finite.
-        """
+        """One step of the discriminators from the gradients that :meth:`join` left, where it left any.
+        Raises Collapse: as :class:`Watch`, or the gradient is not finite."""
         group = group or Group()
         parts = sum(group.gather(self.parts), [])
         if not parts:
@@ -160,9 +147,8 @@ class Watch:
             self.numbers[1:3] += torch.tensor([seen["si_sdri"], 1.0], dtype=torch.float64)
         where = f"the adversarial training collapsed at step {step + 1}"
         if self.numbers[0] >= patience and update >= held + patience:
-            raise Collapse(
-                f"{where}: for {patience} updates the discriminators' loss was below {LOSS_FLOOR:g} and no estimate passed for a target"
-            )
+            won = f"the discriminators' loss was below {LOSS_FLOOR:g} and no estimate passed for a target"
+            raise Collapse(f"{where}: for {patience} updates {won}")
         before, now = float(self.numbers[1] / self.numbers[2].clamp(min=1)), float(self.numbers[3:].mean())
         if update >= held + patience and now < before - FALL_DB:
             allowed = f"expected at most {FALL_DB:g} dB below the {before:.2f} dB of the warm-up"

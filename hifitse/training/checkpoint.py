@@ -1,7 +1,7 @@
-"""Checkpoints: one safetensors file with weights, optimiser state and a JSON header. No pickle.
+"""What a training writes while it goes on: checkpoints, rows of its history, TensorBoard, the progress bar.
 
-A checkpoint is written beside its place and moved there, and the one before is kept until the next is whole: a kill at
-any moment leaves a readable one, and a damaged file falls back to its predecessor.
+A checkpoint is one safetensors file with weights, optimiser state and a JSON header, written beside its place and moved there: a kill
+at any moment leaves a readable one, and a damaged file falls back to its predecessor. No pickle.
 """
 
 import contextlib
@@ -42,9 +42,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
         if not isinstance(header, dict):
             raise ValueError(f"the header holds {str(header)[:40]!r}")
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"{name} holds NaN or infinity")
+        if spoilt := [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]:
+            raise ValueError(f"{spoilt[0]} holds NaN or infinity")
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         reason = f"{type(error).__name__} {error}".strip()
         raise CheckpointError(f"cannot read {path}: {reason}; expected a safetensors file of this library") from error
@@ -98,7 +97,7 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], header:
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning.
-    Raises CheckpointError: there are some and none is readable: to start again would drop what is left of days of work without a word."""
+    Raises CheckpointError: there are some and none is readable, where to start again would drop days of work without a word."""
     found = checkpoints(folder)
     for number, path in enumerate(found, start=1):
         try:
@@ -128,7 +127,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file; a last line cut off by a kill is left out, as is any that is damaged."""
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
-        with contextlib.suppress(ValueError, RecursionError):
+        with contextlib.suppress(ValueError):
             row = json.loads(line)
             if isinstance(row, dict) and isinstance(row.get("step"), int):
                 rows.append(row)
@@ -143,7 +142,7 @@ def cut_rows(path: Path, step: int) -> None:
 
 
 class Journal:
-    """Writes into the folder of the run that is trained; ``others`` are trainings like it that come after it."""
+    """Tells what happens, in the run's folder and beside the progress bar; ``others`` are trainings like it that come after it."""
 
     def __init__(self, folder: Path, params: Params, bar: tqdm, others: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
@@ -176,18 +175,18 @@ class Journal:
         names = dict.fromkeys(name for row in window for name in row)
         mean = {name: sum(values) / len(values) for name in names if (values := [row[name] for row in window if name in row])}
         window.clear()
-        _append(self.folder / "history.jsonl", {"step": step, "seconds": seconds} | mean)
-        self._plot("train", mean, step)
+        self._add("train", "history.jsonl", step, {"seconds": seconds} | mean)
         self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")
 
     def validation(self, measured: dict[str, float | None], step: int) -> bool:
         """What a quick look at unseen speakers found. Returns whether it is the best so far."""
-        _append(self.folder / "validation.jsonl", {"step": step} | measured)
-        self._plot("valid", {"step": step} | measured, step)
+        self._add("valid", "validation.jsonl", step, measured)
         before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)
         return self._best > before
 
-    def _plot(self, kind: str, row: dict[str, Any], step: int) -> None:
+    def _add(self, kind: str, file: str, step: int, row: dict[str, Any]) -> None:
+        with open(self.folder / file, "a", encoding="utf-8") as rows:
+            rows.write(json.dumps({"step": step} | row) + "\n")
         for name, value in row.items():
             if value is not None:
                 self._board.add_scalar(f"{kind}/{name}", value, step)
@@ -202,8 +201,3 @@ class Journal:
 def minutes(seconds: float) -> str:
     """A duration in the unit that suits it."""
     return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
-
-
-def _append(path: Path, row: dict[str, Any]) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")

@@ -19,8 +19,8 @@ def _seed(params: Params, step: int, part: int) -> int:
 
 
 def hide_enrollments(enroll: Tensor, params: Params, step: int, part: int) -> Tensor:
-    """Silence for a share ``enroll_dropout`` of the enrolments; with ``enrollments_min`` only the first few of all items' recordings.
-    Shape: (B, N, T') -> (B, N', T') with N' from ``enrollments_min`` to N, all N where that is 0"""
+    """Silence for a share ``enroll_dropout`` of the enrolments; with ``enrollments_min`` fewer of them, with ``enroll_seconds_min`` shorter
+    ones, alike for all items: (B, N, T') -> (B, N', T'')."""
     generator = torch.Generator().manual_seed(_seed(params, step, part))
     keep = torch.rand(len(enroll), generator=generator) >= params.enroll_dropout
     if params.enrollments_min:
@@ -43,11 +43,8 @@ def spectrum_mask(mix: Tensor, params: Params, step: int, part: int) -> Tensor |
 def hide_bands(
     sounds: tuple[Tensor, Tensor, Tensor], shared: Shared | None, params: Params, step: int, part: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A share ``band_limit_prob`` of the mixtures with their targets, and of the enrolments, without what lies above some frequency, as if
-    recorded at one of ``elsewhere.RATES``. A mixture and its enrolment are drawn by themselves, items that share either alike.
-
-    Shape: sounds are mix (B, T), target (B, T), enroll (B, N, T') -> the same
-    """
+    """A share ``band_limit_prob`` of the mixtures with their targets, and of the enrolments, as if recorded at one of ``elsewhere.RATES``.
+    Both are drawn by themselves, items that share either alike. Shape: mix (B, T), target (B, T), enroll (B, N, T') -> the same"""
     mix, target, enroll = sounds
     if not params.band_limit_prob:
         return sounds

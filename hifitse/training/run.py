@@ -76,15 +76,10 @@ class Run:
         words = [f"-p {name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}" for name, value in own.items()]
         return " ".join(["hifitse run 00_baseline --preset", self.params.preset, *words])
 
-    @property
-    def step(self) -> int:
-        """Steps done, each one batch, as of the last checkpoint."""
-        return self._header.get("step", 0)
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock seconds of training, resumptions added up, validation left out."""
-        return self._header.get("seconds", 0.0)
+    step = property(lambda self: self._header.get("step", 0), doc="Steps done, each one batch, as of the last checkpoint.")
+    seconds = property(lambda self: self._header.get("seconds", 0.0), doc="Wall-clock seconds of training, without validation.")
+    collapsed = property(lambda self: self._header.get("collapsed", ""), doc="Why adversarial training was stopped, or nothing.")
+    device = property(lambda self: self._header.get("device", "none"), doc="Name of the device that trained it.")
 
     @property
     def seconds_per_step(self) -> float:
@@ -93,16 +88,6 @@ class Run:
     @property
     def finished(self) -> bool:
         return self.step >= self.params.steps or bool(self.collapsed)
-
-    @property
-    def collapsed(self) -> str:
-        """Why adversarial training was stopped, in one sentence; empty where it was not. Its weights are then those it started from."""
-        return self._header.get("collapsed", "")
-
-    @property
-    def device(self) -> str:
-        """Name of the device that trained it."""
-        return self._header.get("device", "none")
 
     @cached_property
     def _loaded(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -142,7 +127,7 @@ class Run:
 
 
 class ModelInside(Run):
-    """The model that comes with the library in place of the run that made it: its averaged weights in half precision, no history."""
+    """The model that comes with the library in place of the run that made it: finished, without history."""
 
     @classmethod
     def of(cls, run_id: str) -> "ModelInside | None":
@@ -154,39 +139,27 @@ class ModelInside(Run):
             return None
 
     @property
-    def step(self) -> int:
-        """All steps: only a finished run becomes a model."""
-        return self.params.steps
-
-    @property
     def _header(self) -> dict[str, Any]:
-        return {}
+        return {"step": self.params.steps}
 
     def extractor(self, best: bool = False) -> Extractor:
-        """The weights, in evaluation mode, on the CPU; those that were exported, whatever ``best`` says."""
+        """The weights that were exported, averaged and in half precision, whatever ``best`` says."""
         return Extractor.from_pretrained()
 
 
 def refuse_another(path: Path, params: Params) -> None:
-    """Raises HifitseError where a run's folder was made with other training parameters: then a default has changed since, and the name no
-    longer fits. Where the recordings lie does not matter: the folder's name tells what they hold.
-    """
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        known = None
-    if not isinstance(known, dict):
-        return  # a new run, or one cut at its very start
+    """Raises HifitseError where a run's folder was made with other training parameters: then a default has changed since. Where the
+    recordings lie does not matter: the folder's name tells what they hold."""
+    known: dict[str, Any] = {}  # of a new run, or one cut at its very start
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = dict(json.loads(path.read_text(encoding="utf-8")))
     for name, value in params.model_dump(mode="json").items():
         if name not in NOT_TRAINING and name not in SOURCES and known.get(name, value) != value:
-            raise HifitseError(
-                f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: expected the same; "
-                f"give {name} explicitly, or move the folder away"
-            )
+            cure = f"expected the same; give {name} explicitly, or move the folder away"
+            raise HifitseError(f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: {cure}")
 
 
-PORTIONS = {"steps", "batch_size", "accumulation", "precision", "checkpointing", "warmup_steps"}
-"""Parameters that say how long and in what portions a run learns, not what."""
+PORTIONS = {"steps", "batch_size", "accumulation", "precision", "checkpointing", "warmup_steps"}  # how long, in what portions
 
 
 def relative(params: Params) -> str:
@@ -204,17 +177,13 @@ def relative(params: Params) -> str:
     return ""
 
 
-MARKER = "running.json"
-"""In a run's folder: host and process that train it, where the file system has no locks."""
+MARKER = "running.json"  # in a run's folder: host and process that train it, where the file system has no locks
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process alone; the lock goes with the process, however it ends.
-
-    A POSIX lock, which forked workers do not inherit: with flock they held it for seconds after the process was killed.
-    Where the file system has none (NFS without lockd, Lustre), a marker file stands for it.
-    """
+    """Hold a run's folder for this process alone, by a POSIX lock, which goes with the process and which forked workers do not inherit.
+    Where the file system has none (NFS without lockd, Lustre), a marker file stands for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "a")  # noqa: SIM115 (held over the yield)
@@ -236,10 +205,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _mark(marker: Path) -> Path:
     """Write a marker. One that a killed process of this machine left is taken over; of another machine nobody can tell.
-
-    Raises:
-        HifitseError: another process, or one of another machine, has marked the folder.
-    """
+    Raises HifitseError: another process has marked the folder."""
     host = socket.gethostname()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(marker.read_text(encoding="utf-8"))

@@ -19,11 +19,11 @@ from hifitse.training.group import Group
 from hifitse.training.run import Run
 
 COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
-"""Quintic of Muon's Newton-Schulz iteration, steep at 0 rather than exact at 1; and how often it is taken."""
+"""Quintic of Muon's Newton-Schulz iteration, and how often it is taken."""
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the nearest orthogonal matrix: singular values all between about 0.7 and 1.2, (M, N) -> (M, N), or (G, M, N) alike."""
+    """Nearly the nearest orthogonal matrix, singular values from 0.7 to 1.2: (M, N) -> (M, N), or (G, M, N) alike."""
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -41,11 +41,8 @@ def _step_by_step(x: Tensor) -> Tensor:
 
 
 def _on_small_side(x: Tensor) -> Tensor:
-    """The same of a wide matrix by products of its smaller side alone: a third less work where it is three times as wide as high.
-
-    A step is X <- p X with a polynomial p of the Gram matrix G = X X^T, so G <- p G p, in which all commute; the factors p are gathered,
-    and meet X once. That needs float32: G has the squares of the singular values.
-    """
+    """The same of a wide matrix by products of its smaller side alone: X <- p X with a polynomial p of the Gram matrix G, so G <- p G p;
+    the factors p are gathered, and meet X once. That needs float32: G has the squares of the singular values."""
     a, b, c = COEFFICIENTS
     add = torch.addmm if x.dim() == 2 else torch.baddbmm
     gram, gathered = x @ x.mT, None
@@ -59,12 +56,10 @@ def _on_small_side(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose matrices are made orthogonal before the step (Jordan et al. 2024, kellerjordan.github.io/posts/muon), Nesterov's, with
-    decoupled weight decay; for matrices (M, N) only, with ``momentum`` from 0 to 1, 1 excluded.
+    """Nesterov momentum, made orthogonal before the step (Jordan et al. 2024, kellerjordan.github.io/posts/muon), for matrices (M, N).
 
-    ``torch.optim.Muon`` does the same, but iterates in bfloat16, which CPUs without bfloat16 arithmetic emulate: there it took a quarter
-    of the demo's training time. This one stays in float32. A step is as large as AdamW's of the same rate is as a rule: its RMS is 0.2
-    times the rate (Liu et al. 2025, arXiv 2502.16982), so that both share one schedule.
+    ``torch.optim.Muon`` iterates in bfloat16, which most CPUs emulate; this one stays in float32. The RMS of a step is 0.2 times the
+    rate, as AdamW's as a rule (Liu et al. 2025, arXiv 2502.16982), so that both share one schedule.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -107,10 +102,8 @@ def learning_rate(params: Params, step: int) -> float:
 
 
 def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.Module | None = None) -> list[torch.optim.Optimizer]:
-    """The optimisers of a model's weights: AdamW, with ``optimizer`` muon after a Muon for the matrices. Decay is on weights alone.
-
-    What the objective learns goes to AdamW.
-    """
+    """The optimisers of a model and of what the objective learns: AdamW, with ``optimizer`` muon after a Muon for the model's matrices.
+    Decay is on weights alone."""
     weights, matrices, others = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -193,11 +186,8 @@ def resume(state: State, run: Run) -> None:
 
 
 def take_over(model: nn.Module, params: Params) -> None:
-    """Load the weights of ``start_from``, and with ``freeze_norms`` take the layer norms out of learning; nothing without either.
-
-    The averaged weights, not the newest: they are what the run was judged by, so a fine-tuning of no steps changes nothing.
-    Errors as :meth:`Run.named`; CheckpointError: its extractor has another shape.
-    """
+    """Load the averaged weights of ``start_from``, by which that run was judged, and with ``freeze_norms`` take the layer norms out of
+    learning. Errors as :meth:`Run.named`; CheckpointError: its extractor has another shape."""
     if params.start_from:
         load_weights(model, Run.named(params.start_from).extractor().state_dict(), params.start_from)
     if params.freeze_norms:

@@ -1,11 +1,9 @@
 """The main path: parameters -> finished run.
 
 ``train(params)`` is a pure function with a memory: asked again it returns the finished run or goes on with a cut one, and on a CPU an
-interrupted run ends with the same weights, bit for bit, as an uninterrupted one. That holds because nothing depends on hidden state:
-mixtures, curriculum and enrolment dropout are functions of (seed, index), the learning rate of the step, all else is in the checkpoint.
-
-On several processes (``accelerate launch -m hifitse.training.train --preset full -p corpus PATH``) it is the same run with the same loss
-curve; see :mod:`hifitse.training.group`. A notebook with the same parameters then finds it finished.
+interrupted run ends with the same weights, bit for bit, as an uninterrupted one. Mixtures, curriculum and enrolment dropout are functions
+of (seed, index), the learning rate of the step, all else is in the checkpoint. On several processes
+(``accelerate launch -m hifitse.training.train --preset full -p corpus PATH``) it is the same run; see :mod:`hifitse.training.group`.
 """
 
 import json
@@ -116,7 +114,7 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
     Stops early, resumably, after ``max_minutes`` of training or at SIGINT or SIGTERM (then ``KeyboardInterrupt``).
 
     Args:
-        progress: show a progress bar with loss, SI-SDR, steps per second and time left.
+        progress: show a progress bar.
         others: trainings like this one that come after it; only for what is said.
 
     Raises:
@@ -136,8 +134,8 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
         try:
             _loop(state, run, stop, progress, others)
         except NotFinite as error:
-            record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
             if group.main:
+                record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
                 write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
             raise
         except Collapse as error:
@@ -160,7 +158,8 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
     params, group = state.params, state.group
     first, left = (count * params.batch_size for count in (state.step, params.steps - state.step))
     with group.together():
-        make_room_for_workers(params.workers, _batch_mb(params))
+        seconds = 2 * params.seconds + 2 * params.enrollments * params.enroll_seconds  # mix, target, enrolments, those of an interferer
+        make_room_for_workers(params.workers, params.batch_size * seconds * SAMPLE_RATE * 4 / 1e6)
         mixer = Mixer(params, "train")
         loader = training_loader(params, mixer, first, left, (group.rank, group.size), state.device)
         batches, valid = iter(loader), validation_mixtures(params) if group.main else []
@@ -189,12 +188,6 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
                 _write(state, run, journal, valid, due)
             if last:
                 break
-
-
-def _batch_mb(params: Params) -> float:
-    """10^6 bytes of the sounds of a batch: mix, target, enrolments, those of an interferer."""
-    seconds = 2 * params.seconds + 2 * params.enrollments * params.enroll_seconds
-    return params.batch_size * seconds * SAMPLE_RATE * 4 / 1e6
 
 
 def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture], due: dict[str, bool]) -> None:

@@ -1,7 +1,4 @@
-"""Running an extractor over mixtures, and the quick look at unseen speakers that training takes now and then.
-
-The full evaluation builds on the same few functions; see :mod:`hifitse.evaluation.evaluate`.
-"""
+"""Running an extractor over mixtures, and the quick look at unseen speakers that training takes now and then."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -41,13 +38,9 @@ def valid_seed(params: Params) -> int:
 
 
 def validation_mixtures(params: Params) -> list[Mixture]:
-    """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, the target present in each.
-
-    As long and as hard as :func:`hifitse.data.conditions.validation_conditions` says. They are kept for the next call with the
-    same parameters, without the parts that validation has no use for: the single interferers and the noise.
-    Faults of the mixtures that the training may ask for (:data:`RIGHT`) are not among them. Where ``valid_like`` names the parameters of
-    another training, they are that one's. Raises EvaluationError: that file cannot be read.
-    """
+    """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, as :func:`hifitse.data.conditions.validation_conditions`
+    says, without single interferers and noise; kept for the next call with the same parameters. Where ``valid_like`` names the parameters
+    of another training, they are that one's. Raises EvaluationError: that file cannot be read."""
     try:
         return list(_kept(Path(params.valid_like).read_text(encoding="utf-8") if params.valid_like else params.model_dump_json()))
     except (OSError, UnicodeDecodeError, ValidationError) as error:
@@ -67,17 +60,7 @@ def _kept(parameters: str) -> tuple[Mixture, ...]:
 
 
 def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torch.device | str) -> dict[str, float | None]:
-    """Mean SI-SDRi with the right and with a wrong enrolment.
-
-    Args:
-        extractor: on ``device``; it is left in the mode (training or evaluation) it was in.
-        mixtures: as :func:`validation_mixtures` makes them.
-
-    Returns:
-        ``si_sdri_db`` and ``si_sdri_wrong_enroll_db``, ``None`` where no mixture has a value.
-
-    Raises EvaluationError: as :func:`estimate`.
-    """
+    """Mean SI-SDRi in dB with the right and with a wrong enrolment, ``None`` where no mixture has a value. Errors as :func:`estimate`."""
     gains: dict[str, list[float]] = {"si_sdri_db": [], "si_sdri_wrong_enroll_db": []}
     with evaluation_mode(extractor):
         for batch in batched(mixtures, lambda m: (m.mix.shape, m.enroll.shape, m.wrong_enroll is None)):
