@@ -65,19 +65,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
             use()
 
 
-def test_negative_positions_are_refused(tmp_path):
-    audio.write(tmp_path / "a.wav", noise(100))
-    with pytest.raises(AudioError, match="start is -1"):
-        audio.read(tmp_path / "a.wav", -1)
-
-
 # ---- writing
-
-
-@pytest.mark.parametrize("bad", [np.zeros(0), np.zeros((2, 100))])
-def test_signals_of_another_shape_are_not_written(tmp_path, bad):
-    with pytest.raises(AudioError, match="shape"):
-        audio.write(tmp_path / "a.wav", bad)
 
 
 def test_other_suffixes_are_not_written(tmp_path):
@@ -106,11 +94,6 @@ def test_resampling_keeps_a_tone_and_stops_what_would_fold():
     np.testing.assert_array_equal(audio.resample(low, 48_000, 48_000), low)
 
 
-def test_rates_must_be_positive():
-    with pytest.raises(AudioError, match="above 0"):
-        audio.resample(noise(100), 0, 48_000)
-
-
 @pytest.mark.parametrize("factor", [0.5, 0.9, 0.97, 1.0, 1.1, 1.37, 2.0])
 def test_speed_moves_a_tone_and_the_length_by_its_factor(factor):
     signal = tone(1_000)
@@ -125,11 +108,6 @@ def test_speed_moves_a_tone_and_the_length_by_its_factor(factor):
 def test_speeds_off_the_grid_are_refused(factor):
     with pytest.raises(AudioError, match=rf"speed factor is {factor}, expected 0.5 to 2.0 in steps of 0.01"):
         audio.change_speed(noise(100), factor)
-
-
-def test_speeds_that_only_rounding_puts_off_the_grid_are_taken():
-    for factor in np.arange(0.5, 2.005, 0.01):  # sums of 0.01 miss the decimal value in the last bits
-        assert len(audio.change_speed(noise(100), factor)) == ceil(100 * 100 / round(100 * factor))
 
 
 # ---- level and length

@@ -9,14 +9,6 @@ from hifitse.files import CheckpointError, write_text
 from hifitse.training.checkpoint import load_checkpoint, load_tensors, save_checkpoint, save_tensors
 
 
-def test_tensors_and_header_survive(tmp_path):
-    tensors = {"a": torch.randn(3, 4), "b.c": torch.tensor(7), "half": torch.randn(2).bfloat16()}
-    save_tensors(tmp_path / "x.safetensors", tensors, {"step": 3, "name": "Zoë <b>"})
-    back, header = load_tensors(tmp_path / "x.safetensors")
-    assert header == {"step": 3, "name": "Zoë <b>"}
-    assert all(torch.equal(back[k], v) and back[k].dtype == v.dtype for k, v in tensors.items())
-
-
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
 def test_files_are_for_those_whom_the_umask_allows(tmp_path, mask, mode):
     before = os.umask(mask)

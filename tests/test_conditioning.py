@@ -35,15 +35,6 @@ def test_adaln_starts_as_the_baseline_bit_for_bit(config):
         assert torch.equal(adaptive(mix, enroll), base(mix, enroll))
 
 
-@BOTH
-def test_adaln_is_at_every_normalisation_of_the_mixtures_blocks_and_at_no_other(config):
-    model = make(config | {"frame_attention": True}, adaln=True)
-    norms = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.LayerNorm)}
-    for name, norm in norms.items():
-        assert (getattr(norm, "film", None) is not None) == name.startswith("blocks."), name
-    assert sum(name.startswith("blocks.") for name in norms) == 2 * 4  # bands, frames, attention, enrolment again
-
-
 def test_adaptive_norm_against_its_formula_for_rows_of_several_items():
     norm = AdaptiveNorm(6, speaker=5)
     for parameter in norm.parameters():
@@ -84,16 +75,6 @@ def test_resolutions_are_means_over_4_and_16_frames_one_after_the_other():
     torch.testing.assert_close(layer(list(levels)), torch.cat(parts, 2))
 
 
-@pytest.mark.parametrize(("frames", "seen"), [(1, 3), (4, 6), (5, 5 + 2 + 1), (17, 17 + 5 + 2)])
-def test_any_number_of_frames_has_every_scale_and_what_is_left_over_counts_as_much(frames, seen):
-    layer = Resolutions(2, levels=1, scales=3)
-    z = torch.randn(1, 2, frames, 2)
-    out = layer([z])
-    assert out.shape == (1, 2, seen, 2)
-    last = frames - (frames - 1) // 4 * 4
-    torch.testing.assert_close(out[:, :, frames + -(-frames // 4) - 1], z[:, :, -last:].mean(2))
-
-
 @BOTH
 def test_recordings_of_different_lengths_equal_one_encoding_where_lengths_are_equal(config):
     model = stir(make(config, **SEVERAL))
@@ -104,16 +85,6 @@ def test_recordings_of_different_lengths_equal_one_encoding_where_lengths_are_eq
             torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
         est = model.extract_speaker(torch.randn(1, 5_000), model.encode_each([torch.randn(1), torch.randn(9_000)]))
     assert est.isfinite().all()
-
-
-def test_the_marks_reach_the_estimate_and_one_scale_has_none():
-    model = stir(make(FAST, **SEVERAL)).train()
-    model(torch.randn(2, 5_000), torch.randn(2, 20_000)).square().sum().backward()
-    assert (model.resolutions.marks.grad.abs().amax(1) > 0).all(), "every scale and level is attended to"
-    plain = make(FAST)
-    assert plain.resolutions is None
-    speaker = plain.encode(torch.randn(1, 5_000))
-    assert speaker.context is speaker.frames
 
 
 # ---- what is refused

@@ -75,20 +75,9 @@ def test_a_room_changes_the_mixture_and_not_its_enrolment(scenes):
     assert not np.allclose(within.target, without.target, atol=1e-3) and np.array_equal(within.enroll, without.enroll)
 
 
-@pytest.mark.parametrize(
-    ("scene", "words"),
-    [
-        (Scene(-1), ["-1", "0 to 5"]),
-        (Scene(0, target="<nobody>"), ["<nobody>", "one of the test speakers"]),
-        (Scene(0, interferers=("nobody",)), ["nobody"]),
-        (Scene(0, sir_db=99.0), ["SIR", "99", "40"]),
-        (Scene(0, snr_db=float("nan")), ["SNR", "nan"]),
-    ],
-)
-def test_a_scene_that_is_not_allowed_is_refused(scene, words, scenes):
-    with pytest.raises(HifitseError) as caught:
-        scenes.scene(scene)
-    assert all(word in str(caught.value) for word in words)
+def test_more_interferers_than_there_may_be_are_refused(scenes):
+    with pytest.raises(HifitseError, match="9 interferers are asked for, expected 0 to 8"):
+        scenes.scene(Scene(0, interferers=tuple(scenes.speakers[:9])))
 
 
 # ---- own files

@@ -43,16 +43,6 @@ def test_the_control_lets_the_extractor_learn_for_as_many_steps() -> None:
     assert same == {"gan", "disc_lr", "disc_channels", "gan_seconds"}
 
 
-def test_before_is_the_same_without_fine_tuning() -> None:
-    smoke = resolve("smoke")
-    assert gan_finetune.before(vary(smoke, {"gan": "stft", "disc_channels": 8, "freeze_norms": True})) == smoke
-
-
-def test_weights_of_discriminators_are_counted_where_there_are_any() -> None:
-    assert gan_finetune.weights(resolve("smoke")) == 0
-    assert 10_000 < gan_finetune.weights(resolve("smoke", gan="stft", disc_channels=4)) < 100_000
-
-
 def compared(**arms: Arm) -> Comparison:
     return Comparison(made_up_arm(collapsed=""), {name: replace(arm, name=name) for name, arm in arms.items()})
 

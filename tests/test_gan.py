@@ -95,27 +95,6 @@ def test_any_length_gives_scores_of_each_part_and_item(kind, parts, samples) -> 
     assert all(part[-1].shape[1] == 1 for part in maps)
 
 
-def test_a_period_sees_its_own_phase_only() -> None:
-    """Folded by p, a sample reaches only scores of its own column, that is of times that differ by multiples of p."""
-    stack, period = HiFiGAN(4).periods[2], 5
-    audio = torch.zeros(1, 4000, requires_grad=True)
-    score = stack(audio[:, None].unflatten(-1, (-1, period)))[-1]
-    score[0, 0, score.shape[2] // 2, 3].backward()
-    touched = audio.grad[0].nonzero().flatten() % period
-    assert len(touched) > 10 and set(touched.tolist()) == {3}
-
-
-def test_a_spectral_band_hears_its_frequencies_only() -> None:
-    seconds = torch.arange(24_000) / 48_000
-    resolution = Spectral(4).resolutions[0]
-    low, high = (resolution((torch.sin(2 * math.pi * f * seconds) * torch.hann_window(24_000))[None]) for f in (500.0, 20_000.0))
-    silent = resolution(torch.zeros(1, 24_000))
-    layers = 5  # of each of five bands
-    for tone, band in ((low, 0), (high, 4)):
-        moved = [float((tone[layers * b] - silent[layers * b]).abs().max().detach()) for b in range(5)]
-        assert int(np.argmax(moved)) == band and moved[band] > 100 * max(moved[:band] + moved[band + 1 :])
-
-
 # ---- terms
 
 
@@ -287,11 +266,3 @@ def test_terms_that_are_not_finite_are_a_collapse_and_not_a_broken_mixture(start
 
 
 # ---- neutral
-
-
-def test_without_discriminators_nothing_is_drawn_kept_or_logged() -> None:
-    plain, other = (new_state(Params(**(BASE.model_dump() | changes))) for changes in ({}, {"disc_channels": 64, "gan_warmup": 0.5}))
-    assert plain.adversary is None and other.adversary is None and same(plain.tensors(), other.tensors())
-    assert not any(name.startswith("adversary") for name in plain.tensors())
-    row = train_module.train_step(plain, [made_up_batch(BASE)])
-    assert not {"disc", "adversarial", "feature"} & row.keys() and row["lr"] == learning_rate(BASE, 0)

@@ -13,8 +13,6 @@ import pytest
 import torch
 from processes import go, losses, wait_for_step, weights
 
-from hifitse.data.dataset import training_loader
-from hifitse.data.mixing import Mixer
 from hifitse.params import resolve
 from hifitse.training.checkpoint import checkpoints, load_checkpoint
 from hifitse.training.group import Group, GroupError, refuse_unequal
@@ -146,19 +144,9 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
         Group.join(resolve("smoke", accumulation=2, device="cuda"))
 
 
-def test_the_shares_of_a_step_are_together_its_batches_in_order():
-    params = resolve("smoke", batch_size=3, accumulation=4, steps=8)
-    mixer = Mixer(params, "train")
-    for size in (1, 2, 4):
-        loaders = [training_loader(params, mixer, 12, 12, (rank, size)) for rank in range(size)]
-        assert [len(loader) for loader in loaders] == [4 // size] * size
-        dealt = [[each["index"] for each in batch["metadata"]] for turn in zip(*loaders, strict=True) for batch in turn]
-        assert dealt == [[12, 13, 14], [15, 16, 17], [18, 19, 20], [21, 22, 23]]
-
-
 def test_alone_a_group_costs_nothing():
     group, error = Group(), ValueError()
-    assert group.main and group.gather(error)[0] is error and group.add_up(row := {"loss": 1.0}) is row
+    assert group.main and group.gather(error)[0] is error and group.add_up(row := {"loss": 1.0}) == row
     weight = torch.nn.Parameter(torch.zeros(1))
     group.add_gradients([weight])
     assert weight.grad is None and group.from_main(lambda: error) is error

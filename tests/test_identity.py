@@ -9,7 +9,7 @@ from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses.objective import Objective
 from hifitse.losses.speaker import identity_contrast, voice
 from hifitse.params import resolve
-from hifitse.training.train import new_state, train_step
+from hifitse.training.train import new_state
 
 PARAMS = resolve("smoke", device="cpu", threads=1, seconds=0.5, enroll_seconds=0.5, batch_size=3, loss_identity=1.0)
 
@@ -61,13 +61,6 @@ def test_a_target_that_is_not_there_is_nobodys_negative():
     assert torch.equal(before[present], after[present])
 
 
-def test_alike_pairs_far_from_all_others_cost_nothing_and_confused_ones_much():
-    apart = torch.eye(3)
-    present = torch.ones(3, dtype=torch.bool)
-    assert identity_contrast(apart, apart, [1, 2, 3], present, 0.05).max() < 1e-6
-    assert identity_contrast(apart, apart.roll(1, 0), [1, 2, 3], present, 0.05).min() > 10
-
-
 def test_voices_of_a_batch():
     drawn = {"target_speaker": "a", "target_speed": 1.0, "interferer_speakers": ["b", "c"], "interferer_speeds": [0.9, 1.1]}
     assert voice(drawn) == ("a", 1.0)
@@ -84,16 +77,6 @@ def test_it_teaches_the_encoder_alone_and_needs_no_estimate():
     values.sum().backward()
     taught = {name.partition(".")[0] for name, p in state.model.named_parameters() if p.grad is not None and p.grad.any()}
     assert taught == {"split", "speaker_blocks", "pooling"}
-
-
-def test_a_training_step_logs_it_and_learns_to_tell_voices():
-    state, batch = new_state(PARAMS.model_copy(update={"lr": 3e-3, "warmup_steps": 1, "steps": 40})), made_up_batch(PARAMS)
-    rng = torch.Generator().manual_seed(1)
-    tones = torch.sin(torch.arange(24_000) * torch.tensor([[0.01], [0.03], [0.09]]))  # three "voices"
-    batch["target"] = 0.1 * tones
-    batch["enroll"] = (0.1 * tones + 0.01 * torch.randn(3, 24_000, generator=rng))[:, None]
-    rows = [train_step(state, [batch]) for _ in range(15)]
-    assert rows[-1]["identity"] < 0.8 * rows[0]["identity"]
 
 
 def test_without_an_embedding_it_is_refused():

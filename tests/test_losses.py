@@ -57,13 +57,6 @@ def test_waveform_terms_and_their_gradients_are_those_of_the_definitions(error, 
             assert (mine - reference).norm() <= digits * reference.norm()
 
 
-def test_snr_term_knows_the_level_and_si_sdr_does_not(batch):
-    est, target, _ = (x.detach()[:2] for x in batch)
-    assert torch.allclose(negative_si_sdr(30 * est, target), negative_si_sdr(est, target), atol=1e-3)
-    assert (negative_snr(30 * est, target) > negative_snr(est, target) + 20).all()
-    assert negative_snr(1.1 * target, target).tolist() == pytest.approx([-20, -20], abs=0.01), "10 % too loud is 20 dB"
-
-
 def test_amplitude_term_is_blind_to_sign_and_phase_term_is_not(batch):
     _, target, _ = batch
     phase, amplitude = spectral_distances(-target[:2], target[:2])
@@ -98,17 +91,6 @@ def test_total_is_the_weighted_sum_over_the_items_that_a_term_applies_to(batch):
     assert loss.terms["absent"] == pytest.approx(float(absent_level(est, mix)[2]), rel=1e-5)
 
 
-@pytest.mark.parametrize("left_out", TERMS)
-def test_weight_zero_equals_absence(batch, left_out):
-    est, target, mix = batch
-    weights = dict.fromkeys(TERMS, 1.0) | {left_out: 0.0}
-    assert left_out not in item_terms(est, target, mix, PRESENT, losses(**weights))
-    with_all = total(est, target, mix, PRESENT, **weights | {left_out: 1.0})
-    alone = total(est, target, mix, PRESENT, **{left_out: 1.0})
-    without = total(est, target, mix, PRESENT, **weights)
-    assert float(without.total.detach()) == pytest.approx(float(with_all.total.detach() - alone.total.detach()), abs=1e-3)
-
-
 @pytest.mark.parametrize("present", [[True] * 3, [False] * 3, [True, True, False]])
 def test_gradients_are_finite_whoever_is_there_and_for_silence(batch, present):
     est, target, mix = batch
@@ -118,12 +100,6 @@ def test_gradients_are_finite_whoever_is_there_and_for_silence(batch, present):
         loss = total(estimate, target, mix, present, **dict.fromkeys(TERMS, 1.0))
         (gradient,) = torch.autograd.grad(loss.total, estimate)
         assert loss.total.isfinite() and gradient.isfinite().all()
-
-
-def test_an_absent_item_gets_no_gradient_from_the_terms_of_present_ones(batch):
-    est, target, mix = batch
-    total(est, target, mix, PRESENT, **dict.fromkeys(TERMS, 1.0) | {"absent": 0.0}).total.backward()
-    assert est.grad[2].abs().max() == 0 and est.grad[:2].abs().max() > 0
 
 
 def test_a_weight_without_a_term_is_said_before_training(monkeypatch):

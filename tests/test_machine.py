@@ -10,31 +10,6 @@ import torch
 
 from hifitse import HifitseError, machine
 
-USES = """
-import resource, torch
-from hifitse.params import resolve
-from hifitse.data.mixing import Mixer
-if {kept}:
-    Mixer(resolve("smoke"), "train")
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.ones(25_000_000)  # 100 MB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults()
-print(faults())
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be told")
-def test_a_process_that_mixes_takes_memory_anew_without_page_faults():
-    freed, kept = (
-        int(subprocess.run([sys.executable, "-c", USES.format(kept=k)], capture_output=True, text=True, check=True).stdout)
-        for k in (False, True)
-    )
-    assert kept < 1000, f"page faults of ten uses of 100 MB: {kept}"
-    assert freed > 2 * kept, "without it the system clears the pages for each use"
-
 
 @pytest.mark.parametrize(
     ("files", "most"),
@@ -48,12 +23,6 @@ def test_cores_are_those_that_the_process_may_use(files, most, tmp_path, monkeyp
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4096)), raising=False)
     assert machine.usable_cores(str(tmp_path)) == most
-
-
-def test_threads_are_no_more_than_cores_unless_asked_for(monkeypatch):
-    monkeypatch.setattr(machine, "usable_cores", lambda: 1)
-    with machine.threads(2):
-        assert machine.set_threads(3) == 3 and machine.set_threads(0) == 1
 
 
 @pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE 0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")])

@@ -10,7 +10,6 @@ import torch
 from hifitse import SAMPLE_RATE
 from hifitse.evaluation.perceptual import pesq_wb, stoi
 from hifitse.metrics import (
-    Interval,
     MetricError,
     bootstrap,
     level_db,
@@ -58,19 +57,6 @@ def test_si_sdr_agrees_with_torchmetrics():
     est = target + torch.tensor([0.01, 0.3, 1.0, 30.0])[:, None] * torch.randn(4, 48_000, generator=generator)
     reference = functional.scale_invariant_signal_distortion_ratio(est, target, zero_mean=False)
     torch.testing.assert_close(si_sdr(est, target), reference, atol=1e-3, rtol=0)
-
-
-def test_si_sdr_in_float32_is_that_of_float64():
-    target, noise = target_and_orthogonal((192_000,))
-    est = target + 1e-2 * noise
-    assert abs(si_sdr(est.float(), target.float()).item() - si_sdr(est, target).item()) < 1e-3
-
-
-def test_si_sdr_of_half_precision_is_computed_in_float32():
-    target, noise = (x[0, 0] for x in target_and_orthogonal())
-    value = si_sdr((target + noise).bfloat16(), target.bfloat16())
-    assert value.dtype == torch.float32
-    assert abs(value.item()) < 0.1
 
 
 def test_si_sdr_where_it_is_undefined_or_without_bound():
@@ -133,12 +119,6 @@ def test_log_spectral_distance_of_a_gain_and_of_a_band():
     assert math.isnan(log_spectral_distance(target, 0 * target))
 
 
-@pytest.mark.parametrize("low, high", [(-1, 100), (0, 24_001), (500, 500), (101, 102)])
-def test_log_spectral_distance_refuses_a_range_that_is_none(low, high):
-    with pytest.raises(MetricError, match="Hz, expected"):
-        log_spectral_distance(np.ones(4_000), np.ones(4_000), low, high)
-
-
 # ---- PESQ and STOI
 
 
@@ -185,12 +165,6 @@ def test_interval_of_the_mean_is_that_of_theory():
     assert interval.high == pytest.approx(values.mean() + half, abs=0.02)
 
 
-def test_bootstrap_depends_on_its_seed_alone():
-    values = np.random.default_rng(2).normal(size=50)
-    assert bootstrap(values, seed=3) == bootstrap(values, seed=3)
-    assert bootstrap(values, seed=3) != bootstrap(values, seed=4)
-
-
 def test_values_that_are_missing_are_dropped_and_not_counted():
     interval = bootstrap([1.0, None, 3.0, math.nan, math.inf])
     assert (interval.mean, interval.n) == (2.0, 2)
@@ -211,12 +185,6 @@ def test_paired_interval_is_narrower_where_the_arms_go_together():
     assert together.excludes_zero
     unpaired_width = math.hypot(apart_a.high - apart_a.low, apart_b.high - apart_b.low)
     assert together.high - together.low < 0.3 * unpaired_width
-
-
-def test_paired_uses_only_mixtures_that_both_have():
-    interval = paired([1.0, None, 5.0, 2.0], [0.0, 100.0, math.nan, 0.0])
-    assert (interval.mean, interval.n) == (1.5, 2)
-    assert paired([1.0, 2.0, 4.0], [1.0, 2.0, 4.0]) == Interval(0.0, 0.0, 0.0, 3)
 
 
 def test_several_seeds_widen_the_interval_by_what_they_differ():

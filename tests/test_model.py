@@ -6,7 +6,7 @@ import torch
 from hifitse import HifitseError
 from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig, kernels
 from hifitse.model.bands import BandMerge, Spectrum, band_layout
-from hifitse.model.conditioning import BandAttention, FiLM, FullBandAttention, SpeakerPooling, attend
+from hifitse.model.conditioning import BandAttention, FullBandAttention, attend
 from hifitse.model.kernels import Cut, Overlap, cut, overlap
 
 TINY = dict(
@@ -73,12 +73,6 @@ def test_masked_inverse_and_its_gradients_are_those_of_torchs_istft(window, toge
     torch.testing.assert_close(*gradients)
     unmasked = spectrum.inverse(spec, 200), torch.istft(spec, n_fft, hop, win_length, **options)
     torch.testing.assert_close(*(torch.autograd.grad(each, spec, weight[:2]) for each in unmasked))
-
-
-def test_stft_finds_a_tone_in_its_bin():
-    spectrum = Spectrum(2048, 1920, 960)
-    tone = torch.sin(2 * torch.pi * 6000 * torch.arange(48_000) / 48_000)
-    assert int(spectrum(tone).abs().mean(-1).argmax()) == round(6000 * 2048 / 48_000)
 
 
 @pytest.mark.parametrize("n_fft", [1024, 2048, 4096])
@@ -149,13 +143,6 @@ def test_cutting_into_bands_and_adding_them_up_are_adjoint_and_differentiable():
 
 
 @EACH
-@pytest.mark.parametrize(("samples", "enrolled"), [(1, 1), (500, 48_000), (4_801, 700), (30_000, 12_001)])
-def test_any_lengths(config, samples, enrolled):
-    est = make(config)(torch.randn(2, samples), torch.randn(2, enrolled))
-    assert est.shape == (2, samples) and est.isfinite().all()
-
-
-@EACH
 def test_several_enrolments_any_order_and_repeats_change_nothing(config):
     model = stir(make(config))
     mix, enroll = torch.randn(2, 9_600), torch.randn(2, 3, 4_800)
@@ -190,27 +177,11 @@ def test_output_follows_the_mixtures_level_and_ignores_the_enrolments(config):
 
 
 @EACH
-def test_every_parameter_gets_a_gradient(config):
-    model = stir(make(config)).train()
-    model(torch.randn(2, 5_000), torch.randn(2, 5_000)).square().sum().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None]
-    assert not without
-
-
-@EACH
 def test_items_of_a_batch_do_not_touch_each_other(config):
     model = stir(make(config))
     mix, enroll = torch.randn(3, 7_000), torch.randn(3, 6_000)
     with torch.inference_mode():
         assert torch.allclose(model(mix, enroll)[1:2], model(mix[1:2], enroll[1:2]), atol=1e-4)
-
-
-@EACH
-def test_encoding_once_equals_encoding_each_time(config):
-    model = stir(make(config))
-    mix, enroll = torch.randn(1, 7_000), torch.randn(1, 6_000)
-    with torch.inference_mode():
-        assert torch.equal(model(mix, enroll), model.extract_speaker(mix, model.encode(enroll)))
 
 
 @EACH
@@ -243,17 +214,6 @@ def test_band_attention_keeps_bands_apart_and_full_band_attention_lets_them_meet
         layer = kind(8, 2)
         others = (layer(z, context)[:, 1:] - layer(changed, context)[:, 1:]).abs().max()
         assert bool(others > 1e-6) == meets
-
-
-def test_film_is_the_identity_at_the_start():
-    z = torch.randn(2, 3, 4, 8)
-    assert torch.equal(FiLM(6, 8)(z, torch.randn(2, 1, 1, 6)), z)
-
-
-def test_speaker_pooling_ignores_the_order_of_frames():
-    pooling = SpeakerPooling(4, 8, 16)
-    frames = torch.randn(2, 4, 9, 8)
-    assert torch.allclose(pooling(frames), pooling(frames[:, :, torch.randperm(9)]), atol=1e-5)
 
 
 def test_more_bands_than_bins_are_refused():

@@ -56,12 +56,3 @@ def test_it_is_least_at_the_truth_and_its_gradient_leads_there(sounds):
     (gradient,) = torch.autograd.grad(negative_multires_si_sdr(moving, target).sum(), moving)
     better = negative_multires_si_sdr(est - 1e-3 * gradient / gradient.norm() * est.norm(), target)
     assert (better < negative_multires_si_sdr(est, target)).all()
-
-
-def test_silence_has_finite_values_and_gradients(sounds):
-    est, target = sounds
-    for one, other in ((torch.zeros_like(est), target), (est, torch.zeros_like(target)), (est * 0, target * 0)):
-        one = one.clone().requires_grad_()
-        value = negative_multires_si_sdr(one, other)
-        (gradient,) = torch.autograd.grad(value.sum(), one)
-        assert value.isfinite().all() and gradient.isfinite().all()

@@ -35,24 +35,3 @@ def test_products_of_the_small_side_alone_give_the_same_matrix(values):
     assert (muon._on_small_side(x) - exact).norm() < 2e-3 * exact.norm()
     assert (muon._on_small_side(x.double()) - exact).norm() < 1e-6 * exact.norm()
     assert (orthogonal(x.T).T - exact).norm() < 5e-3 * exact.norm(), "a tall one is taken as a wide one"
-
-
-def test_matrices_of_a_shape_together_as_on_a_gpu_are_those_one_by_one(monkeypatch):
-    torch.manual_seed(0)
-    start, gradients = ([torch.randn(shape) for shape in ((8, 30), (8, 30), (30, 8), (8, 8), (8, 30))] for _ in range(2))
-
-    def stepped():
-        weights = [torch.nn.Parameter(each.clone()) for each in start]
-        optimizer = Muon(weights, lr=0.1, weight_decay=0.1)
-        for scale in (1.0, -0.3):
-            for weight, gradient in zip(weights, gradients, strict=True):
-                weight.grad = scale * gradient
-            optimizer.step()
-        return weights
-
-    alone = stepped()
-    monkeypatch.setattr(
-        muon, "_together", lambda weights: [[each for each in weights if each.shape == shape] for shape in {w.shape for w in weights}]
-    )
-    for one, other in zip(alone, stepped(), strict=True):
-        assert torch.allclose(one, other, atol=1e-5)

@@ -26,10 +26,6 @@ def test_the_cell_that_papermill_adds_wins() -> None:
     assert (params.preset, params.steps, params.lr) == ("smoke", 20, 0.01)
 
 
-def test_the_cell_that_papermill_adds_may_name_an_overlay() -> None:
-    assert from_notebook(notebook(OWN, '# Parameters\noverlay = "real"\n')).corpus == "$HIFITSE_DATA/speech"
-
-
 @pytest.mark.parametrize(
     ("cell", "parts"),
     [
@@ -52,12 +48,6 @@ def test_an_edited_cell_run_again_replaces_its_older_text() -> None:
     wrong = OWN + "stpes = 20\nlr = 0.01\n"
     params = from_notebook(notebook(wrong, OWN))
     assert params.steps == 9 and params.lr == resolve("smoke").lr
-
-
-def test_a_cell_that_could_not_be_parsed_is_passed_over() -> None:
-    namespace = notebook(OWN)
-    namespace["In"].insert(2, "# Parameters: change them here\nsteps = = 9\n")
-    assert from_notebook(namespace).steps == 9
 
 
 @pytest.mark.parametrize("namespace", [{}, {"In": ["", "steps = 3"], "steps": 3}, {"In": ["# Parameters: none yet"]}])

@@ -9,13 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from hifitse import HifitseError, presets
+from hifitse import presets
 from hifitse.params import (
     NOT_EVALUATION,
     NOT_TRAINING,
     PRESET_DIR,
     RETIRED,
-    ExtractorConfig,
     ParameterError,
     Params,
     describe,
@@ -88,23 +87,15 @@ def test_unknown_preset_names_the_files(preset: object) -> None:
     assert all(name in message for name in PRESETS)
 
 
-def test_unknown_overlay_is_called_an_overlay() -> None:
-    assert "'overlay' is 'reel'" in refused(preset="smoke", overlay="reel")
-
-
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"steps: 5\nlr: [1, 2\n", "mine.yaml"),
         (b"steps: 5\n\tlr: 1\n", "line 2 of mine.yaml"),
         (b"steps: 5\nlr: 0.1\nsteps: 6\n", "line 3 of mine.yaml"),
         (b"- steps\n- 5\n", "flat mapping"),
         (b"", "flat mapping"),
-        (b"{a: 1}: 2\n", "flat mapping"),
         (b"steps: 5 \xff\n", "utf-8"),
-        (b"steps: \x00\n", "mine.yaml"),
         (b"model:\n  steps: 5\n", "unknown parameter 'model'"),
-        (b"stpes: 5\n", "'steps'"),
     ],
 )
 def test_bad_yaml_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path, content: bytes, expected: str) -> None:
@@ -135,23 +126,16 @@ def test_unknown_name_gets_a_suggestion(typo: str, meant: str) -> None:
     ("name", "value", "allowed"),
     [
         ("steps", 0, ["1", "100000000"]),
-        ("steps", "many", ["whole number", "1", "100000000"]),
         ("steps", True, ["whole number"]),
-        ("steps", math.inf, ["whole number"]),
         ("lr", 0, ["above 0", "up to 1"]),
-        ("lr", "nan", ["a number"]),
         ("clip_norm", math.inf, ["a number"]),
         ("ema_decay", 1.0, ["from 0", "but not 1"]),
         ("precision", "fp16", ["'bf16'", "'float32'"]),
         ("device", None, ["'auto'", "'cpu'", "'cuda'", "'mps'"]),
         ("checkpointing", 2, ["true or false"]),
         ("corpus", "", ["not empty"]),
-        ("corpus", 3, ["text"]),
         ("absent_prob", True, ["list of numbers"]),
-        ("absent_prob", {"a": 1}, ["list of numbers"]),
         ("interferers_max", [1.5, 2], ["list of whole numbers"]),
-        ("interferers_max", [True, 2], ["list of whole numbers"]),
-        ("snr_min_db", [math.nan, 0.0], ["list of numbers"]),
     ],
 )
 def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: object, allowed: list[str]) -> None:
@@ -169,21 +153,15 @@ def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: o
         ({"sir_min_db": 6, "sir_max_db": 5}, ["sir_min_db is 6", "sir_max_db = 5"]),
         ({"speed_min": 0.905}, ["speed_min is 0.905", "0.01"]),
         ({"lr": 1e-4, "lr_min": 2e-4}, ["lr_min", "lr = 0.0001"]),
-        ({"level_min_db": -10, "level_max_db": -20}, ["level_min_db is -10", "level_max_db = -20"]),
         ({"n_fft": 512, "win_length": 960}, ["win_length is 960", "n_fft = 512"]),
-        ({"hop_length": 481}, ["hop_length is 481", "win_length = 960"]),
         ({"features": 16, "heads": 3}, ["heads is 3", "features = 16"]),
         ({"valid_share": 0.45, "test_share": 0.45}, ["test_share is 0.45", "0.35"]),
         ({"absent_prob": [0, 0.1, 0.2]}, ["absent_prob has 3 values", "1 or one for each of the 2 phases"]),
-        ({"absent_prob": []}, ["absent_prob has 0 values"]),
         ({"absent_prob": [0, 1.2]}, ["absent_prob holds 1.2", "from 0 to 1"]),
-        ({"interferers_max": [9]}, ["interferers_max holds 9", "from 0 to 8"]),
         ({"interferers_min": [3], "interferers_max": [1]}, ["interferers_min is [3]", "interferers_max = [1]"]),
         ({"snr_min_db": [0, 20], "snr_max_db": [15]}, ["snr_min_db", "snr_max_db"]),
         ({"phase_starts": [0.1, 0.5]}, ["phase_starts is [0.1, 0.5]", "the first is 0"]),
         ({"phase_starts": [0, 0.5, 0.5]}, ["rising"]),
-        ({"phase_starts": [0, 1.0]}, ["below 1"]),
-        ({"phase_starts": []}, ["phase_starts is []"]),
     ],
 )
 def test_values_that_contradict_each_other(values: dict, parts: list[str]) -> None:
@@ -217,31 +195,6 @@ def test_a_number_stands_for_a_list_of_one() -> None:
     assert resolve("smoke", absent_prob=0.2).absent_prob == [0.2]
 
 
-def test_bare_constructors_speak_in_sentences_too() -> None:
-    for build in (lambda: ExtractorConfig(blocks=0), lambda: Params(steps=0), lambda: ExtractorConfig(steps=1)):
-        with pytest.raises(ParameterError) as caught:
-            build()
-        assert "\n" not in str(caught.value)
-    assert issubclass(ParameterError, HifitseError) and issubclass(ParameterError, ValueError)
-
-
-def _range(name: str) -> tuple[list[object], list[object]]:
-    """The ends of a number's legal range that are legal themselves, and values just outside."""
-    bounds = {key: getattr(rule, key) for rule in FIELDS[name].metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)}
-    step = 1 if FIELDS[name].annotation is int else 1e-3
-    outside = [bounds[key] for key in ("gt", "lt") if key in bounds]
-    outside += [bounds[key] + sign * step for key, sign in (("ge", -1), ("le", 1)) if key in bounds]
-    return list(bounds), outside
-
-
-@pytest.mark.parametrize("name", [name for name, field in FIELDS.items() if field.annotation in (int, float)])
-def test_every_number_has_two_ends_and_refuses_beyond_them(name: str) -> None:
-    ends, outside = _range(name)
-    assert len(ends) == 2
-    for value in outside:
-        assert repr(name) in refused(preset="smoke", **{name: value})
-
-
 # Anything that a YAML file, a papermill option or a cell may hold.
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.binary(max_size=5),
@@ -269,35 +222,6 @@ def test_any_value_is_taken_in_its_type_or_refused_in_one_line(name: str, value:
 
 
 # ---- the whole
-
-
-def test_values_at_each_phase() -> None:
-    params = resolve("smoke", phase_starts=[0, 0.5], absent_prob=[0, 0.3], interferers_max=2)
-    assert [params.at_phase("absent_prob", phase) for phase in (0, 1)] == [0.0, 0.3]
-    assert [params.at_phase("interferers_max", phase) for phase in (0, 1)] == [2, 2]
-
-
-def test_the_extractors_part_has_its_values() -> None:
-    params = resolve("smoke", features=24)
-    config = params.extractor
-    assert type(config) is ExtractorConfig
-    assert all(getattr(config, name) == getattr(params, name) for name in ExtractorConfig.model_fields)
-    assert Params().extractor == ExtractorConfig()
-
-
-OTHER = {
-    "device": "cpu", "preset": "elsewhere", "eval_pesq": False, "eval_absent_share": 0.5, "max_minutes": 9.0, "eval_seconds": 2.0,
-    "eval_enroll": "noisy", "eval_list": "list.jsonl", "valid_like": "params.json", "arm_kinds": "size",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", sorted(NOT_TRAINING))
-def test_the_run_keeps_its_name_when_the_evaluation_or_machine_changes(name: str) -> None:
-    assert name in FIELDS
-    smoke = resolve("smoke")
-    other = Params(**(smoke.model_dump() | {name: OTHER.get(name, 7)}))
-    assert getattr(other, name) != getattr(smoke, name)
-    assert other.run_id == smoke.run_id
 
 
 @pytest.mark.parametrize(

@@ -81,16 +81,6 @@ def test_speed_gives_the_length_and_keeps_silence_and_scale(seed, percent, sampl
     np.testing.assert_allclose(audio.change_speed(-signal, percent / 100), -fast, atol=1e-6)
 
 
-@FEW
-@given(SEEDS, st.integers(0, 3_000), st.integers(0, 3_000), st.floats(-100, 20))
-def test_crop_pad_and_level(seed, samples, wanted, level):
-    signal = noise(seed, samples)
-    made = audio.crop_or_pad(signal, wanted)
-    assert len(made) == wanted and np.array_equal(made[: min(samples, wanted)], signal[:wanted]) and not made[samples:].any()
-    assert samples == 0 or audio.level_db(audio.set_level(signal, level)) == pytest.approx(level, abs=1e-3)
-    assert audio.level_db(signal) >= audio.FLOOR_DB
-
-
 # ---- parameters
 
 

@@ -1,7 +1,6 @@
 """Recordings packed to travel, and a sitting at another machine: trained, cut, gone on with, exported."""
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -17,17 +16,13 @@ from hifitse.data.mixing import Mixer
 from hifitse.model import Extractor
 from hifitse.model.pretrained import DEFAULT
 from hifitse.params import resolve
-from hifitse.prepare.pack import fair_share, pack, unpack
+from hifitse.prepare.pack import pack, unpack
 from hifitse.training import pace
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
     return folders(tmp_path_factory.mktemp("sources"))
-
-
-def test_what_is_cut_has_one_length_and_uses_the_space():
-    assert fair_share([1, 2, 9, 9], 11) == 4 and fair_share([3, 3], 3) == 1.5 and math.isinf(fair_share([1, 2], 3))
 
 
 def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_path):

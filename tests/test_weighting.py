@@ -9,7 +9,7 @@ from processes import cut, losses, same, weights
 from hifitse.losses.objective import LEAST, WELL_DB, Objective, Uncertainty, positive
 from hifitse.params import resolve
 from hifitse.training.run import Run
-from hifitse.training.train import new_state, train
+from hifitse.training.train import train
 
 UNCERTAIN = {"loss_weighting": "uncertainty", "loss_snr": 0.25}
 
@@ -48,18 +48,6 @@ def batch(present):
     return 0.7 * mix + 0.1, torch.where(present[:, None], 0.5 * mix.roll(1, -1) + 0.5 * mix, 0.0), mix, present
 
 
-def test_learning_starts_at_the_fixed_weights():
-    """The same gradient as with fixed weights, but for the slope of the soft threshold."""
-    gradients = []
-    for weighting in ("fixed", "uncertainty"):
-        objective = Objective(resolve("smoke", loss_weighting=weighting))
-        est, target, mix, present = batch([True, False])
-        est.requires_grad_()
-        objective(est, target, mix, present).total.backward()
-        gradients.append(est.grad)
-    assert torch.allclose(gradients[1], gradients[0], rtol=0.05, atol=float(gradients[0].abs().max()) * 1e-3)
-
-
 def test_a_term_that_applies_to_no_item_learns_nothing():
     """Or its log-variance would fall for ever in a phase without absent targets."""
     objective = Objective(resolve("smoke", loss_weighting="uncertainty"))
@@ -80,16 +68,6 @@ def test_gradients_are_finite_for_silence_and_absent_targets():
             objective.zero_grad()
             objective(estimate, target, mix, there).total.backward()
             assert estimate.grad.isfinite().all() and objective.uncertainty.tenths.grad.isfinite().all()
-
-
-def test_fixed_weights_leave_nothing_in_the_checkpoint_and_learned_ones_are_not_decayed():
-    plain, learned = new_state(resolve("smoke", optimizer="muon")), new_state(resolve("smoke", optimizer="muon", **UNCERTAIN))
-    assert not list(plain.objective.state_dict()) and not [name for name in plain.tensors() if name.startswith("objective")]
-    assert [name for name in learned.tensors() if name.startswith("objective")] == ["objective.uncertainty.tenths"]
-    assert same(plain.model.state_dict(), learned.model.state_dict()), "the random state at the start stays the same"
-    group = learned.optimizers[-1].param_groups[1]
-    assert group["weight_decay"] == 0 and any(parameter is learned.objective.uncertainty.tenths for parameter in group["params"])
-    assert sum(p is learned.objective.uncertainty.tenths for o in learned.optimizers for g in o.param_groups for p in g["params"]) == 1
 
 
 def test_a_cut_run_resumes_exactly_and_logs_its_weights(tmp_path, monkeypatch):

@@ -119,9 +119,9 @@ def gallery() -> None:
 
     *others, mine = report.roots()
     page, _ = write(mine, *others)  # one's own, with the committed ones in it
-    committed = report.CHECKOUT / "reports"
-    if committed in report.roots() and (report.CHECKOUT / "README.md").exists():
-        readme.fill(report.CHECKOUT / "README.md", committed)
+    committed, text = report.CHECKOUT / "reports", report.CHECKOUT / "README.md"
+    if committed in report.roots() and text.exists():
+        readme.fill(text, committed)
     shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
     print(f"hifitse: open {shown} in a browser; index.md lies beside it")
 
@@ -194,12 +194,10 @@ def scenes(
         raise click.UsageError("--voicefilter and --librimix are both given, expected one")
     if librimix and not enrolments:
         raise click.UsageError("--librimix has no --enrolments, expected the map of enrolments")
-    if voicefilter:
-        found = lists.voicefilter(Path(voicefilter), params.corpus)
-    elif librimix:
+    if librimix:
         found = lists.librimix(Path(librimix), Path(enrolments), params.corpus, wham)
     else:
-        found = lists.drawn(params)
+        found = lists.voicefilter(Path(voicefilter), params.corpus) if voicefilter else lists.drawn(params)
     count = write_scenes(output, found)
     if sound:
         lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
@@ -214,8 +212,7 @@ def scenes(
 def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None:
     """Score any system's estimates of a list of scenes.
 
-    LIST is a file of `hifitse scenes`; -p corpus, noise and rooms say where its recordings are. Rows, intervals and confusions are those
-    of the evaluation of models trained here.
+    LIST is a file of `hifitse scenes`; -p corpus, noise and rooms say where its recordings are.
     """
     from hifitse.evaluation import score as scoring
     from hifitse.params import resolve

@@ -224,11 +224,7 @@ def export(
     before = _before(run)  # first of all: what is missing is said before minutes are spent
     model, evaluations = rounded(run, best), {}
     for overlay in (None, *also):
-        params = run.params
-        if overlay is not None:  # what the run changed beside its preset, and the overlay does not name, stays
-            plain, laid = resolve(params.preset), load_yaml(overlay, "overlay")
-            own = {name: value for name, value in params if value != getattr(plain, name) and name not in laid}
-            params = resolve(params.preset, overlay, **own)
+        params = run.params if overlay is None else laid(run.params, overlay)
         rows = evaluate(model, params, run.folder, progress, lists=("test",))
         evaluations[overlay or "training"] = _measured(rows, params)
     metrics = {
@@ -257,6 +253,13 @@ def _before(run: Run) -> list[Params]:
         found.append(earlier.params)
         name = "" if isinstance(earlier, ModelInside) else earlier.params.start_from
     return found
+
+
+def laid(params: Params, overlay: str) -> Params:
+    """The parameters with an overlay over the preset; what the run changed, and the overlay does not name, stays."""
+    plain, named = resolve(params.preset), load_yaml(overlay, "overlay")
+    own = {name: value for name, value in params if value != getattr(plain, name) and name not in named}
+    return resolve(params.preset, overlay, **own)
 
 
 def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def notebook_path(name: str) -> Path:
 def run(notebook: str, name: str | None, **given: Any) -> int:
     """Run a notebook and write its report.
 
-    NN_name is a notebook in notebooks/, such as 00_baseline; report.html, report.ipynb and metrics.json are written.
+    NN_name is a notebook in notebooks/, such as 00_baseline.
     """
     from hifitse.report import report
 

@@ -1,8 +1,5 @@
-"""Discriminators of 48 kHz speech: HiFi-GAN's of periods and scales, and one of complex spectra at several resolutions.
-
-Each gives, for a sound, the feature maps of all its layers; the last map of each part is its score, high for what it takes to be real.
-Only training has them, the extractor's weights are the same with and without.
-"""
+"""Discriminators of 48 kHz speech for training: HiFi-GAN's of periods and scales, and one of complex spectra at several resolutions.
+Each gives the feature maps of all its layers; the last map of each part is its score, high for what it takes to be real."""
 
 import math
 
@@ -56,10 +53,7 @@ def _scale(c: int, first: bool) -> _Stack:
 
 class HiFiGAN(nn.Module):
     """Multi-period (2, 3, 5, 7, 11) and multi-scale (1, 1/2, 1/4) discriminators: audio (B, T), T of at least 11 -> maps of 8 parts.
-
-    Width ``channels`` 32 is the paper's, with 41.1 M weights for the periods and 29.6 M for the scales.
-    Source: Kong et al., "HiFi-GAN", NeurIPS 2020, section 2.3 and appendix A.
-    """
+    Width ``channels`` 32 is the paper's: Kong et al., "HiFi-GAN", NeurIPS 2020, section 2.3 and appendix A."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
@@ -109,11 +103,8 @@ class _Resolution(nn.Module):
 
 
 class Spectral(nn.Module):
-    """Complex spectra at three resolutions, as real and imaginary part, in five bands of frequency: audio (B, T) -> maps of 3 parts.
-
-    Width ``channels`` 32 is the paper's. Source: Kumar et al., "High-fidelity audio compression with improved RVQGAN", NeurIPS 2023,
-    section 3.4, after Défossez et al., "High fidelity neural audio compression", 2022.
-    """
+    """Complex spectra at three resolutions in five bands of frequency: audio (B, T) -> maps of 3 parts. Width ``channels`` 32 is the
+    paper's: Kumar et al., "High-fidelity audio compression with improved RVQGAN", NeurIPS 2023, section 3.4."""
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()

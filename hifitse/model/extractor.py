@@ -163,9 +163,7 @@ def _in_a_row(frames: Tensor, items: int) -> Tensor:
 
 
 class AveragedEstimates(nn.Module):
-    """An extractor that hears each enrolment alone and averages what it extracts; N times the work of the extractor's own early fusion,
-    which attends to the frames of all enrolments at once. Shape: mix (B, T), enroll (B, N, T') -> est (B, T).
-    """
+    """An extractor that hears each enrolment alone and averages what it extracts: mix (B, T), enroll (B, N, T') -> est (B, T)."""
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()
@@ -177,9 +175,7 @@ class AveragedEstimates(nn.Module):
 
 
 class SecondPass(AveragedEstimates):
-    """An extractor that hears its own first estimate as one more enrolment, cut or repeated to the length of the first and at its level;
-    twice the work. Shape: mix (B, T), enroll (B, N, T') -> est (B, T).
-    """
+    """An extractor that hears its own first estimate, at the first enrolment's length and level, as one more enrolment. Shape as above."""
 
     def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
         first, samples = self.extractor(mix, enroll), enroll.shape[-1]

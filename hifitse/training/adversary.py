@@ -1,7 +1,4 @@
-"""The adversary of an extractor that is fine-tuned: discriminators, their optimiser, and a watch that says when the game is lost.
-
-In the first steps (``gan_warmup``) only the discriminators learn, then the adversarial terms rise to their weights (``gan_ramp``).
-"""
+"""The adversary of an extractor that is fine-tuned: discriminators, their optimiser, and a watch that says when the game is lost."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +17,7 @@ from hifitse.training.checkpoint import flatten_optimizers, restore_optimizers
 from hifitse.training.group import Group
 
 BETAS = (0.8, 0.99)  # decays of the discriminators' AdamW, as in HiFi-GAN
-LOSS_FLOOR = 0.02  # loss of the discriminators, 0.5 where they cannot tell and 0 where they always can, below which they have won
+LOSS_FLOOR = 0.02  # loss of the discriminators, 0.5 at chance and 0 at best, below which they have won
 FALL_DB = 2.0  # dB of SI-SDRi by which the extractor may get worse on its training mixtures
 PREFIX = "adversary."
 
@@ -35,7 +32,7 @@ def held_steps(params: Params) -> int:
 
 
 def ramp(params: Params, step: int) -> float:
-    """Share of their weight that the adversarial terms have: 0 in the warm-up, then a straight line to 1."""
+    """Share of their weight that the adversarial terms have: 0 in the warm-up ``gan_warmup``, then a straight line to 1, ``gan_ramp``."""
     length = params.gan_ramp * params.steps
     return min(1.0, max(0.0, (step - held_steps(params) + 1) / length if length else float(step >= held_steps(params))))
 
@@ -126,11 +123,8 @@ class Adversary:
 
 
 class Watch:
-    """Says when adversarial training has collapsed: of ``gan_patience`` updates in a row
-
-    - in each the discriminators' loss was below ``LOSS_FLOOR`` and they judged everything right: they have won, or
-    - the mean SI-SDRi was more than ``FALL_DB`` below that of the warm-up, in which the extractor stood still.
-    """
+    """Says when adversarial training has collapsed: in ``gan_patience`` updates in a row the discriminators' loss was below ``LOSS_FLOOR``
+    and they judged everything right, or the mean SI-SDRi was more than ``FALL_DB`` below that of the warm-up."""
 
     def __init__(self, params: Params) -> None:
         self.params = params
