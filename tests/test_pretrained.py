@@ -262,14 +262,6 @@ def test_all_that_a_run_began_with_counts_however_far_back(finished):
     assert not finished.folder.with_name("out").exists()
 
 
-def test_an_overlay_measures_on_its_data_whatever_the_run_heard():
-    """A run on recordings laid over by ``synthetic`` was measured on its recordings again."""
-    params = resolve("smoke", "real", reverb_prob=0.3, sir_min_db=-1.0)
-    again = exporting.laid(params, "synthetic")
-    assert (again.corpus, again.noise, again.rooms) == ("synthetic",) * 3
-    assert again.reverb_prob == 0.3 and again.sir_min_db == -1.0  # what the overlay does not name stays
-
-
 def test_a_licence_of_the_model_goes_into_its_card_and_file(finished, tmp_path):
     (tmp_path / "terms.txt").write_text("cc-by-nc-sa-4.0\n\nNot for sale.\n", encoding="utf-8")
     assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--licence", str(tmp_path / "terms.txt")]) == 0

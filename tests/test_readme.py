@@ -50,7 +50,7 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
             assert word in known
         if word == "-p":
             assert words[place + 1] in Params.model_fields or words[place + 1] == "loss_l1"  # the term that a reader adds
-        if word in ("--preset", "--overlay", "--also"):
+        if word in ("--preset", "--overlay"):
             assert (PRESET_DIR / f"{words[place + 1]}.yaml").exists()
 
 

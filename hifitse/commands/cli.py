@@ -73,12 +73,11 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, mi
 @hifitse.command()
 @click.argument("run", metavar="RUN_OR_PRESET")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
-@click.option("--also", multiple=True, metavar="OVERLAY", help="Measure it on these data too, such as real.")
 @click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
 @click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")
 @click.option("--best", is_flag=True, help="The weights of the best validation instead of those of the end.")
 @click.option("--shifts", type=click.IntRange(1, 8), metavar="N", help="Estimates that the model averages in use, instead of the run's.")
-def export(run: str, output: str, also: tuple[str, ...], licence: str | None, study: str | None, best: bool, shifts: int | None) -> None:
+def export(run: str, output: str, licence: str | None, study: str | None, best: bool, shifts: int | None) -> None:
     """Make a model's folder of a training.
 
     RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
@@ -91,7 +90,7 @@ def export(run: str, output: str, also: tuple[str, ...], licence: str | None, st
     if shifts:
         found.params = found.params.model_copy(update={"shifts": shifts})
     known = exporting.conditions(Path(study), found) if study else None
-    folder = exporting.export(found, Path(output), also, terms, study=known, best=best)
+    folder = exporting.export(found, Path(output), terms, study=known, best=best)
     print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")
 
 
