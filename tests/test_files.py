@@ -128,22 +128,17 @@ REFUSED = {
     "a pipe": (["a.wav", "-o", "pipe.wav"], "is a folder, device or pipe"),
     "residual over the input": (["a.wav", "-o", "o.wav", "--residual", "a.wav"], "is an input"),
     "residual over the output": (["a.wav", "-o", "o.wav", "--residual", "o.wav"], "would both go to"),
-    "presence elsewhere": (["a.wav", "-o", "o.wav", "--presence", "p.txt"], "ends in .json"),
     "no such channel": (["a.wav", "-o", "o.wav", "--channel", "2"], "channel is 2, expected 1 to 1"),
-    "channel 0": (["a.wav", "-o", "o.wav", "--channel", "0"], "--channel"),
     "a rate for no flac": (["fast.wav", "-o", "o.flac"], "cannot hold the 700001 Hz"),
     "an empty folder": (["none", "-o", "o"], "no sound file in 'none'"),
-    "a glob of nothing": (["no*.mp3", "-o", "o"], "no sound file in 'no*.mp3'"),
     "no enrolment": (["a.wav", "-o", "o.wav"], "--enroll-from"),
     "a piece in words": (["a.wav", "-o", "o.wav", "--enroll-from", "now"], "expected seconds from and to"),
     "a piece behind the end": (["a.wav", "-o", "o.wav", "--enroll-from", "7-8"], "begins at 7 s"),
     "missing": (["absent.wav", "-o", "o.wav"], "'absent.wav' does not exist"),
     "a folder": (["sub", "-o", "o.wav"], "expected a folder"),
-    "missing enrolment": (["a.wav", "--enroll", "absent.flac", "-o", "o.wav"], "'absent.flac' does not exist"),
     "silent enrolment": (["a.wav", "--enroll", "silent.wav", "-o", "o.wav"], "'silent.wav' is silent (-120 dBFS)"),
     "short enrolment": (["a.wav", "--enroll", "me.wav", "short.wav", "-o", "o.wav"], "'short.wav' lasts 0.02 s"),
     "over the mixture": (["a.wav", "-o", "a.wav"], "is an input"),
-    "over it by a link": (["a.wav", "-o", "link.wav"], "is an input"),
     "over the enrolment": (["a.wav", "-o", "me.wav"], "is an input"),
     "into its own folder": (["a.wav", "fast.wav", "-o", "."], "is an input"),
     "mp3": (["a.wav", "-o", "o.mp3"], "expected a name that ends in .flac or .wav"),
@@ -160,7 +155,6 @@ def test_what_cannot_be_done_is_refused_and_no_device_is_replaced(case, folder, 
     Path("fast.wav").write_bytes(bytes_of("WAV", rate=700_001))
     os.mkfifo("pipe.wav")
     Path("null.wav").symlink_to(os.devnull)
-    Path("link.wav").symlink_to("a.wav")
     soundfile.write("silent.wav", np.zeros(48_000), SAMPLE_RATE)
     soundfile.write("short.wav", np.full(1000, 0.1), SAMPLE_RATE)
     Path("none").mkdir()

@@ -1,5 +1,6 @@
-"""Fine-tuning against discriminators: the networks, the terms, what learns when, exact resume, collapse, the weights it starts from."""
+"""Fine-tuning against discriminators: networks, terms, what learns when, exact resume, collapse, the weights it starts from."""
 
+import json
 import math
 import shutil
 import warnings
@@ -15,7 +16,9 @@ from hifitse import HifitseError
 from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import Loss
 from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
+from hifitse.model import Extractor
 from hifitse.model.discriminators import HiFiGAN, Spectral
+from hifitse.model.pretrained import DEFAULT
 from hifitse.params import Params, resolve
 from hifitse.training import adversary
 from hifitse.training.adversary import Adversary, Collapse, Watch, held_steps, ramp, window
@@ -266,3 +269,22 @@ def test_terms_that_are_not_finite_are_a_collapse_and_not_a_broken_mixture(start
 
 
 # ---- neutral
+
+
+RUN = json.loads((DEFAULT / "metrics.json").read_text(encoding="utf-8"))["run"]
+
+
+def test_a_training_begins_with_the_weights_of_the_model_inside(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    run = Run.named(RUN)
+    assert run.finished
+    changes = {"start_from": RUN, "steps": 3, "freeze_norms": False, "corpus": "synthetic", "noise": "synthetic", "rooms": "synthetic"}
+    state = new_state(Params(**(run.params.model_dump() | changes)))
+    inside = Extractor.from_pretrained().state_dict()
+    assert all(torch.equal(weight, inside[name]) for name, weight in state.model.state_dict().items())
+
+
+def test_any_other_run_that_is_gone_is_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    with pytest.raises(HifitseError, match="0123456789abcdef"):
+        Run.named("0123456789abcdef")
