@@ -11,7 +11,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.data.shared import Shared
 from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.losses.objective import Objective
-from hifitse.losses.sisdr import absent_floor, audible
+from hifitse.losses.signals import absent_floor, audible
 from hifitse.params import ParameterError, resolve
 from hifitse.training.hide import RATES, hide_bands, low_pass
 from hifitse.training.train import train

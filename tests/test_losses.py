@@ -6,8 +6,7 @@ import torch
 from hifitse import HifitseError
 from hifitse.losses import item_terms, objective
 from hifitse.losses.objective import Objective
-from hifitse.losses.sisdr import absent_level, negative_si_sdr, negative_snr
-from hifitse.losses.spectral import spectral_distances
+from hifitse.losses.signals import absent_level, negative_si_sdr, negative_snr, spectral_distances
 from hifitse.metrics import si_sdr
 from hifitse.params import resolve
 

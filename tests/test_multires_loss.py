@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hifitse.losses.sisdr import negative_si_sdr
-from hifitse.losses.spectral import FLOOR, RESOLUTIONS, negative_multires_si_sdr
+from hifitse.losses.signals import FLOOR, RESOLUTIONS, negative_multires_si_sdr, negative_si_sdr
 
 T = 9_600
 

@@ -4,15 +4,23 @@ In: estimates and targets (B, T), with what a batch says of them.
 Out: one number to go backward from, and terms to log.
 May not import: model, training or any room after them.
 
-sisdr.py waveforms; spectral.py spectra; speaker.py voices; adversarial.py discriminators; objective.py the weighted sum.
+signals.py waveforms and spectra; speaker.py voices; adversarial.py discriminators; objective.py the weighted sum.
 """
 
 from typing import NamedTuple
 
 from torch import Tensor
 
-from hifitse.losses.sisdr import Sums, absent_floor, absent_level, audible, negative_si_sdr, negative_snr
-from hifitse.losses.spectral import negative_multires_si_sdr, spectral_distances
+from hifitse.losses.signals import (
+    Sums,
+    absent_floor,
+    absent_level,
+    audible,
+    negative_multires_si_sdr,
+    negative_si_sdr,
+    negative_snr,
+    spectral_distances,
+)
 from hifitse.params import Params
 
 OF_OTHERS = ("loss_adversarial", "loss_feature")
