@@ -17,7 +17,7 @@ import soxr
 
 from hifitse import SAMPLE_RATE
 from hifitse.decode import RATES_HZ, AudioError, Sound
-from hifitse.files import CheckpointError, write_atomic
+from hifitse.files import write_atomic
 
 __all__ = ["RATES_HZ", "AudioError", "AudioInfo", "info", "read", "write", "encode", "resample", "change_speed", "level_db", "set_level"]
 
@@ -111,8 +111,7 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
 def write(path: str | Path, audio: np.ndarray) -> None:
     """Write a signal ``(T,)`` at 48 kHz as 24 bit ``.flac`` (clipped to -1..1) or float32 ``.wav``, whole or not at all.
 
-    Raises AudioError: another suffix, a signal that is empty, not one-dimensional or not finite, or a folder or disk that cannot
-    be written; what stood at ``path`` is untouched then.
+    Raises AudioError: another suffix, or a signal that is empty, not one-dimensional or not finite; errors of :func:`write_atomic`.
     """
     path = Path(path)
     if path.suffix.lower() not in SUBTYPES:
@@ -126,10 +125,7 @@ def write(path: str | Path, audio: np.ndarray) -> None:
         except soundfile.LibsndfileError as error:  # it says "System error." where the disk is full
             raise OSError(str(error)) from None
 
-    try:
-        write_atomic(path, save)
-    except CheckpointError as error:
-        raise AudioError(str(error)) from error
+    write_atomic(path, save)
 
 
 def encode(audio: np.ndarray) -> bytes:

@@ -11,6 +11,7 @@ from sounds import hum
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.audio import AudioError
+from hifitse.files import CheckpointError
 
 TONE = hum(440, 0.5, 0).astype(np.float32)
 
@@ -47,8 +48,8 @@ AUDIO = [
     Case("4 channels are averaged", sound("a.wav", np.outer(TONE, np.arange(4) / 1.5)), audio.read, check=close(TONE, 1e-4)),
     Case("silence has the lowest level", sound("a.wav", 0 * TONE), lambda path: audio.level_db(audio.read(path)), check=(-120.0).__eq__),
     Case("longest name", missing("a" * 251 + ".wav"), saved),
-    Case("name too long to write", missing("a" * 300 + ".wav"), saved, AudioError, ("cannot write",)),
-    Case("folder is a file", lambda f: raw("x", b"1")(f) / "a.wav", saved, AudioError, ("cannot write", "a.wav")),
-    Case("disk full, wav", old_file("a.wav"), saved_full, AudioError, ("a.wav", "untouched")),
-    Case("disk full, flac", old_file("a.flac"), saved_full, AudioError, ("a.flac", "untouched")),
+    Case("name too long to write", missing("a" * 300 + ".wav"), saved, CheckpointError, ("cannot write",)),
+    Case("folder is a file", lambda f: raw("x", b"1")(f) / "a.wav", saved, CheckpointError, ("cannot write", "a.wav")),
+    Case("disk full, wav", old_file("a.wav"), saved_full, CheckpointError, ("a.wav", "untouched")),
+    Case("disk full, flac", old_file("a.flac"), saved_full, CheckpointError, ("a.flac", "untouched")),
 ]

@@ -21,7 +21,7 @@ from hifitse.model.discriminators import HiFiGAN, Spectral
 from hifitse.model.pretrained import DEFAULT
 from hifitse.params import Params, resolve
 from hifitse.training import adversary
-from hifitse.training.adversary import Adversary, Collapse, Watch, held_steps, ramp, window
+from hifitse.training.adversary import Adversary, Collapse, Watch, held_steps, ramp
 from hifitse.training.run import Run
 from hifitse.training.train import learning_rate, new_state, train
 
@@ -165,24 +165,6 @@ def test_terms_reach_the_extractor_and_no_discriminator_and_absent_targets_neith
     assert joined.total.item() == pytest.approx(expected, rel=1e-5) and joined.terms["si_sdr"] == 1
     alone = Loss(est.new_ones(()), {})
     assert against.join(alone, (est, target, mix), torch.zeros(3, dtype=torch.bool), 5, 1) is alone
-
-
-def test_the_level_of_both_sounds_does_not_matter_to_the_discriminators() -> None:
-    params = resolve("smoke", gan="stft", disc_channels=4, gan_warmup=0.0, gan_ramp=0.0, device="cpu")
-    torch.manual_seed(0)
-    against, sounds = Adversary(params, torch.device("cpu")), torch.randn(3, 2, 24_000)
-    loud, quiet = (
-        against.join(Loss(torch.zeros(()), {}), tuple(gain * sounds), torch.ones(2, dtype=torch.bool), 3, 0).terms for gain in (1, 0.01)
-    )
-    assert {name: pytest.approx(value, rel=1e-3) for name, value in loud.items()} == quiet
-
-
-def test_the_window_moves_with_step_and_part_and_stays_inside() -> None:
-    params, audio = resolve("smoke", gan="stft", gan_seconds=0.25), torch.zeros(2, 48_000)
-    found = [window(audio, params, step, part) for step in range(20) for part in range(2)]
-    assert all(0 <= each.start < each.stop <= 48_000 and each.stop - each.start == 12_000 for each in found)
-    assert len({each.start for each in found}) > 30 and found[0] == window(audio, params, 0, 0)
-    assert window(audio, params.model_copy(update={"gan_seconds": 9.0}), 3, 0) == slice(0, 48_000)
 
 
 # ---- a run

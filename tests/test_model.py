@@ -7,7 +7,6 @@ from hifitse import HifitseError
 from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig, kernels
 from hifitse.model.bands import BandMerge, Spectrum, band_layout
 from hifitse.model.conditioning import BandAttention, FullBandAttention, attend
-from hifitse.model.kernels import Cut, Overlap, cut, overlap
 
 TINY = dict(
     n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2
@@ -127,21 +126,6 @@ def test_fast_paths_give_what_the_plain_formulas_give(config, monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-9 * float(1 + one.abs().max()))
 
 
-def test_cutting_into_bands_and_adding_them_up_are_adjoint_and_differentiable():
-    """<cut(x), y> = <x, overlap(y)>, for two regions with bands of different widths that overlap, and columns that none covers."""
-    spans, widths = [[(1, 4), (3, 8)], [(7, 9), (8, 13)]], (5, 6)
-    x = torch.randn(3, 15, dtype=torch.float64)
-    pieces = [cut(x, each, width) for each, width in zip(spans, widths, strict=True)]
-    others = [torch.randn_like(piece) for piece in pieces]
-    for (first, last), piece in zip(spans[0], pieces[0], strict=True):
-        assert torch.equal(piece[:, : last - first], x[:, first:last]) and not piece[:, last - first :].any()
-    added = overlap(others, spans, 15)
-    assert not added[:, 0].any() and not added[:, 13:].any()
-    torch.testing.assert_close(sum((a * b).sum() for a, b in zip(pieces, others, strict=True)), (x * added).sum())
-    assert torch.autograd.gradcheck(lambda x: Cut.apply(x, spans[0], widths[0]), x.requires_grad_())
-    assert torch.autograd.gradcheck(lambda *pieces: Overlap.apply(spans, 15, *pieces), [other.requires_grad_() for other in others])
-
-
 @EACH
 def test_several_enrolments_any_order_and_repeats_change_nothing(config):
     model = stir(make(config))
@@ -214,11 +198,6 @@ def test_band_attention_keeps_bands_apart_and_full_band_attention_lets_them_meet
         layer = kind(8, 2)
         others = (layer(z, context)[:, 1:] - layer(changed, context)[:, 1:]).abs().max()
         assert bool(others > 1e-6) == meets
-
-
-def test_more_bands_than_bins_are_refused():
-    with pytest.raises(HifitseError, match="10 bands share the 5 bins"):
-        Extractor(ExtractorConfig(n_fft=256, win_length=240, hop_length=120))
 
 
 @pytest.mark.parametrize(

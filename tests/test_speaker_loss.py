@@ -11,7 +11,7 @@ from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses.objective import Objective
-from hifitse.losses.speaker import identity_contrast, speaker_contrast, voice, voices
+from hifitse.losses.speaker import identity_contrast, speaker_contrast, voice
 from hifitse.params import ParameterError, resolve
 from hifitse.training.train import new_state
 
@@ -55,11 +55,6 @@ def test_the_same_speaker_is_no_negative_at_any_speed():
 def test_interferers_without_their_recordings_are_one_sentence():
     with pytest.raises(HifitseError, match="no wrong_enroll, expected"):
         contrast([(0, 1)], {"enroll": recording((1, 0)), "metadata": [meta("a", "b")]})
-
-
-def test_of_a_swapped_item_the_first_interferer_is_asked_for():
-    assert voices(meta("a", "b", "c")) == ("a", "b") and voices(meta("a", "b", "c", swapped=True)) == ("b", "a")
-    assert voices(meta("a")) == ("a", None)
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +160,3 @@ def test_it_teaches_the_encoder_alone_and_needs_no_estimate():
     values.sum().backward()
     taught = {name.partition(".")[0] for name, p in state.model.named_parameters() if p.grad is not None and p.grad.any()}
     assert taught == {"split", "speaker_blocks", "pooling"}
-
-
-def test_without_an_embedding_it_is_refused():
-    with pytest.raises(HifitseError, match="loss_identity is 1.0, expected 0 where speaker_blocks is 0"):
-        resolve("smoke", loss_identity=1.0, speaker_blocks=0)

@@ -11,16 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from hifitse.losses.signals import (
-    Sums,
-    absent_floor,
-    absent_level,
-    audible,
-    negative_multires_si_sdr,
-    negative_si_sdr,
-    negative_snr,
-    spectral_distances,
-)
+from hifitse.losses import signals
 from hifitse.params import Params
 
 OF_OTHERS = ("loss_adversarial", "loss_feature")
@@ -48,16 +39,16 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
         present: (B,) bool.
     """
     terms: dict[str, Term] = {}
-    sums = Sums.of(est, target) if params.loss_si_sdr or params.loss_snr else None
+    sums = signals.Sums.of(est, target) if params.loss_si_sdr or params.loss_snr else None
     if params.loss_si_sdr:
-        terms["si_sdr"] = (negative_si_sdr(est, target, sums), present & audible(target))
+        terms["si_sdr"] = (signals.negative_si_sdr(est, target, sums), present & signals.audible(target))
     if params.loss_snr:
-        terms["snr"] = (negative_snr(est, target, sums), present)
+        terms["snr"] = (signals.negative_snr(est, target, sums), present)
     if params.loss_phase or params.loss_amplitude:
-        both = dict(zip(("phase", "amplitude"), spectral_distances(est, target), strict=True))
+        both = dict(zip(("phase", "amplitude"), signals.spectral_distances(est, target), strict=True))
         terms |= {name: (value, present) for name, value in both.items() if getattr(params, f"loss_{name}")}
     if params.loss_absent:
-        terms["absent"] = (absent_level(est, mix) if params.loss_absent_kind == "relative" else absent_floor(est), ~present)
+        terms["absent"] = (signals.absent_level(est, mix) if params.loss_absent_kind == "relative" else signals.absent_floor(est), ~present)
     if params.loss_multires:
-        terms["multires"] = (negative_multires_si_sdr(est, target), present & audible(target))
+        terms["multires"] = (signals.negative_multires_si_sdr(est, target), present & signals.audible(target))
     return terms

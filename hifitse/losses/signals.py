@@ -12,6 +12,9 @@ from torch.autograd.function import once_differentiable
 from hifitse.metrics import SI_SDR_LIMIT_DB, SILENCE_MEAN_SQUARE, si_sdr
 
 ABSENT_FLOOR_DBFS = -30.0  # level below which :func:`absent_floor` asks for nothing more
+N_FFT, HOP, POWER = 2048, 480, 0.3
+RESOLUTIONS = (512, 1024, 2048)  # samples: 10.7, 21.3 and 42.7 ms at 48 kHz; frames overlap by half
+FLOOR = 1e-4  # added to squared magnitudes of sounds at a level of 1: it keeps the slope of the root finite where a bin is empty
 
 
 class Sums(NamedTuple):
@@ -93,11 +96,6 @@ def absent_floor(est: Tensor) -> Tensor:
 def audible(target: Tensor) -> Tensor:
     """Which targets are not silent, so that their SI-SDR is defined: (B, T) -> (B,) bool."""
     return target.square().sum(-1) > SILENCE_MEAN_SQUARE * target.shape[-1]
-
-
-N_FFT, HOP, POWER = 2048, 480, 0.3
-RESOLUTIONS = (512, 1024, 2048)  # samples: 10.7, 21.3 and 42.7 ms at 48 kHz; frames overlap by half
-FLOOR = 1e-4  # added to squared magnitudes of sounds at a level of 1: it keeps the slope of the root finite where a bin is empty
 
 
 def _spectrum(audio: Tensor, level: Tensor, n_fft: int, hop: int) -> tuple[Tensor, Tensor]:
