@@ -16,10 +16,8 @@ import soundfile
 import soxr
 
 from hifitse import SAMPLE_RATE
-from hifitse.decode import RATES_HZ, AudioError, Sound
+from hifitse.decode import AudioError, Sound
 from hifitse.files import write_atomic
-
-__all__ = ["RATES_HZ", "AudioError", "AudioInfo", "info", "read", "write", "encode", "resample", "change_speed", "level_db", "set_level"]
 
 MARGIN_S = 0.05  # s: what is read beyond each side of a stretch that is to be resampled, longer than the resampler's filter
 PHASES = 10  # of a change of speed that are computed together: few taps of a longer group are used by all

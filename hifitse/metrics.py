@@ -14,10 +14,6 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError
 
-__all__ = [
-    "Interval", "MetricError", "bootstrap", "level_db", "log_spectral_distance", "paired", "si_sdr", "si_sdri", "suppression_db",
-]  # fmt: skip
-
 SILENCE_MEAN_SQUARE = 1e-13  # (-130 dBFS) at and below which a signal counts as digital silence
 SI_SDR_LIMIT_DB = 100.0  # SI-SDR lies between minus and plus this value; a silent estimate has the lower limit
 LEVEL_FLOOR_DB = -120.0  # dBFS: the lowest level that is told apart, that of silence
@@ -143,9 +139,7 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
     """
-    runs = _runs(values)
-    kept = np.isfinite(runs).any(0)
-    return _interval([(runs[:, kept], 1.0)], seed)
+    return combination([(values, 1.0)], seed)
 
 
 def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
@@ -179,12 +173,12 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
 
     Raises MetricError: not the same number of mixtures.
     """
-    runs = [_runs(values) for values, _ in terms]
+    runs, weights = [_runs(values) for values, _ in terms], [weight for _, weight in terms]
     if len({each.shape[1] for each in runs}) > 1:
         counts = ", ".join(str(each.shape[1]) for each in runs)
         raise MetricError(f"values to combine are of {counts} mixtures, expected the same number")
     kept = np.logical_and.reduce([np.isfinite(each).any(0) for each in runs])
-    return _interval([(each[:, kept], weight) for each, (_, weight) in zip(runs, terms, strict=True)], seed)
+    return _interval([(each[:, kept], weight) for each, weight in zip(runs, weights, strict=True)], seed)
 
 
 def _runs(values: ArrayLike) -> np.ndarray:

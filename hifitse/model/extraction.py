@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE
-from hifitse.audio import RATES_HZ, AudioError, cancelled, crop_or_pad, downmix, level_db, resample
+from hifitse.audio import AudioError, cancelled, crop_or_pad, downmix, level_db, resample
+from hifitse.decode import RATES_HZ
 
 Signal = np.ndarray | Tensor
 RUMBLE_HZ = (10.0, 20.0)  # below the first nothing, above the second all of a signal reaches the network; between them the gain rises
