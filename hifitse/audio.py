@@ -6,10 +6,10 @@ import io
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -31,8 +31,7 @@ SURROUND = {5: (*_FRONT, _REAR, _REAR)} | {count: (*_FRONT, 0, *[_REAR] * (count
 centre of a film, and the mean of six channels would make it 15 dB weaker."""
 
 
-@dataclass(frozen=True)
-class AudioInfo:
+class AudioInfo(NamedTuple):
     """What a file's header says: length at 48 kHz, whatever the file's own rate in Hz, and its channels."""
 
     samples: int

@@ -31,11 +31,10 @@ class GroupError(HifitseError):
 
 class Group:
     """The processes of one training, ``size`` of which this is number ``rank`` on ``device`` (``None``: by the parameters alone); by
-    default this one alone, for which all here costs nothing.
-    """
+    default this one alone, for which all here costs nothing. Only the ``main`` one writes, logs and validates."""
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
-        self.rank, self.size, self.device = rank, size, device
+        self.rank, self.size, self.device, self.main = rank, size, device, rank == 0
 
     @classmethod
     def join(cls, params: Params) -> "Group":
@@ -53,11 +52,6 @@ class Group:
 
         state = PartialState(cpu=cpu, timeout=WAIT)
         return cls(state.process_index, state.num_processes, state.device)
-
-    @property
-    def main(self) -> bool:
-        """Whether this process writes, logs and validates."""
-        return self.rank == 0
 
     def gather(self, value: T) -> list[T]:
         """Every process's value, by rank."""

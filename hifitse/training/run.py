@@ -93,9 +93,7 @@ class Run:
     def _loaded(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return load_checkpoint(self.folder) or ({}, {})
 
-    @property
-    def _header(self) -> dict[str, Any]:
-        return self._loaded[1]
+    _header = property(lambda self: self._loaded[1])
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
@@ -138,9 +136,7 @@ class ModelInside(Run):
         except (OSError, ValueError):
             return None
 
-    @property
-    def _header(self) -> dict[str, Any]:
-        return {"step": self.params.steps}
+    _header = property(lambda self: {"step": self.params.steps})
 
     def extractor(self, best: bool = False) -> Extractor:
         """The weights that were exported, averaged and in half precision, whatever ``best`` says."""
