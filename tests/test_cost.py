@@ -13,7 +13,7 @@ from hifitse.evaluation.cost import CostError, costs, gflops_per_second, paramet
 from hifitse.model import Extractor, ExtractorConfig
 from hifitse.model.bands import band_layout
 from hifitse.params import Params, resolve
-from hifitse.training.optimizers import Muon
+from hifitse.training.state import Muon
 from hifitse.training.train import new_state
 
 TINY = dict(

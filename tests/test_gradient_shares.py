@@ -5,7 +5,6 @@ import io
 import pytest
 import torch
 
-from hifitse import HifitseError
 from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
