@@ -75,10 +75,8 @@ def read(path: str | Path, start: int = 0, samples: int | None = None) -> np.nda
     Returns:
         ``(T,)`` float32; shorter than ``samples``, down to nothing, where the file ends.
 
-    Raises AudioError: missing, unreadable or empty file, values that are not finite, or ``start`` or ``samples`` below 0.
+    Raises AudioError: missing, unreadable or empty file, or values that are not finite.
     """
-    if start < 0 or (samples is not None and samples < 0):
-        raise AudioError(f"start is {start} and samples is {samples}, expected 0 or more")
     with Sound(path) as file:
         rate = file.sample_rate
         total = _samples_at_48k(file.frames, rate)
@@ -143,10 +141,7 @@ def _checked(audio: np.ndarray) -> np.ndarray:
 
 
 def resample(audio: np.ndarray, from_rate: float, to_rate: float) -> np.ndarray:
-    """A signal ``(T,)`` at another rate (soxr HQ, linear phase, no delay): ``(T * to_rate / from_rate,)`` float32, the length rounded.
-    Raises AudioError: a rate of 0 Hz or below."""
-    if not (from_rate > 0 and to_rate > 0):
-        raise AudioError(f"rates are {from_rate} and {to_rate} Hz, expected rates above 0")
+    """A signal ``(T,)`` at another rate (soxr HQ, linear phase, no delay): ``(T * to_rate / from_rate,)`` float32, the length rounded."""
     if from_rate == to_rate:
         return np.asarray(audio, np.float32)
     return soxr.resample(np.asarray(audio, np.float32), from_rate, to_rate, quality="HQ")

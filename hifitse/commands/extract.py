@@ -161,13 +161,12 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     import torch
 
     from hifitse.model import Extractor, extract_files, extraction
-    from hifitse.model.extract_files import survey
 
     if options["enroll_from"] and len(jobs) > 1:
         raise CommandError(f"--enroll-from takes a piece of one MIX, and there are {len(jobs)}; expected --enroll")
     first = None
     if not several:  # what is wrong with one recording is said before the model is loaded
-        first = survey(jobs[0].mix, options["channel"])
+        first = extract_files.survey(jobs[0].mix, options["channel"])
         refuse_rate(jobs[0].out, first.sample_rate)
     heard = _enrolments(jobs[0].mix, voices, options)
     extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -178,13 +177,13 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     rows, failed = [], 0
     for job in jobs:
         entry = os.stat(job.mix)
-        comment = hashlib.sha256(identity + f"{entry.st_size} {entry.st_mtime_ns}".encode()).hexdigest()[:16]
-        comment = f"hifitse extract {comment}"
+        known = hashlib.sha256(identity + f"{entry.st_size} {entry.st_mtime_ns}".encode()).hexdigest()
+        comment = f"hifitse extract {known[:16]}"
         if several and all(path.exists() for path in job.written) and _comment(job.out) == comment:
             rows.append((job.mix.name, "", "", "finished before, skipped"))
             continue
         try:
-            found = first or survey(job.mix, options["channel"])
+            found = first or extract_files.survey(job.mix, options["channel"])
             refuse_rate(job.out, found.sample_rate)
             said = found.warnings()
             _warn(repr(job.mix.name), said)
