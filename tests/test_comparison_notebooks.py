@@ -49,11 +49,11 @@ GROUPS = {
 }  # fmt: skip
 WORDS = {
     "01_gan_finetune": ["what the discriminators add", "LSD, 8 to 24 kHz", "estimate, longer"],
-    "02_capacity": ["What a decibel costs", "18.00", "GFLOP"],
+    "02_capacity": ["What a decibel costs", "21.65", "GFLOP"],
     "03_long_segments": ["audio per update", "turns"],
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
-    "06_losses": ["Shares of the gradient. baseline: SI-SDR", "Learned weights over", "weight at last", "Whose voice"],
+    "06_losses": ["share of the gradient", "Learned weights over", "weight at last", "Whose voice"],
     "07_conditioning": ["right minus wrong", "in the speaker path"],
     "09_combined": ["sum of the separate gains", "together minus the sum"],
     "12_diagnosis": ["the preset has this fault itself", "cannot be split"],

@@ -2,7 +2,6 @@
 
 import re
 
-import numpy as np
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 
@@ -106,20 +105,6 @@ def test_costs_stand_beside_the_decibels(compared):
     said = text(show_arms.cost_table(compared, costs))
     assert "larger 2.00 3.00 60 2 2.00 (1.90 to 2.10) 0.250 +5.9" in said
     assert "larger 3.00 GFLOP" in show_arms.pareto(compared, costs).alt
-
-
-def test_the_front_holds_the_points_that_nothing_cheaper_beats():
-    points = [(0.43, 2.4), (0.51, 2.55), (0.6, 2.5), (0.75, 2.7), (0.3, 2.0), (0.28, 2.02), (0.7, 2.68), (0.7, 1.4), (0.1, np.nan)]
-    best = show_arms.front(*np.array(points).T)
-    assert [points[index] for index in best] == [(0.28, 2.02), (0.43, 2.4), (0.51, 2.55), (0.7, 2.68), (0.75, 2.7)]
-    assert len(show_arms.front(np.ones(2), np.full(2, np.nan))) == 0
-
-
-def test_the_plans_sizes_are_counted():
-    said = text(show_arms.plan_sizes())
-    assert "the plan's baseline 11.79 11.79" in said.replace("&#39;", "'")
-    counted = [float(found) for found in re.findall(r"(?:A: lstm_hidden 384|B: 8 blocks|C: both) ([\d.]+)", said)]
-    assert len(counted) == 3 and 11.79 < counted[1] < counted[0] < counted[2]
 
 
 def test_learning_curves_and_schedules_name_their_arms(compared):

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from hifitse.data.conditions import PARTIAL_ACTIVE_S
 from hifitse.evaluation.experiment import Arm, OwnModel
-from hifitse.evaluation.rows import by_bin, matrix, of_list, summarise
+from hifitse.evaluation.rows import by_bin, matrix, of_list
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
 from hifitse.report import comparison_figures, document, figures, listening, report, tables
@@ -131,18 +131,6 @@ def enrolment_use(arm: Arm) -> Image:
     means = ", ".join(f"{kind} {tables.number(value.mean, 1, True)} dB" for kind, value in intervals.items())
     dots = {kind: values.mean(0) for kind, values in columns.items()}  # (M,), over the seeds
     return picture(figures.enrolment_use(dots, intervals), f"SI-SDRi of the test mixtures by enrolment; means: {means}")
-
-
-def confusions(arm: Arm) -> HTML:
-    """How often the estimate is nearer to an interferer than to the person who was asked for."""
-    value = summarise(arm.rows)["confusion_rate"]
-    if not value["n"]:
-        return HTML("<p>No test mixture has a target and an interferer, so confusions were not counted.</p>")
-    low_high = "" if value["low"] is None else f" (95 % interval {100 * value['low']:.0f} to {100 * value['high']:.0f} %)"
-    return HTML(
-        f"<p>In <b>{100 * value['mean']:.0f} %</b>{low_high} of {value['n']} mixtures the estimate is nearer to an interferer than to the "
-        "target. An extractor that returned the mixture unchanged would be wrong wherever an interferer is the louder voice.</p>"
-    )
 
 
 def untreated(arm: Arm) -> HTML:

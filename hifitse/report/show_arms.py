@@ -2,19 +2,15 @@
 
 from collections.abc import Mapping
 
-import matplotlib
-import numpy as np
 from IPython.display import HTML, Image
 
-from hifitse.config import ExtractorConfig
-from hifitse.evaluation import cost
 from hifitse.evaluation.comparison import Comparison, Expected
 from hifitse.evaluation.cost import Cost
-from hifitse.evaluation.rows import Rows, contrast, difference, mean, only_list, verdict
+from hifitse.evaluation.rows import SELECTIVITY, Rows, contrast, difference, mean, only_list, verdict
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
-from hifitse.report.figures import GREY, STYLE, error_bars, legend, look, panel, series
+from hifitse.report.figures import series
 from hifitse.report.show import LEAST_MIXTURES, box, card, cut, picture, scale, table, voices
 
 Conditions = Mapping[str, Mapping[str, Rows]]
@@ -26,27 +22,21 @@ WORDS = {
 }
 """Verdict -> mark of its box, and what it says."""
 OTHERS = {
-    "SI-SDRi, wrong enrolment, dB": ("si_sdri_wrong_enroll_db", 2, True), "confusions": ("confusion_rate", 2, False),
+    "SI-SDRi, wrong enrolment, dB": ("si_sdri_wrong_enroll_db", 2, True), "right minus wrong, dB": (SELECTIVITY, 2, True),
+    "confusions": ("confusion_rate", 2, False),
     "STOI": ("stoi", 3, False), "PESQ": ("pesq", 2, False), "suppression, dB": ("absent_suppression_db", 1, False),
 }  # fmt: skip
 """Further columns of :func:`results`: metric, digits, signed."""
-PLAN_SIZES = {
-    "the plan's baseline": ({}, 11.79),
-    "A: lstm_hidden 384": ({"lstm_hidden": 384}, 18.0),
-    "B: 8 blocks": ({"blocks": 8}, 16.0),
-    "C: both": ({"lstm_hidden": 384, "blocks": 8}, 24.0),
-}
-"""Model of the plan -> its changes, and millions of parameters as the plan has them."""
 
 
-def headline(found: Mapping[str, Interval]) -> tuple[str, str]:
-    """Mark (``good``, ``weak`` or ``bad``) and headline, by variants' differences of SI-SDRi to the baseline alone."""
+def headline(found: Mapping[str, Interval], words: Mapping[str, tuple[str, str]] = WORDS) -> tuple[str, str]:
+    """Mark (``good``, ``weak`` or ``bad``) and headline, by variants' differences of SI-SDRi alone."""
     least = min((value.n for value in found.values()), default=0)
     if least < LEAST_MIXTURES:
         return "weak", f"Too few mixtures ({least}) to compare the variants."
-    said = {word: ", ".join(name for name, value in found.items() if judged(value) == word) for word in WORDS}
-    parts = {word: f"{names}: {WORDS[word][1]}." for word, names in said.items() if names}
-    return WORDS[next(iter(parts))][0], " ".join(part[0].upper() + part[1:] for part in parts.values())
+    said = {word: ", ".join(name for name, value in found.items() if judged(value) == word) for word in words}
+    parts = {word: f"{names}: {words[word][1]}." for word, names in said.items() if names}
+    return words[next(iter(parts))][0], " ".join(part[0].upper() + part[1:] for part in parts.values())
 
 
 def judged(value: Interval) -> str:
@@ -182,39 +172,10 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
     return table(rows, "memory is counted, but not with checkpointing; 1 MB is 10⁶ bytes")
 
 
-@matplotlib.rc_context(STYLE)
 def pareto(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
-    """SI-SDRi with its interval against operations, and the front: what is best among all that cost no more."""
-    cost = np.array([costs[name].gflops_per_second for name in comparison.all])
-    quality, lengths = error_bars([mean(arm.rows) for arm in comparison.all.values()])
-    figure, axis = panel(4.4)
-    margin = max(cost.max() / cost.min(), 3.0) ** 0.1
-    comparison_figures.log_axis(axis, cost.min() / margin, cost.max() * margin)
-    for number, name in enumerate(comparison.all):  # in the colours that the arms have in all figures
-        bar = {"x": cost[[number]], "y": quality[[number]], "yerr": lengths[:, [number]]}
-        axis.errorbar(**bar, capsize=3, ms=7, elinewidth=1.4, label=name, **(look(number) | {"ls": ""}))
-    best = front(cost, quality)
-    best = np.append(best, best[-1:])  # the last one's line goes on to the end
-    x = np.append(cost[best[:-1]], axis.get_xlim()[1]) if len(best) else []
-    axis.step(x, quality[best], where="post", color=GREY, lw=1.3, ls="--", zorder=1.5, label="Pareto front: best at its cost or less")
-    axis.set(xlabel="GFLOP per second of audio, forward", ylabel="SI-SDRi, dB")
-    legend(figure, *axis.get_legend_handles_labels())
-    shown = [f"{name} {x:.2f} GFLOP, {tables.number(y, 2, True)} dB" for name, x, y in zip(comparison.all, cost, quality, strict=True)]
+    """SI-SDRi against operations, one point an arm; its interval stands in the table of costs."""
+    points = {name: (costs[name].gflops_per_second, mean(arm.rows).mean) for name, arm in comparison.all.items()}
+    curves = {name: [point] for name, point in points.items()}
+    figure = comparison_figures.lines({"": curves}, "GFLOP per second of audio, forward", "SI-SDRi, dB", log="x")
+    shown = [f"{name} {x:.2f} GFLOP, {tables.number(y, 2, True)} dB" for name, (x, y) in points.items()]
     return picture(figure, f"SI-SDRi against operations: {', '.join(shown)}")
-
-
-def front(cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Indices of the points, by rising cost, that are better than all that cost no more; both (M,), those without a quality are not."""
-    order = np.lexsort((-quality, cost))
-    ranked = np.nan_to_num(quality[order], nan=-np.inf)
-    return order[ranked > np.maximum.accumulate([-np.inf, *ranked[:-1]])]
-
-
-def plan_sizes() -> HTML:
-    """Counted parameters and operations of the plan's full models beside its guesses."""
-    rows = []
-    for name, (changes, guess) in PLAN_SIZES.items():
-        config = ExtractorConfig(**changes)
-        values = ((cost.parameters(config) / 1e6, 2), (guess, 2), (cost.gflops_per_second(config), 1))
-        rows.append([name, *(tables.number(value, digits) for value, digits in values)])
-    return HTML(tables.table(["model", "parameters, M, counted", "parameters, M, in the plan", "GFLOP per second of audio"], rows))

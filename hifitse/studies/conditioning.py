@@ -1,4 +1,4 @@
-"""Notebook 07: how much each arm needs the enrolment, what it spends on it, and results by how alike the voices are.
+"""Notebook 07: what each arm spends on the enrolment, and results by how alike the voices are.
 
 Corpora do not say whether a voice is a man's or a woman's, and a synthetic one is neither: what is compared is measured on the
 speakers' recordings (:mod:`hifitse.data.similarity`), for all corpora alike.
@@ -17,10 +17,9 @@ from hifitse.data.similarity import Voices
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.cost import build
 from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import BASELINE, SELECTIVITY, mean, of_list
+from hifitse.evaluation.rows import BASELINE, of_list
 from hifitse.params import Params
-from hifitse.report import tables
-from hifitse.report.show import ENROLMENTS, table
+from hifitse.report.show import table
 
 THIRDS = ("least alike", "in between", "most alike")
 SPEAKER_PATH = {
@@ -57,17 +56,6 @@ def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
     third = {index: THIRDS[int(np.searchsorted(edges, value, side="left"))] for index, value in values.items()}
     filled = [label for label in THIRDS if label in third.values()]
     return {label: {name: rows[rows["index"].map(third) == label] for name, rows in tests.items()} for label in filled}
-
-
-def sensitivity_table(comparison: Comparison) -> HTML:
-    """SI-SDRi by enrolment, the paired difference right minus wrong, and confusions, arm by arm."""
-    rows = [
-        {"arm": name}
-        | {f"{kind} enrolment, dB": mean(arm.rows, metric) for kind, metric in ENROLMENTS.items()}
-        | {"right minus wrong, dB": mean(arm.rows, SELECTIVITY), "confusions": tables.measured(mean(arm.rows, "confusion_rate"))}
-        for name, arm in comparison.all.items()
-    ]
-    return table(rows, "SI-SDRi, means with 95 % intervals; a wrong enrolment is that of the interferer")
 
 
 def speaker_path(config: ExtractorConfig) -> tuple[int, dict[str, int]]:

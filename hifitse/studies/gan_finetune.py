@@ -1,21 +1,19 @@
 """Notebook 01: a finished baseline trained on, with and without discriminators, and what changes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from IPython.display import HTML, Image
 
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import BANDS_HZ, Fidelity
-from hifitse.evaluation.rows import difference, mean, verdict
-from hifitse.metrics import Interval
+from hifitse.evaluation.rows import difference, mean
 from hifitse.model.discriminators import discriminators
 from hifitse.params import PHASED, Params
 from hifitse.report import tables
 from hifitse.report.comparison_figures import lines
 from hifitse.report.figures import series
-from hifitse.report.show import LEAST_MIXTURES, box, card, picture, scale, table, voices
-from hifitse.report.show_arms import expectation
+from hifitse.report.show import box, card, picture, scale, table, voices
+from hifitse.report.show_arms import expectation, headline
 from hifitse.training.adversary import held_steps
 from hifitse.training.run import Run
 
@@ -122,26 +120,12 @@ def record(comparison: Comparison, test: Fidelity, chosen: Mapping[str, Mapping[
     }
 
 
-def headline(gains: Mapping[str, tuple[Interval, Interval]]) -> tuple[str, str]:
-    """Mark (``good``, ``weak`` or ``bad``) and headline, by the intervals of the paired differences alone.
-
-    Args:
-        gains: arm with discriminators -> difference of SI-SDRi to before, and to the same further steps without discriminators.
-    """
-    least = min((value.n for pair in gains.values() for value in pair), default=0)
-    if least < LEAST_MIXTURES:
-        return "weak", f"Too few mixtures ({least}) to say whether discriminators help."
-    said = {name: tuple(verdict(value, "si_sdri_db") for value in pair) for name, pair in gains.items()}
-    groups = {
-        "better than before, and than the same further steps without discriminators": [n for n, w in said.items() if w == ("helped",) * 2],
-        "better than before, but the same further steps without discriminators do as well or better":
-            [n for n, w in said.items() if w[0] == "helped" != w[1]],
-        "worse than before or than without discriminators": [n for n, w in said.items() if "hurt" in w],
-        "no measurable difference from before": [n for n, w in said.items() if w[0] == "neutral" and "hurt" not in w],
-    }  # fmt: skip
-    both, _, hurt, _ = groups.values()
-    line = " ".join(f"{', '.join(names)}: {words}." for words, names in groups.items() if names)
-    return ("good" if both else "bad" if hurt else "weak"), line
+WORDS = {
+    "helped": ("good", "better than the same further steps without discriminators"),
+    "hurt": ("bad", "worse than the same further steps without discriminators"),
+    "neutral": ("weak", "no measurable difference from the same further steps without discriminators"),
+}
+"""Verdict -> mark of its box, and what it says."""
 
 
 def answer(comparison: Comparison, control: str) -> HTML:
@@ -153,15 +137,15 @@ def answer(comparison: Comparison, control: str) -> HTML:
     """
     base, other = comparison.baseline, comparison.arms[control]
     longer = difference(other.rows, base.rows)
-    cards, gains = card(f"{control} minus before", longer, "the same steps without discriminators"), {}
+    cards, added = card(f"{control} minus before", longer, "the same steps without discriminators"), {}
     for name in (name for name in comparison.arms if name != control):
-        gains[name] = tuple(difference(comparison.arms[name].rows, rows) for rows in (base.rows, other.rows))
-        cards += card(f"{name} minus before", gains[name][0], expectation(comparison.expected.get(name)))
-        cards += card(f"{name} minus {control}", gains[name][1], "what the discriminators add")
+        before, added[name] = (difference(comparison.arms[name].rows, rows) for rows in (base.rows, other.rows))
+        cards += card(f"{name} minus before", before, expectation(comparison.expected.get(name)))
+        cards += card(f"{name} minus {control}", added[name], "what the discriminators add")
     stopped = " ".join(f"{name} was stopped: {arm.run.collapsed}." for name, arm in comparison.arms.items() if arm.run.collapsed)
     text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
     text += "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance. Before: "
-    return box(*headline(gains), cards, text + scale(base, "the model"))
+    return box(*headline(added, WORDS), cards, text + scale(base, "the model"))
 
 
 def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:
