@@ -6,13 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from arms import made_up_arm, made_up_rows
-from made_up import content, row, write
 
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.rows import SELECTIVITY, compare, difference
+from hifitse.evaluation.rows import compare, difference
 from hifitse.metrics import unpaired
 from hifitse.params import NOT_TRAINING, Params, resolve
-from hifitse.report import collect, gallery, summary
 from hifitse.studies import diagnosis
 from hifitse.studies.diagnosis import CONTROL, FAULTS, RIGHT_TEST, TOGETHER
 
@@ -62,14 +60,6 @@ def ways(compared):
     return {RIGHT_TEST: both, "training speakers": both | {"baseline": trained}}
 
 
-def test_selectivity_is_the_change_of_right_less_wrong():
-    rows = made_up_rows(4.0, -2.0)
-    other = [each | {"si_sdri_db": each["si_sdri_db"] - 1, "si_sdri_wrong_enroll_db": each["si_sdri_wrong_enroll_db"] + 0.5}
-             for each in rows if each["present"]]  # fmt: skip
-    value = difference(other, [each for each in rows if each["present"]], SELECTIVITY)
-    assert (value.mean, value.low, value.high, value.n) == pytest.approx((-1.5, -1.5, -1.5, 40))
-
-
 def test_unpaired_is_the_difference_of_the_means_and_as_wide_as_two_independent_samples():
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 1, 400), rng.normal(1, 2, 900)
@@ -79,14 +69,6 @@ def test_unpaired_is_the_difference_of_the_means_and_as_wide_as_two_independent_
     assert [value.low, value.high] == pytest.approx([value.mean - 1.96 * error, value.mean + 1.96 * error], abs=0.25 * error)
     assert unpaired(np.append(a, np.nan), b).mean == pytest.approx(value.mean)
     assert np.isnan(unpaired([1.0], b).low) and unpaired([], b).n == 0
-
-
-def test_a_shift_is_paired_where_the_voices_are_the_same():
-    rows = [each | {"split": "test"} for each in made_up_rows()]
-    moved = [each | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in rows]
-    same, other = diagnosis._moved(moved, rows), diagnosis._moved([each | {"split": "train"} for each in moved], rows)
-    assert same.mean == pytest.approx(1) and same.high - same.low < 1e-9
-    assert other.mean == pytest.approx(1) and other.high - other.low > 0.3
 
 
 def test_the_table_has_each_fault_with_its_cost_and_the_decay_against_adamw(compared):
@@ -112,14 +94,3 @@ def test_claims_against_the_control_say_so(compared):
     assert diagnosis.against_control(none, ("si_sdri_db",)) == []
     assert compare("x", compared.arms[TOGETHER].rows, compared.baseline.rows)["difference"] == pytest.approx(-3.0)
     assert difference(compared.arms[TOGETHER].rows, compared.baseline.rows).n == 40
-
-
-def test_summary_and_gallery_take_a_notebook_beyond_the_plan_s(tmp_path):
-    write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 0.9)))
-    before = summary.entries(collect.read(tmp_path))
-    made = content("demo/12_diagnosis", row("all faults", -2.0, expected=None), row("beta 0.8", -0.2, expected=None, baseline=CONTROL))
-    write(tmp_path, "demo/12_diagnosis", made)
-    reports = collect.read(tmp_path)
-    assert [one.status for one in reports] == ["complete", "complete"]
-    assert [(e.stage, e.name, e.state) for e in summary.entries(reports)] == [(e.stage, e.name, e.state) for e in before]
-    assert "demo/12_diagnosis" in gallery.page(reports) and "12_diagnosis" in gallery.markdown(reports)

@@ -186,11 +186,6 @@ def test_an_estimate_that_is_not_finite_names_its_mixture():
         run(Known(broken))
 
 
-def test_an_estimate_of_another_length_is_refused():
-    with pytest.raises(EvaluationError, match="the estimate has shape"):
-        run(lambda mix, enroll: mix[:, 1:])
-
-
 # ---- cache
 
 
@@ -209,14 +204,6 @@ def test_rows_are_kept_by_weights_and_parameters(tmp_path):
     run(extractor, folder=tmp_path)
     assert extractor.calls > calls
     assert len(list(tmp_path.glob("rows-*.jsonl"))) == len(list(tmp_path.iterdir())) == 3
-
-
-def test_a_list_without_mixtures_is_no_part_of_the_key(tmp_path):
-    extractor = Known(follows_enrolment)
-    first = run(extractor, folder=tmp_path)
-    calls = extractor.calls
-    assert run(extractor, folder=tmp_path, lists=("test", "partial", "long")) == first
-    assert extractor.calls == calls and len(list(tmp_path.iterdir())) == 1
 
 
 def test_rows_whose_scores_could_not_be_measured_at_all_are_not_kept(tmp_path, monkeypatch):
@@ -254,12 +241,6 @@ def test_parameters_left_out_of_the_key_exist_and_decide_no_mixture():
     assert set(Params.model_fields) >= NOT_EVALUATION
     data = {"corpus", "noise", "rooms", "corpus_seed", "sir_min_db", "snr_max_db", "interferers_max", "reverb_prob", "enrollments"}
     assert not NOT_EVALUATION & (data | {name for name in Params.model_fields if name.startswith("eval_")})
-
-
-def test_the_extractor_is_left_as_it_was():
-    extractor = Known(follows_enrolment).train()
-    run(extractor)
-    assert extractor.training
 
 
 # ---- listening

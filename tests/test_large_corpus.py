@@ -177,8 +177,3 @@ def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler():
 
 
 # ---- what is measured
-
-
-def test_gains_are_ratios_of_the_same_round():
-    found = data_loading.gains({data_loading.OLD: [4.0, 8.0], data_loading.NEW: [1.0, 2.0]})
-    assert list(found) == [data_loading.NEW] and found[data_loading.NEW].mean == pytest.approx(4)

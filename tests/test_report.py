@@ -74,11 +74,6 @@ def test_numbers_have_real_minus_signs_and_no_negative_zero():
     assert tables.number(None) == tables.number(float("nan")) == "–"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 seconds"), (119, "119 seconds"), (600, "10.0 minutes"), (86400 * 3, "3.0 days")])
-def test_durations_take_the_unit_that_suits(seconds, text):
-    assert tables.duration(seconds) == text
-
-
 def test_tables_escape_all_text():
     text = tables.table(["<b>", "<i>"], [["<i>", "a&b"]], "<u>")
     assert not re.search(r"<[biu]>", text) and "a&amp;b" in text
@@ -185,12 +180,6 @@ def test_metrics_by_hand_lie_beside_the_report_and_replace_none(monkeypatch, tmp
     assert path == tmp_path / "smoke" / "00_baseline" / "00_baseline.metrics.json" and collect.read(tmp_path, smoke=True) == []
     monkeypatch.setenv("HIFITSE_REPORT_DIR", str(tmp_path / "there"))
     assert report.metrics_path("00_baseline", SMOKE) == tmp_path / "there" / "metrics.json"
-
-
-def test_commit_outside_git_is_unknown(monkeypatch, tmp_path):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.setattr(report, "CHECKOUT", tmp_path)
-    assert report.commit() == "unknown"
 
 
 def test_pesq_and_stoi_of_the_mixtures_are_said_or_said_to_be_missing():

@@ -1,8 +1,6 @@
 """The summary: what it takes from the reports, and that nothing in them can bring it down."""
 
-import copy
 import json
-import math
 
 import pytest
 from made_up import content, reports, row, write
@@ -164,29 +162,3 @@ def test_a_run_under_way_smoke_hidden_folders_and_foreign_files_are_passed_over(
     (tmp_path / "demo/06_losses/metrics.json").mkdir(parents=True)
     reasons = [one.reason for one in collect.read(tmp_path)]
     assert "cannot be read" in reasons[0] and reasons[1] == "metrics.json belongs in demo/02_capacity: it is of another report"
-
-
-def places(value, path=()):
-    """Every path to a value inside nested objects and lists."""
-    yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, each in inside:
-        yield from places(each, (*path, key))
-
-
-JUNK = [None, True, -1, 0, 1e999, 10**400, "<b>|`\n\ud800", [], {}, [[]], {"x": []}]
-
-
-@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: ascii(junk)[:12])
-def test_junk_in_any_place_never_stops_the_summary(junk, tmp_path):
-    for path in list(places(GOOD))[1:]:
-        made = copy.deepcopy(GOOD)
-        inner = made
-        for key in path[:-1]:
-            inner = inner[key]
-        inner[path[-1]] = junk
-        text = json.dumps(made).replace("Infinity", "1e999")
-        write(tmp_path, "demo/02_capacity", text)
-        found = entries(tmp_path)
-        assert of(found, "02") and all(entry.value is None or math.isfinite(entry.value.mean) for entry in found)
-        assert gallery.verdict(found) and summary.stage_rows(found)
