@@ -21,66 +21,55 @@ MOST_WAITING = 64
 DIED = "the measuring process died (a script that evaluates needs the guard: if __name__ == '__main__')"
 
 
-def pesq_wb(est: np.ndarray, target: np.ndarray) -> tuple[float, str | None]:
-    """Wide-band PESQ, ITU-T P.862.2, from about 1.02 (bad) to 4.64 (as the target).
+def pesq_wb(est: np.ndarray, target: np.ndarray) -> float:
+    """Wide-band PESQ, ITU-T P.862.2, from about 1.02 (bad) to 4.64 (as the target), by the ITU's reference code.
 
     Args:
         est, target: ``(T,)`` at 48 kHz, at least a quarter of a second; resampled to 16 kHz inside.
 
-    Returns:
-        The score and ``None``, or ``nan`` and the reason why there is none: silence, too short, no speech found.
-
-    Source: the package ``pesq``, a wrapper of the ITU's reference code.
+    Raises:
+        ValueError: the reason why there is no score: too short, no speech found.
     """
-    reason = _unfit(est, target)
-    if reason:
-        return float("nan"), reason
     import pesq
     import soxr
 
     reference, degraded = (soxr.resample(np.asarray(x, np.float32), SAMPLE_RATE, PESQ_RATE) for x in (target, est))
     try:
-        score = float(pesq.pesq(PESQ_RATE, reference, degraded, "wb"))
-    except (pesq.PesqError, ValueError) as error:
+        return float(pesq.pesq(PESQ_RATE, reference, degraded, "wb"))
+    except pesq.PesqError as error:
         text = error.args[0] if error.args else type(error).__name__
-        return float("nan"), text.decode(errors="replace") if isinstance(text, bytes) else str(text)
-    return (score, None) if np.isfinite(score) else (float("nan"), f"PESQ is {score}")
+        raise ValueError(text.decode(errors="replace") if isinstance(text, bytes) else str(text)) from None
 
 
-def stoi(est: np.ndarray, target: np.ndarray) -> tuple[float, str | None]:
-    """Short-time objective intelligibility, from about 0 to 1 (as the target).
+def stoi(est: np.ndarray, target: np.ndarray) -> float:
+    """Short-time objective intelligibility, from about 0 to 1 (as the target): Taal et al., IEEE TASLP 2011, by the package ``pystoi``.
 
     Args:
         est, target: ``(T,)`` at 48 kHz, at least 0.4 s of the target not silent; resampled to 10 kHz inside.
 
-    Returns:
-        The score and ``None``, or ``nan`` and the reason why there is none.
-
-    Source: Taal et al., IEEE TASLP 2011, by the package ``pystoi``.
+    Raises:
+        ValueError: the reason why there is no score.
     """
-    reason = _unfit(est, target)
-    if reason:
-        return float("nan"), reason
     import pystoi
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # pystoi warns, and returns 1e-5, where it has too few frames
         try:
-            return float(pystoi.stoi(np.asarray(target, np.float64), np.asarray(est, np.float64), SAMPLE_RATE)), None
+            return float(pystoi.stoi(np.asarray(target, np.float64), np.asarray(est, np.float64), SAMPLE_RATE))
         except RuntimeWarning:
-            return float("nan"), "fewer than 30 frames of the target are not silent"
+            raise ValueError("fewer than 30 frames of the target are not silent") from None
 
 
-def _unfit(est: np.ndarray, target: np.ndarray) -> str | None:
-    """Why these two cannot be compared, or None."""
+def scored(metric: Callable[[np.ndarray, np.ndarray], float], est: np.ndarray, target: np.ndarray) -> tuple[float | None, str | None]:
+    """The score, or why there is none."""
     for name, signal in (("estimate", est), ("target", target)):
-        if signal.ndim != 1 or signal.shape != target.shape:
-            return f"the {name} has shape {signal.shape}, expected one of (T,) for both"
-        if not np.isfinite(signal).all():
-            return f"the {name} is not finite"
-        if not np.any(signal):
-            return f"the {name} is silent"
-    return None
+        if not np.isfinite(signal).all() or not np.any(signal):
+            return None, f"the {name} is {'silent' if not np.any(signal) else 'not finite'}"
+    try:
+        value = metric(est, target)
+    except ValueError as error:
+        return None, str(error)
+    return (value, None) if np.isfinite(value) else (None, f"{metric.__name__} is {value}")
 
 
 def measure(est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> dict[str, float | str | None]:
@@ -90,9 +79,9 @@ def measure(est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> dict[str, f
         ``pesq, pesq_mix, stoi, stoi_mix``, and why the estimate's failed: ``pesq_error, stoi_error``.
     """
     row = unmeasured()
-    for name, score in (("pesq", pesq_wb), ("stoi", stoi)):
-        (value, row[f"{name}_error"]), (before, why) = score(est, target), score(mix, target)
-        row[name], row[f"{name}_mix"] = value if row[f"{name}_error"] is None else None, before if why is None else None
+    for name, metric in (("pesq", pesq_wb), ("stoi", stoi)):
+        row[name], row[f"{name}_error"] = scored(metric, est, target)
+        row[f"{name}_mix"], _ = scored(metric, mix, target)
     return row
 
 

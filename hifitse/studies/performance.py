@@ -43,7 +43,7 @@ LEAST_ROUNDS = 3
 Times = Mapping[str, Sequence[float]]
 """Name -> seconds, one a round."""
 Version = Mapping[str, Times]
-"""Forward pass or training step -> version -> seconds."""
+"""What is done -> version -> seconds."""
 Lengths = Mapping[str, Mapping[float, float]]
 """Model -> length of the mixture, s -> seconds of its forward pass."""
 
@@ -74,27 +74,19 @@ def _states(params: Params) -> dict[str, tuple[State, dict[str, Any]]]:
     return found | {PLAIN: (new_state(params), alone)}
 
 
-def _forward(state: State, batch: Mapping[str, Any]) -> None:
-    with torch.no_grad():
-        state.model(batch["mix"].to(state.device), batch["enroll"].to(state.device), None, batch.get("shared"))
-
-
-def versions(params: Params, rounds: int) -> dict[str, Times]:
-    """Forward pass or training step -> version -> seconds: equal weights, in turns, ``rounds`` 1 or more.
+def versions(params: Params, rounds: int) -> Version:
+    """Training step -> version -> seconds: equal weights, in turns, ``rounds`` 1 or more.
 
     The plain formulas are those of :func:`hifitse.model.kernels.plain`.
     """
 
-    def run(name: str, call: Any, *arguments: Any) -> None:
+    def step(name: str, state: State, batch: dict[str, Any]) -> None:
         with kernels.plain(name == PLAIN):
-            call(*arguments)
+            train_step(state, [batch])
 
-    params = params.model_copy(update={"accumulation": 1})
     with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
-        states = _states(params)
-        forward = {name: partial(run, name, _forward, *each) for name, each in states.items()}
-        step = {name: partial(run, name, train_step, state, [batch]) for name, (state, batch) in states.items()}
-        return {"forward pass": turns(forward, rounds), "training step": turns(step, rounds)}
+        states = _states(params.model_copy(update={"accumulation": 1}))
+        return {"training step": turns({name: partial(step, name, *each) for name, each in states.items()}, rounds)}
 
 
 def equal(params: Params) -> dict[str, float]:
