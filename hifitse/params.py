@@ -10,6 +10,7 @@ import ast
 import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -21,9 +22,12 @@ __all__ = ["NOT_EVALUATION", "NOT_TRAINING", "PHASED", "PRESET_DIR", "ExtractorC
 __all__ += ["from_notebook", "load_yaml", "resolve"]
 
 
-BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600), "bench_long_seconds": (1, 36_000)}
+BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600)}
 """Lengths that are measured, s, and the shortest and longest of each."""
-RETIRED = {"remix": (1,), "bench_compile": (True, False), "bench_utterances": range(20, 10**8 + 1)}
+RETIRED: dict[str, Sequence[Any]] = {
+    "remix": (1,), "bench_compile": (True, False), "bench_utterances": range(20, 10**8 + 1),
+    "bench_long_seconds": ([30.0, 300.0, 1800.0], [30.0, 120.0, 600.0, 1800.0], [2.0]),
+}  # fmt: skip
 """Parameters that are no more, with their defaults, or all values where none changed a training: files of older runs can be read."""
 
 
@@ -120,7 +124,6 @@ class Params(Learning):
     bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which times are measured in turns")
     bench_seconds: list[float] = Field([1.0, 4.0, 16.0, 60.0], description="s, 0.1 to 600: lengths of 11_performance's forward passes")
     bench_full_seconds: list[float] = Field([4.0], description="s, 0.1 to 600: the same for the model of preset full; none: not measured")
-    bench_long_seconds: list[float] = Field([30.0, 300.0, 1800.0], description="s, 1 to 36000: recordings of 11_performance, rising")
     eval_pesq: bool = Field(True, description="measure PESQ (16 kHz wide band) and STOI, which are slow")
 
     @model_validator(mode="before")

@@ -54,7 +54,7 @@ WORDS = {
     "04_augmentation": ["late", "band-limited"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
     "06_losses": ["share of the gradient", "Learned weights over", "weight at last", "Whose voice"],
-    "07_conditioning": ["right minus wrong", "in the speaker path"],
+    "07_conditioning": ["right minus wrong", "least alike"],
     "09_combined": ["sum of the separate gains", "together minus the sum"],
     "12_diagnosis": ["the preset has this fault itself", "cannot be split"],
     "13_best": ["sum of the separate gains", "seconds per step"],

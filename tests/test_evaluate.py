@@ -272,7 +272,7 @@ def test_evaluation_measures_present_targets_and_tells_failures():
     def silent_once(mixture, who):
         return mixture.target + mixture.noise if mixture.metadata["id"] != "test-00001" else 0 * mixture.mix
 
-    rows = run(Known(silent_once), params, lists=("test",), measure_perceptual=True)
+    rows = run(Known(silent_once), params.model_copy(update={"eval_pesq": True}), lists=("test",))
     scored, failed, absent = rows[0], rows[1], rows[3]
     assert scored["stoi"] > scored["stoi_mix"] > 0 and scored["stoi_error"] is None
     assert failed["pesq"] is None and failed["stoi"] is None and failed["stoi_mix"] > 0

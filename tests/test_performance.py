@@ -110,21 +110,20 @@ VERSIONS = {
     }
 }
 LENGTHS = {"small": {1.0: 0.02, 4.0: 0.08, 60.0: 1.2}, "full": {4.0: 6.0}}
-LONG = {30.0: {"took_s": 3.0, "peak_mb": 500.0, "before_mb": 400.0}, 120.0: {"took_s": 12.0, "peak_mb": 520.0, "before_mb": 400.0}}
 
 
 def test_the_verdict_says_gain_growth_the_full_model_and_long_recordings():
-    text = performance.answer(VERSIONS, LENGTHS, LONG).data
+    text = performance.answer(VERSIONS, LENGTHS).data
     for words in (
         "1.60 times as fast as by the plain formulas: the goal of 1.5 is reached", "small: exponent 1.00", "1.50 s per second of audio",
-        "asked for 0.35", "grows 1.04 times", "flat by",
+        "asked for 0.35",
     ):  # fmt: skip
         assert words in text, words
     slow = {"small": VERSIONS["small"] | {"training step": {FAST: [1.0] * 3, PLAIN: [1.2] * 3}}}
-    text = performance.answer(slow, LENGTHS, LONG | {60.0: {"took_s": 6.0, "peak_mb": 800.0, "before_mb": 400.0}}).data
-    assert "short of 1.5" in text and "NOT flat" in text and "verdict weak" in text
+    text = performance.answer(slow, LENGTHS).data
+    assert "short of 1.5" in text and "verdict weak" in text
     once = {"small": {what: {name: each[:1] for name, each in times.items()} for what, times in VERSIONS["small"].items()}}
-    assert "Too few rounds (1)" in performance.answer(once, LENGTHS, LONG).data
+    assert "Too few rounds (1)" in performance.answer(once, LENGTHS).data
 
 
 def test_tables_and_pictures_hold_the_numbers():
@@ -147,7 +146,7 @@ def test_the_notebook_runs_as_typed_and_explains_itself(tmp_path):
     assert all(each["training step"][PLAIN]["ratio"]["mean"] > 0 for each in metrics["groups"].values())
     measured = metrics["measured"]
     assert all(value < 1e-4 for each in measured["equal"].values() for value in each.values())
-    assert measured["long"]["2.0"]["peak_mb"] > 0 and set(measured["busy"]["smoke"]) == {"0", "1", "2"}
+    assert set(measured["busy"]["smoke"]) == {"0", "1", "2"}
     assert all(measured["waiting"][name][0] > 0 for name in (performance.SPINNING, performance.PASSIVE))
     text = page.render(nbformat.read(elsewhere / "out.ipynb", as_version=4))
     assert "Too few rounds" in text and "exponent" in text and "nothing shared" in text.lower()

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from hifitse.data.similarity import Voices
-from hifitse.evaluation.cost import build
-from hifitse.model import ExtractorConfig
 from hifitse.studies import conditioning
 
 HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
@@ -48,16 +46,3 @@ def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_al
 def test_likeness_is_that_of_the_interferer_most_like_the_target():
     known = voices()
     assert conditioning.likeness(row(0, "low", "lower", "high"), known) == max(known.similarity("low", each) for each in ("lower", "high"))
-
-
-def test_the_speaker_path_is_what_a_model_without_enrolment_would_not_have():
-    small = dict(features=16, heads=2, lstm_hidden=8, blocks=2)
-    config = ExtractorConfig(**small, speaker_blocks=1, speaker_features=12, adaln=True, enroll_scales=2, usef="full", reinject="band")
-    every, counted = conditioning.speaker_path(config)
-    model = build(config)
-    kept = [model.split, model.merge] + [part for block in model.blocks for part in (block.bands, block.frames, block.attention)]
-    rest = sum(p.numel() for module in kept for name, p in module.named_parameters() if "film" not in name)
-    assert sum(counted.values()) + rest == every
-    assert all(counted.values())
-    _, plain = conditioning.speaker_path(ExtractorConfig(**small, usef="none", reinject="none"))
-    assert plain == {"encoder": 0, "cross-attention": 0, "modulation": 2 * 16 * 17}

@@ -72,7 +72,6 @@ def evaluate(
     *,
     split: Literal["test", "valid", "train"] = "test",
     lists: Sequence[str] = LISTS,
-    measure_perceptual: bool | None = None,
     change: Callable[[Mixture], Mixture] | None = None,
     silent: bool = True,
 ) -> list[dict[str, Any]]:
@@ -85,7 +84,6 @@ def evaluate(
         progress: show a progress bar.
         split: "test"; "valid" to choose between variants; "train" for new mixtures of the training's speakers, rooms and noises.
         lists: some of ``LISTS``.
-        measure_perceptual: PESQ and STOI or not; ``None`` takes ``params.eval_pesq``.
         change: of each mixture before it is heard; its ``repr`` names the rows that are kept.
         silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
@@ -100,10 +98,9 @@ def evaluate(
     Raises:
         EvaluationError: an estimate is not finite, or an unknown list.
     """
-    perceptual = params.eval_pesq if measure_perceptual is None else measure_perceptual
     conditions = conditions_of(params, lists)
     filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
-    options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": perceptual}
+    options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": params.eval_pesq}
     options |= ({"change": repr(change)} if change else {}) | ({} if silent else {"silent": False})
     path = _cache_path(extractor, params, folder, options)
     expected = [(name, index) for name, entries in conditions.items() for index in range(len(entries))]
@@ -117,7 +114,7 @@ def evaluate(
             ests = {kind: estimate(extractor, [item.mixture for item in batch], kind, device_of(extractor)) for kind in kinds}
             for place, item in enumerate(batch):
                 row = rows[item.list, item.index] = measured(item, {kind: values[place] for kind, values in ests.items()})
-                if perceptual and item.present and item.list in PERCEPTUAL_LISTS:
+                if params.eval_pesq and item.present and item.list in PERCEPTUAL_LISTS:
                     pool.submit(row, ests["right"][place].numpy(), item.mixture.mix, item.mixture.target)
             bar.update(len(batch))
     ordered = [plain(rows[place]) for place in expected]

@@ -1,4 +1,4 @@
-"""Notebook 07: what each arm spends on the enrolment, and results by how alike the voices are.
+"""Notebook 07: results by how alike the voices are.
 
 Corpora do not say whether a voice is a man's or a woman's, and a synthetic one is neither: what is compared is measured on the
 speakers' recordings (:mod:`hifitse.data.similarity`), for all corpora alike.
@@ -9,25 +9,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython.display import HTML
 
-from hifitse.config import ExtractorConfig
 from hifitse.data.mixing import Mixer
 from hifitse.data.similarity import Voices
-from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.cost import build
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import BASELINE, of_list
 from hifitse.params import Params
-from hifitse.report.show import table
 
 THIRDS = ("least alike", "in between", "most alike")
-SPEAKER_PATH = {
-    "encoder": ("speaker_blocks", "pooling"),
-    "cross-attention": ("usef", "reinject", "resolutions"),
-    "modulation": ("film",),
-}
-"""Parts of the extractor that exist for the enrolment alone -> names of their modules."""
 Conditions = dict[str, dict[str, pd.DataFrame]]
 """Condition -> arm -> rows of the test list."""
 
@@ -56,24 +45,3 @@ def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> Conditions:
     third = {index: THIRDS[int(np.searchsorted(edges, value, side="left"))] for index, value in values.items()}
     filled = [label for label in THIRDS if label in third.values()]
     return {label: {name: rows[rows["index"].map(third) == label] for name, rows in tests.items()} for label in filled}
-
-
-def speaker_path(config: ExtractorConfig) -> tuple[int, dict[str, int]]:
-    """Number of the model's weights, and of those of each part of :data:`SPEAKER_PATH`."""
-    every, parts = 0, dict.fromkeys(SPEAKER_PATH, 0)
-    for name, parameter in build(config).named_parameters():
-        every += parameter.numel()
-        if part := next((part for part, modules in SPEAKER_PATH.items() if set(modules) & set(name.split("."))), None):
-            parts[part] += parameter.numel()
-    return every, parts
-
-
-def speaker_share(comparison: Comparison) -> HTML:
-    """How many of each arm's weights exist for the enrolment alone, and where."""
-    rows = []
-    for name, arm in comparison.all.items():
-        every, parts = speaker_path(arm.params)
-        mine = sum(parts.values())
-        counts = {"arm": name, "weights": f"{every:,}", "in the speaker path": f"{mine:,}", "share": f"{100 * mine / every:.1f} %"}
-        rows.append(counts | {part: f"{count:,}" for part, count in parts.items()})
-    return table(rows, "weights that exist for the enrolment alone; the band split serves mixture and enrolment")

@@ -1,32 +1,24 @@
-"""Notebook 11: speed of the model. Fast paths against plain formulas, time by length, busy machines, long recordings.
+"""Notebook 11: speed of the model. Fast paths against plain formulas, time by length, busy machines.
 
 Times are rounds in turns (:func:`hifitse.evaluation.cost.turns`).
 """
 
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from IPython.display import HTML, Image
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import validation_conditions
-from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import build, made_up_batch, ratios, turns
-from hifitse.machine import peak_mb, pick_device, threads
+from hifitse.machine import pick_device, threads
 from hifitse.metrics import Interval
 from hifitse.model import kernels
-from hifitse.model.extract_files import encode_files, extract_file
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.pool import answer as answer_of
 from hifitse.pool import importing
@@ -36,8 +28,8 @@ from hifitse.training.train import State, new_state, train_step
 
 FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
 SPINNING, PASSIVE = "default", "passive"
-GOAL, FLAT, FULL_S = 1.5, 1.2, 0.35
-"""The plan's: times the plain training step; growth of memory; seconds per second of audio of the 11.79 M model at 4 s."""
+GOAL, FULL_S = 1.5, 0.35
+"""The plan's: times the plain training step; seconds per second of audio of the 11.79 M model at 4 s."""
 LEAST_ROUNDS = 3
 """Below this number of rounds no verdict is given."""
 Times = Mapping[str, Sequence[float]]
@@ -163,38 +155,6 @@ def waiting(params: Params, rounds: int) -> Times:
     return found
 
 
-def long_recordings(params: Params, lengths: Sequence[float]) -> dict[float, dict[str, float]]:
-    """Extract from recordings on disk with the model inside, each length (s, above 0) in a process of its own.
-
-    Returns:
-        s -> ``took_s``: of the extraction alone; ``peak_mb``: most resident memory of the process; ``before_mb``: before it began.
-    """
-    mixture = Mixer(params, "test").mixture(0, 0, validation_conditions(params)[0])
-    found = {}
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        soundfile.write(folder / "voice.wav", mixture.enroll[0], SAMPLE_RATE, subtype="FLOAT")
-        for seconds in lengths:
-            with soundfile.SoundFile(folder / "mix.wav", "w", SAMPLE_RATE, 1, subtype="FLOAT") as file:
-                for _ in range(max(1, round(seconds * SAMPLE_RATE / len(mixture.mix)))):  # the same mixture again and again
-                    file.write(mixture.mix)
-            code = f"from hifitse.studies.performance import _answer; _answer({params.threads or torch.get_num_threads()})"
-            found[seconds] = answer_of("extracts", code, importing(), folder)
-    return found
-
-
-def _answer(count: int) -> None:
-    """What :func:`long_recordings` asks of its process, in a folder with ``mix.wav`` and ``voice.wav``: one line of JSON."""
-    from hifitse.model import Extractor
-
-    torch.set_num_threads(count)
-    extractor = Extractor.from_pretrained()
-    speaker = encode_files(extractor, ["voice.wav"])
-    before, started = peak_mb(), time.perf_counter()
-    extract_file(extractor, speaker, Path("mix.wav"), Path("est.wav"), progress=False)
-    print(json.dumps({"took_s": time.perf_counter() - started, "peak_mb": peak_mb(), "before_mb": before}))
-
-
 # ---- what the notebook displays
 
 
@@ -204,8 +164,8 @@ def gain(times: Times) -> dict[str, Interval]:
     return {name: value for name, value in ratios(times, first).items() if name != first}
 
 
-def answer(models: Mapping[str, Version], lengths: Lengths, long: Mapping[float, Mapping[str, float]]) -> HTML:
-    """The verdict: gain over the plain formulas, growth with the length, the plan's model, memory of long recordings."""
+def answer(models: Mapping[str, Version], lengths: Lengths) -> HTML:
+    """The verdict: gain over the plain formulas, growth with the length, the plan's model."""
     steps = {name: gain(version["training step"])[PLAIN] for name, version in models.items()}
     worst, best = (end(value.mean for value in steps.values()) for end in (min, max))
     rounds = next(iter(steps.values())).n
@@ -219,11 +179,6 @@ def answer(models: Mapping[str, Version], lengths: Lengths, long: Mapping[float,
     parts = [f"Time grows with the length: {', '.join(text)}." if text else ""]
     if full := lengths.get("full", {}).get(4.0):
         parts.append(f"The 11.79 M model takes {tables.number(full / 4)} s per second of audio at 4 s; the plan asked for {FULL_S}.")
-    peaks = [each["peak_mb"] for each in long.values()]
-    if len(peaks) > 1:
-        memory, ends = max(peaks) / min(peaks), f"{min(long):g} to {max(long):g} s"
-        flat = "flat" if memory <= FLAT else "NOT flat"
-        parts.append(f"From {ends} the peak of memory grows {tables.number(memory)} times, which is {flat} by the plan's 20 %.")
     return box("good" if worst >= GOAL and rounds >= LEAST_ROUNDS else "weak", line, cards, " ".join(filter(None, parts)))
 
 
@@ -253,15 +208,6 @@ def lengths_picture(found: Lengths) -> Image:
 def busy_table(found: Mapping[str, Mapping[int, float]]) -> HTML:
     """Time of a training step beside other busy programs."""
     return table({"model": name} | {f"beside {n}, s": f"{took:.2f}" for n, took in each.items()} for name, each in found.items())
-
-
-def long_table(found: Mapping[float, Mapping[str, float]]) -> HTML:
-    """Memory and speed of extraction by length."""
-    rows = []
-    for seconds, one in found.items():
-        memory = {"memory before, MB": f"{one['before_mb']:.0f}", "peak, MB": f"{one['peak_mb']:.0f}"}
-        rows.append({"length, s": f"{seconds:g}"} | memory | {"seconds per second of audio": tables.number(one["took_s"] / seconds, 3)})
-    return table(rows)
 
 
 def content(params: Params, models: Mapping[str, Version], **others: Any) -> dict[str, Any]:
