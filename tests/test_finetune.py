@@ -90,7 +90,7 @@ def test_what_is_lost_above_8_khz_shows_above_and_not_below() -> None:
     arms = {name: made_up_arm(params=smoke) for name in ("whole", "halved")}
     for arm, above in zip(arms.values(), (1.0, 0.5), strict=True):
         arm.run.extractor = lambda above=above: Passes(above)
-    found = fidelity(arms, smoke, progress=False)
+    found = fidelity(arms, smoke, "valid", progress=False)
     assert 0 < len(found["whole"]) < smoke.eval_mixtures and [r["index"] for r in found["whole"]] == [r["index"] for r in found["halved"]]
     for whole, halved in zip(found["whole"], found["halved"], strict=True):
         assert whole["si_sdri_db"] == pytest.approx(0, abs=1e-3)

@@ -155,14 +155,14 @@ def measure(
     return pd.concat(parts, ignore_index=True)
 
 
-def fidelity(arms: Mapping[str, Arm], params: Params, *, progress: bool = True) -> Fidelity:
+def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "valid"] = "test", *, progress: bool = True) -> Fidelity:
     """:func:`hifitse.metrics.log_spectral_distance` of each arm's estimates in two bands, with the SI-SDRi of the same estimates, on the
-    mixtures of the list "test" of ``params`` with the target present."""
+    mixtures of the list "test" of ``params`` with the target present; by ``split`` of test or of validation speakers."""
     device = pick_device(params.device)
     runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
-    items = (item for item in listed_items(params, "test", conditions_of(params, ("test",))) if item.present)
+    items = (item for item in listed_items(params, split, conditions_of(params, ("test",))) if item.present)
     found: Fidelity = {name: [] for name in arms}
-    bar = progress_bar(items, desc="spectra", unit="mixture", disable=not progress)
+    bar = progress_bar(items, desc=f"spectra, {split}", unit="mixture", disable=not progress)
     for batch in batched(bar, lambda item: item.shape):
         for name, seed, extractor in runs:
             ests = estimate(extractor, [item.mixture for item in batch], "right", device)  # (B, T)

@@ -1,5 +1,6 @@
 """Notebook 01: a finished baseline trained on, with and without discriminators, and what changes."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from IPython.display import HTML, Image
