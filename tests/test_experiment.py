@@ -120,12 +120,6 @@ def test_bins_hold_every_mixture_once():
     assert by_bin(rows, "snr_db", (0,)) == []
 
 
-@pytest.mark.parametrize("key, edges, words", [("sir", None, "key is 'sir'"), ("sir_db", (1, 0), "edges are"), ("sir_db", (), "edges are")])
-def test_bins_that_make_no_sense_are_refused(key, edges, words):
-    with pytest.raises(ExperimentError, match=words):
-        by_bin(make_rows(), key, edges)
-
-
 def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():
     """Exact by mixture: gains of 1 and 2 dB that give 5 dB together leave 2 dB; the mixtures' own difficulty cancels."""
     base, one, two, both = (make_rows(gain, noise=0.0) for gain in (0.0, 1.0, 2.0, 5.0))

@@ -138,7 +138,7 @@ def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | 
 
 
 def times(values: np.ndarray) -> np.ndarray:
-    """Middles, in s, of the frames (L,) that :func:`level_db` gives."""
+    """Middles, in s, of frames (L,)."""
     return (np.arange(len(values)) + 0.5) * FRAME_SECONDS
 
 
