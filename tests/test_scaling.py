@@ -51,11 +51,11 @@ def test_steps_fill_the_time_in_whole_updates():
 def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together, tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
     monkeypatch.setattr(pace, "PROBE", 4)
-    params = SMOKE.model_copy(update={"arms_together": together, "arm_minutes": 5.0})
+    params = SMOKE.model_copy(update={"arms_together": together, "arm_minutes": 0.1})
     trainings = {"baseline": params, "large": params.model_copy(update={"batch_size": 16, "seconds": 3.0})}
     found = scaling.paces(trainings, params)
     assert 0 < found["baseline"] < found["large"] and [path.name for path in tmp_path.iterdir()] == ["scaling"]
-    monkeypatch.setattr(scaling, "seconds_per_step", None)
+    monkeypatch.setattr(pace, "paces", None)
     assert scaling.paces(trainings, params) == found
     with pytest.raises(TypeError):
         scaling.paces({"other": params.model_copy(update={"lr": 1e-4})}, params)
@@ -71,7 +71,7 @@ def test_curves_of_all_arms_are_measured_on_the_baseline_s_mixtures(tmp_path, mo
     run = train(other.model_copy(update={"steps": 6, "validate_every": 2, "warmup_steps": 3}), progress=False)
     hours, values = scaling.curve(run)
     assert len(hours) == 2 and (np.diff(hours) > 0).all(), "none before the end of the warm-up"
-    assert hours[-1] * 3600 == pytest.approx(run.seconds) and values[-1] == run.validation[-1]["si_sdri_db"]
+    assert hours[-1] * 60 == pytest.approx(run.params.arm_minutes) and values[-1] == run.validation[-1]["si_sdri_db"]
     (tmp_path / "broken.json").write_text("{")
     for name in ("nothing.json", "broken.json"):
         with pytest.raises(HifitseError, match="expected the params.json of a training"):

@@ -84,7 +84,7 @@ def fitted(params: Params, seconds: float) -> Params:
     from hifitse.training.pace import fill, seconds_per_step
 
     started = time.monotonic()
-    (each,) = seconds_per_step([params], seconds / 4)
+    each = seconds_per_step(params, seconds / 4)
     left = TRAINING_SHARE * (seconds - (time.monotonic() - started))
     changes = fill(params, 0.95 * left, each)
     told = f"{1000 * each:.0f} ms per step of {params.batch_size} mixtures"

@@ -15,7 +15,7 @@ from hifitse.files import write_text
 from hifitse.machine import device_name, pick_device
 from hifitse.metrics import Interval
 from hifitse.params import ParameterError, Params
-from hifitse.training.pace import fill, seconds_per_step
+from hifitse.training import pace
 from hifitse.training.run import Run, runs_dir
 
 POINTS = 16
@@ -69,7 +69,7 @@ def paces(trainings: Mapping[str, Params], params: Params) -> dict[str, float]:
     later = [name for name, key in keys.items() if key not in mine]
     while later:
         some, later = later[: params.arms_together], later[params.arms_together :]
-        measured = seconds_per_step([trainings[name] for name in some], 60 * params.arm_minutes / 4, params.arms_together)
+        measured = pace.paces([trainings[name] for name in some], 60 * params.arm_minutes / 4)
         mine |= {keys[name]: each for name, each in zip(some, measured, strict=True)}
         write_text(path, json.dumps(known, indent=1))
     return {name: mine[key] for name, key in keys.items()}
@@ -84,7 +84,7 @@ def train_all(params: Params, *, progress: bool = True) -> Comparison:
     trainings = {BASELINE: base} | {name: vary(base, each) for name, each in changes.items()}
     like = runs_dir() / "scaling" / f"{base.run_id}.json"
     write_text(like, base.model_dump_json(indent=1))  # all curves are measured on the baseline's validation mixtures
-    times = {name: fill(trainings[name], 60 * base.arm_minutes, pace) for name, pace in paces(trainings, base).items()}
+    times = {name: pace.fill(trainings[name], 60 * base.arm_minutes, each) for name, each in paces(trainings, base).items()}
     for each in times.values():
         each |= {"validate_every": max(1, each["steps"] // POINTS), "valid_like": str(like)}
     first = base.model_copy(update=times.pop(BASELINE))
@@ -92,11 +92,10 @@ def train_all(params: Params, *, progress: bool = True) -> Comparison:
 
 
 def curve(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Hours of training, validation left out, and SI-SDRi in dB, of each validation after the warm-up: (P,), (P,)."""
+    """Hours of training, at the pace of its trial, and SI-SDRi in dB, of each validation after the warm-up: (P,), (P,)."""
     known = [row for row in run.validation if row["step"] > run.params.warmup_steps and row["si_sdri_db"] is not None]
-    at, steps = (np.array([row["step"] for row in rows], float) for rows in (known, run.history))
-    hours = np.interp(at, steps, [row["seconds"] / 3600 for row in run.history]) if len(steps) else at
-    return hours, np.array([row["si_sdri_db"] for row in known], float)
+    hours, values = np.array([(row["step"], row["si_sdri_db"]) for row in known], float).reshape(-1, 2).T
+    return hours * run.params.arm_minutes / 60 / run.params.steps, values
 
 
 def _law(log_time: Any, end: float, slope: float, c: float) -> Any:

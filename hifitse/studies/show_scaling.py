@@ -32,7 +32,7 @@ def answer(comparison: Comparison, guesses: Guesses, minutes: float) -> HTML:
     text = (
         f"The four best of {len(gains)} arms: SI-SDRi minus the baseline's on the same validation mixtures of "
         f"{voices(comparison.baseline.params)}; no test speaker was heard. Each was trained once, for {minutes:g} minutes by the clock, "
-        f"kept to {deviation(comparison, minutes):.0%}. The best of many is partly luck. "
+        f"kept to {deviation(comparison, minutes):.0%}, other programs included. The best of many is partly luck. "
         f"Predicted to lead: {'; '.join(later)}."
     )
     return box(mark, line, "".join(card(name, gains[name]) for name in best), text)
