@@ -44,7 +44,7 @@ def seconds_per_step(params: Params, limit_s: float, shared: bool = False) -> fl
 
 
 def paces(trainings: Sequence[Params], limit_s: float) -> list[float]:
-    """:func:`seconds_per_step` on a shared machine: of trainings that go on at the same time each in its own process, of one in this one."""
+    """:func:`seconds_per_step` on a shared machine: of trainings that go on at the same time each in its own process, of one here."""
     with Pool(seconds_per_step, len(trainings) if len(trainings) > 1 else 0) as pool:
         return [pool.result(task) for task in [pool.start(each, limit_s, True) for each in trainings]]
 
