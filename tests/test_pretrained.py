@@ -228,6 +228,7 @@ def test_export_measures_what_it_stores(finished, tmp_path, capsys):
     assert "presence" not in model.origin.metrics, "this model has no verifier"
     presence = calibrate(Extractor.from_pretrained(), finished.params.model_copy(update={"eval_mixtures": 16, "eval_absent_share": 0.5}))
     assert presence["absent"] == 80 and 0 < presence["false_alarm_rate"] <= 0.2 and 0 < presence["threshold_likeness"] < 1
+    assert -60 < presence["two_voices_db"] < -3 and presence["two_voices_rate"] > 0.5
     head = yaml.safe_load(model.origin.card.split("---")[1])
     assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(evaluation["metrics"]["si_sdri_db"]["mean"], 3)
     assert "made up" in model.origin.card and "synthetic voices" in model.origin.card

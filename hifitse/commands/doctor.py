@@ -7,8 +7,9 @@ import torch
 from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, audio
+from hifitse.model import Extractor
 from hifitse.model.extract_files import FULL_SCALE
-from hifitse.model.verifier import Verifier, change_of_voice
+from hifitse.model.extraction import taken_db
 from hifitse.prepare.bandwidth import Spectrum
 
 RATE, WINDOW, HOP = 16_000, 640, 320  # Hz and samples: frames of 40 ms each 20 ms
@@ -18,9 +19,10 @@ PITCH_HZ, VOICED = (60, 400), 0.5
 DYNAMIC_DB, VOICED_SHARE = 12.0, 0.25
 """Speech changes its level by more than this (95th to 20th percentile of 20 ms frames), and more of its frames have a pitch.
 Of 133 recordings of speech here none was taken for noise, and of 62 of noise 45 were."""
-TWO_VOICES = 0.65
-"""Cosine between what comes before and after a change of voice, below which there are two; see :func:`change_of_voice`.
-Below are 4 % of 212 recordings of one person, of two in turn for 4 s each 78 %, in four turns 10 %, at once 14 %."""
+UNITY = 0.838
+"""Length of the mean embedding of its pieces below which the voice changes. Below are 5 % of 140 recordings of 65 validation people; of two
+people in four turns of 1 to 3 s 70 %, of 4 and 4 s 93 %, of 6 and 2 s 88 %. Two at once: see :mod:`hifitse.evaluation.presence`."""
+HEARD_S = 8.0  # of what is spoken, pauses left out: so much is heard by the verifier and the extractor
 
 
 class Diagnosis(NamedTuple):
@@ -33,7 +35,8 @@ class Diagnosis(NamedTuple):
     clipped: float  # share of its samples
     dynamic_db: float  # as the next, see ``DYNAMIC_DB``
     voiced: float
-    change: float  # see ``TWO_VOICES``; 1 where the model has no verifier
+    unity: float  # see ``UNITY``; 1 where the model has no verifier
+    taken_db: float  # by how much more the model takes away from it than from 95 % of single voices; -inf where that is not known
 
     def __str__(self) -> str:
         clipped = f"{self.clipped:.1%} clipped" if self.clipped else "not clipped"
@@ -49,13 +52,15 @@ class Diagnosis(NamedTuple):
             said.append(f"it has {self.active_s:.1f} s of speech, expected at least {SHORT_S:g} s")
         if self.voiced < VOICED_SHARE or (self.seconds > 2 and self.dynamic_db < DYNAMIC_DB):  # a short piece may be one vowel
             said.append("it sounds like noise, or holds much of it, expected one voice alone")
-        if self.change < TWO_VOICES:
+        if self.unity < UNITY:
             said.append("its voice changes, expected one person alone")
+        if self.taken_db > 0:
+            said.append("it seems to hold two voices at once, expected one person alone")
         return said
 
 
-def examine(signal: np.ndarray, rate: int, verifier: Verifier | None = None) -> Diagnosis:
-    """Examine an enrolment ``(T,)`` of at least 40 ms; ``verifier`` is that of the model."""
+def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
+    """Examine an enrolment ``(T,)`` of at least 40 ms for this model."""
     spectrum = Spectrum(rate)
     spectrum.add(signal)
     high = np.abs(signal) >= FULL_SCALE
@@ -69,11 +74,27 @@ def examine(signal: np.ndarray, rate: int, verifier: Verifier | None = None) -> 
     level = 10 * np.log10(max(float(power[active].mean()), 1e-12)) if active.any() else audio.FLOOR_DB
     dynamic = 10 * float(np.log10(loud / quiet))
     found = spectrum.bandwidth().hertz
-    change = 1.0
-    if verifier is not None:
-        change = change_of_voice(verifier, torch.from_numpy(audio.resample(signal, rate, SAMPLE_RATE)).to(verifier.window.device))
+    several = _several(_spoken(audio.resample(signal, rate, SAMPLE_RATE), active), extractor)
     voiced = _voiced(frames[active])
-    return Diagnosis(len(signal) / rate, active.sum() * HOP / RATE, float(level), found, clipped, dynamic, voiced, change)
+    return Diagnosis(len(signal) / rate, active.sum() * HOP / RATE, float(level), found, clipped, dynamic, voiced, *several)
+
+
+def _spoken(signal: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """The beginning of a signal (T,) at 48 kHz with active frames (L,), pauses of more than 0.2 s cut out."""
+    step = SAMPLE_RATE * HOP // RATE
+    near = np.convolve(active, np.ones(9), "same") > 0
+    return audio.crop_or_pad(signal, len(active) * step).reshape(-1, step)[near].ravel()[: round(HEARD_S * SAMPLE_RATE)]
+
+
+def _several(spoken: np.ndarray, extractor: Extractor) -> tuple[float, float]:
+    """``unity`` and ``taken_db`` of a :class:`Diagnosis`."""
+    alike, taken = 1.0, -np.inf
+    if len(spoken) >= SAMPLE_RATE // 2 and extractor.verifier is not None:
+        pieces = extractor.verifier.pieces(torch.from_numpy(spoken)[None].to(next(extractor.parameters()).device))[0]
+        alike = float(pieces.mean(0).norm())
+        if (limit := extractor.origin.metrics.get("presence", {}).get("two_voices_db")) is not None:
+            taken = taken_db(extractor, spoken) - limit
+    return alike, taken
 
 
 def _voiced(frames: np.ndarray) -> float:

@@ -171,7 +171,7 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     heard = _enrolments(jobs[0].mix, voices, options)
     extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
     speaker = extraction.encode(extractor, [each for _, each in heard], names=[name for name, _ in heard])
-    _examine(heard, voices, extractor.verifier)
+    _examine(heard, voices, extractor)
     how = extract_files.How(*(options[name] for name in ("channel", "keep_stereo", "keep_db")), likeness=bool(options["presence"]))
     identity = _identity(extractor, heard, how)
     rows, failed = [], 0
@@ -215,7 +215,7 @@ def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> l
     return found
 
 
-def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], verifier: Any) -> None:
+def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], extractor: Any) -> None:
     """Say what the enrolments are worth."""
     from hifitse.commands.doctor import examine
     from hifitse.model.extract_files import survey
@@ -223,7 +223,7 @@ def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], verifie
     for path in voices:
         _warn(f"enrolment {path.name!r}", survey(path).warnings())
     for name, each in heard:
-        worth = examine(*each, verifier)
+        worth = examine(*each, extractor)
         print(f"hifitse: {name}: {worth}", flush=True)
         _warn(name, worth.warnings())
 

@@ -7,6 +7,7 @@ from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer
 from hifitse.model import Extractor
 from hifitse.model.extract_files import PRESENCE_S, Levels
+from hifitse.model.extraction import taken_db
 from hifitse.model.verifier import likeness
 from hifitse.params import Params
 from hifitse.training.validation import estimate
@@ -24,9 +25,11 @@ def calibrate(extractor: Extractor, params: Params) -> dict[str, float | int] | 
 
     Returns:
         ``threshold_likeness``, its ``false_alarm_rate``, the ``detection_rate`` where the speaker speaks, and ``absent``, the number of
-        100 ms without them; ``None`` where the list has no mixture without the speaker, or the extractor no verifier.
+        100 ms without them. ``two_voices_db``: of 95 % of the clean enrolments the extractor takes away less, relative to them; and
+        ``two_voices_rate``, the share of enrolments of two people at once from which it takes more. ``None`` where the list has no
+        mixture without the speaker, or the extractor no verifier.
     """
-    absent, speaking = [], []
+    absent, speaking, alone, both = [], [], [], []
     conditions = evaluation_conditions(params)["test"]
     if extractor.verifier is None or not any(each.absent for each in conditions):
         return None
@@ -35,7 +38,10 @@ def calibrate(extractor: Extractor, params: Params) -> dict[str, float | int] | 
         found = absent if each.absent else speaking
         if len(found) == MIXTURES:
             continue
-        mixture = mixer.mixture(params.eval_seed, index, each)
+        mixture = mixer.mixture(params.eval_seed, index, each, wrong_enroll=True)
+        if not mixture.metadata["noisy_enroll"] and mixture.wrong_enroll is not None:
+            alone.append(taken_db(extractor, mixture.enroll[0]))
+            both.append(taken_db(extractor, mixture.enroll[0] + mixture.wrong_enroll[0]))
         est = estimate(extractor, [mixture], "right", next(extractor.parameters()).device)[0].numpy()
         alike = likeness(extractor.verifier, est, mixture.enroll, PRESENCE_S)
         if not each.absent:
@@ -47,4 +53,6 @@ def calibrate(extractor: Extractor, params: Params) -> dict[str, float | int] | 
     threshold = round(float(np.quantile(alike, 1 - FALSE_ALARM_RATE)), 3)
     detected = float(np.mean(np.concatenate(speaking) >= threshold)) if speaking else float("nan")
     rates = {"false_alarm_rate": round(float(np.mean(alike >= threshold)), 3), "detection_rate": round(detected, 3)}
-    return {"threshold_likeness": threshold, **rates, "absent": len(alike)}
+    limit = round(float(np.quantile(alone, 1 - FALSE_ALARM_RATE)), 1) if alone else None
+    two = {"two_voices_db": limit, "two_voices_rate": round(float(np.mean(np.array(both) > limit)), 3)} if alone else {}
+    return {"threshold_likeness": threshold, **rates, "absent": len(alike), **two}

@@ -79,7 +79,6 @@ class Verifier(nn.Module):
 
 
 LENGTH, EVERY = PIECE * HOP, 4 * SAMPLE_RATE // 10  # samples: windows of 1.6 s, one each 0.4 s
-SIDE = 4  # two voices are looked for on both sides of a change; each side has at least this share of the recording, one in so many
 
 
 class Likeness:
@@ -123,13 +122,3 @@ def likeness(verifier: Verifier, est: np.ndarray, enroll: np.ndarray, step_s: fl
     found = Likeness(verifier, verifier(torch.from_numpy(enroll)[None].to(verifier.window.device)))
     found.add(torch.from_numpy(est))
     return found.curve(len(est) // round(step_s * SAMPLE_RATE), step_s)
-
-
-def change_of_voice(verifier: Verifier, enroll: Tensor) -> float:
-    """Cosine between what comes before and after a change of voice: the least, wherever the change may be in (T',) at 48 kHz; 1 where
-    that is too short for two pieces. Two voices at once, or in many turns, are not found by it."""
-    pieces = verifier.pieces(enroll[None])[0]  # (P, 256)
-    count = len(pieces)
-    side = max(1, count // SIDE)
-    halves = [(pieces[:at].mean(0), pieces[at:].mean(0)) for at in range(side, count - side + 1)]
-    return min((float(torch.cosine_similarity(one, other, dim=0)) for one, other in halves), default=1.0)
