@@ -212,6 +212,8 @@ def _libsndfile(path: Path) -> soundfile.SoundFile | None:
         said, there = _xing(path) or (0, 1e9)
         if abs(said - there) >= 1_500:
             return None  # before it is opened, for libmpg123 would write to the terminal
+    elif path.suffix.lower() == ".mp3":  # libsndfile believes the name, and libmpg123 would complain
+        return None
     try:
         file = soundfile.SoundFile(os.fsencode(path))  # bytes, for soundfile refuses names that are not UTF-8
     except (soundfile.LibsndfileError, TypeError):  # TypeError: a suffix .raw, which has no header

@@ -131,6 +131,7 @@ WHOLE: dict[str, Make] = {
     "name of no text": raw(b"\xff\xe9.wav", lambda: bytes_of("WAV")),
     "name of no text, by ffmpeg": raw(b"\xff\xe9.flac", lambda: flac_without_length(bytes_of("FLAC"))),
     "wrong ending": raw("a.ogg", lambda: bytes_of("FLAC")),
+    "wav as mp3": raw("a.mp3", lambda: bytes_of("WAV")),
 }
 """Files that hold the whole signal."""
 
@@ -158,6 +159,7 @@ DAMAGED: dict[str, tuple[Make, str]] = {
 NONE: dict[str, tuple[Make, str]] = {
     "text": (raw("a.wav", lambda: b"no sound at all"), "not readable as audio"),
     "play list": (raw("a.m3u8", lambda: b"#EXTM3U\n#EXTINF:2,\nother.wav\n#EXT-X-ENDLIST\n"), "not readable as audio"),
+    "text as mp3": (raw("a.mp3", lambda: b"no sound at all"), "not readable as audio"),
     "empty": (raw("a.flac", bytes), "not readable as audio"),
     "header cut short": (raw("a.wav", lambda: bytes_of("WAV")[:30]), "not readable as audio"),
     "no samples": (raw("a.wav", lambda: bytes_of("WAV", sound=signal()[:0])), "0 samples"),

@@ -50,12 +50,13 @@ class Diagnosis(NamedTuple):
         said = []
         if self.active_s < SHORT_S:
             said.append(f"it has {self.active_s:.1f} s of speech, expected at least {SHORT_S:g} s")
-        if self.voiced < VOICED_SHARE or (self.seconds > 2 and self.dynamic_db < DYNAMIC_DB):  # a short piece may be one vowel
+        steady = self.seconds > 2 and self.dynamic_db < DYNAMIC_DB  # a short piece may be one vowel
+        if self.voiced < VOICED_SHARE or (steady and self.taken_db <= 0):
             said.append("it sounds like noise, or holds much of it, expected one voice alone")
+        elif self.taken_db > 0:
+            said.append("it seems to hold two voices at once, expected one person alone")
         if self.unity < UNITY:
             said.append("its voice changes, expected one person alone")
-        if self.taken_db > 0:
-            said.append("it seems to hold two voices at once, expected one person alone")
         return said
 
 
