@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -67,31 +66,6 @@ def test_macs_without_lstm_are_those_of_a_real_pass():
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         Extractor(MIXER)(torch.randn(1, 96_000), torch.randn(1, 2, 48_000))
     assert 2 * gflops_per_second(MIXER, 2, 1, 2) == pytest.approx(1e-9 * counter.get_total_flops(), rel=1e-9)
-
-
-@pytest.mark.parametrize("bidirectional", [True, False])
-def test_lstm_counts_as_one_made_of_linear_layers(bidirectional):
-    lstm = nn.LSTM(5, 7, batch_first=True, bidirectional=bidirectional)
-    x = torch.randn(3, 11, 5)
-    reference, outputs = 0, []
-    for suffix in ("", "_reverse")[: 1 + bidirectional]:
-        inputs, states = (nn.Linear(size, 28) for size in (5, 7))
-        for layer, kind in ((inputs, "ih"), (states, "hh")):
-            layer.load_state_dict({part: getattr(lstm, f"{part}_{kind}_l0{suffix}") for part in ("weight", "bias")})
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            h = c = torch.zeros(3, 7)
-            steps = []
-            for frame in (x.flip(1) if suffix else x).unbind(1):
-                i, f, g, o = (inputs(frame) + states(h)).chunk(4, -1)
-                c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-                h = o.sigmoid() * c.tanh()
-                steps.append(h)
-        reference += counter.get_total_flops()
-        outputs.append(torch.stack(steps[::-1] if suffix else steps, 1))
-    assert torch.allclose(torch.cat(outputs, -1), lstm(x)[0], atol=1e-6)  # it is the same LSTM
-    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=cost.RULES) as counter:
-        assert lstm(x)[0].shape == cost._LSTM(lstm, torch.float32, cost._Kept())(x)[0].shape
-    assert counter.get_total_flops() == reference
 
 
 def trained(**changes) -> int:

@@ -33,13 +33,6 @@ def test_a_fault_that_the_preset_has_itself_is_no_arm():
     assert full["beta 0.8"] == {"adam_beta1": 0.8} and "lr" not in full[TOGETHER]
 
 
-def test_ways_of_testing_train_nothing():
-    ways = diagnosis.protocols(DEMO)
-    assert all(params.run_id != DEMO.run_id or split == "train" for params, split in ways.values())  # what makes mixtures is in the name
-    assert [split for _, split in ways.values()].count("train") == 1 and not any(params.eval_pesq for params, _ in ways.values())
-    assert all(params.steps == DEMO.steps and params.extractor == DEMO.extractor for params, _ in ways.values())
-
-
 @pytest.fixture
 def compared():
     base = made_up_arm([each | {"split": "test"} for each in made_up_rows(4.0, -2.0)])

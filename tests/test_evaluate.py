@@ -12,7 +12,6 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation import evaluate
-from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.params import Params
 from hifitse.report import listening
 from hifitse.report.listening import rebuild
@@ -235,12 +234,6 @@ def test_a_damaged_cache_is_made_again(tmp_path, damage):
     path.write_text(damage(whole))
     assert run(extractor, folder=tmp_path) == first
     assert path.read_text() == whole
-
-
-def test_parameters_left_out_of_the_key_exist_and_decide_no_mixture():
-    assert set(Params.model_fields) >= NOT_EVALUATION
-    data = {"corpus", "noise", "rooms", "corpus_seed", "sir_min_db", "snr_max_db", "interferers_max", "reverb_prob", "enrollments"}
-    assert not NOT_EVALUATION & (data | {name for name in Params.model_fields if name.startswith("eval_")})
 
 
 # ---- listening

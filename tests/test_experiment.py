@@ -64,12 +64,6 @@ def test_summary_has_every_metric_of_its_own_mixtures():
     json.dumps(summary, allow_nan=False)
 
 
-def test_summary_is_of_one_list():
-    rows = make_rows() + [row | {"list": "long", "si_sdri_db": 50.0} for row in make_rows(mixtures=10)]
-    assert summarise(rows)["si_sdri_db"] == summarise(make_rows())["si_sdri_db"]
-    assert summarise(rows, "long")["si_sdri_db"]["mean"] == pytest.approx(50)
-
-
 def test_a_small_gain_is_found_when_paired_though_mixtures_differ_much():
     baseline, better = make_rows(seed=1), make_rows(gain=0.3, seed=2)
     found = compare("better", better, baseline, "si_sdri_db", (0.2, 0.5))

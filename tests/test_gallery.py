@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote
 
-import nbformat
 import pytest
 from made_up import content, reports, row, write
 from test_page import assert_offline
 
-from hifitse.report import collect, gallery, page, summary
+from hifitse.report import collect, gallery, summary
 
 ROOT = Path(__file__).resolve().parent.parent
 NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n & \"'"
@@ -149,17 +148,6 @@ def run(folder: Path, root: Path, *command: str) -> subprocess.CompletedProcess:
     environment |= {"HIFITSE_REPORTS": str(root), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = (sys.executable, "-m", *command)
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def test_the_notebook_shows_everything_as_missing_and_leaves_the_index_alone(tmp_path):
-    source = ROOT / "notebooks/10_summary.ipynb"
-    done = run(tmp_path, tmp_path / "none", "papermill", str(source), "out.ipynb", "-p", "preset", "smoke")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["none", "out.ipynb"]
-    assert [path.name for path in (tmp_path / "none").rglob("*.json")] == ["10_summary.metrics.json"]
-    found = page.render(nbformat.read(tmp_path / "out.ipynb", as_version=4))
-    assert "0 of the plan's 9 claims" in found and "Nothing was measured on synthetic voices" in found
-    assert "hifitse run 02_capacity --preset smoke" in found or not (ROOT / "notebooks/02_capacity.ipynb").exists()
 
 
 def test_the_command_runs_the_notebook_and_writes_its_report(tmp_path):

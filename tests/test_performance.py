@@ -9,7 +9,6 @@ import headless
 import nbformat
 import numpy as np
 import pytest
-import torch
 from headless import checkout, typed
 
 from hifitse import machine
@@ -31,12 +30,6 @@ def test_the_plain_formulas_give_the_same_outputs_and_gradients(changes):
     """On a batch that shares mixtures, which is computed again for each item there."""
     found = performance.equal(SMOKE.model_copy(update={"enroll_dropout": 0.0} | changes))
     assert 0 < found["outputs"] < 1e-9 and 0 < found["gradients"] < 1e-9
-
-
-def test_longer_mixtures_take_longer_and_threads_are_given_back():
-    before = torch.get_num_threads()
-    found = performance.by_length(SMOKE, [0.5, 16.0], 1)
-    assert found[16.0] > found[0.5] > 0 and torch.get_num_threads() == before
 
 
 def test_other_programs_are_ended_whatever_happens():

@@ -10,7 +10,7 @@ import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 from sounds import folders
 
-from hifitse.evaluation.experiment import METRICS, PUBLISHED, summarise
+from hifitse.evaluation.experiment import METRICS
 from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.params import Params, resolve
@@ -77,17 +77,6 @@ def test_numbers_have_real_minus_signs_and_no_negative_zero():
 def test_tables_escape_all_text():
     text = tables.table(["<b>", "<i>"], [["<i>", "a&b"]], "<u>")
     assert not re.search(r"<[biu]>", text) and "a&amp;b" in text
-
-
-def test_metric_table_has_every_metric_with_its_interval():
-    summary = summarise(made_up_rows())
-    text = tables.metrics(summary)
-    assert set(tables.LABELS) == set(METRICS)
-    for metric, (label, _, digits) in tables.LABELS.items():
-        assert label in text and tables.number(summary[metric]["mean"], digits, metric in tables.SIGNED) in text
-    assert text.count("<td") == len(METRICS) * 4
-    plan = tables.plan(summary, "here")
-    assert all(f">{tables.number(value, tables.LABELS[name][2], name in tables.SIGNED)}<" in plan for name, value in PUBLISHED.items())
 
 
 def test_parameter_table_lists_exactly_what_differs():
@@ -186,13 +175,6 @@ def test_pesq_and_stoi_of_the_mixtures_are_said_or_said_to_be_missing():
     assert "PESQ 1.10 and STOI 0.450" in show.untreated(made_up_arm()).data
     rows = [row | {"pesq_mix": None, "stoi_mix": None} for row in made_up_rows()]
     assert "were not measured" in show.untreated(made_up_arm(rows)).data
-
-
-def test_scale_counts_a_mixture_that_is_used_for_both_talkers_once():
-    values = dict(batch_size=4, accumulation=1, seconds=2.0)
-    once = show.scale(made_up_arm(params=SMOKE.model_copy(update=values), step=900))
-    twice = show.scale(made_up_arm(params=SMOKE.model_copy(update=values | {"both_talkers": True}), step=900))
-    assert "2.0 hours of mixtures in" in once and "60.0 minutes of mixtures, each used for both of its talkers, in" in twice
 
 
 def test_files_that_cannot_be_used_are_counted_over_all_sources_of_a_kind(tmp_path):
