@@ -104,7 +104,7 @@ def test_costs_stand_beside_the_decibels(compared):
     }
     said = text(show_arms.cost_table(compared, costs))
     assert "larger 2.00 3.00 60 2 2.00 (1.90 to 2.10) 0.250 +5.9" in said
-    assert "larger 3.00 GFLOP" in show_arms.pareto(compared, costs).alt
+    assert "larger 3.00 GFLOP" in show_arms.against_cost(compared, costs).alt
 
 
 def test_learning_curves_and_schedules_name_their_arms(compared):

@@ -172,7 +172,7 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
     return table(rows, "memory is counted, but not with checkpointing; 1 MB is 10⁶ bytes")
 
 
-def pareto(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
+def against_cost(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
     """SI-SDRi against operations, one point an arm; its interval stands in the table of costs."""
     points = {name: (costs[name].gflops_per_second, mean(arm.rows).mean) for name, arm in comparison.all.items()}
     curves = {name: [point] for name, point in points.items()}

@@ -7,9 +7,9 @@ May not import: prepare or commands.
 gan_finetune.py   01: a finished baseline trained on, and which weights are kept
 curriculum.py     05: how hard the mixtures are over the steps
 losses.py         06: how much of the gradient each term of a loss has
-conditioning.py   07: how much the enrolment matters, test mixtures by how alike their voices are
+conditioning.py   07: test mixtures by how alike their voices are
 data_loading.py   08: the old path beside the present one, in batches, on a GPU, beside a training
-performance.py    11: fast paths against plain formulas, length, busy machines, long recordings
+performance.py    11: fast paths against plain formulas, length, busy machines
 diagnosis.py      12: faults of the plan's baseline as changes, and its way of testing
 default_model.py  14: the default model under twenty conditions, against its aims
 scaling.py        15: recipes of the default model, each trained for the same time
