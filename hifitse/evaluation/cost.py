@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from hifitse import SAMPLE_RATE, HifitseError
+from hifitse import SAMPLE_RATE
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.shared import Shared
@@ -39,10 +39,6 @@ RULES = {
     torch.ops.aten.mkldnn_rnn_layer: lambda x, w, u, *_, **__: 2 * x[0] * x[1] * (math.prod(w) + math.prod(u)),
 }
 """Operations by shapes, of what torch's counter does not know: attention and LSTMs on CPUs."""
-
-
-class CostError(HifitseError):
-    """Times that cannot be measured or compared."""
 
 
 @dataclass(frozen=True)
@@ -191,12 +187,7 @@ def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list
     Args:
         calls: by name; what they leave to an accelerator counts until it is done.
         rounds: 1 or more.
-
-    Raises:
-        CostError: no rounds.
     """
-    if rounds < 1:
-        raise CostError(f"rounds are {rounds}, expected at least 1")
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name in list(calls) if turn % 2 else reversed(calls):
@@ -210,19 +201,13 @@ def turns(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list
 
 
 def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
-    """Seconds of a training step of each, by :func:`hifitse.training.train.train_step` on made-up batches, in :func:`turns`.
-
-    All models are in memory together. The weights' update, a small part, is in each step, also where it comes after several.
+    """Seconds of a training step of each, weights' update included, by :func:`hifitse.training.train.train_step`, in :func:`turns`.
 
     Args:
-        params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``.
+        params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``, all are in memory together.
         repeats: rounds, 1 or more.
-        drawn: on batches of the training's own mixtures instead, made in this process, and the time of making them counts; it is that
-            after a first pass through the recordings, or through 5000 of them.
-
-    Raises:
-        CostError: no rounds.
-        TrainingError: no such device.
+        drawn: on batches of the training's own mixtures, made in this process and counted, after a first look at all recordings, or at
+            5000 of them; else on made-up batches.
     """
 
     def step(params: Params, state: Any, batches: Iterator[dict[str, Any]]) -> None:
@@ -249,19 +234,11 @@ def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int =
     """Median ratio of the times to those of ``to`` in the same round, with its 95 % bootstrap interval over the rounds.
 
     Args:
-        times: seconds by name, as :func:`step_seconds` gives them; ``mean`` of the interval is the median, ``n`` the rounds.
+        times: seconds by name, as many for all; ``mean`` of the interval is the median, ``n`` the rounds.
         to: name of what the others are compared with.
         seed: of the resampling.
-
-    Raises:
-        CostError: ``to`` is not among the times, or the rounds are not as many for all.
     """
-    if to not in times:
-        raise CostError(f"times are compared with {to!r}, expected one of {', '.join(times)}")
-    lengths = {name: len(each) for name, each in times.items()}
-    if len(set(lengths.values())) > 1 or not lengths[to]:
-        raise CostError(f"rounds are {lengths}, expected one number for all, at least 1")
-    rounds = lengths[to]
+    rounds = len(times[to])
     drawn = np.random.default_rng(seed).integers(0, rounds, (RESAMPLES, rounds))
     found = {}
     for name, each in times.items():
@@ -272,11 +249,7 @@ def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE, seed: int =
 
 
 def costs(params_by_name: Mapping[str, Params], repeats: int = 5, to: str = BASELINE, drawn: bool = False) -> dict[str, Cost]:
-    """The :class:`Cost` of each arm at its own batch and lengths; ``repeats`` 0 measures no time, ``drawn`` is as in :func:`step_seconds`.
-
-    Raises:
-        CostError: as :func:`step_seconds` and :func:`ratios`.
-    """
+    """The :class:`Cost` of each arm at its own batch and lengths; ``repeats`` 0 measures no time, ``drawn`` as in :func:`step_seconds`."""
     times = step_seconds(params_by_name, repeats, drawn) if repeats else {}
     ratio = ratios(times, to) if times else {}
     found = {}
