@@ -1,6 +1,5 @@
 """Two on one page: two reports by what they hold, or two runs as the arms of a comparison, on the same test mixtures."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import Arm, measure
 from hifitse.evaluation.rows import BASELINE
 from hifitse.files import write_text
-from hifitse.params import Params
 from hifitse.report import collect, document, show, show_arms, tables
 from hifitse.report.collect import Report
 from hifitse.report.report import ATTEMPT
@@ -61,8 +59,8 @@ def _report(folder: Path) -> Report:
 
 def _run(folder: Path) -> Run:
     try:
-        run = Run(folder, Params(**json.loads((folder / "params.json").read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError) as error:
+        run = Run.at(folder)
+    except (OSError, ValueError) as error:
         raise HifitseError(f"parameters of the run {folder.name} cannot be read ({error}), expected what a training left") from None
     if not run.finished:
         done = f"{run.step} of {run.params.steps} steps"
