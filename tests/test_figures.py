@@ -230,4 +230,6 @@ def test_course_draws_what_the_training_draws_from():
             assert np.interp(share * params.steps, steps, values) == pytest.approx(expected, abs=2e-3)
     assert legend_texts(figure) == ["this curriculum", "baseline"] and figure.axes[-1].get_xlabel() == "step"
     other = course(resolve("demo", snr_min_db=[5.0]), resolve("demo"))
+    more = course(resolve("smoke", interferers_max=[3]), resolve("smoke"))
+    assert "interferers: fewest and most" in [axis.get_title(loc="left") for axis in more.axes]
     assert len(other.axes) == 2 and len(course(resolve("demo", absent_prob=[0.1]), resolve("demo", absent_prob=[0.1])).axes) == 5

@@ -34,17 +34,16 @@ def course(params: Params, baseline: Params) -> Figure:
     """Two curricula over the steps, as the training draws from them; panels that stay the same for both are left out."""
     panels, varying = {}, {}
     for title, names in PANELS.items():
-        panels[title] = {label: _curve(each, names) for label, each in zip(COLOURS, (params, baseline), strict=True)}
-        seen = {y for curve in panels[title].values() for _, y in curve if y == y}
-        varying |= {title: panels[title]} if len(seen) > len(names) else {}
+        curves = {label: [_curve(each, name) for name in names] for label, each in zip(COLOURS, (params, baseline), strict=True)}
+        panels[title] = {label: [point for one in mine for point in (*one, (np.nan, np.nan))] for label, mine in curves.items()}
+        if any(len({value for one in of_both for _, value in one}) > 1 for of_both in zip(*curves.values(), strict=True)):
+            varying[title] = panels[title]
     return lines(varying or panels, "step", colours=COLOURS)
 
 
-def _curve(params: Params, names: tuple[str, ...]) -> list[tuple[float, float]]:
-    """Each parameter at many steps, one after the other with a gap between."""
-    shares, found = np.linspace(0, 1, 401)[:-1], []
-    for name in names:
-        drawn = [training_conditions(params, share * params.steps * params.batch_size) for share in shares]
-        values = [params.at_phase(name, each.phase) if name == "similarity" else getattr(each, name) for each in drawn]
-        found += [*zip(shares * params.steps, values, strict=True), (np.nan, np.nan)]
-    return found
+def _curve(params: Params, name: str) -> list[tuple[float, float]]:
+    """A parameter at many steps."""
+    shares = np.linspace(0, 1, 401)[:-1]
+    drawn = [training_conditions(params, share * params.steps * params.batch_size) for share in shares]
+    values = [params.at_phase(name, each.phase) if name == "similarity" else getattr(each, name) for each in drawn]
+    return list(zip(shares * params.steps, values, strict=True))
