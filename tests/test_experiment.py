@@ -16,7 +16,6 @@ from hifitse.evaluation.rows import (
     DIRECTIONS,
     METRICS,
     ExperimentError,
-    by_bin,
     compare,
     contrast,
     difference,
@@ -100,18 +99,6 @@ def test_arms_on_different_mixtures_are_not_compared():
         compare("arm", moved, make_rows())
     with pytest.raises(ExperimentError, match="metric is 'sdr', expected one of si_sdr_db"):
         compare("arm", make_rows(), make_rows(), "sdr")
-
-
-def test_bins_hold_every_mixture_once():
-    rows = make_rows()
-    bins = by_bin(rows, "sir_db", (-2.5, 0, 2.5))
-    assert [label for label, _ in bins] == ["below -2.5", "-2.5 to 0", "0 to 2.5", "from 2.5"]
-    assert sum(interval.n for _, interval in bins) == 80
-    below = [row["si_sdri_db"] for row in rows if row["present"] and row["sir_db"] < -2.5]
-    assert bins[0][1].mean == pytest.approx(np.mean(below))
-    assert [label for label, _ in by_bin(rows, "n_interferers")] == ["1", "2", "3"]
-    assert [label for label, _ in by_bin(rows, "sir_db", (-5, 0, 5))] == ["-5 to 0", "0 to 5"]  # empty ones are left out
-    assert by_bin(rows, "snr_db", (0,)) == []
 
 
 def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():

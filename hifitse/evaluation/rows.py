@@ -3,7 +3,6 @@
 Rows are a table (``pandas.DataFrame``) with one line per mixture and training seed; a list of mappings is taken as well.
 """
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -155,30 +154,6 @@ def verdict(difference: Interval, metric: str) -> str:
     if not difference.excludes_zero or gain == 0:
         return "neutral"
     return "helped" if gain > 0 else "hurt"
-
-
-def by_bin(
-    rows: Rows, key: str, edges: Sequence[float] | None = None, metric: str = "si_sdri_db", list_name: str = "test"
-) -> list[tuple[str, Interval]]:
-    """A metric by ranges of a row's number, such as ``sir_db``, ``snr_db`` or ``n_interferers``: label and interval, rising.
-
-    Args:
-        rows: those without the metric or without the number are left out.
-        key: name of the number.
-        edges: rising; a bin goes from an edge up to below the next, the outermost are open. ``None``: one bin for each value.
-        metric: one of ``METRICS``.
-        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
-    """
-    mine = of_list(rows, list_name)
-    if not len(mine):
-        return []
-    known = mine.assign(value=_values(mine, metric)).dropna(subset=[key, "value"])
-    bins = known[key]
-    if edges is not None:
-        labels = [f"below {edges[0]:g}", *(f"{a:g} to {b:g}" for a, b in itertools.pairwise(edges)), f"from {edges[-1]:g}"]
-        bins = pd.cut(known[key].astype(float), [-np.inf, *edges, np.inf], right=False, labels=labels)
-    groups = known.groupby(bins, observed=True)
-    return [(each if isinstance(each, str) else f"{each:g}", bootstrap(matrix(group, metric, list_name))) for each, group in groups]
 
 
 def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test") -> None:

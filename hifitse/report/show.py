@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, Image
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from hifitse.data.conditions import PARTIAL_ACTIVE_S
 from hifitse.evaluation.experiment import Arm, OwnModel
-from hifitse.evaluation.rows import by_bin, matrix, of_list
+from hifitse.evaluation.rows import matrix, mean, of_list
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
 from hifitse.report import comparison_figures, document, figures, listening, report, tables
@@ -144,25 +145,32 @@ def untreated(arm: Arm) -> HTML:
 
 
 def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
-    """SI-SDRi in four ranges of SIR (the lowest of a mixture) and SNR, and by number of interferers.
+    """SI-SDRi in four ranges of SIR (the lowest of a mixture) and SNR, each from its lower end to below its upper, and by interferers.
 
     Returns:
         axis label -> label of the bin -> kind of enrolment -> interval; without the axes along which nothing varies.
     """
-    params, last = arm.evaluation, len(arm.evaluation.phase_starts) - 1
+    params, last, rows = arm.evaluation, len(arm.evaluation.phase_starts) - 1, of_list(arm.rows, "test")
     axes = {
         "lowest SIR, dB": ("sir_db", params.sir_min_db, params.sir_max_db),
         "SNR, dB": ("snr_db", params.at_phase("snr_min_db", last), params.at_phase("snr_max_db", last)),
         "interferers": ("n_interferers", 0, 0),
     }
-    found: dict[str, dict[str, dict[str, Interval]]] = {}
+    found = {}
     for axis, (key, low, high) in axes.items():
-        edges = [round(float(edge), 2) for edge in np.linspace(low, high, 5)[1:-1]] if low < high else None
-        found[axis] = {}
-        for kind in ("right", "wrong"):
-            for label, value in by_bin(arm.rows, key, edges, ENROLMENTS[kind]):
-                found[axis].setdefault(label.replace("-", "−"), {})[f"{kind} enrolment"] = value
-    return {axis: bins for axis, bins in found.items() if len(bins) > 1}
+        known = rows[rows["present"].astype(bool) & rows[key].notna()]
+        bins = known[key]
+        if low < high:
+            first, middle, third = (f"{round(float(edge), 2):g}" for edge in np.linspace(low, high, 5)[1:-1])
+            labels = [f"below {first}", f"{first} to {middle}", f"{middle} to {third}", f"from {third}"]
+            bins = pd.cut(bins.astype(float), [-np.inf, float(first), float(middle), float(third), np.inf], right=False, labels=labels)
+        found[axis] = {
+            str(label).replace("-", "−"): {
+                f"{kind} enrolment": value for kind in ("right", "wrong") if (value := mean(group, ENROLMENTS[kind])).n
+            }
+            for label, group in known.groupby(bins, observed=True)
+        }
+    return {axis: of_bins for axis, of_bins in found.items() if len(of_bins) > 1}
 
 
 def by_condition(arm: Arm) -> Image | HTML:
