@@ -98,6 +98,9 @@ def call(command: click.Command, argv: Sequence[str] | None = None) -> Any:
             return command.invoke(context)  # not click's main, which answers Ctrl-C itself
     except click.exceptions.Exit as left:
         return left.exit_code
+    except click.exceptions.NoArgsIsHelpError as alone:
+        print(alone.format_message(), file=sys.stderr)
+        return alone.exit_code
     except click.UsageError as error:
         said, path = error.format_message().partition("\n")[0].rstrip("."), error.ctx.command_path if error.ctx else command.name
         raise CommandError(f"{said}; see {path} --help") from None

@@ -39,6 +39,10 @@ def checkout(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_alone_it_says_what_it_can(capsys):
+    assert cli.main([]) == 2 and "extract" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -187,7 +187,7 @@ def test_what_changes_the_training_alone_changes_its_name_and_no_row_of_an_evalu
 def test_parameters_are_listed_with_default_range_and_meaning() -> None:
     assert describe("lr").startswith("lr = 0.0002  (a number above 0 up to 1)") and "learning rate" in describe("lr")
     assert "each from -40 to 60" in describe("snr_min_db") and len(describe().splitlines()) == 2 * len(FIELDS)
-    with pytest.raises(ParameterError, match="did you mean 'steps'"):
+    with pytest.raises(ParameterError, match="^unknown parameter 'stpes': did you mean 'steps'"):
         describe("stpes")
 
 

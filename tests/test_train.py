@@ -16,6 +16,7 @@ from torch import nn
 import hifitse.training.train as train_module
 from hifitse import HifitseError
 from hifitse.commands.run import run as run_command
+from hifitse.data.manifest import CorpusError
 from hifitse.evaluation.comparison import vary, with_phase
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
@@ -285,6 +286,12 @@ def test_a_device_that_is_not_there_is_named():
         pytest.skip("this machine has CUDA")
     with pytest.raises(TrainingError, match="parameter 'device' is 'cuda', expected one of: auto"):
         train(resolve("smoke", device="cuda"), progress=False)
+
+
+def test_a_mistyped_corpus_leaves_no_folder(runs):
+    with pytest.raises(CorpusError, match="'/mistyped', which does not exist"):
+        train(resolve("smoke", corpus="synthetic, /mistyped"), progress=False)
+    assert not list(runs.iterdir())
 
 
 def test_progress_bar_and_tensorboard_show_what_the_history_holds(capsys):

@@ -22,6 +22,7 @@ import torch
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.dataset import training_loader
+from hifitse.data.manifest import locate, sources
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.files import write_text
 from hifitse.machine import TrainingError, device_name, half_precision, make_room_for_workers, progress_bar, set_threads
@@ -147,7 +148,10 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
 
 
 def _claim(run: Run, held: ExitStack) -> None:
-    """Lock the run's folder for as long as ``held`` lasts, and write down what is trained there."""
+    """Lock the run's folder for as long as ``held`` lasts, and write down what is trained there; a mistyped corpus leaves no folder."""
+    for source in sources(run.params.corpus):
+        if source != "synthetic":
+            locate(source, "corpus")
     held.enter_context(locked(run.folder))
     refuse_another(run.folder / "params.json", run.params)
     write_text(run.folder / "params.json", run.params.model_dump_json(indent=1))
