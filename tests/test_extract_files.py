@@ -1,7 +1,6 @@
 """Extraction from file to file: what comes out, the memory it takes, the command, and what is refused without half a file."""
 
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -99,26 +98,6 @@ def test_memory_does_not_grow_from_half_a_minute_to_five(tmp_path):
 
 def extract(*arguments: str) -> int:
     return cli.main(["extract", *arguments])
-
-
-def test_one_mixture_becomes_one_file(files, capsys):
-    for out, subtype in (("out/only me.wav", "FLOAT"), ("out/ich.flac", "PCM_24")):
-        assert extract("gemischt 混合.wav", "--enroll", "мой голос.flac", "-o", out) == 0
-        info = soundfile.info(out)
-        assert (info.frames, info.samplerate, info.channels, info.subtype) == (72_000, 48_000, 1, subtype)
-        speed = r"1\.5 s in [\d.]+ s \([\d.]+ times as fast as it plays\)"
-        line = rf"hifitse: gemischt 混合\.wav -> {re.escape(out)}: {speed}, level -[\d.]+ dBFS of -[\d.]+"
-        assert re.fullmatch(line, capsys.readouterr().out.splitlines()[-1])
-    assert sorted(path.name for path in (files / "out").iterdir()) == ["ich.flac", "only me.wav"]
-
-
-def test_several_mixtures_go_to_a_folder_under_their_names(files):
-    assert extract("gemischt 混合.wav", "stereo.flac", "--enroll", "мой голос.flac", "мой голос.flac", "-o", "new folder") == 0
-    assert sorted(path.name for path in (files / "new folder").iterdir()) == ["gemischt 混合.wav", "stereo.flac"]
-    info = soundfile.info("new folder/stereo.flac")
-    assert (info.samplerate, info.channels) == (44_100, 1)
-    stereo = audio.resample(soundfile.read("new folder/stereo.flac", dtype="float32")[0], 44_100, 48_000)
-    assert difference_db(stereo[:72_000], soundfile.read("new folder/gemischt 混合.wav", dtype="float32")[0]) < -14
 
 
 def test_a_flac_says_how_many_samples_it_clipped(files, extractor):

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from hifitse import HifitseError
 from hifitse.data.mixing import Mixer
-from hifitse.files import CheckpointError, write_text
+from hifitse.files import CheckpointError
 from hifitse.params import resolve
-from hifitse.training.checkpoint import checkpoints, load_checkpoint, load_tensors, save_checkpoint, save_tensors
+from hifitse.training.checkpoint import checkpoints, load_checkpoint, load_tensors, save_checkpoint
 from hifitse.training.run import Run
 from hifitse.training.train import TrainingError, train
 
@@ -236,25 +236,6 @@ def test_half_written_files_and_damaged_parameters_do_not_stop_a_run(folder, tra
         (folder / name).write_bytes(b"half")
     finishes_as_ever(trained)
     assert json.loads((folder / "params.json").read_text())["steps"] == 4
-
-
-@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
-def test_files_are_for_those_whom_the_umask_allows(tmp_path, mask, mode):
-    before = os.umask(mask)
-    try:
-        write_text(tmp_path / "x.txt", "text")
-        save_tensors(tmp_path / "x.safetensors", {"w": torch.ones(2)}, {})
-    finally:
-        os.umask(before)
-    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("x.txt", "x.safetensors")] == [mode, mode]
-
-
-def test_loaded_tensors_outlive_a_file_that_is_cut_short(tmp_path):
-    """Tensors that were the mapped file itself ended the process with a bus error."""
-    save_tensors(tmp_path / "x.safetensors", {"w": torch.ones(1000, 1000)}, {})
-    tensors, _ = load_tensors(tmp_path / "x.safetensors")
-    (tmp_path / "x.safetensors").write_bytes(b"")
-    assert float(tensors["w"].sum()) == 1e6
 
 
 def test_the_newest_two_are_kept(tmp_path):
