@@ -31,6 +31,7 @@ FORMATS = (
 SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")  # FFmpeg's readers that do not guess the length
 OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000  # sizes in a header, and the least of others, that a pipe's writer left open
 MP3_MARGIN_S = 1.0  # s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones
+NO_END = "its last page is missing, and how much sound that is, it does not say"
 NOTICED_S = 0.1  # s: a smaller difference between a header and the sound is an encoder's padding
 
 
@@ -60,7 +61,7 @@ class Sound:
         self.file = _libsndfile(self.path)
         if self.file is not None:
             self.sample_rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
-            self.missing = _without_end(self.path) if self.file.format == "OGG" else _said_missing(self.file)
+            self.missing = (NO_END if _pages(self.path)[1] else "") if self.file.format == "OGG" else _said_missing(self.file)
         else:
             self.sample_rate, first = next(self._decoded(), (0, np.zeros((0, 1), np.float32)))
             self.channels, self.subtype = first.shape[1], "FFMPEG"
@@ -194,8 +195,8 @@ class Sound:
             self.missing = _cut(there_s, said_s)
         elif bad > 1:  # one is the end of a cut file
             self.missing = f"{bad} pieces of it cannot be decoded"
-        elif rate:
-            self.missing = _without_end(self.path)
+        elif rate and _pages(self.path)[1]:
+            self.missing = NO_END
 
 
 def _cut(there_s: float, said_s: float) -> str:
@@ -237,16 +238,10 @@ def _said_missing(file: soundfile.SoundFile) -> str:
 
 
 def _pages(path: Path) -> tuple[bool, bool]:
-    """Whether an Ogg file begins again in its middle, and whether its last page says that it is the last."""
+    """Whether a file is an Ogg one that begins again in its middle, and one whose last page does not say that it is the last."""
     with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        last = data.rfind(b"OggS")
-        return data.find(b"OggS\0\2", 4) > 0, last + 5 < len(data) and bool(data[last + 5] & 4)
-
-
-def _without_end(path: Path) -> str:
-    with open(path, "rb") as raw:
-        ogg = raw.read(4) == b"OggS"
-    return "" if not ogg or _pages(path)[1] else "its last page is missing, and how much sound that is, it does not say"
+        last = data.rfind(b"OggS") if data[:4] == b"OggS" else -1
+        return last >= 0 and data.find(b"OggS\0\2", 4) > 0, last >= 0 and not (last + 5 < len(data) and data[last + 5] & 4)
 
 
 def _xing(path: Path) -> tuple[int, int] | None:
