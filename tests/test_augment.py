@@ -11,10 +11,9 @@ from sounds import folders, small
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
 from hifitse.data.augment import CHANGES, CUTOFFS_HZ, changed, draw_change, specaug_mask
-from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
+from hifitse.data.conditions import Conditions, evaluation_conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
-from hifitse.data.scene import File
 
 PLAIN = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 PARTS = ("mix", "target", "interferers", "noise")
@@ -80,22 +79,14 @@ def test_same_generator_same_change_and_global_generators_untouched(name, voice)
     assert not np.array_equal(made(name, voice, np.random.default_rng(2)), first)
 
 
-def test_equaliser_changes_bands_up_and_down_within_its_range(voice):
-    edges = [50, 120, 300, 700, 1500, 3500, 8000, 20000]
-    found = np.array([gains_db(made("eq", voice, np.random.default_rng(seed)), voice, edges) for seed in range(12)])
-    assert found.min() < -4 and found.max() > 4
-    assert np.abs(found).max() < 24  # neighbouring bands of 12 dB each add up
-    assert found.std(axis=0).min() > 1  # every band is moved
-
-
-def test_band_limit_keeps_the_middle_and_removes_the_rest(voice):
+def test_band_limits_keep_the_middle_and_devices_lose_the_bass(voice):
     cut = set()
     for seed in range(12):
-        changed = made("band", voice, np.random.default_rng(seed))
-        middle, treble, bass = (gains_db(changed, voice, edges)[0] for edges in ((600, 2500), (20000, 24000), (0, 25)))
+        limited, device = (made(name, voice, np.random.default_rng(seed)) for name in ("band", "device"))
+        middle, treble, bass = (gains_db(limited, voice, edges)[0] for edges in ((600, 2500), (20000, 24000), (0, 25)))
         assert abs(middle) < 1.5 and treble < -40 and bass < -6
-        rest = made("band", voice, np.random.default_rng(seed))
-        cut.add(sum(gains_db(rest, voice, (0.95 * edge, edge))[0] > -6 for edge in CUTOFFS_HZ))
+        cut.add(sum(gains_db(limited, voice, (0.95 * edge, edge))[0] > -6 for edge in CUTOFFS_HZ))
+        assert gains_db(device, voice, (20, 60, 500))[0] < max(gains_db(device, voice, (400, 800, 1600, 3200, 6400))) - 12
     assert len(cut) >= 3  # several of the edges were drawn
 
 
@@ -103,18 +94,8 @@ def test_codec_is_lossy_and_in_time_at_any_length(voice):
     for samples in (72000, 71999, 48017, 5000):
         changed = made("codec", voice[:samples], np.random.default_rng(samples))
         assert len(changed) == samples and abs(lag(changed, voice[:samples])) == 0
-    ratios = []
-    for seed in range(6):
-        error = made("codec", voice, np.random.default_rng(seed)) - voice
-        ratios.append(level_db(voice) - level_db(error))
+    ratios = [level_db(voice) - level_db(made("codec", voice, np.random.default_rng(seed)) - voice) for seed in range(6)]
     assert min(ratios) > 3 and max(ratios) < 40
-
-
-def test_device_has_little_bass_and_resonances(voice):
-    for seed in range(6):
-        changed = made("device", voice, np.random.default_rng(seed))
-        bass, middle = gains_db(changed, voice, (20, 60, 500))[0], max(gains_db(changed, voice, (400, 800, 1600, 3200, 6400)))
-        assert bass < middle - 12
 
 
 def test_silence_stays_silent_and_each_change_is_drawn(voice):
@@ -124,10 +105,9 @@ def test_silence_stays_silent_and_each_change_is_drawn(voice):
     assert draw_change(np.random.default_rng(3)) == draw_change(np.random.default_rng(3))
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((2, 100)), np.zeros(0), np.array([0.0, np.inf])])
-def test_bad_enrolments_are_refused(wrong):
-    with pytest.raises(HifitseError, match=r"expected \(T,\) with finite values"):
-        made("codec", wrong, np.random.default_rng(0))
+def test_an_enrolment_that_is_not_finite_is_refused():
+    with pytest.raises(HifitseError, match="expected finite values"):
+        made("codec", np.array([0.0, np.inf]), np.random.default_rng(0))
 
 
 # ---- in a mixture
@@ -151,15 +131,6 @@ def test_augmentation_changes_the_enrolments_alone(sources):
                 assert level_db(one) == pytest.approx(level, abs=0.01)
                 assert np.abs(one).max() <= 0.9901
     assert names == set(CHANGES)
-
-
-def test_augmentation_is_drawn_for_each_enrolment_as_often_as_asked(sources):
-    mixer = Mixer(small(sources), "train")
-    drawn = [mixer.mixture(0, index, replace(PLAIN, enroll_augment_prob=0.5), wrong_enroll=True).metadata for index in range(60)]
-    right = np.array([meta["enroll_changed"][0] is not None for meta in drawn])
-    wrong = np.array([meta["wrong_enroll_changed"][0] is not None for meta in drawn])
-    assert 18 <= right.sum() <= 42 and 18 <= wrong.sum() <= 42  # 30 expected, standard deviation 3.9
-    assert (right != wrong).any()
 
 
 def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
@@ -203,30 +174,6 @@ def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources
             plain.mixture(0, 0, replace(PLAIN, enroll_as=how))
 
 
-def test_noisy_and_reverberant_enrolments_are_those_of_the_split(sources):
-    mixer = Mixer(small(sources, eval_enroll="reverberant", reverb_prob=0.0), "test")
-    clean, wet = (mixer.mixture(0, 1, replace(PLAIN, enroll_as=how)) for how in ("drawn", "reverberant"))
-    room = wet.metadata["enroll_room"][0]
-    assert room in mixer.acoustics.rooms.groups
-    ratios = []
-    for position in mixer.acoustics.rooms.groups[room]:
-        expected = mixer.renderer.reverberate(clean.enroll, [File(position.path, position.samples)])[0]
-        ratios.append(np.dot(expected, wet.enroll[0]) / np.linalg.norm(expected) / np.linalg.norm(wet.enroll[0]))
-    assert max(ratios) > 0.9999
-
-
-def test_conditions_of_training_validation_and_evaluation(sources):
-    params = small(sources, enroll_augment_prob=0.4, eval_enroll="band", similarity=[0.1, 0.6], eval_turns=3)
-    first, last = training_conditions(params, 0), training_conditions(params, 10**9)
-    assert (first.similarity, last.similarity) == (0.1, 0.6)
-    assert {first.enroll_augment_prob, last.enroll_augment_prob} == {0.4}
-    assert first.enroll_as == "drawn"
-    for each in validation_conditions(params):
-        assert (each.similarity, each.enroll_augment_prob, each.enroll_as) == (0.6, 0.0, "drawn")
-    for entries in evaluation_conditions(params).values():
-        assert {(each.similarity, each.enroll_augment_prob, each.enroll_as) for each in entries} == {(0.6, 0.0, "band")}
-
-
 # ---- masks of a spectrogram
 
 
@@ -245,15 +192,6 @@ def test_ones_and_zeros_in_whole_bands_and_stretches(largest, count, seed):
         if item.any():
             assert runs(bins) <= count and runs(frames) <= count
             assert bins.sum() <= count * round(largest * 40) and frames.sum() <= count * round(largest * 30)
-
-
-def test_widths_and_places_are_spread_evenly():
-    mask = specaug_mask((4000, 100, 50), 0.2, 1, 0)
-    bins, frames = (mask.amax(dim=2) == 0).float(), (mask.amax(dim=1) == 0).float()
-    widths, lengths = bins.sum(1), frames.sum(1)
-    assert widths.max() == 19 and lengths.max() == 9  # drawn below 20 and below 10
-    assert widths.mean().item() == pytest.approx(9.5, abs=0.4) and lengths.mean().item() == pytest.approx(4.5, abs=0.2)
-    assert bins[:, 20:80].mean(0).std() < 0.02  # no place is preferred, but for the edges
 
 
 def test_masks_are_a_pure_function_that_leaves_the_global_state_alone_and_items_and_seeds_differ():

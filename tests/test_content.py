@@ -9,8 +9,8 @@ import soundfile
 from sounds import folders, save, small
 from torch import nn
 
-from hifitse.data.content import by_content, identity
 from hifitse.data.corpus import CorpusError, load_corpus
+from hifitse.data.manifest import by_content, identity
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.params import resolve
 from hifitse.prepare.prepare import prepare

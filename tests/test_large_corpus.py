@@ -16,8 +16,7 @@ from hifitse.data import corpus as corpora
 from hifitse.data import index as on_disk
 from hifitse.data.conditions import validation_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
-from hifitse.data.enrolment import Order, others
-from hifitse.data.mixing import Mixer
+from hifitse.data.mixing import Mixer, Order, others
 from hifitse.data.reader import Reader
 from hifitse.data.scene import File
 from hifitse.params import resolve
@@ -74,17 +73,6 @@ def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, 
     assert list(pickle.loads(pickle.dumps(said))) == list(memory.speakers["s02"])  # as a process that is not forked gets it
 
 
-def test_mixtures_of_the_list_on_disk_are_those_of_the_list_in_memory(tmp_path, monkeypatch):
-    params = resolve("smoke", corpus=str(listed(tmp_path / "c")), reverb_prob=0.0, noise_prob=0.0, enrollments=2)
-    first = Mixer(params, "train")
-    monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
-    second = Mixer(params, "train")
-    for index in range(4):
-        one, other = (mixer.mixture(1, index, validation_conditions(params)[0], True) for mixer in (first, second))
-        assert one.metadata == other.metadata
-        assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
-
-
 def test_a_changed_manifest_is_indexed_anew_and_damage_is_said(indexed, tmp_path):
     folder = listed(tmp_path / "c")
     corpus = load_corpus(folder)
@@ -125,19 +113,6 @@ def test_others_are_looked_at_no_further_than_asked():
 
 
 # ---- recordings kept
-
-
-def test_kept_recordings_come_back_bit_for_bit_and_16_bit_ones_in_half_the_memory():
-    rng = np.random.default_rng(0)
-    small = (rng.integers(-(2**15), 2**15, 1000) / 2**15).astype(np.float32)
-    fine = rng.uniform(-2, 2, 1000).astype(np.float32)
-    for signal, size in ((small, 2), (fine, 4)):
-        reader = Reader(Path(), 10_000)
-        reader.whole = lambda _, signal=signal: signal
-        for _ in range(2):
-            part = reader.read(File("a", 1000), 100, 300)
-            assert part.dtype == np.float32 and np.array_equal(part, signal[100:400])
-        assert reader.bytes == size * 1000 + 400
 
 
 def test_the_limit_is_kept_whatever_is_read():

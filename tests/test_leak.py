@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sounds import save
 
-from hifitse.data import rooms
+from hifitse.data import synthetic
 from hifitse.data.mixing import Mixer
 from hifitse.params import resolve
 
@@ -31,12 +30,8 @@ def people(hifitse_data, tmp_path_factory):
         if not (hifitse_data / name).exists():
             pytest.skip(f"HIFITSE_DATA has no folder '{name}'")
 
-    def bank(count: int, seed: int, folder: Path) -> None:
-        for name in (f"room_{room:03d}_{position}.flac" for room in range(count) for position in range(rooms.POSITIONS)):
-            save(folder / name, np.r_[0.9, np.zeros(9_599)])
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rooms, "_make_bank", bank)
+        patch.setattr(synthetic, "make_room", lambda _: [np.r_[0.9, np.zeros(9_599)]] * synthetic.POSITIONS)
         patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("stand-ins")))
         drawn = {side: Mixer(resolve("people", **PARAMS), side) for side in SIDES}
     return {side: (drawing.corpus, drawing.acoustics.noises, drawing.acoustics.rooms) for side, drawing in drawn.items()}

@@ -97,14 +97,9 @@ def test_nobody_of_the_targets_group_interferes(sources, tmp_path):
         assert not {"x0", "x1"} <= speakers or len(mixer.speakers) == 2
 
 
-def test_lone_targets_of_the_training_only(sources):
-    params = small(sources, lone_prob=0.5, test_share=0.34)
-    alone = {split: [len(Mixer(params, split).draw(0, index, HARD).talkers) == 1 for index in range(40)] for split in ("train", "test")}
-    assert 0.3 < np.mean(alone["train"]) < 0.7 and not any(alone["test"])
-
-
-def test_talkers_and_enrolments_recorded_elsewhere_in_the_training_only(sources):
-    plain, other = (Mixer(small(sources, acoustics_prob=share, reverb_prob=0.0, test_share=0.34), "train") for share in (0.0, 0.5))
+def test_lone_targets_and_talkers_recorded_elsewhere_in_the_training_only(sources):
+    values = {"reverb_prob": 0.0, "test_share": 0.34}
+    plain, other, alone = (Mixer(small(sources, **values, **more), "train") for more in ({}, {"acoustics_prob": 0.5}, {"lone_prob": 0.5}))
     changed = []
     for index in range(12):
         one, two = plain.draw(1, index, HARD), other.draw(1, index, HARD)
@@ -114,5 +109,6 @@ def test_talkers_and_enrolments_recorded_elsewhere_in_the_training_only(sources)
         assert np.array_equal(mixture.enroll, twin.enroll) == (two.enroll[0].elsewhere is None)
         assert twin.metadata["sir_db"] == mixture.metadata["sir_db"]
     assert 0.3 < np.mean(changed) < 0.7
-    test = Mixer(other.params, "test").draw(1, 0, HARD)
-    assert all(each.elsewhere is None for each in (*test.talkers, *test.enroll))
+    assert 0.3 < np.mean([len(alone.draw(0, index, HARD).talkers) == 1 for index in range(40)]) < 0.7
+    for test in (Mixer(each.params, "test").draw(1, 0, HARD) for each in (other, alone)):
+        assert len(test.talkers) == 3 and all(each.elsewhere is None for each in (*test.talkers, *test.enroll))

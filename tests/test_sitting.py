@@ -11,7 +11,7 @@ from sounds import folders, small
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.commands import sitting
 from hifitse.commands.cli import main
-from hifitse.data.corpus import load_corpus
+from hifitse.data.corpus import load_clips, load_corpus
 from hifitse.data.mixing import Mixer
 from hifitse.model import Extractor
 from hifitse.model.pretrained import DEFAULT
@@ -54,6 +54,18 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
 
 def sources_of(folder):
     return [path for path in Path(folder).iterdir() if path.is_file()]
+
+
+def test_groups_and_splits_of_a_noise_manifest_travel(sources, tmp_path):
+    shutil.copytree(sources["noise"], tmp_path / "noise")
+    lines = [{"path": path.name, "samples": 33_600, "sample_rate": 48_000, "group": f"g{number // 2}", "split": "test" * (number < 2)}
+             for number, path in enumerate(sorted((tmp_path / "noise").iterdir()))]  # fmt: skip
+    (tmp_path / "noise" / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pack(small(sources | {"noise": str(tmp_path / "noise")}), tmp_path / "packed", 0.5)
+    unpack(tmp_path / "packed", tmp_path / "wav")
+    places = tmp_path, tmp_path / "packed", tmp_path / "wav"
+    told = [[(clip.group, clip.split) for clip in load_clips(at / "noise").clips] for at in places]
+    assert told[0] == told[1] == told[2] and len(set(told[0])) == 3
 
 
 def test_too_little_space_is_said(sources, tmp_path):

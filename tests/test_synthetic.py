@@ -11,7 +11,6 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import speakers, synthetic
 from hifitse.data.similarity import describe
 from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, HIGH_VARIANTS, LOW_VARIANTS, OTHER, Speaker
-from hifitse.files import made_once
 
 SPEAKERS, UTTERANCES = 10, 2
 
@@ -57,21 +56,14 @@ PLAIN = Speaker("plain", "m3", "en-us", 170, 50, 50, tract=1.0, tilt_db=0.0, col
 # ---- the corpus on disk
 
 
-def test_manifest_names_every_file_with_its_length(corpus):
+def test_utterances_are_listed_and_have_the_promised_length_level_and_ends(corpus):
     lines = manifest(corpus)
-    assert len(lines) == SPEAKERS * UTTERANCES == len(list(corpus.rglob("*.wav")))
-    assert len({line["speaker"] for line in lines}) == SPEAKERS
+    assert len(lines) == SPEAKERS * UTTERANCES == len(list(corpus.rglob("*.wav"))) and len({line["speaker"] for line in lines}) == SPEAKERS
     for line in lines:
-        assert audio.info(corpus / line["path"]) == audio.AudioInfo(line["samples"], SAMPLE_RATE, 1)
-        assert line["sample_rate"] == SAMPLE_RATE and line["group"]
-
-
-def test_utterances_have_the_promised_length_level_and_ends(corpus):
-    for line in manifest(corpus):
+        assert audio.info(corpus / line["path"]) == audio.AudioInfo(line["samples"], SAMPLE_RATE, 1) and line["group"]
         speech = audio.read(corpus / line["path"])
         assert 3.5 < len(speech) / SAMPLE_RATE < 6
-        assert np.abs(speech).max() < 0.9
-        assert audio.level_db(speech) == pytest.approx(-26, abs=0.1)
+        assert np.abs(speech).max() < 0.9 and audio.level_db(speech) == pytest.approx(-26, abs=0.1)
         frames = np.square(speech[: len(speech) // 480 * 480].reshape(-1, 480)).mean(axis=1)
         loud = np.flatnonzero(frames > 1e-4 * frames.max())
         assert loud[0] * 480 <= 0.06 * SAMPLE_RATE and len(speech) - loud[-1] * 480 <= 0.07 * SAMPLE_RATE
@@ -85,16 +77,6 @@ def test_speech_reaches_20_khz_and_falls_gently(corpus):
     assert all(band_db(signal, 18_000, 20_000) > -75 for signal in signals)
 
 
-def test_the_upper_band_follows_the_speech(corpus):
-    """Between words it falls silent too: its level goes with that of the band below."""
-    for line in manifest(corpus)[::UTTERANCES]:
-        frames = audio.read(corpus / line["path"])
-        frames = frames[: len(frames) // 960 * 960].reshape(-1, 960)
-        power = np.abs(np.fft.rfft(frames)) ** 2 + 1e-9
-        below, above = (10 * np.log10(power[:, low:high].mean(axis=1)) for low, high in ((120, 170), (260, 400)))  # 20 bins a kHz
-        assert np.corrcoef(below, above)[0, 1] > 0.8
-
-
 def test_first_speakers_and_utterances_do_not_depend_on_the_rest(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
     monkeypatch.setattr(synthetic.os, "cpu_count", lambda: 1)
@@ -103,26 +85,6 @@ def test_first_speakers_and_utterances_do_not_depend_on_the_rest(corpus, tmp_pat
         assert (fewer / line["path"]).read_bytes() == (corpus / line["path"]).read_bytes()
     other = synthetic.make_speech(3, 1, seed=2)
     assert all((other / line["path"]).read_bytes() != (fewer / line["path"]).read_bytes() for line in manifest(fewer))
-
-
-def test_a_second_call_makes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
-    first = synthetic.make_speech(1, 1, seed=0)
-    monkeypatch.setattr(synthetic, "speak", lambda *_: pytest.fail("made twice"))
-    assert synthetic.make_speech(1, 1, seed=0) == first
-    assert first.parent == tmp_path
-    assert list(tmp_path.iterdir()) == [first]  # nothing unfinished is left beside it
-
-
-def test_of_two_processes_at_once_one_folder_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
-
-    def slower(folder):
-        made_once("voices", lambda other: (other / "a").write_text("the faster"))
-        (folder / "a").write_text("the slower")
-
-    assert (made_once("voices", slower) / "a").read_text() == "the faster"
-    assert list(tmp_path.iterdir()) == [tmp_path / "voices"]
 
 
 def test_what_fails_leaves_nothing_and_can_be_made_again(tmp_path, monkeypatch):
@@ -142,15 +104,11 @@ def test_what_fails_leaves_nothing_and_can_be_made_again(tmp_path, monkeypatch):
 def test_speakers_are_many_and_well_spread(seed):
     people = [speakers.speaker(seed, index) for index in range(200)]
     groups = {speakers.variant_group(who.variant) for who in people}
-    assert len(groups) >= 25
-    assert len({speakers.variant_group(who.variant) for who in people[:100]}) >= 25
-    assert len({(who.variant, who.accent, who.pitch, who.tract) for who in people}) == 200
+    assert min(len(groups), len({speakers.variant_group(who.variant) for who in people[:100]})) >= 25
+    assert len({(who.variant, who.accent, who.pitch, who.tract) for who in people}) == 200 and len({who.accent for who in people}) >= 20
     assert not {speakers.variant_group(variant) for variant in BABBLE_VARIANTS} & groups
     assert {who.tract for who in people} >= {0.9, 1.0, 1.1} and all(0.85 <= who.tract <= 1.18 for who in people)
-    assert len({who.accent for who in people}) >= 20
-    assert speakers.variant_group("steph2") == speakers.variant_group("steph")
-    assert speakers.variant_group("mike2") == speakers.variant_group("Mike")
-    assert len({speakers.variant_group(variant) for variant in ("m1", "m2", "f1", "f2", "max")}) == 5
+    assert [speakers.variant_group(variant) for variant in ("steph2", "mike2", "m1", "m2", "max")] == ["steph", "mike", "m1", "m2", "max"]
 
 
 def test_espeak_has_every_accent_and_variant():
@@ -167,11 +125,6 @@ def test_the_vocal_tract_scales_the_pitch_by_its_factor():
     assert pitch(high) / pitch(low) == pytest.approx(1.1 / 0.9, rel=0.08)
     lowest, highest = say(replace(PLAIN, pitch=10)), say(replace(PLAIN, variant="f3", pitch=55, tract=1.1))
     assert 55 < pitch(lowest) < 90 and 200 < pitch(highest) < 320
-
-
-def test_an_unknown_voice_is_named():
-    with pytest.raises(HifitseError, match="en-xx"):
-        say(replace(PLAIN, accent="en-xx"))
 
 
 # ---- noise
@@ -193,10 +146,3 @@ def test_coloured_noise_falls_by_its_slope(slope_db):
     octave_wide = [band_db(noise, low, 2 * low) for low in (250, 1_000, 4_000)]
     # A band an octave higher is twice as wide: 3 dB more at the same density.
     np.testing.assert_allclose(np.diff(octave_wide), 2 * (slope_db + 10 * np.log10(2)), atol=0.3)
-
-
-def test_noise_is_the_same_again(noise_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
-    again = synthetic.make_noise(seed=1, clips=9, seconds=3)
-    for path in again.glob("*.wav"):
-        assert path.read_bytes() == (noise_folder / path.name).read_bytes(), path.name

@@ -1,6 +1,5 @@
 import itertools
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +8,8 @@ from hypothesis import strategies as st
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import Conditions, evaluation_conditions, turns
+from hifitse.data.conditions import Conditions, turns
 from hifitse.data.mixing import Mixer
-from hifitse.data.rendering import FADE, gate
 from hifitse.evaluation.evaluate import evaluate
 
 TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)
@@ -39,20 +37,6 @@ def test_turns_fill_the_time_overlap_their_neighbours_and_nobody_meets_themselve
     assert all(start < stop for start, stop in spans)
     assert all(before[1] > after[0] for before, after in itertools.pairwise(spans))
     assert all(before[1] <= after[0] for before, after in zip(spans, spans[2:], strict=False))
-
-
-def test_turns_of_the_evaluation_are_as_long_as_in_a_conversation(sources):
-    conditions = evaluation_conditions(small(sources, eval_turns=30))["turns"]
-    lengths = [each.seconds for each in conditions]
-    assert (lengths[0], lengths[-1], len(set(lengths))) == (8.0, 12.0, 30) and np.allclose(np.diff(lengths), 4 / 29, atol=2e-3)
-    assert all(each.absent_prob == 0 for each in conditions)
-    spoken, shared = [], []
-    for seed, each in enumerate(conditions):
-        spans = np.array(turns(round(each.seconds * SAMPLE_RATE), each.turns, np.random.default_rng(seed))) / SAMPLE_RATE
-        spoken += (spans[:, 1] - spans[:, 0]).tolist()
-        shared += (spans[:-1, 1] - spans[1:, 0]).tolist()
-    assert min(spoken) > 1.0 and max(spoken) < 4.0 and 2.0 < np.mean(spoken) < 2.5
-    assert min(shared) > 0.2 and max(shared) < 0.7 and 0.3 < np.mean(shared) < 0.5
 
 
 def test_talkers_are_there_in_their_turns_and_nowhere_else(mixer):
@@ -87,27 +71,6 @@ def test_sir_is_that_over_the_time_in_which_each_is_there(sources):
         found = [10 * np.log10(reference / power(each[theirs])) for each in mixture.interferers]
         assert found == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
         assert 10 * np.log10(reference / power(mixture.noise)) == pytest.approx(mixture.metadata["snr_db"], abs=0.01)
-
-
-def test_turns_fade_in_and_out():
-    wave = gate(10_000, [(0, 3000), (5000, 8000)])
-    assert wave[0] == 1 and wave[5000] == 0 and wave[5000 + FADE] == 1 and wave[7999] == 0  # none where the mixture begins
-    assert wave[3000 - FADE - 1] == 1 and wave[2999] == 0 and not wave[3000:5000].any() and not wave[8000:].any()
-    assert np.abs(np.diff(wave[:9000])).max() <= 1.01 / FADE
-    assert gate(10_000, [(0, 10_000)]).all()
-
-
-def test_a_conversation_has_two_talkers_at_least(mixer):
-    alone = replace(TALK, interferers_min=0, interferers_max=0)
-    mixture = mixer.mixture(0, 0, alone)
-    assert mixture.metadata["n_interferers"] == 1 and len(mixture.interferers) == 1
-    assert mixer.mixture(0, 0, replace(alone, turns=0)).metadata["n_interferers"] == 0
-
-
-def test_no_turns_unless_asked_for(sources, mixer):
-    lists = evaluation_conditions(small(sources))
-    assert lists["turns"] == [] and not any(each.turns for entries in lists.values() for each in entries)
-    assert mixer.mixture(0, 0, replace(TALK, turns=0)).metadata["turns"] is None
 
 
 def test_evaluation_of_the_turns_alone(sources):

@@ -3,7 +3,6 @@
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from hifitse.data.similarity import Voices
 from hifitse.studies import conditioning
@@ -19,11 +18,6 @@ def voices() -> Voices:
 def row(index: int, target: str, *others: str, **more) -> dict:
     told = {"target_speaker": target, "target_speed": 1.0, "interferer_speakers": list(others), "n_interferers": len(others)}
     return {"list": "test", "index": index, "present": True} | told | more
-
-
-def test_pitch_of_a_voice():
-    for name, hz in HZ.items():
-        assert voices().pitch(name) == pytest.approx(hz)
 
 
 def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_all_arms():

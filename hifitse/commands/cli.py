@@ -44,9 +44,8 @@ for command in (run, extract, pack, unpack, sitting):
 @click.option("--kind", default="speech", metavar="K", help="speech, noise or rooms.")
 @click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
 @click.option("--audit", "page", metavar="PAGE", help="Also write a page about bandwidth, levels and speakers, .html.")
-@click.option("--microphone", type=int, default=1, metavar="N", help="Of VCTK: 1 or 2.")
-@click.option("--workers", type=int, metavar="N", help="Processes (default: one per core).")
-def prepare(root: str, layout: str, kind: str, output: str, page: str | None, microphone: int, workers: int | None) -> None:
+@click.option("--workers", type=click.IntRange(0), metavar="N", help="Processes (default: one per core).")
+def prepare(root: str, layout: str, kind: str, output: str, page: str | None, workers: int | None) -> None:
     """Scan a folder of recordings into a manifest.
 
     ROOT is the folder of the corpus, or of Lhotse's manifests. What is wrong with its files is counted.
@@ -58,7 +57,7 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, mi
 
     began = time.monotonic()
     page = audit.checked(page) if page else None
-    summary = scan(root, output, layout, kind, microphone=microphone, workers=workers)
+    summary = scan(root, output, layout, kind, workers=workers)
     if page:
         audit.write(Path(output).expanduser(), summary, page)
     for line in said(summary, time.monotonic() - began):

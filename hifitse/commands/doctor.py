@@ -10,7 +10,7 @@ from hifitse import SAMPLE_RATE, audio
 from hifitse.model import Extractor
 from hifitse.model.extract_files import FULL_SCALE
 from hifitse.model.extraction import taken_db
-from hifitse.prepare.bandwidth import Spectrum
+from hifitse.prepare.recording import bandwidth, density
 
 RATE, WINDOW, HOP = 16_000, 640, 320  # Hz and samples: frames of 40 ms each 20 ms
 ACTIVE_DB = -35.0  # a frame is active above this, relative to the 95th percentile of frame levels
@@ -62,8 +62,6 @@ class Diagnosis(NamedTuple):
 
 def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
     """Examine an enrolment ``(T,)`` of at least 40 ms for this model."""
-    spectrum = Spectrum(rate)
-    spectrum.add(signal)
     high = np.abs(signal) >= FULL_SCALE
     clipped = float((high[1:] & high[:-1]).mean())
     narrow = audio.resample(signal, rate, RATE)
@@ -74,7 +72,7 @@ def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
     active = power > loud * 10 ** (ACTIVE_DB / 10)
     level = 10 * np.log10(max(float(power[active].mean()), 1e-12)) if active.any() else audio.FLOOR_DB
     dynamic = 10 * float(np.log10(loud / quiet))
-    found = spectrum.bandwidth().hertz
+    found = bandwidth(density(signal), rate).hertz
     several = _several(_spoken(audio.resample(signal, rate, SAMPLE_RATE), active), extractor)
     voiced = _voiced(frames[active])
     return Diagnosis(len(signal) / rate, active.sum() * HOP / RATE, float(level), found, clipped, dynamic, voiced, *several)

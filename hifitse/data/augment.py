@@ -1,23 +1,29 @@
-"""Changes of an enrolment recording (another device, channel or file format, the same voice), and masks of a spectrogram.
+"""What disturbs a recording: changes of an enrolment, talkers as if recorded elsewhere, and masks of a spectrogram.
 
-A change takes and gives (T,) float32 at 48 kHz, keeps the length, the time and, within a few dB, the level, and does not clip.
-``CHANGES`` has them by name.
+A change is another device, channel or file format, and the same voice. It takes and gives (T,) float32 at 48 kHz, keeps the length, the
+time and, within a few dB, the level, and does not clip. ``CHANGES`` has them by name.
+
+Recordings of one source share colour, band edge and noise floor. Where sources are mixed, a network could tell the talkers apart by them
+and never listen to the voice: so a talker is recorded elsewhere, with a colour, an edge and a floor drawn for them alone.
 """
 
 import contextlib
 import io
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
 import soundfile
 import torch
+from scipy.fft import next_fast_len
 from scipy.signal import fftconvolve
+from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.scene import Change
+from hifitse.data.scene import Change, Elsewhere
 
 EQ_GAIN_DB = 12.0  # largest boost or cut of one of the equaliser's seven bands
 CUTOFFS_HZ = (3400.0, 4000.0, 5500.0, 8000.0, 11000.0)  # edges of a telephone, and of recordings at 8, 11.025, 16 and 22.05 kHz
@@ -26,7 +32,19 @@ CODED_RATES = (16_000, 24_000, 32_000, 48_000)  # Hz
 COMPRESSION = (0.5, 0.99)  # libsndfile's 0 (best) to 1 (smallest): about 26 to 80 kbit/s over the rates
 BODY = round(0.004 * SAMPLE_RATE)  # samples that the body of a device rings
 
-Drawn = dict[str, Any]
+RATES = (44_100, 32_000, 24_000, 22_050, 16_000)  # Hz: of recordings before they came to 48 kHz
+ROLL_OFF = (0.9, 1.0)  # share of half of that rate at which such a recording ends, as resamplers have it
+LIMITED_PROB = 0.5
+COLOUR_HZ = (80, 250, 800, 2_500, 8_000, 20_000)
+COLOUR_DB = 6.0  # largest boost or cut at each of COLOUR_HZ, straight lines over log frequency between them
+FLOOR_PROB = 0.7
+FLOOR_DB = (-60.0, -30.0)  # of the noise floor, relative to the speech
+FLOOR_SLOPE = (0.0, 0.8)  # exponent by which the floor's amplitude falls above 100 Hz: from white to nearly brown
+SLOPE = 0.02  # share of the edge's frequency, below it, over which the gain falls from 1 to 0
+TABLE = 2**19  # complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here
+
+
+# ---- changes of an enrolment
 
 
 def draw_change(rng: np.random.Generator, name: str = "") -> Change:
@@ -36,27 +54,30 @@ def draw_change(rng: np.random.Generator, name: str = "") -> Change:
 
 
 def changed(enroll: np.ndarray, change: Change) -> np.ndarray:
-    """A changed recording (T,), float32; HifitseError where ``enroll`` is not (T,) with finite values."""
-    enroll = np.asarray(enroll, np.float32)
-    if enroll.ndim != 1 or not len(enroll) or not np.isfinite(enroll).all():
-        raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, expected (T,) with finite values")
+    """A changed recording, (T,) -> (T,) float32; HifitseError where it is not finite, on which the encoder would end the process."""
+    if not np.isfinite(enroll).all():
+        raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, expected finite values")
     return CHANGES[change.name][1](enroll, **change.drawn)
 
 
-def _seeds(rng: np.random.Generator) -> Drawn:
+def _seeds(rng: np.random.Generator) -> dict[str, Any]:
     return {"seeds": [int(rng.integers(2**63)), int(rng.integers(2**32))]}
 
 
-def _draw_band(rng: np.random.Generator) -> Drawn:
+def _draw_band(rng: np.random.Generator) -> dict[str, Any]:
     seeds = _seeds(rng)
     return {"cutoff_hz": CUTOFFS_HZ[rng.integers(len(CUTOFFS_HZ))]} | seeds
 
 
-def _draw_coding(rng: np.random.Generator) -> Drawn:
-    return {"rate": CODED_RATES[rng.integers(len(CODED_RATES))], "compression": rng.uniform(*COMPRESSION)}
+def _draw_device(rng: np.random.Generator) -> dict[str, Any]:
+    # The direct sound, and behind it noise that decays by 60 dB and has up to half of its energy.
+    body = rng.standard_normal(BODY) * 10 ** np.linspace(0, -3, BODY)
+    body *= rng.uniform(0.2, 0.7) / np.sqrt(np.sum(body**2))
+    body[0] = 1
+    return {"body": body.tolist()} | _seeds(rng)
 
 
-def coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
+def _coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
     """MP3 of about 26 to 80 kbit/s and back, at one of ``CODED_RATES``; the codec's delay is taken out."""
     peak = float(np.abs(enroll).max())
     if peak == 0:
@@ -69,14 +90,6 @@ def coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
     file.seek(0)
     decoded = audio.resample(soundfile.read(file, dtype="float32")[0], rate, SAMPLE_RATE)
     return audio.crop_or_pad(decoded, len(enroll)) * np.float32(2 * peak)
-
-
-def _draw_device(rng: np.random.Generator) -> Drawn:
-    # The direct sound, and behind it noise that decays by 60 dB and has up to half of its energy.
-    body = rng.standard_normal(BODY) * 10 ** np.linspace(0, -3, BODY)
-    body *= rng.uniform(0.2, 0.7) / np.sqrt(np.sum(body**2))
-    body[0] = 1
-    return {"body": body.tolist()} | _seeds(rng)
 
 
 @cache
@@ -96,7 +109,7 @@ def _filters(name: str, cutoff_hz: float) -> Any:
     return Compose([HighPassFilter(150, 500, min_rolloff=12, max_rolloff=12, p=1.0), *peaks, low_pass])
 
 
-def filtered(enroll: np.ndarray, name: str, seeds: list[int], cutoff_hz: float = 0.0, body: Sequence[float] = ()) -> np.ndarray:
+def _filtered(enroll: np.ndarray, name: str, seeds: list[int], cutoff_hz: float = 0.0, body: Sequence[float] = ()) -> np.ndarray:
     """An equaliser, a band limit, or a small device: no bass, three resonances, less treble, and a body that rings for 4 ms."""
     if len(body):
         enroll = fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32)
@@ -104,11 +117,11 @@ def filtered(enroll: np.ndarray, name: str, seeds: list[int], cutoff_hz: float =
         return _filters(name, cutoff_hz)(enroll, SAMPLE_RATE)
 
 
-CHANGES: dict[str, tuple[Callable[[np.random.Generator], Drawn], Callable[..., np.ndarray]]] = {
-    "eq": (_seeds, partial(filtered, name="eq")),
-    "band": (_draw_band, partial(filtered, name="band")),
-    "codec": (_draw_coding, coded),
-    "device": (_draw_device, partial(filtered, name="device")),
+CHANGES: dict[str, tuple[Callable[[np.random.Generator], dict[str, Any]], Callable[..., np.ndarray]]] = {
+    "eq": (_seeds, partial(_filtered, name="eq")),
+    "band": (_draw_band, partial(_filtered, name="band")),
+    "codec": (lambda rng: {"rate": CODED_RATES[rng.integers(len(CODED_RATES))], "compression": rng.uniform(*COMPRESSION)}, _coded),
+    "device": (_draw_device, partial(_filtered, name="device")),
 }
 """By the name that stands in the metadata what a change draws, and what it does with that."""
 
@@ -126,12 +139,70 @@ def _seeded(seeds: list[int]) -> Iterator[None]:
         np.random.set_state(numpy_before)  # noqa: NPY002
 
 
-def specaug_mask(shape: tuple[int, int, int], largest: float, count: int, seed: int) -> torch.Tensor:
-    """Masks to multiply spectra with: 0 in ``count`` bands and in ``count`` stretches of each item, 1 elsewhere; (B, F, L) float32.
+# ---- talkers as if recorded elsewhere
 
+
+def draw_elsewhere(key: Sequence[int], prob: float) -> Elsewhere | None:
+    """What is drawn from a key, a seed of ``default_rng``, as often as ``prob`` says; else ``None``."""
+    if not prob:
+        return None
+    rng = np.random.default_rng(key)
+    if rng.random() >= prob:
+        return None
+    level = 10 ** (rng.uniform(*FLOOR_DB) / 20) if rng.random() < FLOOR_PROB else 0.0
+    slope, start = rng.uniform(*FLOOR_SLOPE), int(rng.integers(TABLE))
+    colour = tuple(rng.uniform(-COLOUR_DB, COLOUR_DB, len(COLOUR_HZ)).tolist())
+    limited = rng.random() < LIMITED_PROB
+    edge = RATES[rng.integers(len(RATES))] / 2 * rng.uniform(*ROLL_OFF)
+    return Elsewhere(level, slope, start, colour, edge if limited else float(SAMPLE_RATE))
+
+
+def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
+    """Rows of speech, (R, T) -> (R, T) float32 in time with it, each with a floor, a colour and perhaps a band edge, as it is told."""
+    samples, size = speech.shape[1], next_fast_len(speech.shape[1], real=True)
+    level, slope, edge = (speech.new_tensor([getattr(each, name) for each in told])[:, None] for name in ("level", "slope", "edge"))
+    spec = torch.fft.rfft(speech, size)
+    hertz, hats = _frequencies(size, speech.device)
+    start = torch.tensor([each.start for each in told], device=speech.device)[:, None]
+    floor = _table(speech.device)[(start + torch.arange(len(hertz), device=speech.device)) % TABLE]
+    floor *= (-slope * hertz.clamp_min(100).log()).exp_()
+    floor *= level * (_norm(spec) / _norm(floor).clamp_min(1e-9))
+    gain = torch.exp(speech.new_tensor([each.colour for each in told]) @ hats * (math.log(10) / 20))
+    gain *= band_edge(hertz, edge)
+    return torch.fft.irfft(spec.add_(floor).mul_(gain), size)[:, :samples]
+
+
+def band_edge(hertz: Tensor, edge: Tensor | float) -> Tensor:
+    """Gain at frequencies of a recording whose band ends at ``edge`` Hz: 1, and from a little below it 0."""
+    return ((edge - hertz) / (SLOPE * edge)).clamp_(0, 1)
+
+
+def _norm(spec: Tensor) -> Tensor:
+    return torch.view_as_real(spec).flatten(1).square().sum(1, keepdim=True).sqrt_()
+
+
+@cache
+def _table(device: torch.device) -> Tensor:
+    pairs = np.random.default_rng(0).standard_normal((TABLE, 2), np.float32)
+    return torch.view_as_complex(torch.from_numpy(pairs)).to(device)
+
+
+@lru_cache(8)
+def _frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Hz of the bins (F,), and what each of ``COLOUR_HZ`` adds to each bin (6, F): straight lines over log frequency."""
+    hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    at = np.log(np.maximum(hertz, 20))
+    hats = np.stack([np.interp(at, np.log(COLOUR_HZ), row) for row in np.eye(len(COLOUR_HZ))])
+    return tuple(torch.from_numpy(each.astype(np.float32)).to(device) for each in (hertz, hats))
+
+
+# ---- masks of a spectrogram
+
+
+def specaug_mask(shape: tuple[int, int, int], largest: float, count: int, seed: int) -> Tensor:
+    """Masks to multiply spectra with: 0 in ``count`` bands and in ``count`` stretches of each item, 1 elsewhere; (B, F, L) float32.
     Each band or stretch has a width drawn evenly from 0 up to ``largest`` of its axis, and lies anywhere (SpecAugment, Park et al.,
-    Interspeech 2019). A pure function of its arguments, on the CPU, which leaves the global random state as it was.
-    """
+    Interspeech 2019). A pure function of its arguments, on the CPU, which leaves the global random state as it was."""
     from torchaudio.functional import mask_along_axis_iid
 
     items, bins, frames = shape

@@ -5,7 +5,7 @@ enrolment's file (:mod:`hifitse.data.augment`) goes through the CPU.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
@@ -16,14 +16,11 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.augment import changed
+from hifitse.data.augment import changed, recorded_elsewhere
 from hifitse.data.conditions import length
-from hifitse.data.device_store import DeviceStore, Part
-from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
-from hifitse.data.reader import KEPT_S
-from hifitse.data.rendering import PEAK, Mixture, Renderer, gate, loop, put
-from hifitse.data.rooms import transform_length
-from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
+from hifitse.data.reader import KEPT_S, DeviceStore, Part
+from hifitse.data.rendering import PEAK, Mixture, Renderer, gain_below, gate, loop, put, transform_length
+from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment
 
 ROWS = 256  # recordings that are transformed together, so that memory has room
 
@@ -41,7 +38,6 @@ class BatchRenderer:
         """The mixtures of scenes, tensors on the device; HifitseError where a recording is missing or broken."""
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if self.device.type == "cuda" else nullcontext()
         with exact:
-            self.store.require({key: load for scene in scenes for key, load in self._wanted(scene).items()})
             speech, noise = self._talkers(scenes), self._noises([scene.noise for scene in scenes], scenes[0].samples)
             clips_db = self._balance(scenes, speech, noise)
             speech[:, 0] *= self._of([scene.present for scene in scenes])[:, None]
@@ -62,26 +58,15 @@ class BatchRenderer:
 
     # ---- recordings
 
-    def _held(self, kind: str, file: File, start: int, samples: int) -> tuple[tuple, int, Callable[[], np.ndarray]]:
-        """Name of the recording that has a piece of "speech" or "noise", where in it the piece begins, and what decodes it."""
+    def _part(self, kind: str, file: File, start: int, samples: int, at: int = 0, gain: float = 1.0) -> Part:
+        """A piece of "speech" or "noise" in a recording that the store keeps: of one that is long or looped, the piece alone."""
+        root = (self.renderer.speech if kind == "speech" else self.renderer.noise).root
         if kind == "noise" and file.samples - start < samples:
-            return ("loop", file.path, start, samples), 0, lambda: loop(self._read("noise", file, start), samples)
+            whole = partial(audio.read, root / file.path, start)
+            return Part(("loop", file.path, start, samples), 0, samples, at, gain, lambda: loop(whole(), samples))
         if file.samples > KEPT_S * SAMPLE_RATE:
-            return (kind, file.path, start, samples), 0, partial(self._read, kind, file, start, samples)
-        return (kind, file.path), start, partial(self._read, kind, file)
-
-    def _read(self, kind: str, file: File, *part: int) -> np.ndarray:
-        return audio.read((self.renderer.speech if kind == "speech" else self.renderer.noise).root / file.path, *part)
-
-    def _wanted(self, scene: Scene) -> dict[tuple, Callable[[], np.ndarray]]:
-        """What a scene is made from: by name what decodes it."""
-        enrolled = (*scene.enroll, *scene.wrong_enroll)
-        said = (*scene.talkers, *enrolled)
-        pieces = [("speech", piece.file, piece.start, piece.samples) for each in said for piece in each.segment.pieces]
-        behind = [(scene.noise, scene.samples), *((each.noise, each.segment.samples) for each in enrolled)]
-        pieces += [("noise", noise.file, noise.start, samples) for noise, samples in behind if noise]
-        wanted = {key: load for key, _, load in (self._held(*piece) for piece in pieces)}
-        return wanted | {("room", each.response.path): partial(self.renderer.response, each.response) for each in said if each.response}
+            return Part((kind, file.path, start, samples), 0, samples, at, gain, partial(audio.read, root / file.path, start, samples))
+        return Part((kind, file.path), start, samples, at, gain, partial(audio.read, root / file.path))
 
     def _segments(self, segments: Sequence[Segment]) -> Tensor:
         """Speech of one length, (R, T): those of one speed together."""
@@ -96,10 +81,6 @@ class BatchRenderer:
             out[chosen, : sound.shape[1]] = sound
             done = chosen.stop
         return out[torch.from_numpy(np.argsort(order)).to(self.device)]
-
-    def _part(self, kind: str, file: File, start: int, samples: int, at: int, gain: float) -> Part:
-        key, start, _ = self._held(kind, file, start, samples)
-        return Part(key, start, samples, at, gain)
 
     def _faster(self, crops: Tensor, speed: float) -> Tensor:
         percent = round(100 * speed)
@@ -143,7 +124,8 @@ class BatchRenderer:
         samples = dry.shape[-1]
         longest = min(max(file.samples for file in responses), samples)
         size = transform_length(samples + longest)
-        rows = self.store.rows([[Part(("room", file.path), 0, longest, 0, 1.0)] for file in responses], longest)
+        parts = [[Part(("room", file.path), 0, longest, 0, 1.0, partial(self.renderer.response, file))] for file in responses]
+        rows = self.store.rows(parts, longest)
         return torch.fft.irfft(torch.fft.rfft(dry, size) * torch.fft.rfft(rows, size), size)[..., :samples]
 
     def _elsewhere(self, speech: Tensor, told: Sequence[Elsewhere | None]) -> Tensor:
@@ -155,7 +137,7 @@ class BatchRenderer:
         return speech
 
     def _balance(self, scenes: Sequence[Scene], speech: Tensor, noise: Tensor) -> list[float]:
-        """Scale the parts in place, as :meth:`hifitse.data.rendering.Renderer.balance` does; the gains that avoid clipping, dB."""
+        """Scale the parts in place, as :func:`hifitse.data.rendering.balance` does; the gains that avoid clipping, dB."""
         power = _power(speech)
         for number, scene in enumerate(scenes):
             for place, talker in enumerate(scene.talkers):
@@ -163,8 +145,8 @@ class BatchRenderer:
                     power[number, place] = _power(torch.cat([speech[number, place, slice(*span)] for span in talker.spans]))
         others = speech.shape[1] - 1
         ratios = self._of([[0.0, *scene.sir_db, *[0.0] * (others - len(scene.sir_db))] for scene in scenes])
-        speech *= ((power[:, :1] / power).sqrt() * 10 ** (-ratios / 20))[..., None]
-        noise *= ((power[:, 0] / _power(noise)).sqrt() * 10 ** (-self._of([scene.snr_db for scene in scenes]) / 20))[:, None]
+        speech *= gain_below(power[:, :1], power, ratios)[..., None]
+        noise *= gain_below(power[:, 0], _power(noise), self._of([scene.snr_db for scene in scenes]))[:, None]
         mix = speech.sum(1) + noise
         gain = 10 ** (self._of([scene.level_db for scene in scenes]) / 20) / _power(mix).sqrt()
         peak = torch.stack([mix, mix - speech[:, 0], noise]).abs().amax((0, -1)).maximum(speech.abs().amax((-1, -2)))
@@ -185,7 +167,7 @@ class BatchRenderer:
             sound[wet] = self._reverberate(sound[wet], [flat[number].response for number in wet])
         if noisy := [number for number, each in enumerate(flat) if each.noise]:
             noise, snr = self._noises([flat[number].noise for number in noisy], sound.shape[1]), [flat[number].snr_db for number in noisy]
-            sound[noisy] += noise * ((_power(sound[noisy]) / _power(noise)).sqrt() * 10 ** (-self._of(snr) / 20))[:, None]
+            sound[noisy] += noise * gain_below(_power(sound[noisy]), _power(noise), self._of(snr))[:, None]
         for number, each in enumerate(flat):
             for change in each.changes:
                 row = changed(sound[number].cpu().numpy(), change)

@@ -1,30 +1,29 @@
-"""Speech corpora: which speaker said which utterance, where it lies, and who is held out.
+"""What a source holds: speakers and their utterances, or noises and room responses in groups; and who is held out.
 
-A corpus is a list of names and lengths; audio is read by random access when it is asked for, never kept.
+All are lists of names and lengths; audio is read by random access when it is asked for, never kept.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hifitse import HifitseError, audio
-from hifitse.data.index import INDEXED_BYTES, Reasons, indexed, unfit
-from hifitse.data.manifest import MIN_SAMPLES, CorpusError, Utterance, from_manifest, locate, manifest_of, manifest_root
-from hifitse.decode import SUFFIXES
+from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse.data.index import INDEXED_BYTES, indexed, unfit
+from hifitse.data.manifest import SIDES, CorpusError, Kind, Utterance, audio_files, from_manifest, locate, manifest_of, root_of
+from hifitse.files import cache_dir
 
-__all__ = ["Corpus", "CorpusError", "Utterance", "audio_files", "load_corpus", "merged"]
-TEXTS = ("speaker", "utterance", "path")
-SIDES = ("train", "valid", "test")
+MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped, but for room responses
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Speakers and their utterances, at least two each, under one root folder; both in the order of their names.
-
     Those of a large manifest stay on disk. ``skipped`` has one sentence for each file, line or speaker that was left out.
     """
 
@@ -38,20 +37,44 @@ class Corpus:
 
     def split(self, valid_share: float, test_share: float, seed: int, train_only: Sequence[str] = ()) -> dict[str, "Corpus"]:
         """Three corpora without a common speaker or group, by the names "train", "valid", "test"; two speakers at least in each.
-
         A speaker with a ``split`` of its own goes there, and one whose name begins as ``train_only`` says to the training, both with their
         whole groups; the shares, 0 to 1, are of all others. CorpusError for too few speakers or groups, or a group of two splits.
         """
         firsts, kept = {name: said[0] for name, said in self.speakers.items()}, tuple(train_only)
         members = [(first.group, "train" if name.startswith(kept) else first.split) for name, first in firsts.items()]
-        sides = split_groups(members, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
+        sides = _deal(members, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
         return {
-            side: Corpus(self.root, {name: said for name, said in self.speakers.items() if firsts[name].group in groups}, self.skipped)
+            side: replace(self, speakers={name: said for name, said in self.speakers.items() if firsts[name].group in groups})
             for side, groups in sides.items()
         }
 
 
-def split_groups(
+@dataclass(frozen=True)
+class Clips:
+    """Noise recordings or room responses under one root, in the order of their names; ``skipped`` as of a corpus."""
+
+    root: Path
+    clips: tuple[Utterance, ...]
+    skipped: list[str] = field(default_factory=list)
+
+    read = Corpus.read
+
+    @property
+    def groups(self) -> dict[str, tuple[Utterance, ...]]:
+        """Clips by group: the positions in one room, the parts of one recording."""
+        found: dict[str, tuple[Utterance, ...]] = {}
+        for clip in self.clips:
+            found[clip.group] = (*found.get(clip.group, ()), clip)
+        return found
+
+    def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
+        """Lists without a common group, as :meth:`Corpus.split` has them, with one group at least in each."""
+        groups = dict.fromkeys((clip.group, clip.split) for clip in self.clips)
+        sides = _deal(groups, valid_share, test_share, seed, least=1, what=f"recordings or rooms in {self.root}")
+        return {side: replace(self, clips=tuple(clip for clip in self.clips if clip.group in groups)) for side, groups in sides.items()}
+
+
+def _deal(
     members: Iterable[tuple[str, str]], valid_share: float, test_share: float, seed: int, least: int, what: str
 ) -> dict[str, set[str]]:
     """Deal whole groups to "train", "valid" and "test".
@@ -60,8 +83,7 @@ def split_groups(
         members: of each its group and, where that is not dealt, the side on which it stands; else an empty text.
         valid_share, test_share: shares of all members dealt that the held-out sides reach at least, as far as whole groups allow.
         least: members that every side needs; CorpusError where it would have fewer.
-        what: the members in words, for the error.
-    """
+        what: the members in words, for the error."""
     sizes, fixed = Counter[str](), dict[str, str]()
     for group, side in members:
         sizes[group] += 1
@@ -96,33 +118,95 @@ def load_corpus(source: str | Path) -> Corpus:
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
 
     A manifest of more than 64 MB, or 16 MB packed, is sorted into an index in the cache at the first call.
-    CorpusError where nothing is there, or nothing usable left.
-    """
+    CorpusError where nothing is there, or nothing usable left."""
     path = locate(source, "corpus")
     manifest = manifest_of(path)
-    root = manifest_root(manifest) if manifest else path
-    if manifest and manifest.stat().st_size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES:
-        found = from_manifest(manifest, root, reasons := Reasons(), _utterance, TEXTS, once=False)
-        corpus = Corpus(root, *indexed(manifest, root, found, reasons))
+    large = manifest and manifest.stat().st_size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES
+    root, found = _listed(path, "speech", skipped := [], once=not large)
+    if large:
+        corpus = Corpus(root, *indexed(manifest, root, found, skipped))
     else:
-        found = from_manifest(manifest, root, skipped := [], _utterance, TEXTS) if manifest else _from_folder(root, skipped := [])
-        corpus = _in_memory(root, found, skipped)
+        speakers: dict[str, list[Utterance]] = {}
+        for utterance in found:
+            speakers.setdefault(utterance.speaker, []).append(utterance)
+        for name, said in list(speakers.items()):
+            if reason := unfit(len(said), len({each.group for each in said}), len({each.split for each in said})):
+                skipped.append(f"speaker {name}: {reason}")
+                del speakers[name]
+        ordered = {name: tuple(sorted(speakers[name], key=lambda said: (said.utterance, said.path))) for name in sorted(speakers)}
+        corpus = Corpus(root, ordered, skipped)
     if not corpus.speakers:
         first = f", the first of {len(corpus.skipped)} reasons: {corpus.skipped[0]}" if corpus.skipped else ""
         raise CorpusError(f"corpus {path} has no usable speaker{first}; expected a folder of speaker/utterance.flac or a JSONL manifest")
     return corpus
 
 
-def _in_memory(root: Path, found: Iterator[Utterance], skipped: list[str]) -> Corpus:
-    speakers: dict[str, list[Utterance]] = {}
-    for utterance in found:
-        speakers.setdefault(utterance.speaker, []).append(utterance)
-    for name, said in list(speakers.items()):
-        if reason := unfit(len(said), len({each.group for each in said}), len({each.split for each in said})):
-            skipped.append(f"speaker {name}: {reason}")
-            del speakers[name]
-    ordered = {name: tuple(sorted(speakers[name], key=lambda said: (said.utterance, said.path))) for name in sorted(speakers)}
-    return Corpus(root, ordered, skipped)
+def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
+    """List the noises or room responses below a folder, or of a manifest, in groups by name as :func:`group_of` says.
+    Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
+    A manifest is as in :func:`load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes before a name's.
+    A response may be short. CorpusError for no such folder or manifest, or no usable file in it."""
+    path = locate(source, kind)
+    if not path.is_dir() and not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise CorpusError(f"{kind} is {str(source)!r}, which is a file, expected a folder of recordings or a JSONL manifest of them")
+    root, found = _listed(path, kind, skipped := [])
+    clips = sorted(found, key=lambda clip: Path(clip.path))
+    if not clips:
+        raise CorpusError(f"{kind} source {path} has no usable audio file ({len(skipped)} were skipped), expected a folder of recordings")
+    if len({clip.group for clip in clips}) < 3:
+        clips = [replace(clip, group=clip.path) for clip in clips]
+    return Clips(root, tuple(clips), skipped)
+
+
+def _listed(path: Path, kind: Kind, skipped: list[str], once: bool = True) -> tuple[Path, Iterator[Utterance]]:
+    """The root of a manifest or folder, and its recordings in any order."""
+    group, least = partial(_group, kind=kind), 1 if kind == "room" else MIN_SAMPLES
+    if manifest := manifest_of(path):
+        root = root_of(manifest)
+        return root, from_manifest(manifest, root, skipped, kind, least, group, once)
+
+    def probed() -> Iterator[Utterance]:
+        for file in audio_files(path):
+            name = file.relative_to(path)
+            speaker, said = name.parts[0] if kind == "speech" else "", ""
+            if speaker:  # a folder; deeper ones belong to the utterance's name
+                said = Path(*name.parts[1:]).with_suffix("").as_posix() if len(name.parts) > 1 else ""
+                if not said or speaker.startswith("."):
+                    continue
+            try:
+                info = audio.info(file)
+            except HifitseError as error:
+                skipped.append(f"{name.as_posix()}: {error}")
+                continue
+            if info.samples >= least:
+                yield Utterance(speaker, said, name.as_posix(), info.samples, speaker or group(name.as_posix()), info.sample_rate)
+            else:
+                skipped.append(f"{name.as_posix()}: {info.samples} samples at 48 kHz, expected at least {least}")
+
+    return path, probed()
+
+
+def group_of(name: str, kind: Kind) -> str:
+    """The part of a file's name, without suffix, that its held-out group shares.
+
+    A room's name ends in its position: ``hall_2``, ``ChurchPosition3`` and ``church12`` are the groups ``hall``, ``Church`` and
+    ``church``. A noise's name is its own group, unless it ends like the clips of ESC-10 and ESC-50 (``rain_1-21189-A``, ``1-21189-A-10``),
+    where the second number is that of the Freesound recording that several clips were cut from.
+
+    >>> group_of("StPatricksChurchPosition2", "room"), group_of("rain_1-21189-A", "noise")
+    ('StPatricksChurch', 'freesound-21189')
+    """
+    if kind == "room":
+        return re.sub(r"[_-]?(?:Position|position|pos)?[_-]?\d+$", "", name)
+    match = re.search(r"\d-(\d+)-[A-Z](?:-\d+)?$", name)
+    return f"freesound-{match[1]}" if match else name
+
+
+def _group(path: str, kind: Kind) -> str:
+    """The group of a file by its path relative to the root: files in different folders have none in common."""
+    name = Path(path)
+    group = group_of(name.stem, kind)
+    return (name.parent / group).as_posix() if group else name.parent.as_posix()
 
 
 def merged(corpora: Sequence[Corpus]) -> Corpus:
@@ -131,54 +215,25 @@ def merged(corpora: Sequence[Corpus]) -> Corpus:
         return corpora[0]
     speakers: dict[str, Sequence[Utterance]] = {}
     for corpus in corpora:
-        root = Path(os.path.abspath(corpus.root)).relative_to("/")
         for name, said in corpus.speakers.items():
             if name in speakers:
                 raise CorpusError(f"speaker {name} is in two of the corpora, expected names that differ")
-            speakers[name] = tuple(replace(each, path=str(root / each.path)) for each in said)
+            speakers[name] = tuple(replace(each, path=_from_top(corpus.root, each)) for each in said)
     return Corpus(Path("/"), {name: speakers[name] for name in sorted(speakers)}, [line for each in corpora for line in each.skipped])
 
 
-def audio_files(folder: Path) -> Iterator[Path]:
-    """Audio files below a folder by name, hidden ones left out; in sorted order, so that it is the same on every machine."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
-            yield path
+def merged_clips(lists: Sequence[Clips]) -> Clips:
+    """Several lists as one, whose root is that of the file system; groups of different lists are different.
+    They are named by the list's place, not its folder, so that the split is the same on every machine."""
+    if len(lists) == 1:
+        return lists[0]
+    made_first = sorted(range(len(lists)), key=lambda place: (lists[place].root.parent != cache_dir(), place))
+    clips = [
+        replace(clip, path=_from_top(each.root, clip), group=f"{made_first.index(place)}/{clip.group}")
+        for place, each in enumerate(lists) for clip in each.clips
+    ]  # fmt: skip
+    return Clips(Path("/"), tuple(clips), [line for each in lists for line in each.skipped])
 
 
-def probe(path: Path, name: str, skipped: list[str], least: int = MIN_SAMPLES) -> audio.AudioInfo | None:
-    """A file's header; ``None`` with a reason in ``skipped`` where it is broken or has fewer than ``least`` samples at 48 kHz."""
-    try:
-        info = audio.info(path)
-        if info.samples >= least:
-            return info
-        skipped.append(f"{name}: {info.samples} samples at 48 kHz, expected at least {least}")
-    except HifitseError as error:
-        skipped.append(f"{name}: {error}")
-    return None
-
-
-def _from_folder(root: Path, skipped: list[str]) -> Iterator[Utterance]:
-    """Utterances of a folder of speaker folders; deeper folders belong to the utterance's name."""
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for path in audio_files(folder):
-            name = path.relative_to(root).as_posix()
-            if info := probe(path, name, skipped):
-                utterance = path.relative_to(folder).with_suffix("").as_posix()
-                yield Utterance(folder.name, utterance, name, info.samples, folder.name, info.sample_rate)
-
-
-def optional(entry: dict, group: str) -> dict[str, str]:
-    """Fields of a manifest's line that it need not have, by default of this group; raises ValueError where one is not as expected."""
-    given = {name: entry.get(name, default) for name, default in (("group", group), ("source", ""), ("split", ""))}
-    for name, value in given.items():
-        if not isinstance(value, str):
-            raise ValueError(f"{name} is {value!r}, expected text")
-    if given["split"] not in ("", *SIDES):
-        raise ValueError(f"split is {given['split']!r}, expected one of {', '.join(SIDES)}")
-    return given
-
-
-def _utterance(entry: dict, path: str, samples: int) -> Utterance:
-    given = optional(entry, entry["speaker"])
-    return Utterance(entry["speaker"], entry["utterance"], path, samples, sample_rate=entry["sample_rate"], **given)
+def _from_top(root: Path, each: Utterance) -> str:
+    return str(Path(os.path.abspath(root)).relative_to("/") / each.path)

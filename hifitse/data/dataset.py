@@ -1,18 +1,18 @@
 """Mixtures to batches, in order, by any number of processes."""
 
 import os
-import queue
 import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hifitse import HifitseError
@@ -20,7 +20,6 @@ from hifitse.data.batch_rendering import BatchRenderer
 from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.scene import Scene
-from hifitse.data.shared import Shared
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
@@ -29,20 +28,31 @@ Batch = dict[str, Any]
 """mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
 
 Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer. Where items share a mixture or an enrolment, ``shared``
-says which (:class:`hifitse.data.shared.Shared`).
+says which (:class:`Shared`).
 """
 AHEAD = 2  # batches that a GPU has ready for the training
-GRACE_S = 3.0  # how long a worker goes on after SIGTERM
+GRACE_S = 3  # how long a worker goes on after SIGTERM
+
+
+class Shared(NamedTuple):
+    """Which rows of a batch of B items differ, so that each mixture and each enrolment is encoded once; all int64."""
+
+    unique_mix: Tensor  # items that bring a mixture of their own
+    mix_index: Tensor  # (B,): for each item, which of unique_mix its mixture is
+    unique_enroll: Tensor  # items that bring an enrolment of their own
+    enroll_index: Tensor  # (B,): for each item, which of unique_enroll its enrolment is
+
+    def to(self, device: torch.device) -> "Shared":
+        """The same on a device. Rows of a GPU's tensors that are picked by indices of the CPU make it wait each time."""
+        return Shared(*(each.to(device, non_blocking=True) for each in self))
 
 
 @dataclass(frozen=True)
 class Items:
     """Items by their index, a pure function of these values: item i is mixture i.
-
     With ``both`` each mixture comes twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, each with an enrolment
     of their own. The same sound must then give two different voices, and the enrolment alone says which: a batch with both teaches its
-    use from the first step on. A mixture without interferer comes twice as it is.
-    """
+    use from the first step on. A mixture without interferer comes twice as it is."""
 
     mixer: Mixer
     seed: int
@@ -60,15 +70,13 @@ class Items:
 
 def swapped(mixture: Mixture) -> Mixture:
     """The same mixture with its loudest interferer, always present, as the target; one without ``wrong_enroll`` comes back as it is.
-
-    The metadata stay those of the mixture as it was drawn, but for ``id``, ``present`` and the mark ``swapped``.
+    The metadata stay those of the mixture as it was drawn, but for ``id``, ``present`` and the mark ``swapped``; so do the interferers.
     """
     if mixture.wrong_enroll is None:
         return mixture
     metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True, "swapped": True}
-    interferers = mixture.interferers + 0  # of an array or a tensor a copy
-    interferers[0] = mixture.target
-    return Mixture(mixture.mix, mixture.interferers[0], interferers, mixture.noise, mixture.wrong_enroll, mixture.enroll, metadata)
+    enrolled = {"enroll": mixture.wrong_enroll, "wrong_enroll": mixture.enroll}
+    return replace(mixture, target=mixture.interferers[0], metadata=metadata, **enrolled)
 
 
 def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
@@ -77,41 +85,43 @@ def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
     lengths = sorted({len(each.mix) for each in items})
     if len(lengths) > 1:
         raise HifitseError(f"mixtures of a batch have {lengths} samples, expected one length (batch_size=1 for a list of several)")
-    batch: Batch = {name: _stacked([getattr(each, name) for each in items]) for name in ("mix", "target", "enroll")}
+
+    def stacked(signals: Iterable[Any]) -> Tensor:
+        return torch.stack([torch.as_tensor(signal) for signal in signals])
+
+    batch: Batch = {name: stacked(getattr(each, name) for each in items) for name in ("mix", "target", "enroll")}
     batch["present"] = torch.tensor([each.metadata["present"] for each in items])
     batch["metadata"] = [each.metadata for each in items]
     shared = [_first_of([id(getattr(each, name)) for each in items]) for name in ("mix", "enroll")]  # one array is one signal
     if any(len(rows) < len(items) for rows, _ in shared):
         batch["shared"] = Shared(*(indices for pair in shared for indices in pair))
     if any(each.wrong_enroll is not None for each in items):
-        batch["wrong_enroll"] = _stacked([each.enroll * 0 if each.wrong_enroll is None else each.wrong_enroll for each in items])
+        batch["wrong_enroll"] = stacked(each.enroll * 0 if each.wrong_enroll is None else each.wrong_enroll for each in items)
     return batch
 
 
-def _stacked(signals: Sequence[Any]) -> torch.Tensor:
-    return torch.stack([torch.as_tensor(signal) for signal in signals])
-
-
-def _first_of(signals: Sequence[Hashable]) -> tuple[torch.Tensor, torch.Tensor]:
+def _first_of(signals: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
     """Items that bring a signal of their own, and for each item which of those it has, by the signals' names."""
     numbers: dict[Hashable, int] = {}
     which = [numbers.setdefault(signal, len(numbers)) for signal in signals]
     return torch.tensor([which.index(number) for number in range(len(numbers))]), torch.tensor(which)
 
 
+@dataclass
 class _Batched(Dataset):
-    """By its number a batch of the items ``first`` to ``last - 1``, or its scenes.
+    """By its number a batch of items, or its scenes; a :class:`HifitseError` is handed over as it is, not raised with a worker's stack."""
 
-    A :class:`HifitseError` is handed over as it is, not raised with a worker's stack.
-    """
+    items: Items
+    indices: range
+    size: int
+    scenes: bool
 
-    def __init__(self, items: Items, first: int, last: int, size: int, scenes: bool) -> None:
-        self.items, self.starts, self.last, self.scenes = items, range(first, last, size), last, scenes
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.size)
 
     def __getitem__(self, number: int) -> Batch | tuple[list[Scene], list[Place]] | HifitseError:
-        start = self.starts[number]
         try:
-            scenes, places = self.items.drawn(range(start, min(start + self.starts.step, self.last)))
+            scenes, places = self.items.drawn(self.indices[number * self.size : (number + 1) * self.size])
             return (scenes, places) if self.scenes else collate(list(map(self.items.mixer.renderer.mixture, scenes)), places)
         except HifitseError as error:
             return error
@@ -127,20 +137,19 @@ class Batches:
         renderer: makes the sound in this process, on its device, of scenes that the workers draw; ``None``: they do both.
 
     Raises:
-        HifitseError: a mixture cannot be made, or a worker was killed.
-    """
+        HifitseError: a mixture cannot be made, or a worker was killed."""
 
     def __init__(
         self, items: Items, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1),
         renderer: BatchRenderer | None = None,
     ) -> None:  # fmt: skip
         self._renderer = renderer
-        batches = _Batched(items, first, last, batch_size, renderer is not None)
+        batches = _Batched(items, range(first, last), batch_size, renderer is not None)
         # Forked workers share the lists of files; where there is no fork they are sent.
         context = "fork" if sys.platform == "linux" else "spawn"
         processes = {"persistent_workers": True, "prefetch_factor": 4, "multiprocessing_context": context} if workers else {}
         self._loader = DataLoader(
-            batches, batch_size=None, sampler=range(share[0], len(batches.starts), share[1]), collate_fn=_as_is, num_workers=workers,
+            batches, batch_size=None, sampler=range(share[0], len(batches), share[1]), collate_fn=_as_is, num_workers=workers,
             worker_init_fn=_start_worker, pin_memory=torch.cuda.is_available() and renderer is None, **processes,
         )  # fmt: skip
 
@@ -148,8 +157,7 @@ class Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with warnings.catch_warnings():
-            # Python 3.12 warns of any fork beside threads; the workers use numpy and one torch thread only.
+        with warnings.catch_warnings():  # of any fork beside threads; the workers use numpy and one torch thread only
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
             batches = self._made(iter(self._loader))
         on_gpu = self._renderer is not None and self._renderer.device.type == "cuda"
@@ -170,56 +178,40 @@ class Batches:
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The same batches, made by a thread of its own in a stream of its own while the training computes; two are ready at most."""
-    ready: queue.Queue[Any] = queue.Queue(AHEAD)
-    stop, stream = threading.Event(), torch.cuda.Stream(device, priority=-1)  # its small kernels go before the training's large ones
+    stream = torch.cuda.Stream(device, priority=-1)  # its small kernels go before the training's large ones
 
-    def hand_over(made: object) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                return ready.put(made, timeout=0.1)
+    def make() -> tuple[Batch | None, Any]:
+        with torch.cuda.stream(stream):
+            return next(batches, None), stream.record_event()
 
-    def work() -> None:
+    with ThreadPoolExecutor(1, "batches") as thread:
+        waiting = deque(thread.submit(make) for _ in range(AHEAD + 1))
         try:
-            with torch.cuda.stream(stream):
-                for batch in batches:
-                    hand_over((batch, stream.record_event()))
-                    if stop.is_set():
-                        return
-            hand_over(None)
-        except BaseException as error:  # raised where the batch is asked for
-            hand_over(error)
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        while (made := ready.get()) is not None:
-            if isinstance(made, BaseException):
-                raise made
-            batch, event = made
-            own = torch.cuda.current_stream(device)
-            own.wait_event(event)
-            for tensor in batch.values():
-                if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
-                    tensor.record_stream(own)  # its memory is free for the other stream only when this one is done with it
-            yield batch
-    finally:
-        stop.set()
-        thread.join()
+            while (made := waiting.popleft().result())[0] is not None:
+                waiting.append(thread.submit(make))
+                batch, event = made
+                own = torch.cuda.current_stream(device)
+                own.wait_event(event)
+                for tensor in batch.values():
+                    if isinstance(tensor, Tensor) and tensor.is_cuda:
+                        tensor.record_stream(own)  # its memory is free for the other stream only when this one is done with it
+                yield batch
+        finally:
+            for each in waiting:
+                each.cancel()
 
 
-def _as_is(batch: Batch | HifitseError) -> Batch | HifitseError:
+def _as_is(batch: Any) -> Any:
     return batch
 
 
 def _start_worker(_: int) -> None:
-    """A stop is the main process's affair, but a terminal's or a scheduler's signal reaches the whole group: workers ignore SIGINT.
-
-    They must heed SIGTERM, with which a main process clears them away, but leave it the seconds for the batches of a step already begun.
-    """
+    """A stop is the main process's affair, but a terminal's or a scheduler's signal reaches the whole group: workers ignore SIGINT. They
+    must heed SIGTERM, with which a main process clears them away, but leave it the seconds for the batches of a step already begun."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "setitimer"):
+    if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
-        signal.signal(signal.SIGTERM, lambda *_: signal.setitimer(signal.ITIMER_REAL, GRACE_S))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
     torch.set_num_threads(1)
     keep_freed_memory()  # which a worker that was not forked does not know from the mixer
 
@@ -229,19 +221,18 @@ def training_loader(
     device: torch.device | None = None,
 ) -> Batches:  # fmt: skip
     """Batches of the training from mixture ``first_index`` on, ``count`` mixtures or all that the run has left.
-
     On a GPU with ``params.cache_mb`` above 0 they are made there, of recordings that it keeps; else on the CPU. Those of a resumed run are
     those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that ``share`` them together those of one.
     """
     total = params.steps * params.batch_size
-    last = total if count is None else first_index + count
     # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
-    wrong_enroll = params.both_talkers or params.loss_speaker > 0
-    items = Items(mixer, seed, partial(training_conditions, params), wrong_enroll, params.both_talkers)
+    both = params.both_talkers
+    items = Items(mixer, seed, partial(training_conditions, params), both or params.loss_speaker > 0, both)
     on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
     renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
     if on_gpu and params.workers and sys.platform == "linux":
         # or each worker would decode all recordings for themselves; of a huge corpus no more than a short run comes to hear
         mixer.look(total // 8, params.workers)
+    last = total if count is None else first_index + count
     return Batches(items, first_index, last, params.batch_size, params.workers, share, renderer)

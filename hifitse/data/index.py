@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,22 +18,10 @@ from hifitse.files import made_once
 
 VERSION = 2  # raise it when the same manifest gives another index
 INDEXED_BYTES = 64 * 2**20  # a manifest of more, some 400,000 utterances, is indexed; a smaller one is kept in memory
-REASONS = 1000
+REASONS = 1000  # why lines were left out: so many are kept
 NAME = "index.sqlite"
 COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"
 """The fields of an :class:`Utterance` in their order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
-
-
-class Reasons(list[str]):
-    """Why lines were left out: the first 1,000 word by word, the others are counted."""
-
-    more = 0
-
-    def append(self, reason: str) -> None:
-        if len(self) < REASONS:
-            super().append(reason)
-        else:
-            self.more += 1
 
 
 def unfit(utterances: int, groups: int, splits: int) -> str:
@@ -62,33 +50,34 @@ def _kept_open(path: Path, process: int) -> sqlite3.Connection:
     return _opened(path)
 
 
+def _rows(path: Path, file: sqlite3.Connection, query: str, *values: int) -> list[list[str | int]]:
+    try:
+        return [_unpacked(row) for row in file.execute(query, values)]
+    except sqlite3.Error as error:
+        raise CorpusError(f"index {path.parent} is damaged ({error}), expected one as it was made; remove it") from None
+
+
+@dataclass(frozen=True, slots=True)
 class Said(Sequence[Utterance]):
     """The utterances of one speaker, rows of an index, each read when it is asked for; CorpusError if the index is damaged by then."""
 
-    __slots__ = ("_path", "_first", "_count")
-
-    def __init__(self, path: Path, first: int, count: int) -> None:
-        self._path, self._first, self._count = path, first, count
+    path: Path
+    first: int
+    count: int
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __getitem__(self, place: int | slice) -> Utterance | tuple[Utterance, ...]:
         if isinstance(place, slice):
-            return tuple(self[number] for number in range(*place.indices(self._count)))
-        if not -self._count <= place < self._count:
-            raise IndexError(place)
-        try:
-            file = _kept_open(self._path, os.getpid())
-            row = file.execute(f"SELECT {COLUMNS} FROM said WHERE rowid = ?", [self._first + place % self._count]).fetchone()
-            return Utterance(*_unpacked(row))
-        except (sqlite3.Error, TypeError) as error:  # TypeError: no such row
-            raise _damaged(self._path, error) from None
+            return tuple(self[number] for number in range(*place.indices(self.count)))
+        number = self.first + range(self.count)[place]
+        [row] = _rows(self.path, _kept_open(self.path, os.getpid()), f"SELECT {COLUMNS} FROM said WHERE rowid = ?", number)
+        return Utterance(*row)
 
 
-def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: Reasons) -> tuple[dict[str, Said], list[str]]:
+def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: list[str]) -> tuple[dict[str, Said], list[str]]:
     """Utterances by speaker, and why others were left out, from an index in the cache; order and rules are those of a corpus in memory.
-
     The manifest is known by its path, length and time of change, and by the folders that links may lead to. The utterances ``found`` in its
     readable lines are gone through, which fills ``skipped``, only where there is no index. HifitseError where it is damaged.
     """
@@ -96,21 +85,13 @@ def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: Rea
     key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])
     name = f"index-v{VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     path = made_once(name, partial(_make, found, skipped)) / NAME
-    try:
-        with closing(_opened(path)) as file:
-            reasons = [reason for row in file.execute("SELECT text FROM reason") for reason in _unpacked(row)]
-            spans = map(_unpacked, file.execute("SELECT name, first, count FROM speaker ORDER BY first"))
-            return {name: Said(path, first, count) for name, first, count in spans}, reasons
-    except sqlite3.Error as error:
-        raise _damaged(path, error) from None
+    with closing(_opened(path)) as file:
+        spans = _rows(path, file, "SELECT name, first, count FROM speaker ORDER BY first")
+        reasons = [text for [text] in _rows(path, file, "SELECT text FROM reason")]
+    return {name: Said(path, first, count) for name, first, count in spans}, reasons
 
 
-def _damaged(path: Path, error: Exception) -> CorpusError:
-    return CorpusError(f"index {path.parent} is damaged ({error}), expected one as it was made; remove it")
-
-
-def _make(found: Iterable[Utterance], skipped: Reasons, folder: Path) -> None:
-    """Fill the file: lines as they come, then sorted, without the paths that are listed twice."""
+def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
     try:
         with closing(sqlite3.connect(folder / NAME, isolation_level=None)) as file:
             _fill(file, found, skipped)
@@ -118,8 +99,8 @@ def _make(found: Iterable[Utterance], skipped: Reasons, folder: Path) -> None:
         raise OSError(str(error)) from error
 
 
-def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: Reasons) -> None:
-    # The folder appears whole or not at all, so nothing need be undone.
+def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: list[str]) -> None:
+    """Lines as they come, then sorted, without the paths that are listed twice; the folder appears whole or not at all."""
     file.executescript(f"""
         PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;
         CREATE TEMP TABLE line ({COLUMNS});
@@ -139,6 +120,6 @@ def _fill(file: sqlite3.Connection, found: Iterable[Utterance], skipped: Reasons
             skipped.append(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
         else:
             file.execute("INSERT INTO speaker VALUES (?, ?, ?)", [name, first, count])
-    reasons = [*skipped, *([f"and {skipped.more} more"] if skipped.more else [])]
-    file.executemany("INSERT INTO reason VALUES (?)", (_packed([text]) for text in reasons))
+    more = [f"and {len(skipped) - REASONS} more"] if len(skipped) > REASONS else []
+    file.executemany("INSERT INTO reason VALUES (?)", (_packed([text]) for text in (*skipped[:REASONS], *more)))
     file.execute("COMMIT")

@@ -1,6 +1,5 @@
 """Test lists as scenes: drawn once and written down, or imported from lists that others published."""
 
-import csv
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -8,14 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.acoustics import source_folders
 from hifitse.data.conditions import LISTS, Conditions, evaluation_conditions
-from hifitse.data.corpus import audio_files
-from hifitse.data.manifest import locate, manifest_of, manifest_root
-from hifitse.data.mixing import Mixer
+from hifitse.data.manifest import audio_files, locate, manifest_of, root_of
+from hifitse.data.mixing import Mixer, Split
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
 from hifitse.data.scene import Enrollment, File, Noise, Piece, Scene, Segment, Talker, read_scenes
+from hifitse.data.synthetic import source_folders
 from hifitse.data.talker import WHOLE_S
 from hifitse.params import Params
 
@@ -24,7 +22,6 @@ TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")  # 
 
 class ListMixer:
     """Stands in for the test split's :class:`hifitse.data.mixing.Mixer` where ``params.eval_list`` names the mixtures.
-
     Only recordings that the list names are opened. HifitseError where it, or a source that it needs, is missing or unusable.
     """
 
@@ -44,7 +41,7 @@ class ListMixer:
         return self.renderer.mixture(self.scenes[conditions.name][index])
 
 
-def list_mixer(params: Params, split: Literal["train", "valid", "test"] = "test") -> Mixer | ListMixer:
+def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
     """What makes an evaluation's mixtures: of the test split those of ``eval_list``, if it is given."""
     return ListMixer(params) if split == "test" and params.eval_list else Mixer(params, split)
 
@@ -60,6 +57,15 @@ def by_list(path: str) -> dict[str, list[Scene]]:
     return found
 
 
+def _root(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> Path:
+    """What paths of these sources are relative to."""
+    folder, *more = source_folders(params, kind)
+    if more:
+        return Path("/")
+    manifest = manifest_of(locate(folder, kind))
+    return root_of(manifest) if manifest else locate(folder, kind)
+
+
 def drawn(params: Params) -> Iterator[Scene]:
     """The scenes of the evaluation's own lists."""
     mixer = Mixer(params, "test")
@@ -73,42 +79,38 @@ def write_sound(params: Params, folder: Path) -> None:
     mixer = ListMixer(params)
     for scene in (scene for scenes in mixer.scenes.values() for scene in scenes):
         made = mixer.renderer.mixture(scene)
-        parts = {"mix": made.mix, "target": made.target, "enroll": made.enroll[0]}
-        if made.wrong_enroll is not None:
-            parts["wrong_enroll"] = made.wrong_enroll[0]
-        for name, sound in parts.items():
+        enrolled = {name: rows[0] for name in ("enroll", "wrong_enroll") if (rows := getattr(made, name)) is not None}
+        for name, sound in ({"mix": made.mix, "target": made.target} | enrolled).items():
             audio.write(folder / name / f"{scene.id}.flac", sound)
+
+
+# ---- published lists
 
 
 def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
     """Scenes of VoiceFilter's tuples: a clean utterance plus an interfering one, cut or padded to its length, both as loud as they are.
 
     The wrong enrolment, which the list does not have, is the interferer's first other utterance by name.
-
     HifitseError for no such file or column, or a recording that is not there.
 
     Args:
         path: CSV with the columns of ``TUPLE``; utterances by name, as ``p225_001``, with or without folder and suffix.
-        corpus: folder with the recordings: VCTK or LibriSpeech.
-    """
+        corpus: folder with the recordings: VCTK or LibriSpeech."""
     root = locate(corpus, "corpus")
     # of VCTK 0.92 the first microphone has the plain name
     names = {file.stem.removesuffix("_mic1"): file.relative_to(root).as_posix() for file in audio_files(root)}
-
-    def found(utterance: str) -> str:
-        name = Path(utterance).stem.removesuffix("_mic1")
-        if name not in names:
-            raise HifitseError(f"{str(path)!r} names the utterance {name!r}, expected one of the {len(names)} in the corpus")
-        return names[name]
-
     scenes = []
     for index, row in enumerate(_table(path, TUPLE)):
-        clean, enroll, other = (found(row[column]) for column in TUPLE)
+        told = [Path(row[column]).stem.removesuffix("_mic1") for column in TUPLE]
+        for name in told:
+            if name not in names:
+                raise HifitseError(f"{str(path)!r} names the utterance {name!r}, expected one of the {len(names)} in the corpus")
+        clean, enroll, other = (names[name] for name in told)
         samples = _file(root, clean).samples
         said = [_talker(root, name, samples) for name in (clean, other)]
         rest = [name for name in names if _speaker(name) == said[1].speaker and names[name] != other]
         wrong = (_enrolled(root, names[min(rest)]),) if rest else ()
-        scenes.append(_scene(f"voicefilter-{index}", index, samples, said, (_enrolled(root, enroll),), wrong))
+        scenes.append(_scene(f"voicefilter-{index}", index, said, (_enrolled(root, enroll),), wrong))
     return scenes
 
 
@@ -122,18 +124,19 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
         enrollments: map of ``mixture_ID utterance_ID enrollment`` a line, as SpeakerBeam's: an enrolment is ``s1/mixture_ID``, the first
             source as it is in that mixture, or the path of a recording in the corpus.
         corpus: LibriSpeech's folder, to which paths are relative.
-        noise: WHAM's folder; ``None``: without noise.
-    """
+        noise: WHAM's folder; ``None``: without noise."""
     root = locate(corpus, "corpus")
     rows = {row["mixture_ID"]: row for row in _table(path, ("mixture_ID", "source_1_path", "source_1_gain"))}
-    lines = [re.split(r"[\s,]+", line.strip()) for line in _text(enrollments).splitlines()]
+    try:
+        lines = [re.split(r"[\s,]+", line.strip()) for line in Path(enrollments).read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise HifitseError(f"map {str(enrollments)!r} cannot be read ({error}), expected lines of three words") from None
     table = {(words[0], words[1]): words[2] for words in lines if len(words) == 3}
 
-    def heard(row: dict[str, str], samples: int | None = None) -> list[Talker]:
-        """The sources of a mixture as they are in it."""
-        places = [place for place in range(1, 9) if row.get(f"source_{place}_path")]
-        said = [(row[f"source_{place}_path"], float(row[f"source_{place}_gain"])) for place in places]
-        samples = samples or min(_file(root, each).samples for each, _ in said)
+    def heard(row: dict[str, str], samples: float = float("inf")) -> list[Talker]:
+        """The sources of a mixture as they are in it, up to a length."""
+        said = [(name, float(row[f"source_{place}_gain"])) for place in range(1, 9) if (name := row.get(f"source_{place}_path"))]
+        samples = min(samples, *(_file(root, each).samples for each, _ in said))
         return [_talker(root, each, samples, gain) for each, gain in said]
 
     def enrolled(name: str) -> Enrollment:
@@ -145,32 +148,25 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
 
     scenes = []
     for name, row in rows.items():
-        said, behind = heard(row), None
-        samples = said[0].segment.samples
-        if noise is not None:
-            file = _file(locate(noise, "noise"), row["noise_path"])
-            samples, behind = min(samples, file.samples), Noise(file, 0, float(row["noise_gain"]))
-            said = heard(row, samples)
-        keys = [(name, *each.segment.utterances) for each in said]
-        found = [enrolled(table[key]) if key in table else None for key in keys]
+        behind = Noise(_file(locate(noise, "noise"), row["noise_path"]), 0, float(row["noise_gain"])) if noise is not None else None
+        said = heard(row, behind.file.samples) if behind else heard(row)
+        found = [enrolled(table[key]) if (key := (name, *each.segment.utterances)) in table else None for each in said]
         for number, enroll in enumerate(found):
             if enroll:
-                order = [number, *(other for other in range(len(said)) if other != number)]
+                order = sorted(range(len(said)), key=lambda other, number=number: other != number)
                 wrong = (found[order[1]],) if len(order) > 1 and found[order[1]] else ()
-                talkers = [said[each] for each in order]
-                scenes.append(_scene(f"{name}-s{number + 1}", len(scenes), samples, talkers, (enroll,), wrong, behind))
+                scenes.append(_scene(f"{name}-s{number + 1}", len(scenes), [said[each] for each in order], (enroll,), wrong, behind))
     if not scenes:
         raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected lines of three words")
     return scenes
 
 
 def _scene(
-    name: str, index: int, samples: int, talkers: list[Talker], enroll: tuple[Enrollment, ...], wrong: tuple[Enrollment, ...],
-    noise: Noise | None = None,
-) -> Scene:  # fmt: skip
+    name: str, index: int, talkers: list[Talker], enroll: tuple[Enrollment, ...], wrong: tuple[Enrollment, ...], noise: Noise | None = None
+) -> Scene:
     """A scene whose parts are summed as they are."""
     count = len(talkers) - 1
-    conditions = Conditions("test", samples / SAMPLE_RATE, 0.0, count, count)
+    conditions = Conditions("test", talkers[0].segment.samples / SAMPLE_RATE, 0.0, count, count)
     return Scene(conditions, "test", 0, index, True, False, tuple(talkers), enroll, wrong, noise=noise, name=name)
 
 
@@ -195,25 +191,14 @@ def _speaker(stem: str) -> str:
     return re.split(r"[_-]", stem)[0]
 
 
-def _text(path: Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected a text file") from None
-
-
 def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """The lines of a CSV with a header."""
-    rows = list(csv.DictReader(_text(path).splitlines(), skipinitialspace=True))
-    if missing := [name for name in needed if not rows or rows[0].get(name) is None]:
+    import pandas as pd  # here: workers that make mixtures need none
+
+    try:
+        table = pd.read_csv(path, skipinitialspace=True, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected a CSV with a header") from None
+    if missing := [name for name in needed if name not in table or table.empty]:
         raise HifitseError(f"list {str(path)!r} has no column {missing[0]!r}, expected the columns {', '.join(needed)}, and rows")
-    return rows
-
-
-def _root(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> Path:
-    """What paths of these sources are relative to."""
-    folder, *more = source_folders(params, kind)
-    if more:
-        return Path("/")
-    manifest = manifest_of(locate(folder, kind))
-    return manifest_root(manifest) if manifest else locate(folder, kind)
+    return table.to_dict("records")

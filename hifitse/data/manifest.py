@@ -1,4 +1,4 @@
-"""Utterances, and manifests: lists of recordings as JSON lines, whose paths cannot leave their root.
+"""Utterances, and manifests: lists of recordings as JSON lines, whose paths cannot leave their root. What a source is known by.
 
 A manifest may come from elsewhere, and must not make a training read what lies anywhere on the disk. Its root is its own folder or one
 below it, and neither ``..`` nor a symbolic link leads out of it. Other folders need the permission of whoever starts the run: the
@@ -6,24 +6,28 @@ environment variable ``HIFITSE_ALLOW_ROOTS`` names them, separated as in ``PATH`
 """
 
 import gzip
+import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
-from typing import Any, TypeVar
+from typing import IO, Any, Literal
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.decode import channel_of
+from hifitse.decode import SUFFIXES, channel_of
+from hifitse.params import Params
 
-T = TypeVar("T")
+Kind = Literal["speech", "noise", "room"]
 MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
 ALLOW_ROOTS = "HIFITSE_ALLOW_ROOTS"
-MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped
+SIDES = ("train", "valid", "test")
+SOURCES = ("corpus", "noise", "rooms")  # parameters that name sources of sound
+SAMPLE = 4096  # bytes from the middle of a file that count in a source's name: they change with level, format or take
 
 
 class CorpusError(HifitseError):
@@ -32,10 +36,9 @@ class CorpusError(HifitseError):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording of one speaker; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``sample_rate`` is the file's own.
-
+    """One recording; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``sample_rate`` is the file's own.
     ``group`` is held out as a whole, on the side ``split`` ("train", "valid", "test") if that is not empty.
-    """
+    Noises and room responses have no speaker and no name."""
 
     speaker: str
     utterance: str
@@ -50,6 +53,9 @@ class Utterance:
     def origin(self) -> str:
         """Recordings of one origin share microphones, rooms and formats: ``source``, or the speaker's name up to the first ``_``."""
         return self.source or self.speaker.partition("_")[0]
+
+
+# ---- sources and the folders that they may lead to
 
 
 def expanded(path: str | Path) -> str:
@@ -80,6 +86,16 @@ def manifest_of(path: Path) -> Path | None:
     return next((path / name for name in MANIFESTS if (path / name).is_file()), None)
 
 
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Audio files below a folder by name, hidden ones left out: in an order that is the same on every machine. Of links to folders those
+    at the top are followed, after all others."""
+    linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())
+    for top in (folder, *linked):
+        for path in sorted(top.rglob("*")):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+                yield path
+
+
 def within(path: str | Path, folders: Iterable[str | Path]) -> bool:
     """Whether a path is one of the folders or lies below one, wherever links lead."""
     real = os.path.realpath(path)
@@ -90,10 +106,10 @@ def allowed_roots() -> list[str]:
     return [os.path.expanduser(folder) for folder in os.environ.get(ALLOW_ROOTS, "").split(os.pathsep) if folder]
 
 
-def manifest_root(manifest: Path) -> Path:
+def root_of(manifest: Path) -> Path:
     """The folder that a manifest's paths may not leave: its own, or the allowed one that its first line names as ``{"root": ...}``."""
-    with _opened(manifest) as lines:
-        named = named_root(next(iter(lines), ""))
+    with opened(manifest) as lines:
+        named = _named_root(next(iter(lines), ""))
     if named is None:
         return manifest.parent
     root = locate(manifest.parent / os.path.expandvars(named), f"the root that {manifest} names")
@@ -103,7 +119,7 @@ def manifest_root(manifest: Path) -> Path:
     return root
 
 
-def named_root(line: str) -> str | None:
+def _named_root(line: str) -> str | None:
     """What a manifest's first line names as the root, if it does."""
     with suppress(ValueError):
         entry = json.loads(line)
@@ -112,36 +128,38 @@ def named_root(line: str) -> str | None:
     return None
 
 
+# ---- the lines of a manifest
+
+
 @contextmanager
-def _opened(manifest: Path) -> Iterator[Iterable[str]]:
+def opened(manifest: Path, mode: Literal["rt", "rb"] = "rt") -> Iterator[IO[Any]]:
+    """JSON lines, plain or packed by gzip, to read; CorpusError where that fails."""
+    text = {"encoding": "utf-8-sig"} if mode == "rt" else {}
     try:
-        with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rt", encoding="utf-8-sig") as lines:
+        with (gzip.open if manifest.suffix == ".gz" else open)(manifest, mode, **text) as lines:
             yield lines
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or packed by gzip") from None
 
 
 def from_manifest(
-    manifest: Path, root: Path, skipped: list[str], make: Callable[[dict, str, int], T],
-    texts: Sequence[str] = ("path",), least: int = MIN_SAMPLES, once: bool = True,
-) -> Iterator[T]:  # fmt: skip
-    """What ``make`` makes of the readable lines of a manifest; the reason goes to ``skipped`` where a line gives nothing.
+    manifest: Path, root: Path, skipped: list[str], kind: Kind, least: int, group: Callable[[str], str], once: bool = True
+) -> Iterator[Utterance]:
+    """The utterances of a manifest's readable lines; the reason goes to ``skipped`` where a line gives nothing.
 
     Args:
-        make: the line's object, its path relative to the root and its length at 48 kHz -> what is wanted; may raise ValueError.
-        texts: fields that must be text.
         least: samples at 48 kHz below which a file is skipped.
-        once: skip a path that is listed twice, for which all paths are kept in memory.
-    """
+        group: by a path relative to the root the group of noises and rooms that name none.
+        once: skip a path that is listed twice, for which all paths are kept in memory."""
     seen: set[str] = set()
     allowed = [str(root), *allowed_roots()]
     held = lru_cache(10_000)(lambda path: within(path, allowed))  # where a folder's links lead is found once
-    with _opened(manifest) as lines:
+    with opened(manifest) as lines:
         for number, line in enumerate(lines, start=1):
-            if not line.strip() or (number == 1 and named_root(line) is not None):
+            if not line.strip() or (number == 1 and _named_root(line) is not None):
                 continue
             try:
-                entry = _checked(json.loads(line), texts)
+                entry = _checked(json.loads(line), ("speaker", "utterance", "path") if kind == "speech" else ("path",))
                 path = _inside(root, entry["path"], held)
                 samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
                 if samples < least:
@@ -149,11 +167,12 @@ def from_manifest(
                 if path in seen:
                     raise ValueError(f"path {path} is listed twice")
                 seen |= {path} if once else set()
-                made = make(entry, path, samples)
             except (ValueError, KeyError, TypeError) as error:
                 skipped.append(f"manifest line {number}: {f'no field {error}' if isinstance(error, KeyError) else error}")
-            else:
-                yield made
+                continue
+            speaker, name = (entry["speaker"], entry["utterance"]) if kind == "speech" else ("", "")
+            rest = entry["sample_rate"], entry.get("source", ""), entry.get("split", "")
+            yield Utterance(speaker, name, path, samples, entry.get("group", speaker or group(path)), *rest)
 
 
 def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:
@@ -172,14 +191,79 @@ def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:
     return given.removeprefix(top)
 
 
-def _checked(entry: Any, texts: Sequence[str]) -> dict:
+def _checked(entry: Any, texts: tuple[str, ...]) -> dict:
     """The object of a line; raises ValueError, KeyError or TypeError where a field is not as it must be."""
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
-    for name in texts:
-        if not isinstance(entry[name], str) or not entry[name]:
+    for name, value in [*((name, entry[name] or None) for name in texts), *((name, entry.get(name, "")) for name in ("group", "source"))]:
+        if not isinstance(value, str):
             raise ValueError(f"{name} is {entry[name]!r}, expected text")
+    if entry.get("split", "") not in ("", *SIDES):
+        raise ValueError(f"split is {entry['split']!r}, expected one of {', '.join(SIDES)}")
     for name in ("samples", "sample_rate"):
-        if isinstance(entry[name], bool) or not isinstance(entry[name], int) or entry[name] < 1:
+        if type(entry[name]) is not int or entry[name] < 1:
             raise ValueError(f"{name} is {entry[name]!r}, expected a positive whole number")
     return entry
+
+
+# ---- what a source holds, by which runs and rows are named
+
+
+def by_content(params: Params) -> Params:
+    """The same parameters, each source of recordings in them named by its content; synthetic ones keep their name.
+    A source that is not there gets a name that no run has. Not for making mixtures: the names are no paths."""
+    texts = {name: getattr(params, name) for name in SOURCES}
+    real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text != "synthetic"}
+    if params.eval_list:
+        listed = Path(params.eval_list)
+        real["eval_list"] = hashlib.sha256(listed.read_bytes()).hexdigest() if listed.is_file() else "missing"
+    return params.model_copy(update=real)
+
+
+def identity(source: str) -> str:
+    """A name for what a folder or manifest holds: the same after a move to another place or machine; "synthetic" is its own name.
+    Of a manifest its lines count, but not the root that its first line may name, nor packing. Of a folder without one the
+    names and sizes of its audio files count, and some bytes from the middle of each. CorpusError where it cannot be read.
+    """
+    if source == "synthetic":
+        return source
+    path = Path(expanded(source))
+    if not path.exists():
+        return f"missing {source}"
+    try:
+        if manifest := manifest_of(path):
+            return _of_lines(manifest, *_state(manifest))
+        digest = hashlib.sha256()
+        for file in audio_files(path):
+            digest.update(b"%s\0%d\0%s\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size, middle(file)))
+        return digest.hexdigest()[:16]
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read ({error}), expected a folder or manifest that can") from None
+
+
+def middle(path: Path) -> bytes:
+    """Digest of bytes from the middle of a file, kept while its size and time of change stay."""
+    return _middle(path, *_state(path))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+@lru_cache(256)
+def _of_lines(manifest: Path, size: int, changed: int) -> str:
+    digest = hashlib.sha256()
+    with opened(manifest, "rb") as file:
+        first = file.readline()
+        digest.update(b"" if _named_root(first.decode(errors="replace")) else first)
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(1 << 16)
+def _middle(path: Path, size: int, changed: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(max(0, (size - SAMPLE) // 2))
+        return hashlib.blake2b(file.read(SAMPLE), digest_size=8).digest()

@@ -5,64 +5,64 @@ order of the calls nor one part's draws change another part: the same mixture wi
 without the room is otherwise the same mixture. To draw, of the sound nothing is looked at but where speech is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from itertools import chain, islice
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from hifitse import HifitseError
-from hifitse.data.acoustics import Acoustics, source_folders
+from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.acoustics import Acoustics
+from hifitse.data.augment import draw_change, draw_elsewhere
 from hifitse.data.conditions import Conditions, Spans, length, presence
-from hifitse.data.corpus import load_corpus, merged
-from hifitse.data.elsewhere import Elsewhere, drawn
-from hifitse.data.enrolment import Enrolments, shuffled
+from hifitse.data.corpus import Clips, load_clips, load_corpus, merged, merged_clips
+from hifitse.data.manifest import SIDES, Kind, Utterance
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
-from hifitse.data.scene import Enrollment, Scene, Segment, Talker
+from hifitse.data.scene import Elsewhere, Enrollment, Scene, Segment, Talker
 from hifitse.data.similarity import Voices
+from hifitse.data.synthetic import source_folders
 from hifitse.data.talker import WHOLE_S, SpeechSampler
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
 __all__ = ["Mixer", "Mixture"]
 
-SPLITS = ("train", "valid", "test")
+ENROLL_LEVEL_DB = (-32.0, -20.0)  # dBFS, RMS
+ENROLL_SNR_DB = (0.0, 20.0)  # of a noisy enrolment
 Stream = IntEnum("Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS", start=0)
 """Purposes that draw independently of each other; a new one goes to the end."""
+Split = Literal["train", "valid", "test"]
 
 
 class Mixer:
     """Mixtures of one split.
-
     Keeps lists of files, at most 64 MB of utterances' masks, and up to ``cache_mb`` each of decoded speech, of decoded noise and of room
     responses' transforms (of these 64 MB where that is more).
-
     The parameters give sources, levels and shares; the curriculum comes with the conditions. HifitseError where a source is missing,
-    unusable or too small to be split into "train", "valid" and "test".
-    """
+    unusable or too small to be split into "train", "valid" and "test"."""
 
     keeps_memory = True
 
-    def __init__(self, params: Params, split: Literal["train", "valid", "test"]) -> None:
-        if split not in SPLITS:
-            raise HifitseError(f"split is {split!r}, expected one of {', '.join(SPLITS)}")
+    def __init__(self, params: Params, split: Split) -> None:
+        if split not in SIDES:
+            raise HifitseError(f"split is {split!r}, expected one of {', '.join(SIDES)}")
         if self.keeps_memory:
             keep_freed_memory()
         self.params, self.split = params, split
         kept = [each.strip() for each in params.train_only.split(",") if each.strip()]
         speech = merged([load_corpus(each) for each in source_folders(params, "corpus")])
         self.corpus = speech.split(params.valid_share, params.test_share, params.corpus_seed, kept)[split]
-        self.acoustics = Acoustics(params, split)
+        self.acoustics = _acoustics(params, split)
         self.speakers = list(self.corpus.speakers)
         self.origins = [(said[0].group, said[0].origin) for said in self.corpus.speakers.values()]
         self.reader = Reader(self.corpus.root, limit := params.cache_mb * 2**20, WHOLE_S)
         self.sampler = SpeechSampler(self.reader)
-        self.enrolments = Enrolments(params, self.corpus, self.acoustics, self.sampler)
+        self.enrolments = Enrolments(self)
         self.voices = Voices.of(self.corpus) if max(params.similarity) > 0 else None
         rooms = self.acoustics.rooms
         self.renderer = Renderer(self.reader, self.acoustics.reader, rooms.root if rooms else None, limit)
@@ -79,9 +79,9 @@ class Mixer:
 
         Raises:
             HifitseError: a speaker or noise folder turns out to be silent or broken throughout, or the conditions ask for what the
-                parameters do not: similar voices, noise or rooms.
-        """
-        self.forget()
+                parameters do not: similar voices, noise or rooms."""
+        for reader in filter(None, (self.reader, self.acoustics.reader)):
+            reader.forget()  # the sound that the last scene was drawn with
         rng = partial(self._rng, seed, index)
         there, chance, level = presence(conditions, rng(Stream.TURNS)), rng(Stream.NOISE), rng(Stream.LEVEL)
         has_noise = self.acoustics.noises is not None and chance.random() < self.params.noise_prob
@@ -102,11 +102,6 @@ class Mixer:
             level_db=level.uniform(self.params.level_min_db, self.params.level_max_db), similarity=max(pairs, default=None),
         )  # fmt: skip
 
-    def forget(self) -> None:
-        """Drop the sound that the last scene was drawn with."""
-        for reader in filter(None, (self.reader, self.acoustics.reader)):
-            reader.forget()
-
     def look(self, most: int = 5000, workers: int = 0) -> None:
         """See where up to ``most`` utterances have speech, for which each is decoded whole once: as after a first pass through them."""
         self.sampler.look(list(islice(chain.from_iterable(self.corpus.speakers.values()), most)), workers)
@@ -115,7 +110,7 @@ class Mixer:
         return np.random.default_rng(self._key(seed, index, stream, *part))
 
     def _key(self, seed: int, index: int, *stream: int) -> tuple[int, ...]:
-        return seed, index, SPLITS.index(self.split), *stream
+        return seed, index, SIDES.index(self.split), *stream
 
     def _cast(
         self, rng_of: Callable[..., np.random.Generator], conditions: Conditions, has_noise: bool, there: tuple[Spans, Spans]
@@ -165,7 +160,7 @@ class Mixer:
     def _elsewhere(self, seed: int, index: int, number: int) -> Elsewhere | None:
         """How a talker of the training is recorded elsewhere, as often as ``acoustics_prob`` says."""
         prob = self.params.acoustics_prob if self.split == "train" else 0.0
-        return drawn(self._key(seed, index, Stream.ACOUSTICS, number), prob)
+        return draw_elsewhere(self._key(seed, index, Stream.ACOUSTICS, number), prob)
 
     def _enroll(
         self, seed: int, index: int, conditions: Conditions, cast: list[tuple[str, Segment]], number: int, noisy: bool
@@ -177,3 +172,89 @@ class Mixer:
         speed = said.speed if self.params.enroll_speed == "matched" else 1.0
         enrolled = self.enrolments.draw(*rngs, conditions, name, speed, set(said.utterances), noisy)
         return tuple(replace(each, elsewhere=self._elsewhere(seed, index, 100 + 10 * number + row)) for row, each in enumerate(enrolled))
+
+
+def _acoustics(params: Params, split: Split) -> Acoustics:
+    """Noises and rooms; what only the enrolments of the evaluation need (``eval_enroll``) is not there for the training."""
+    def held(source: Literal["noise", "rooms"], kind: Kind) -> Clips:
+        lists = merged_clips([load_clips(each, kind) for each in source_folders(params, source)])
+        return lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
+
+    asked = params.eval_enroll if split != "train" else "drawn"
+    noisy = params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy"
+    noises = held("noise", "noise") if noisy else None
+    rooms = held("rooms", "room") if params.reverb_prob > 0 or asked == "reverberant" else None
+    return Acoustics(noises, rooms, params.reverb_prob, params.cache_mb * 2**20)
+
+
+class Enrolments:
+    """Draws enrolments of a mixer's speakers: which utterances, how they are disturbed, at which level."""
+
+    def __init__(self, mixer: Mixer) -> None:
+        self.params, self.corpus, self.acoustics, self.sampler = mixer.params, mixer.corpus, mixer.acoustics, mixer.sampler
+
+    def draw(
+        self, rng: np.random.Generator, change: np.random.Generator, conditions: Conditions, speaker: str, speed: float,
+        used: Set[str], noisy: bool,
+    ) -> list[Enrollment]:  # fmt: skip
+        """Enrolments of a speaker at one speed, from utterances other than those ``used`` in the mixture where there are some.
+
+        CorpusError where a speaker or noise folder is silent throughout, or noise or a room is asked for and none is loaded.
+
+        Args:
+            rng: for the utterances, the level, and the noise and room of a noisy enrolment that is "drawn", whatever it is asked to be.
+            change: for all else that is done to them.
+            noisy: whether "drawn" enrolments are noisy."""
+        samples = round(self.params.enroll_seconds * SAMPLE_RATE)
+        said = self.corpus.speakers[speaker]
+        taken: set[str] = set()
+        drawn = []
+        for _ in range(self.params.enrollments):
+            order = shuffled(rng, said)
+            segment = self.sampler.draw(rng, others(order, used, frozenset(taken)), order, samples, speed)
+            taken |= set(segment.utterances)
+            values: dict[str, Any] = {}
+            if noisy and self.acoustics.noises is not None:
+                values = self._room(rng) | self._noise(rng, samples)
+            if (how := conditions.enroll_as) != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be
+                asked = {"noisy": partial(self._noise, change, samples), "reverberant": partial(self._room, change, 1.0)}
+                values = asked[how]() if how in asked else {"changes": (draw_change(change, how),)}
+            if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:
+                values["changes"] = (*values.get("changes", ()), draw_change(change))
+            drawn.append(Enrollment(segment, level_db=rng.uniform(*ENROLL_LEVEL_DB), **values))
+        return drawn
+
+    def _room(self, rng: np.random.Generator, prob: float | None = None) -> dict[str, Any]:
+        """A room of its own, if not said otherwise as often as mixtures have one."""
+        room, responses = self.acoustics.room(rng, 1, prob)
+        return {"room": room, "response": responses[0] if responses else None}
+
+    def _noise(self, rng: np.random.Generator, samples: int) -> dict[str, Any]:
+        return {"noise": self.acoustics.noise(rng, samples), "snr_db": rng.uniform(*ENROLL_SNR_DB)}
+
+
+class Order:
+    """Utterances in a given order. Only the needed ones are read, because a speaker of a large corpus has thousands on disk."""
+
+    def __init__(self, said: Sequence[Utterance], order: np.ndarray) -> None:
+        self._said, self._order = said, order
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return (self._said[int(number)] for number in self._order)
+
+    def __getitem__(self, part: slice) -> "Order":
+        return Order(self._said, self._order[part])
+
+
+def shuffled(rng: np.random.Generator, utterances: Sequence[Utterance]) -> Order:
+    """The utterances in a random order."""
+    return Order(utterances, rng.permutation(len(utterances)))
+
+
+def others(order: Order, used: Set[str], taken: Set[str]) -> Iterator[Utterance]:
+    """Of an order first what is neither used nor taken, then what is taken; the order as it is where all is used."""
+    free = (each for each in order if each.utterance not in used and each.utterance not in taken)
+    again = (each for each in (order if taken else ()) if each.utterance in taken and each.utterance not in used)
+    rest = chain(free, again)
+    first = next(rest, None)
+    return iter(order) if first is None else chain([first], rest)

@@ -6,27 +6,29 @@ these. Where target and interferers take turns, the power of either is that over
 everything else is as if it were there, its level too.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.fft import rfft
+from scipy.fft import next_fast_len, rfft
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data import rooms
-from hifitse.data.acoustics import power
-from hifitse.data.augment import changed
+from hifitse.data.acoustics import align, power
+from hifitse.data.augment import changed, recorded_elsewhere
 from hifitse.data.conditions import Spans, length
-from hifitse.data.elsewhere import Elsewhere, recorded_elsewhere
 from hifitse.data.reader import Reader, Recent
-from hifitse.data.rooms import Convolver, block_length
-from hifitse.data.scene import Enrollment, File, Noise, Scene, Segment
+from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment
+from hifitse.machine import threads
 
 PEAK = 0.99  # largest absolute value of a mixture, of its parts, and of an enrolment
 FADE = round(0.01 * SAMPLE_RATE)  # at the ends of a stretch inside a mixture, and where a looped noise meets itself
+STEP = 32_768  # long transforms are multiples of this: responses of like length share one, and powers of 2, the fastest, are near
+COSTS = {2**15: 0.58, 2**16: 0.65, 2**17: 0.74}  # time per sample relative to one long transform: short ones stay in the cache
 
 
 @dataclass
@@ -44,9 +46,7 @@ class Mixture:
 
 class Renderer:
     """Makes the sound of scenes. Keeps responses' transforms, up to 64 MB or ``limit`` bytes where that is more.
-
-    ``speech`` and ``noise`` read recordings; ``rooms`` is the root of the room responses.
-    """
+    ``speech`` and ``noise`` read recordings; ``rooms`` is the root of the room responses."""
 
     def __init__(self, speech: Reader, noise: Reader | None, rooms: Path | None, limit: int = 0) -> None:
         self.speech, self.noise, self.rooms = speech, noise, rooms
@@ -57,7 +57,7 @@ class Renderer:
         """The mixture of a scene; HifitseError where a recording is missing or broken."""
         speech = self._talkers(scene)
         noise = self.piece(scene.noise, scene.samples) if scene.noise else np.zeros(scene.samples, np.float32)
-        levels = self.balance(scene, speech, noise) if scene.level_db is not None else _levels(speech, noise)
+        levels = balance(scene, speech, noise) if scene.level_db is not None else _levels(speech, noise)
         enroll, enrolled = self._enroll(scene.enroll)
         wrong, mistaken = self._enroll(scene.wrong_enroll) if scene.wrong_enroll else (None, None)
         if not scene.present:
@@ -89,18 +89,17 @@ class Renderer:
         samples = dry.shape[-1]
         longest = min(max(response.samples for response in responses), samples)
         size = block_length(samples, longest)
-        return self._convolver.convolve(dry, [self._spectrum(response, samples, size) for response in responses], longest)
+
+        def spectrum(file: File) -> tuple[np.ndarray, int]:
+            found = rfft(self.response(file)[:samples], size)
+            return found, found.nbytes
+
+        spectra = [self._recent.get((file.path, samples, size), partial(spectrum, file)) for file in responses]
+        return self._convolver.convolve(dry, spectra, longest)
 
     def response(self, file: File) -> np.ndarray:
         """An aligned response, (T,) float32."""
-        return rooms.align(audio.read(self.rooms / file.path)).astype(np.float32, copy=False)
-
-    def _spectrum(self, file: File, samples: int, size: int) -> np.ndarray:
-        def make() -> tuple[np.ndarray, int]:
-            spectrum = rfft(self.response(file)[:samples], size)
-            return spectrum, spectrum.nbytes
-
-        return self._recent.get((file.path, samples, size), make)
+        return align(audio.read(self.rooms / file.path)).astype(np.float32, copy=False)
 
     def _talkers(self, scene: Scene) -> np.ndarray:
         """The talkers in the mixture's time and in the room: (S, T), the target first. The direct paths stay where they were."""
@@ -114,23 +113,6 @@ class Renderer:
                 row *= gate(scene.samples, talker.spans)
         return speech
 
-    def balance(self, scene: Scene, speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
-        """Scale the parts in place: SIR and SNR, then the level of all; returns the level, and the gain that avoids clipping."""
-        reference = power(heard(speech[0], scene.talkers[0].spans))
-        for part, talker, ratio in zip(speech[1:], scene.talkers[1:], scene.sir_db, strict=True):
-            part *= np.float32(np.sqrt(reference / power(heard(part, talker.spans))) * 10 ** (-ratio / 20))
-        if scene.noise:
-            noise *= np.float32(np.sqrt(reference / power(noise)) * 10 ** (-scene.snr_db / 20))
-        mix = speech.sum(0) + noise
-        gain = 10 ** (scene.level_db / 20) / np.sqrt(power(mix))
-        # With and without the target, and each part by itself: none may clip.
-        peak = max(max(float(part.max()), -float(part.min())) for part in (mix, mix - speech[0], noise, *speech))
-        clip_gain = min(1.0, PEAK / max(peak * gain, 1e-12))  # crops that are not checked may all be silent
-        speech *= np.float32(gain * clip_gain)
-        noise *= np.float32(gain * clip_gain)
-        clip_db = 20 * float(np.log10(clip_gain))
-        return {"level_db": round(scene.level_db + clip_db, 4), "clip_gain_db": round(clip_db, 4)}
-
     def _enroll(self, enrollments: Sequence[Enrollment]) -> tuple[np.ndarray, list[float]]:
         """Enrolments (N, T') of one length, with the level of each, dBFS, before it is recorded elsewhere."""
         rows, levels = [], []
@@ -140,7 +122,7 @@ class Renderer:
                 row = self.reverberate(row[None], [each.response])[0]
             if each.noise:
                 noise = self.piece(each.noise, len(row))
-                row = row + noise * np.float32(np.sqrt(power(row) / power(noise)) * 10 ** (-each.snr_db / 20))
+                row = row + noise * np.float32(gain_below(power(row), power(noise), each.snr_db))
             for change in each.changes:
                 row = changed(row, change)
             if each.level_db is not None:
@@ -182,6 +164,29 @@ def gate(samples: int, spans: Spans) -> np.ndarray:
     return wave
 
 
+def gain_below(reference: Any, power: Any, ratio_db: Any) -> Any:
+    """The factor that brings a part of this power so many dB below another's: of numbers, or of tensors."""
+    return (reference / power) ** 0.5 * 10 ** (-ratio_db / 20)
+
+
+def balance(scene: Scene, speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
+    """Scale the parts in place: SIR and SNR, then the level of all; returns the level, and the gain that avoids clipping."""
+    reference = power(heard(speech[0], scene.talkers[0].spans))
+    for part, talker, ratio in zip(speech[1:], scene.talkers[1:], scene.sir_db, strict=True):
+        part *= np.float32(gain_below(reference, power(heard(part, talker.spans)), ratio))
+    if scene.noise:
+        noise *= np.float32(gain_below(reference, power(noise), scene.snr_db))
+    mix = speech.sum(0) + noise
+    gain = 10 ** (scene.level_db / 20) / np.sqrt(power(mix))
+    # With and without the target, and each part by itself: none may clip.
+    peak = max(max(float(part.max()), -float(part.min())) for part in (mix, mix - speech[0], noise, *speech))
+    clip_gain = min(1.0, PEAK / max(peak * gain, 1e-12))  # crops that are not checked may all be silent
+    speech *= np.float32(gain * clip_gain)
+    noise *= np.float32(gain * clip_gain)
+    clip_db = 20 * float(np.log10(clip_gain))
+    return {"level_db": round(scene.level_db + clip_db, 4), "clip_gain_db": round(clip_db, 4)}
+
+
 def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
     """SIR and SNR of parts that are summed as they are, and the mixture's level."""
     *sir, snr = (round(10 * float(np.log10(power(speech[0]) / power(other))), 4) for other in (*speech[1:], noise))
@@ -199,3 +204,65 @@ def loop(signal: np.ndarray, samples: int) -> np.ndarray:
     tiled = np.resize(cycle, samples)
     tiled[:fade] = signal[: min(fade, samples)]  # nothing comes before the first round
     return tiled
+
+
+# ---- convolution
+
+
+def transform_length(samples: int) -> int:
+    """An even length of Fourier transform, ``samples`` or more, that is fast."""
+    step = STEP if samples >= 2 * STEP else 2
+    return step * int(next_fast_len(-(-samples // step), real=True))
+
+
+def block_length(samples: int, response: int) -> int:
+    """The length of transform with which ``samples`` samples are convolved with a response in the shortest time: in one, or in blocks."""
+    whole = transform_length(samples + response)
+    costs = {whole: float(whole)}
+    costs |= {size: cost * size * blocks(samples, response, size) for size, cost in COSTS.items() if response < size < whole}
+    return min(costs, key=costs.__getitem__)
+
+
+def blocks(samples: int, response: int, size: int) -> int:
+    """Blocks of ``size - response`` samples that a signal takes."""
+    return -(-samples // (size - response))
+
+
+class Convolver:
+    """Convolves rows with responses; not for several threads at once.
+    It keeps the memory that it computes in: the system took a third as long as the transforms to clear it each time."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, torch.Tensor] = {}
+
+    def convolve(self, dry: np.ndarray, spectra: Sequence[np.ndarray], response: int) -> np.ndarray:
+        """Each row convolved with its response, what rings on beyond the end cut: (S, T) -> (S, T) float32.
+        ``spectra`` has the ``rfft`` of each, (N // 2 + 1,) complex64, of one even N above ``response``, the samples of the longest.
+        """
+        (rows, samples), bins = dry.shape, len(spectra[0])
+        size = 2 * (bins - 1)
+        count = blocks(samples, response, size)
+        step = -(-samples // count)
+        padded = self._of("real", (rows, count, size), torch.float32)
+        spectrum = self._of("complex", (rows, count, bins), torch.complex64)
+        padded.zero_()
+        for number in range(count):
+            part = torch.from_numpy(dry[:, number * step : (number + 1) * step])
+            padded[:, number, : part.shape[1]] = part
+        with threads(1):  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
+            torch.fft.rfft(padded, out=spectrum)
+            for row, each in zip(spectrum, spectra, strict=True):
+                row.mul_(torch.from_numpy(each))
+            torch.fft.irfft(spectrum, size, out=padded)
+        wet = padded[:, 0, :samples].numpy().copy() if count == 1 else np.zeros((rows, samples), np.float32)
+        for number in range(count if count > 1 else 0):
+            first = number * step
+            wet[:, first : first + size] += padded[:, number, : samples - first].numpy()
+        return wet
+
+    def _of(self, name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
+        """Memory of a shape, with any values in it."""
+        needed = math.prod(shape)
+        if name not in self._kept or len(self._kept[name]) < needed:
+            self._kept[name] = torch.empty(needed, dtype=dtype)
+        return self._kept[name][:needed].view(shape)

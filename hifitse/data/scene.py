@@ -10,21 +10,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.conditions import Conditions, Spans
-from hifitse.data.elsewhere import Elsewhere
 from hifitse.files import write_text
+
+
+def _inside(path: str) -> str:
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError(f"path {path!r} leaves its root")
+    return path
 
 
 @dataclass(frozen=True, slots=True)
 class File:
     """A recording: ``path`` relative to its root, ``samples`` counted at 48 kHz, ``sample_rate`` the file's own, Hz."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_inside)]
     samples: int
     sample_rate: int = SAMPLE_RATE
 
@@ -52,6 +57,10 @@ class Segment:
     start_s: float = 0.0  # where the crop begins in the joined utterances, before the change of speed
     activity: float = 1.0  # share of active frames
 
+    @property
+    def said(self) -> str:
+        return "+".join(self.utterances)
+
 
 @dataclass(frozen=True, slots=True)
 class Noise:
@@ -60,6 +69,16 @@ class Noise:
     file: File
     start: int
     gain: float = 1.0
+
+
+class Elsewhere(NamedTuple):
+    """How a talker is recorded elsewhere: drawn by :func:`hifitse.data.augment.draw_elsewhere`."""
+
+    level: float  # of the floor, as a factor of the speech's RMS; 0: none
+    slope: float
+    start: int  # of the floor in the table
+    colour: tuple[float, ...]  # dB at COLOUR_HZ
+    edge: float  # Hz; the sampling rate where the band has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,41 +145,36 @@ class Scene:
 
     def metadata(self) -> dict[str, Any]:
         """What is known before a sample is: flat, JSON-able; who, what, where, positions in s."""
-        said = [talker.segment for talker in self.talkers]
-        target, *others = said
-        conditions = self.conditions
-        spans = [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in self.talkers[0].spans]
+        target, *others = self.talkers
+        conditions, noise = self.conditions, self.noise
+        spans = [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in target.spans]
         known = {
             "id": self.id,
             "seed": self.seed, "index": self.index, "split": self.split, "phase": conditions.phase, "seconds": conditions.seconds,
             "present": self.present, "active_from_s": conditions.active_from_s, "active_to_s": conditions.active_to_s,
             "n_interferers": len(others), "noisy_enroll": self.noisy, "noisy_enroll_prob": conditions.noisy_enroll_prob,
-            "target_speaker": self.talkers[0].speaker, "interferer_speakers": [each.speaker for each in self.talkers[1:]],
-            "target_utterance": "+".join(target.utterances), "interferer_utterances": ["+".join(each.utterances) for each in others],
-            "target_start_s": target.start_s, "interferer_starts_s": [each.start_s for each in others],
-            "target_speed": target.speed, "interferer_speeds": [each.speed for each in others],
-            "activity": round(target.activity, 4), "noise": self.noise.file.path if self.noise else None,
-            "noise_start_s": self.noise.start / SAMPLE_RATE if self.noise else None,
+            "target_speaker": target.speaker, "interferer_speakers": [each.speaker for each in others],
+            "target_utterance": target.segment.said, "interferer_utterances": [each.segment.said for each in others],
+            "target_start_s": target.segment.start_s, "interferer_starts_s": [each.segment.start_s for each in others],
+            "target_speed": target.segment.speed, "interferer_speeds": [each.segment.speed for each in others],
+            "activity": round(target.segment.activity, 4),
+            "noise": noise and noise.file.path, "noise_start_s": noise and noise.start / SAMPLE_RATE,
             "turns": spans if conditions.turns else None, "enroll_as": conditions.enroll_as,
             "similarity": None if self.similarity is None else round(self.similarity, 4),
             "room": self.room, "room_responses": [each.response.path for each in self.talkers if each.response],
             "sir_db": [round(each, 4) for each in self.sir_db],
-            "snr_db": round(self.snr_db, 4) if self.noise and self.snr_db is not None else None,
+            "snr_db": round(self.snr_db, 4) if noise and self.snr_db is not None else None,
         }  # fmt: skip
-        wrong = _described(self.wrong_enroll)
-        known |= {f"enroll_{key}": values for key, values in _described(self.enroll).items()}
-        return known | {f"wrong_enroll_{key}": values if self.wrong_enroll else None for key, values in wrong.items()}
-
-
-def _described(enrollments: Iterable[Enrollment]) -> dict[str, list[Any]]:
-    """By name one value for each enrolment; ``None`` where there is none."""
-    return {
-        "utterances": ["+".join(each.segment.utterances) for each in enrollments],
-        "snr_db": [None if each.snr_db is None else round(each.snr_db, 4) for each in enrollments],
-        "noise": [each.noise.file.path if each.noise else None for each in enrollments],
-        "room": [each.room for each in enrollments],
-        "changed": [each.changes[-1].name if each.changes else None for each in enrollments],
-    }
+        for side in ("enroll", "wrong_enroll"):
+            some = getattr(self, side)
+            known |= {
+                f"{side}_utterances": [each.segment.said for each in some],
+                f"{side}_snr_db": [None if each.snr_db is None else round(each.snr_db, 4) for each in some],
+                f"{side}_noise": [each.noise and each.noise.file.path for each in some],
+                f"{side}_room": [each.room for each in some],
+                f"{side}_changed": [each.changes[-1].name if each.changes else None for each in some],
+            } if some else {f"{side}_{key}": None for key in ("utterances", "snr_db", "noise", "room", "changed")}  # fmt: skip
+        return known
 
 
 _adapter = cache(lambda: TypeAdapter(Scene))  # slow to make
@@ -183,13 +197,6 @@ def from_json(line: str) -> Scene:
     raise HifitseError(f"scene {fault}, expected the JSON of a scene")
 
 
-def files(scene: Scene) -> list[File]:
-    """Every recording that a scene is made from."""
-    said = (*scene.talkers, *scene.enroll, *scene.wrong_enroll)
-    behind = [each.noise.file for each in (scene, *scene.enroll, *scene.wrong_enroll) if each.noise]
-    return [*(piece.file for each in said for piece in each.segment.pieces), *(each.response for each in said if each.response), *behind]
-
-
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
     """Write a list of scenes as JSON lines, whole or not at all; returns how many."""
     lines = [to_json(scene) + "\n" for scene in scenes]
@@ -207,9 +214,6 @@ def read_scenes(path: str | Path) -> list[Scene]:
     for number, line in enumerate(lines, 1):
         try:
             scenes.append(from_json(line))
-            for file in files(scenes[-1]):
-                if Path(file.path).is_absolute() or ".." in Path(file.path).parts:
-                    raise HifitseError(f"path {file.path!r} leaves its root, expected one inside")
         except HifitseError as error:
             raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
     if not scenes:

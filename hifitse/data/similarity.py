@@ -8,7 +8,7 @@ over the speakers; the pitch then counts three times. Two voices are compared by
 import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import torch
 from scipy.fft import irfft, rfft
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.content import middle
 from hifitse.data.corpus import Corpus, Utterance
+from hifitse.data.manifest import middle
 from hifitse.data.talker import FRAME, activity_mask
 from hifitse.decode import channel_of
 from hifitse.files import made_once
@@ -39,13 +39,11 @@ PITCH_WEIGHT = 3.0
 
 class Voices:
     """Descriptions (S, D) of speakers, standardised over all of them.
-
     A row is nan throughout for a speaker of whom nothing usable was heard: such a voice is as unlike each other as two unrelated ones are.
     """
 
     def __init__(self, names: list[str], described: np.ndarray) -> None:
         self.places = {name: place for place, name in enumerate(names)}
-        self._pitch = 2.0 ** described[:, -1]
         known = ~np.isnan(described).any(axis=1)
         unit = np.zeros(described.shape)
         if known.any():
@@ -65,34 +63,28 @@ class Voices:
                 digest.update(f"{utterance.samples} {channel} ".encode())
                 with suppress(OSError):
                     digest.update(middle(path))
-        folder = made_once(f"similarity-v{VERSION}-{digest.hexdigest()[:16]}", partial(_make, corpus))
+        def make(folder: Path) -> None:
+            np.save(folder / "voices.npy", np.stack([_speaker(corpus, said) for said in corpus.speakers.values()]), allow_pickle=False)
+
+        folder = made_once(f"similarity-v{VERSION}-{digest.hexdigest()[:16]}", make)
         return cls(list(corpus.speakers), np.load(folder / "voices.npy", allow_pickle=False))
 
     def similarity(self, one: str, other: str) -> float:
         """Cosine between two voices, -1 to 1; 0 where one is not known. HifitseError, here and below, for a name not in the corpus."""
         return float(self._similarities(one, [other])[0])
 
-    def pitch(self, name: str) -> float:
-        """Median pitch of a voice at its own speed, Hz; nan where it is not known."""
-        self._similarities(name, [])
-        return float(self._pitch[self.places[name]])
-
     def nearest(self, name: str, among: list[str]) -> list[str]:
         """The voices ``among`` from the one most like ``name`` to the least."""
-        values = self._similarities(name, among)
-        return [other for _, other in sorted(zip((-values).tolist(), among, strict=True))]
+        return [other for _, other in sorted(zip((-self._similarities(name, among)).tolist(), among, strict=True))]
 
     def _similarities(self, name: str, among: list[str]) -> np.ndarray:
-        for unknown in {name, *among} - self.places.keys():
+        [own], rows = (self._unit[self._places(names)] for names in ([name], among))  # (D,), (S', D)
+        return np.einsum("sd,d->s", rows, own)  # which, unlike a product of matrices, sums in one order for any number of threads
+
+    def _places(self, names: list[str]) -> list[int]:
+        for unknown in set(names) - self.places.keys():
             raise HifitseError(f"speaker is {unknown!r}, expected one of the {len(self.places)} of the corpus")
-        rows = self._unit[[self.places[other] for other in among]]  # (S', D)
-        # einsum, unlike a product of matrices, sums in one order whatever the number of threads
-        return np.einsum("sd,d->s", rows, self._unit[self.places[name]])
-
-
-def _make(corpus: Corpus, folder: Path) -> None:
-    described = [_speaker(corpus, utterances) for utterances in corpus.speakers.values()]
-    np.save(folder / "voices.npy", np.stack(described), allow_pickle=False)
+        return [self.places[name] for name in names]
 
 
 def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:
@@ -109,9 +101,7 @@ def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:
 
 def describe(speech: np.ndarray) -> np.ndarray | None:
     """Description (39,) of the voice in a recording (T,), not yet standardised: means, standard deviations, log2 of the pitch in Hz.
-
-    ``None`` where it is silent, or shorter than two frames of 20 ms.
-    """
+    ``None`` where it is silent, or shorter than two frames of 20 ms."""
     found = activity_mask(speech) if len(speech) >= 2 * FRAME else None
     if found is None:
         return None
@@ -132,7 +122,6 @@ def _cepstra() -> Any:
 
 def pitch_hz(signal: np.ndarray, active: np.ndarray) -> float:
     """Median pitch, Hz, of the voiced ones among the active frames (L,) of a signal (T,) at 16 kHz.
-
     By the autocorrelation normalised by the window's (Boersma 1993); torchaudio's ``detect_pitch_frequency`` takes four times as long.
     """
     window = np.hanning(WINDOW)

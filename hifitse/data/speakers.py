@@ -26,23 +26,14 @@ HIGH_VARIANTS = "Alicia Andrea Nguyen anika belinda f1 f2 f3 f4 f5 shelby steph 
 BABBLE_VARIANTS = "Alex Annie Denis Diogo aunty grandma linda quincy robert travis".split()
 ENGLISH = "en-us en-gb-x-rp en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-029 en-us-nyc".split()
 OTHER = "de es es-419 it pt pt-br nl sv nb da fi hu pl ro hr tr id sw et lv lt ca eu cy la sq af is".split()
-NAMES = (
-    "Anna|Peter|Maria|the teacher|my neighbour|the old captain|a young doctor|the baker|her brother|nobody|everyone|"
-    "the guide"
-).split("|")
-VERBS = (
-    "carried|remembered|borrowed|painted|followed|noticed|repaired|measured|described|promised|avoided|collected|finished"
-).split("|")
-THINGS = (
-    "a wooden box|the yellow bicycle|three silver keys|the broken window|an unusual picture|some fresh bread|"
-    "the heavy machine|a small garden|several long letters|the quiet song|two hundred stones|the kitchen table|"
-    "a thick rope|the evening paper"
-).split("|")
-PLACES = (
-    "near the harbour,|before breakfast,|behind the church,|in early spring,|across the valley,|after the storm,|"
-    "on a cold morning,|for no reason,|while it was raining,|without any help,|just below the bridge,|"
-    "when the music stopped,|once again,"
-).split("|")
+NAMES, VERBS, THINGS, PLACES = (line.strip().split("|") for line in """
+    Anna|Peter|Maria|the teacher|my neighbour|the old captain|a young doctor|the baker|her brother|nobody|everyone|the guide
+    carried|remembered|borrowed|painted|followed|noticed|repaired|measured|described|promised|avoided|collected|finished
+    a wooden box|the yellow bicycle|three silver keys|the broken window|an unusual picture|some fresh bread|the heavy machine|\
+a small garden|several long letters|the quiet song|two hundred stones|the kitchen table|a thick rope|the evening paper
+    near the harbour,|before breakfast,|behind the church,|in early spring,|across the valley,|after the storm,|on a cold morning,|\
+for no reason,|while it was raining,|without any help,|just below the bridge,|when the music stopped,|once again,
+""".strip().splitlines())
 LINKS = "and but because so although".split()
 ONSETS = "b br d dr f fl g gr k kl l m n p pr r s sk st t tr v".split() + [""]
 NUCLEI = "a e i o u a e i o ai au".split()
@@ -123,28 +114,22 @@ def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float,
         "seconds": [second * who.tract for second in seconds],
     }  # fmt: skip
     command = [sys.executable, "-I", "-S", voices.__file__]  # isolated: nothing but the standard library, and a fast start
-    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True, check=False)
-    if done.returncode != 0:
+    done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True)
+    if done.returncode:
         raise HifitseError(f"espeak-ng ended with status {done.returncode} on the voice {request['voice']!r}, expected 0")
     speeches, rest = [], done.stdout
     for number in range(len(texts)):
         length = 2 * int.from_bytes(rest[:4], "little")
         raw = np.frombuffer(rest[4 : 4 + length], "<i2").astype(np.float32) / 32768
         rest = rest[4 + length :]
-        speeches.append(_finish(raw, who, np.random.default_rng([seed, number])))
+        speech = audio.resample(raw, voices.SPEECH_RATE * who.tract, SAMPLE_RATE)
+        speech = audio.set_level(trim(_extend(speech, who, np.random.default_rng([seed, number]))), -26)
+        speeches.append(speech * np.float32(min(1.0, 0.89 / np.abs(speech).max())))
     return speeches
-
-
-def _finish(raw: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
-    """Raw 22.05 kHz speech -> the speaker's vocal tract, colour and upper band, 48 kHz, trimmed, at its level."""
-    speech = _extend(audio.resample(raw, voices.SPEECH_RATE * who.tract, SAMPLE_RATE), who, rng)
-    speech = audio.set_level(trim(speech), -26)
-    return speech * np.float32(min(1.0, 0.89 / np.abs(speech).max()))
 
 
 def _extend(speech: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
     """Colour the speech and add noise above espeak-ng's 11 kHz, which follows the level of the band below and falls by 2 dB a kHz.
-
     Half of an utterance's distance from the usual balance of the two bands is made up for, or dull variants would have no upper band.
     """
     window_length, hop = 256, 128

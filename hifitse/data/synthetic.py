@@ -1,8 +1,11 @@
-"""The embedded sources of sound: synthetic speech and noise, made on the spot and cached on disk.
+"""The embedded sources of sound: synthetic speech, noise and rooms, made on the spot and cached on disk.
 
 The voices are **synthetic**. They serve to show and test the whole path without a download; results on them say
 little about people. They come from espeak-ng, in the PyPI wheel ``espeakng-loader``, which is licensed under the GPL,
 version 3; it runs as a process of its own, and nothing but these sources needs it.
+
+A room response is that of a shoebox by the image-source method (``pyroomacoustics``) for the early part, with a
+diffuse tail of decaying noise behind it, and with treble that decays faster, as air and furniture make it.
 """
 
 import hashlib
@@ -10,79 +13,84 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import soundfile
-from scipy.signal import fftconvolve
+from scipy.signal import fftconvolve, istft, stft
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, Speaker, speak, speaker, variant_group, words
+from hifitse.data.acoustics import align
+from hifitse.data.manifest import sources
+from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, speak, speaker, variant_group, words
 from hifitse.files import made_once
+from hifitse.params import Params
 
-VERSION = 5  # raise it when the same arguments give other sound
+VERSION, ROOMS_VERSION = 5, 1  # raise them when the same arguments give other speech and noise, other rooms
 LEVEL_DB = -26.0  # dBFS: of a clip of noise, unless its peaks (clicks) call for a lower one
+POSITIONS = 4  # in each room, so that target and interferers can share one
+SOUND_SPEED = 343.0  # m/s, as pyroomacoustics has it
+IMAGE_ORDER = 25  # reflections of an image source at most; the tail takes over where higher ones would begin to lack
+
+
+def source_folders(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> list[Path | str]:
+    """Where a kind of sound comes from; what is synthetic is made here."""
+    seed = params.corpus_seed
+    made = {
+        "corpus": partial(make_speech, params.synthetic_speakers, params.synthetic_utterances, seed),
+        "noise": partial(make_noise, seed, params.synthetic_noises),
+        "rooms": partial(make_bank, params.synthetic_rooms, seed),
+    }
+    return [made[kind]() if each == "synthetic" else each for each in sources(getattr(params, kind))]
 
 
 def make_speech(speakers: int, utterances: int, seed: int) -> Path:
-    """Folder of the synthetic corpus: ``<speaker>/<utterance>.wav`` (16 bit, 3.5 to 6 s), ``manifest.jsonl``, ``speakers.jsonl``.
-
+    """Folder of the synthetic corpus: ``<speaker>/<utterance>.wav`` (16 bit, 3.5 to 6 s), ``manifest.jsonl``.
     Made at the first call (some 40 s for 200 speakers with 8 utterances on 2 cores, 0.8 GB), then found in the cache. Not compressed:
     decoding FLAC took nearly half of the time of a mixture. The first speakers and utterances of a larger corpus are those of a smaller
     one with the same seed. A manifest's ``group`` is the family of the voice variant. HifitseError without ``espeakng-loader``.
     """
-    return made_once(f"speech-v{VERSION}-{speakers}x{utterances}-seed{seed}", partial(_make_speech, speakers, utterances, seed))
+    def one(folder: Path, index: int) -> list[dict]:
+        who, lines = speaker(seed, index), []
+        texts = [words(np.random.default_rng([seed, index, 4, number]), who.accent in ENGLISH) for number in range(utterances)]
+        voice_seed = int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:3], "little")
+        (folder / who.name).mkdir()
+        for number, speech in enumerate(speak(who, texts, voice_seed)):
+            path = f"{who.name}/{number:03d}.wav"
+            soundfile.write(folder / path, speech, SAMPLE_RATE, subtype="PCM_16")
+            said = {"speaker": who.name, "utterance": f"{number:03d}", "path": path, "samples": len(speech), "sample_rate": SAMPLE_RATE}
+            lines.append(said | {"group": variant_group(who.variant)})
+        return lines
+
+    def make(folder: Path) -> None:
+        lines = [line for made in _each(partial(one, folder), speakers) for line in made]
+        (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        (folder / "README.txt").write_text("Synthetic voices, made by espeak-ng. No recordings of people.\n", encoding="utf-8")
+
+    return made_once(f"speech-v{VERSION}-{speakers}x{utterances}-seed{seed}", make)
 
 
-def _make_speech(speakers: int, utterances: int, seed: int, folder: Path) -> None:
-    people = [speaker(seed, index) for index in range(speakers)]
-    with _pool() as pool:
-        lines = [line for made in pool.map(partial(_make_speaker, folder, utterances, seed), range(speakers), people) for line in made]
-    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    (folder / "speakers.jsonl").write_text("".join(json.dumps(asdict(who)) + "\n" for who in people), encoding="utf-8")
-    (folder / "README.txt").write_text("Synthetic voices, made by espeak-ng. No recordings of people.\n", encoding="utf-8")
-
-
-def _pool() -> ThreadPoolExecutor:
+def _each(make: Callable[[int], Any], count: int) -> list[Any]:
     # Threads are enough: espeak-ng is another process, and numpy and soxr let go of Python's lock.
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
-
-
-def _make_speaker(folder: Path, utterances: int, seed: int, index: int, who: Speaker) -> list[dict]:
-    texts = [words(np.random.default_rng([seed, index, 4, number]), who.accent in ENGLISH) for number in range(utterances)]
-    voice_seed = int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:3], "little")
-    (folder / who.name).mkdir()
-    lines = []
-    for number, speech in enumerate(speak(who, texts, voice_seed)):
-        path = f"{who.name}/{number:03d}.wav"
-        soundfile.write(folder / path, speech, SAMPLE_RATE, subtype="PCM_16")
-        said = {"speaker": who.name, "utterance": f"{number:03d}", "path": path, "samples": len(speech), "sample_rate": SAMPLE_RATE}
-        lines.append(said | {"group": variant_group(who.variant)})
-    return lines
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(make, range(count)))
 
 
 def make_noise(seed: int, clips: int = 80, seconds: float = 10) -> Path:
     """Folder of synthetic noise: ``<kind>_<number>.wav`` (16 bit), the ``KINDS`` in turn.
-
     Made at the first call, then found in the cache. Clip by clip the first of a longer list are those of a shorter one.
-    The voices in babble are variants that no speaker of the corpus has. HifitseError without ``espeakng-loader``.
-    """
-    return made_once(f"noise-v{VERSION}-{clips}x{seconds:g}s-seed{seed}", partial(_make_noise, seed, clips, seconds))
+    The voices in babble are variants that no speaker of the corpus has. HifitseError without ``espeakng-loader``."""
+    def one(folder: Path, index: int) -> None:
+        number, kind = divmod(index, len(KINDS))
+        name = list(KINDS)[kind]
+        noise = audio.set_level(KINDS[name](np.random.default_rng([seed, index, 5]), round(seconds * SAMPLE_RATE)), LEVEL_DB)
+        noise *= np.float32(min(1.0, 0.89 / np.abs(noise).max()))
+        soundfile.write(folder / f"{name}_{number:02d}.wav", noise, SAMPLE_RATE, subtype="PCM_16")
 
-
-def _make_noise(seed: int, clips: int, seconds: float, folder: Path) -> None:
-    with _pool() as pool:
-        list(pool.map(partial(_make_clip, folder, seed, round(seconds * SAMPLE_RATE)), range(clips)))
-
-
-def _make_clip(folder: Path, seed: int, samples: int, index: int) -> None:
-    number, kind = divmod(index, len(KINDS))
-    name = list(KINDS)[kind]
-    noise = audio.set_level(KINDS[name](np.random.default_rng([seed, index, 5]), samples), LEVEL_DB)
-    noise *= np.float32(min(1.0, 0.89 / np.abs(noise).max()))
-    soundfile.write(folder / f"{name}_{number:02d}.wav", noise, SAMPLE_RATE, subtype="PCM_16")
+    return made_once(f"noise-v{VERSION}-{clips}x{seconds:g}s-seed{seed}", lambda folder: _each(partial(one, folder), clips))
 
 
 # ---- kinds of noise, each a function of a random generator and a length in samples
@@ -156,3 +164,71 @@ KINDS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     **{make.__name__: make for make in (modulated, hum, clicks, rain, babble)},
 }
 """Kinds of noise by the name that their files begin with."""
+
+
+# ---- rooms
+
+
+def make_bank(rooms: int, seed: int) -> Path:
+    """Folder of synthetic responses: ``room_<room>_<position>.flac`` (24 bit), 4 positions in each room.
+    Rooms have 12 to 250 m3 and a T60 of 0.15 to 0.9 s, less in the treble; the source is 0.4 to 2.5 m from the microphone. Each response
+    starts with its direct path; its largest value is 0.9. Made at the first call, then found in the cache."""
+    def make(folder: Path) -> None:
+        for room in range(rooms):
+            for position, rir in enumerate(make_room(np.random.default_rng([seed, room, 6]))):
+                audio.write(folder / f"room_{room:03d}_{position}.flac", rir * (0.9 / np.abs(rir).max()))
+
+    return made_once(f"rooms-v{ROOMS_VERSION}-{rooms}-seed{seed}", make)
+
+
+def make_room(rng: np.random.Generator) -> list[np.ndarray]:
+    """Responses of ``POSITIONS`` sources to one microphone in a random room, each ``(T,)``, beginning with the direct path."""
+    import pyroomacoustics  # slow to import, and needed only to make a bank
+
+    size = np.array([rng.uniform(2.4, 9), rng.uniform(2.2, 7), rng.uniform(2.2, 4)])  # m
+    wanted_t60 = rng.uniform(0.15, 0.9)
+    try:
+        absorption, order = pyroomacoustics.inverse_sabine(wanted_t60, size)
+    except ValueError:  # even bare absorbers would leave a longer decay in so large a room
+        absorption, order = 0.9, IMAGE_ORDER
+    walls = pyroomacoustics.Material(absorption)
+    room = pyroomacoustics.ShoeBox(size, fs=SAMPLE_RATE, materials=walls, max_order=min(order, IMAGE_ORDER))
+    microphone = rng.uniform(0.3, 0.7, 3) * size
+    room.add_microphone(microphone)
+    for _ in range(POSITIONS):
+        room.add_source(_source(rng, size, microphone))
+    room.compute_rir()
+    complete = IMAGE_ORDER * size.min() / SOUND_SPEED  # s: until here no image of a higher order would arrive
+    return [_finish(align(rir), wanted_t60, complete, rng) for rir in room.rir[0]]
+
+
+def _source(rng: np.random.Generator, size: np.ndarray, microphone: np.ndarray) -> np.ndarray:
+    """A place 0.4 to 2.5 m from the microphone and 0.3 m or more from the walls.
+    The distance is a whole number of samples: of a fractional delay's ringing on both sides ``align`` would cut off half.
+    """
+    step = SOUND_SPEED / SAMPLE_RATE
+    while True:
+        direction = rng.standard_normal(3)
+        distance = round(rng.uniform(0.4, 2.5) / step) * step
+        place = microphone + direction / np.linalg.norm(direction) * distance
+        if (place > 0.3).all() and (place < size - 0.3).all():
+            return place
+
+
+def _finish(rir: np.ndarray, wanted_t60: float, complete: float, rng: np.random.Generator) -> np.ndarray:
+    """Add the diffuse tail, damp the treble, and cut where 60 dB are gone."""
+    length = round((wanted_t60 + 0.1) * SAMPLE_RATE)
+    seconds = np.arange(length) / SAMPLE_RATE
+    early = audio.crop_or_pad(rir, length).astype(np.float64)
+    change = round(0.8 * complete * SAMPLE_RATE)
+    if change < length:
+        before = slice(change // 2, change)
+        noise = rng.standard_normal(length) * np.exp(-np.log(1000) * seconds / wanted_t60)
+        noise *= np.sqrt(np.square(early[before]).sum() / np.square(noise[before]).sum())
+        fade = np.clip((seconds - seconds[change // 2]) / (seconds[change] - seconds[change // 2]), 0, 1)  # over the second half
+        early = early * np.sqrt(1 - fade) + noise * np.sqrt(fade)
+    hertz, times, spectrum = stft(early, SAMPLE_RATE, nperseg=256)  # (F, L)
+    extra_db = 60 * (hertz[:, None] / 8000) ** 1.5 * times  # 60 dB/s at 8 kHz: air and soft furniture
+    damped = istft(spectrum * 10 ** (-extra_db / 20), SAMPLE_RATE, nperseg=256)[1][:length]
+    damped[-480:] *= np.linspace(1, 0, 480)
+    return damped.astype(np.float32)

@@ -38,7 +38,6 @@ Line = list[tuple[int, Utterance, ActivityMask]]  # one after the other, with th
 @dataclass
 class SpeechSampler:
     """Draws stretches of speech.
-
     An utterance of up to 20 s is decoded whole once, to see where it has speech; that is remembered (64 MB at most). Of a longer one 10 s
     or more are looked at each time. ``unusable`` has the reason by path of each file found silent or broken on the way.
     """
@@ -58,8 +57,7 @@ class SpeechSampler:
 
         Args:
             least: share of active frames that a crop should have, 0 to 1; 0 takes the first place drawn, be it silence throughout.
-            around_s: s, silence that is put before and after each utterance, into which a crop may fall.
-        """
+            around_s: s, silence that is put before and after each utterance, into which a crop may fall."""
         frames = ceil(ceil(samples * speed) / FRAME)
         around = round(around_s * SAMPLE_RATE / FRAME)
         line = self._line(rng, first, reserve, frames, around)
@@ -70,12 +68,10 @@ class SpeechSampler:
         pieces, names = [], []
         for at, said, mask in line:
             low, high = max(at, start), min(at + len(mask.active), start + frames)
-            if low >= high:
-                continue
-            file = File(said.path, said.samples, said.sample_rate)
-            begin = mask.start + (low - at) * FRAME
-            pieces.append(Piece(file, begin, (high - low) * FRAME, (low - start) * FRAME, mask.gain))
-            names.append(said.utterance)
+            if low < high:
+                file, begin = File(said.path, said.samples, said.sample_rate), mask.start + (low - at) * FRAME
+                pieces.append(Piece(file, begin, (high - low) * FRAME, (low - start) * FRAME, mask.gain))
+                names.append(said.utterance)
         return Segment(tuple(names), tuple(pieces), frames * FRAME, samples, speed, start * FRAME / SAMPLE_RATE, activity)
 
     def look(self, utterances: Sequence[Utterance], workers: int = 0) -> None:
@@ -91,34 +87,35 @@ class SpeechSampler:
                 for path, mask in found.items():
                     self.masks.get(path, partial(_sized, mask))
 
-    def _look(self, utterances: Sequence[Utterance]) -> tuple[dict[str, ActivityMask], dict[str, str]]:
+    def _look(self, utterances: Sequence[Utterance]) -> tuple[dict[str, ActivityMask | None], dict[str, str]]:
         found = {}
         for each in utterances:
-            if (mask := self._mask(np.random.default_rng(0), each, 1)) is not None:
-                found[each.path] = mask
+            found[each.path] = self._mask(np.random.default_rng(0), each, 1)
             self.reader.forget()
-        return found, self.unusable
+        return {path: mask for path, mask in found.items() if mask}, self.unusable
 
-    def _line(
-        self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int
-    ) -> Line:
+    def _line(self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int) -> Line:
         """Utterances of ``frames`` frames together at least, with the ``around`` frames of silence before and after each."""
         line: Line = []
-        queue, spare, end = iter(first), reserve, 0  # a long list is read no further than needed
-        while end < frames:
-            utterance = next(queue, None)
-            if utterance is None:
-                again = [utterance for _, utterance, _ in line]
-                queue, reserve = (iter(again), reserve) if again else (iter(reserve), ())
-                utterance = next(queue, None)
-            if utterance is None:
-                raise CorpusError(f"speaker {next(iter(spare)).speaker} has only silent or broken utterances, expected one with speech")
+        end = 0
+
+        def more() -> Iterable[Utterance]:  # a long list is read no further than needed
+            yield from first
+            if not line:
+                yield from reserve
+            while line:
+                yield from [utterance for _, utterance, _ in line]
+
+        for utterance in more():
             if (mask := self._mask(rng, utterance, frames)) is None:
                 continue
             at = around + (end + round(rng.uniform(*GAP_S) * SAMPLE_RATE / FRAME) if line else 0)
             line.append((at, utterance, mask))
             end = at + len(mask.active) + around
-        return line
+            if end >= frames:
+                return line
+        who = next(iter(reserve)).speaker
+        raise CorpusError(f"speaker {who} has only silent or broken utterances, expected one with speech")
 
     def _mask(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> ActivityMask | None:
         """Where an utterance, or a random part of a long one, has speech; ``None`` where it has none."""
@@ -145,8 +142,7 @@ def _sized(mask: ActivityMask | None) -> tuple[ActivityMask | None, int]:
 
 def activity_mask(speech: np.ndarray, start: int = 0) -> ActivityMask | None:
     """Find the active frames of a signal (T,); ``None`` where it is silent."""
-    speech = audio.crop_or_pad(speech, ceil(len(speech) / FRAME) * FRAME)
-    framed = speech.reshape(-1, FRAME)  # (T,) -> (L, FRAME)
+    framed = audio.crop_or_pad(speech, ceil(len(speech) / FRAME) * FRAME).reshape(-1, FRAME)  # (T,) -> (L, FRAME)
     power = np.einsum("lt,lt->l", framed, framed) / FRAME
     loud = float(np.percentile(power, 95)) if len(power) else 0.0
     if loud < SILENT_RMS**2:
@@ -158,8 +154,6 @@ def _place(rng: np.random.Generator, active: np.ndarray, frames: int, least: flo
     """First of ``frames`` frames, and the share of active ones: of a few draws the first that is active enough, or the best place."""
     count = np.concatenate([[0], np.cumsum(active)])
     share = (count[frames:] - count[:-frames]) / frames  # by first frame
-    for start in rng.integers(len(share), size=4):
-        if share[start] >= least:
-            return int(start), float(share[start])
-    start = int(np.argmax(share))
+    draws = rng.integers(len(share), size=4)
+    start = int(next((draw for draw in draws if share[draw] >= least), np.argmax(share)))
     return start, float(share[start])

@@ -1,12 +1,10 @@
 """espeak-ng in a process of its own: text -> raw speech, 22.05 kHz, 16 bit.
 
 The library keeps state between utterances that neither its random seed nor a new initialisation resets. One process per speaker makes
-each speaker a pure function of its request. This file is therefore run as a script, on the standard library alone (it starts in some
-20 ms); :mod:`hifitse.data.speakers` starts it, writes one JSON request to its input and reads its output.
+each a pure function of its request. So :mod:`hifitse.data.speakers` runs this file as a script, on the standard library alone.
 
-Request: ``library``, ``data`` (paths of espeak-ng), ``voice`` (such as ``"en-us+m3"``), ``rate`` (words a minute),
-``pitch`` and ``range`` (0 to 100), ``seed``, ``seconds`` (shortest and longest speech), ``texts`` (one list of words
-an utterance, of which as many are spoken as the length allows).
+Input, JSON: ``library``, ``data`` (paths of espeak-ng), ``voice`` (such as ``"en-us+m3"``), ``rate`` (words a minute), ``pitch`` and
+``range`` (0 to 100), ``seed``, ``seconds`` (shortest and longest speech), ``texts`` (an utterance's words, spoken as the length allows).
 Output: for each utterance the number of samples as 4 bytes, little-endian, then the samples. Exit status 3: no such voice.
 """
 
@@ -57,12 +55,12 @@ def say_for(voice: Voice, words: list[str], seconds: tuple[float, float], guess:
     while longer - shorter > 1:
         spoken = voice.say(words[:count])
         length = len(spoken) / 2 / SPEECH_RATE
-        if length <= seconds[1]:
+        if length > seconds[1]:
+            longer = count
+        else:
             shorter, speech = count, spoken
             if length >= seconds[0]:
                 break
-        else:
-            longer = count
         wanted = round(count * sum(seconds) / 2 / max(length, 0.3))
         count = min(max(wanted, shorter + 1), longer - 1)
     return speech, count

@@ -21,9 +21,8 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.dataset import training_loader
+from hifitse.data.dataset import Shared, training_loader
 from hifitse.data.mixing import Mixer
-from hifitse.data.shared import Shared
 from hifitse.evaluation.rows import BASELINE
 from hifitse.losses.objective import Objective
 from hifitse.machine import threads

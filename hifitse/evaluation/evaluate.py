@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.conditions import Conditions, evaluation_conditions
-from hifitse.data.content import by_content
 from hifitse.data.lists import ListMixer, list_mixer
+from hifitse.data.manifest import by_content
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text

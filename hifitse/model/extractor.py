@@ -1,7 +1,7 @@
 """The extractor: mixture and enrolment in, the enrolled speaker's voice out; and its uses with several enrolments."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +10,15 @@ from torch.utils.checkpoint import checkpoint
 
 from hifitse import HifitseError
 from hifitse.config import ExtractorConfig
-from hifitse.data.shared import Shared
 from hifitse.model import extraction
 from hifitse.model.bands import BandMerge, BandSplit, Spectrum
 from hifitse.model.conditioning import CROSS_ATTENTION, FiLM, Resolutions, SpeakerPooling, VerifiedVoice
 from hifitse.model.gridnet import GridBlock
 from hifitse.model.pretrained import CODERS, Pretrained
 from hifitse.model.verifier import Verifier
+
+if TYPE_CHECKING:
+    from hifitse.data.dataset import Shared
 
 
 class Speaker(NamedTuple):
@@ -62,7 +64,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         levels = 1 + config.speaker_blocks if config.enroll_levels else 1
         self.resolutions = Resolutions(D, levels, config.enroll_scales) if several else None
 
-    def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None, shared: Shared | None = None) -> Tensor:
+    def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None, shared: "Shared | None" = None) -> Tensor:
         """Extract from each mixture the voice of its enrolment.
 
         ``seen`` (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one. ``shared``

@@ -4,10 +4,9 @@ In: a folder of recordings.
 Out: a manifest and its audit page.
 May not import: studies or commands.
 
-    bandwidth.py  up to which frequency a recording holds sound
-    recording.py  what one recording is, and why it cannot be used
+    recording.py  what one recording is, up to which frequency it holds sound, and why it cannot be used
     layouts.py    how corpora lie on disk
-    partial.py    what a scan has found so far, kept on disk
-    audit.py      the audit page of a manifest
     prepare.py    a folder of recordings -> a manifest
+    audit.py      the audit page of a manifest
+    pack.py       recordings made small to travel, and back
 """

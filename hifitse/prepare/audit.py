@@ -1,6 +1,5 @@
 """The audit page of a manifest: how far its recordings reach in frequency, how loud and long they are, and what was left out."""
 
-import gzip
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hifitse import HifitseError
+from hifitse.data.manifest import opened
 from hifitse.files import write_text
 from hifitse.prepare.prepare import of_suffixes
 from hifitse.report import figures, tables
@@ -25,23 +25,7 @@ WIDE = "main { max-width: 1120px; }"
 SPEAKERS = 200  # rows of the speakers' table at most
 WORST = 12  # files named for each fault
 COLUMNS = ["speaker", "path", "samples", "sample_rate", "bandwidth_hz", "level_db", "clipped_share", "flags"]
-MEANING = {
-    "broken": "cannot be decoded, or holds values that are not finite",
-    "empty": "holds no samples",
-    "too short": "shorter than 0.1 s",
-    "silent": "below -70 dBFS",
-    "clipped": "more than 0.1 % of its samples are clipped",
-    "no decay": "does not decay like a room response",
-    "other microphone": "the same speech by the other of VCTK's two microphones",
-    "faulty microphone": "VCTK names p280 and p315 as faulty with microphone 2",
-    "no speech": "sounds of EARS that are no speech: interjections, singing, coughs and the like",
-    "in no speaker's folder": "lies beside the speakers' folders",
-    "name not of this layout": "its name does not say who speaks",
-    "name without a reader": "its name has no reader's number",
-    "several speakers": "more than one speaker in one recording",
-    "no speaker": "no supervision says who speaks",
-    "not one plain file": "several sources, a command, a web address or transforms",
-    "listed twice": "the same file under a second name",
+MARKS = {
     "upsampled": "its spectrum ends in a cliff below 0.9 times half its sample rate",
     "narrow": "its spectrum fades out below 0.75 times half its sample rate",
     "below 48 kHz": "its own rate is lower; it is resampled when it is read",
@@ -49,7 +33,7 @@ MEANING = {
     "cut short": "less than its header says; what is there is used",
     "dc": "a constant part of 1 % of full scale or more",
 }
-"""What a reason or mark means."""
+"""What a mark of a file that is kept means."""
 Row = Mapping[str, Any]
 
 
@@ -68,7 +52,7 @@ def write(manifest: Path, summary: Row, page: Path) -> None:
 
 def render(manifest: Path, summary: Row) -> str:
     """The page's HTML: one file without scripts, which opens offline."""
-    with (gzip.open if manifest.suffix == ".gz" else open)(manifest, "rt", encoding="utf-8") as lines:
+    with opened(manifest) as lines:
         listed = (row for row in map(json.loads, lines) if "path" in row)
         rows = pd.DataFrame.from_records([[row.get(name) for name in COLUMNS] for row in listed], columns=COLUMNS)
     rows["seconds"] = rows.samples / rows.sample_rate
@@ -79,8 +63,7 @@ def render(manifest: Path, summary: Row) -> str:
     title = f"Audit of {plain(manifest.name, 60)}"
     body = JINJA.get_template("audit.html").render(
         title=title, verdict=_verdict(summary), picture=image(figures.png(histograms(rows)), words), counts=_counts(summary),
-        examples=_examples(summary), speakers=_speakers(rows) if summary["speakers"] else "",
-        worst=[_worst(name, found) for name, found in worst.items() if len(found)],
+        speakers=_speakers(rows) if summary["speakers"] else "", worst=[_worst(name, found) for name, found in worst.items() if len(found)],
     )  # fmt: skip
     return document(title, body, WIDE)
 
@@ -107,48 +90,35 @@ def _verdict(summary: Row) -> Markup:
 def histograms(values: Mapping[str, Any]) -> Figure:
     """How many files have which true bandwidth, level and length: ``bandwidth_hz``, ``level_db``, ``seconds``, ``(files,)`` each."""
     figure = Figure(figsize=(figures.WIDTH, 5.2), layout="constrained")
-    grid = figure.add_gridspec(2, 2)
-    wide, left, right = figure.add_subplot(grid[0, :]), figure.add_subplot(grid[1, 0]), figure.add_subplot(grid[1, 1])
-    band = values["bandwidth_hz"] / 1000
-    wide.hist(band, bins=np.arange(0, max(24.5, band.max() + 1), 0.5), color=figures.BLUE)
+    axes = figure.subplot_mosaic([["wide", "wide"], ["left", "right"]])
+    band, seconds = values["bandwidth_hz"] / 1000, np.maximum(values["seconds"], 1e-3)
+    lengths = np.geomspace(0.9 * seconds.min(), 1.1 * seconds.max(), 31)
+    axes["wide"].hist(band, bins=np.arange(0, max(24.5, band.max() + 1), 0.5), color=figures.BLUE)
+    axes["left"].hist(values["level_db"], bins=30, color=figures.GREEN)
+    axes["right"].hist(seconds, bins=lengths, color=figures.ORANGE)
+    axes["right"].set_xscale("log")
+    axes["right"].xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes["right"].xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if lengths[-1] < 10 * lengths[0] else ""))
+    axes["wide"].set(title="true bandwidth; dotted: half of common sample rates", xlim=(0, None))
     for rate in (8, 16, 22.05, 32, 44.1, 48):
-        wide.axvline(rate / 2, color=figures.GREY, lw=0.8, ls=":")
-        place = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-        wide.annotate(f"{rate:g}", (rate / 2, 1.0), (0, 2), **place)
-    wide.set_title("true bandwidth; dotted: half of common sample rates, kHz", pad=16)
-    wide.set_xlabel("bandwidth, kHz")
-    wide.set_xlim(0, None)
-    left.hist(values["level_db"], bins=30, color=figures.GREEN)
-    left.set_xlabel("level, dBFS")
-    seconds = np.maximum(values["seconds"], 1e-3)
-    low, high = np.log10(seconds.min()), np.log10(seconds.max())
-    right.hist(seconds, bins=np.logspace(low - 0.05, high + 0.05, 31), color=figures.ORANGE)
-    right.set_xscale("log")
-    right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    right.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if high - low < 1 else ""))
-    right.set_xlabel("length, s")
-    for axis in (wide, left, right):
-        axis.set_ylabel("files")
+        axes["wide"].axvline(rate / 2, color=figures.GREY, lw=0.8, ls=":")
+    for axis, label in zip(axes.values(), ("bandwidth, kHz", "level, dBFS", "length, s"), strict=True):
+        axis.set(xlabel=label, ylabel="files")
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return figure
 
 
 def _counts(summary: Row) -> Markup:
-    rows = [
-        [reason, f"{count:,}", f"left out: {of_suffixes(summary, reason)}", MEANING.get(reason, "")]
-        for reason, count in summary["left_out"].items()
-    ]
-    rows += [[mark, f"{count:,}", "kept", MEANING.get(mark, "")] for mark, count in summary["marked"].items()]
-    rows += [[f"not audio: {suffix}", f"{count:,}", "not looked at", "its name"] for suffix, count in summary["not_audio"].items()]
+    """What was left out or is marked, and the first files of each reason."""
+    rows = [[reason, f"{count:,}", "left out", of_suffixes(summary, reason)] for reason, count in summary["left_out"].items()]
+    rows += [[mark, f"{count:,}", "kept", MARKS[mark]] for mark, count in summary["marked"].items()]
+    rows += [[f"not audio: {suffix}", f"{count:,}", "not looked at", "by its name"] for suffix, count in summary["not_audio"].items()]
     if not rows:
         return Markup("<p>Nothing was left out, and nothing is marked.</p>")
-    return tables.table(["reason or mark", "files", "state", "meaning"], rows)
-
-
-def _examples(summary: Row) -> str:
     named = [(reason, one) for reason, some in summary["examples"].items() for one in some[:WORST]]
-    rows = [[plain(one["path"]), reason, plain(one["detail"]) or "–"] for reason, one in named]
-    return tables.table(["file left out", "reason", "in words"], rows, f"The first {WORST} files of each reason") if rows else ""
+    first = [[plain(one["path"]), reason, plain(one["detail"]) or "–"] for reason, one in named]
+    examples = tables.table(["file left out", "reason", "in words"], first, f"The first {WORST} files of each reason") if first else ""
+    return tables.table(["reason or mark", "files", "state", "which"], rows) + examples
 
 
 def _speakers(rows: pd.DataFrame) -> Markup:

@@ -1,23 +1,18 @@
-"""How corpora lie on disk: which file is whose utterance. One generator for each layout; no file is opened."""
+"""How corpora lie on disk: which file is whose utterance, by its name or by Lhotse's manifests; no file is opened."""
 
-import gzip
 import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hifitse import HifitseError
+from hifitse.data.manifest import CorpusError, opened
 from hifitse.decode import SUFFIXES
 from hifitse.prepare.recording import KINDS, Kind
-
-MICROPHONES = (1, 2)  # of VCTK: the omnidirectional DPA 4035, and the wide-band Sennheiser MKH 800
-FAULTY_MICROPHONE_2 = frozenset({"p280", "p315"})
-NO_SPEECH = ("interjection", "melodic", "nonverbal", "vegetative")  # parts of EARS that its own benchmark leaves out
 
 
 class LayoutError(HifitseError):
@@ -27,9 +22,7 @@ class LayoutError(HifitseError):
 @dataclass(frozen=True, slots=True)
 class Item:
     """A file: ``path`` relative to the corpus' root, ``speaker`` empty for noise and rooms; ``reason`` where it is left out unopened.
-
-    ``call.wav/1`` is the second channel of ``call.wav``; see :func:`hifitse.decode.channel_of`.
-    """
+    ``call.wav/1`` is the second channel of ``call.wav``; see :func:`hifitse.decode.channel_of`."""
 
     path: str
     speaker: str = ""
@@ -37,12 +30,76 @@ class Item:
     reason: str = ""
 
 
-class Layout(NamedTuple):
-    """What its files are called, for errors; what it can be prepared as; and (root, kind, microphone) -> items in order of names."""
+@dataclass(frozen=True)
+class Layout:
+    """Which files are utterances. Patterns are of a whole path without suffix."""
 
-    like: str
-    kinds: tuple[Kind, ...]
-    items: Callable[[Path, Kind, int], Iterator[Item]]
+    like: str  # a name, for errors
+    names: str = ""  # pattern of an utterance with the groups "who" and "said"; empty: manifests say it
+    fault: str = ""  # why other audio files are left out
+    left_out: dict[str, str] = field(default_factory=dict)  # pattern -> reason, before ``names``
+    kinds: tuple[Kind, ...] = KINDS
+
+
+LAYOUTS = {
+    "folder": Layout("speaker/utterance.{wav,flac,mp3,m4a ...}", r"(?P<who>[^/]+)/(?P<said>.+)", "in no speaker's folder"),
+    # VCTK 0.92: the first microphone, the omnidirectional DPA 4035; the other is faulty for two speakers
+    "vctk": Layout(
+        "wav48_silence_trimmed/p225/p225_001_mic1.flac", r"(?:.*/)?(?P<who>[ps]\d+)/(?P<said>(?P=who)_\d+)_mic1", "name not of this layout",
+        {r"(?:.*/)?([ps]\d+)/\1_\d+_mic2": "other microphone"}, ("speech",),
+    ),
+    # parts of EARS that its own benchmark leaves out
+    "ears": Layout(
+        "p001/rainbow_01_regular.wav", r"(?:.*/)?(?P<who>p\d{3})/(?P<said>[^/]+)", "name not of this layout",
+        {r"(?:.*/)?p\d{3}/(?:interjection|melodic|nonverbal|vegetative)[^/]*": "no speech"}, ("speech",),
+    ),
+    # read speech of the DNS challenge, whose names hold the reader's number
+    "dns": Layout(
+        "book_00000_chp_0009_reader_06709_0_seg_1.wav", r"(?:.*/)?(?P<said>book_\d+_chp_\d+_reader_(?P<who>\d+)_[^/]*)",
+        "name without a reader",
+    ),
+    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz, or cuts.jsonl.gz"),
+}  # fmt: skip
+
+
+def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Callable[[], Iterable[Item]]]:
+    """The folder that a corpus' paths are relative to, and a function that lists its items in the order of names, again at each call.
+
+    Args:
+        root: folder of the corpus, or of Lhotse's manifests.
+        layout: a name of ``LAYOUTS``.
+        kind: speech, noise or rooms.
+
+    Raises:
+        LayoutError: no such folder or layout, not of this kind, or no file like the layout's."""
+    for name, value, allowed in (("layout", layout, LAYOUTS), ("kind", kind, KINDS)):
+        if value not in allowed:
+            raise LayoutError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+    if not root.is_dir():
+        raise LayoutError(f"{str(root)!r} is not a folder, expected the folder of a corpus")
+    chosen = LAYOUTS[layout]
+    if kind not in chosen.kinds:
+        raise LayoutError(f"layout {layout} holds no {kind}, expected {', '.join(chosen.kinds)}; {kind} files have the layout folder")
+    try:
+        base, found = (root, None) if chosen.names else _lhotse(root, kind)
+        items = (lambda: _by_name(root, chosen, kind)) if found is None else (lambda: found)
+        if all(item.reason for item in items()):
+            also = ", ".join(name for name in LAYOUTS if name != layout)
+            like = chosen.like.removeprefix("speaker/") if kind != "speech" else chosen.like
+            raise LayoutError(f"no files like {like} under {root}, expected a folder with some; other layouts are {also}")
+    except OSError as error:
+        raise LayoutError(f"{root} cannot be listed ({error}), expected a folder that can be read") from None
+    return base, items
+
+
+def others(root: Path, layout: str) -> dict[str, int]:
+    """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
+    return dict(sorted(Counter(map(suffix_of, _walk(root, audio=False))).items())) if LAYOUTS[layout].names else {}
+
+
+def suffix_of(path: str) -> str:
+    """A file's suffix in lower case, or "no suffix"; of a channel that of its file."""
+    return os.path.splitext(re.sub(r"/\d+$", "", path))[1].lower() or os.path.splitext(path)[1].lower() or "no suffix"
 
 
 def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
@@ -52,120 +109,44 @@ def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir():
-            if not _own_parent(entry):
+            # a link to a folder that it lies in would never end
+            if not entry.is_symlink() or os.path.realpath(entry) not in map(os.path.realpath, Path(entry.path).parents):
                 yield from _walk(root, path, audio)
         elif (suffix_of(path) in SUFFIXES) == audio:
             yield path
 
 
-def _own_parent(entry: os.DirEntry) -> bool:
-    """Whether a folder is a link to one that it lies in: following it would never end."""
-    return entry.is_symlink() and os.path.realpath(entry.path) in {os.path.realpath(up) for up in Path(entry.path).parents}
-
-
-def suffix_of(path: str) -> str:
-    """A file's suffix in lower case, or "no suffix"; of a channel that of its file."""
-    return os.path.splitext(re.sub(r"/\d+$", "", path))[1].lower() or os.path.splitext(path)[1].lower() or "no suffix"
-
-
-def _stem(path: str) -> str:
-    return os.path.splitext(path)[0]
-
-
-def _folder(root: Path, kind: Kind, _: int) -> Iterator[Item]:
-    """``speaker/utterance.flac``; deeper folders belong to the utterance's name. Noise and rooms: any audio file."""
+def _by_name(root: Path, layout: Layout, kind: Kind) -> Iterator[Item]:
+    """Items by their paths; of noise and rooms any audio file."""
     for path in _walk(root):
-        speaker, _, utterance = _stem(path).partition("/")
+        stem = os.path.splitext(path)[0]
+        reasons = (why for pattern, why in layout.left_out.items() if re.fullmatch(pattern, stem, re.DOTALL))
         if kind != "speech":
             yield Item(path)
-        elif utterance:
-            yield Item(path, speaker, utterance)
+        elif reason := next(reasons, ""):
+            yield Item(path, reason=reason)
+        elif match := re.fullmatch(layout.names, stem, re.DOTALL):
+            yield Item(path, match["who"], match["said"])
         else:
-            yield Item(path, reason="in no speaker's folder")
+            yield Item(path, reason=layout.fault)
 
 
-def _vctk(root: Path, _: Kind, microphone: int) -> Iterator[Item]:
-    """VCTK 0.92: ``p225/p225_001_mic1.flac``, in ``wav48_silence_trimmed`` or in the folder itself."""
-    inner = "wav48_silence_trimmed" if (root / "wav48_silence_trimmed").is_dir() else ""
-    for path in _walk(root, inner):
-        match = re.fullmatch(r"([ps]\d+)/(\1_\d+)_mic([12])", "/".join(_stem(path).split("/")[-2:]))
-        if not match:
-            yield Item(path, reason="name not of this layout")
-        elif int(match[3]) != microphone:
-            yield Item(path, match[1], match[2], reason="other microphone")
-        elif microphone == 2 and match[1] in FAULTY_MICROPHONE_2:
-            yield Item(path, match[1], match[2], reason="faulty microphone")
-        else:
-            yield Item(path, match[1], match[2])
-
-
-def _ears(root: Path, *_: Any) -> Iterator[Item]:
-    """EARS: ``p001/emo_adoration_freeform.wav``."""
-    for path in _walk(root):
-        match = re.fullmatch(r"(?:.*/)?(p\d{3})/([^/]+)", _stem(path))
-        if match:
-            yield Item(path, match[1], match[2], reason="no speech" if match[2].startswith(NO_SPEECH) else "")
-        else:
-            yield Item(path, reason="name not of this layout")
-
-
-def _dns(root: Path, kind: Kind, _: int) -> Iterator[Item]:
-    """The DNS challenge's read speech, whose names hold the reader's number, in any folder; of noise and rooms any audio file."""
-    for path in _walk(root):
-        name = os.path.basename(_stem(path))
-        match = re.match(r"book_\d+_chp_\d+_reader_(\d+)_", name)
-        if kind != "speech":
-            yield Item(path)
-        elif match:
-            yield Item(path, match[1], name)
-        else:
-            yield Item(path, reason="name without a reader")
+# ---- Lhotse
 
 
 def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
     """Objects of ``*<name>*.jsonl(.gz)`` of a folder, or of its parts; name is recordings, supervisions or cuts."""
-    files = sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file())
-    for path in files:
+    for path in sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file()):
         try:
-            with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
+            with opened(path) as lines:
                 for number, line in enumerate(lines, start=1):
-                    entry = json.loads(line) if line.strip() else None
-                    if entry is not None and not isinstance(entry, dict):
+                    entry = json.loads(line) if line.strip() else {}
+                    if not isinstance(entry, dict):
                         raise LayoutError(f"line {number} of {path} is not a JSON object, expected a manifest of Lhotse as JSON lines")
                     if entry:
                         yield entry
-        except (OSError, EOFError, ValueError) as error:
+        except (CorpusError, ValueError) as error:
             raise LayoutError(f"{path} cannot be read ({error}), expected a manifest of Lhotse as JSON lines") from None
-
-
-def _cuts(root: Path) -> Iterator[dict[str, Any]]:
-    """Lhotse's cuts; in place of a mixed one those that it mixes."""
-    for cut in _lines(root, "cuts"):
-        yield from [track.get("cut", {}) for track in cut.get("tracks", [])] or [cut]
-
-
-def _recordings(root: Path) -> Iterator[dict[str, Any]]:
-    """Lhotse's recordings, and those that only cuts hold, once."""
-    seen = set()
-    for recording in _lines(root, "recordings"):
-        seen.add(str(recording.get("id")))
-        yield recording
-    for cut in _cuts(root):
-        recording = cut.get("recording")
-        if isinstance(recording, dict) and (name := str(recording.get("id"))) not in seen:
-            seen.add(name)
-            yield recording
-
-
-def _speakers(root: Path) -> dict[str, dict[int, set[str]]]:
-    """Who is heard in Lhotse's recordings, by their ids and channels."""
-    found: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    in_cuts = (segment for cut in _cuts(root) for segment in cut.get("supervisions") or ())
-    for segment in chain(_lines(root, "supervisions"), in_cuts):
-        who, channels = segment.get("speaker"), segment.get("channel", 0)
-        for channel in channels if isinstance(channels, list) else [channels]:
-            found[str(segment.get("recording_id"))][channel] |= {who} if isinstance(who, str) and who else set()
-    return found
 
 
 def _source(root: Path, recording: dict[str, Any]) -> str | None:
@@ -179,81 +160,42 @@ def _source(root: Path, recording: dict[str, Any]) -> str | None:
     return os.path.abspath(name if os.path.exists(name) else root / name)
 
 
-def _lhotse_root(root: Path) -> Path:
-    """The folder that all recordings lie in."""
-    folders = {os.path.dirname(path) for recording in _recordings(root) if (path := _source(root, recording))}
-    return Path(os.path.commonpath(folders)) if folders else root
-
-
-def _lhotse(root: Path, kind: Kind, _: int) -> Iterator[Item]:
-    """Lhotse's ``recordings.jsonl`` and ``supervisions.jsonl``, or ``cuts.jsonl``, plain or packed with gzip.
-
+def _lhotse(root: Path, kind: Kind) -> tuple[Path, list[Item]]:
+    """The folder that all recordings of Lhotse's manifests lie in, and the items: of ``recordings.jsonl`` and ``supervisions.jsonl``, and
+    of ``cuts.jsonl``, plain or packed with gzip.
     A recording is one utterance if it has one speaker, or one a channel if each of its channels has a speaker of its own.
     """
-    speakers = _speakers(root) if kind == "speech" else {}
-    base, seen = _lhotse_root(root), set()
-    for recording in sorted(_recordings(root), key=lambda one: str(one.get("id"))):
-        name, path = str(recording.get("id")), _source(root, recording)
-        heard = speakers.get(name, {})
-        known = set().union(*heard.values())
-        if path is None:
-            yield Item(name, reason="not one plain file")
+    cuts = [each for cut in _lines(root, "cuts") for each in ([track.get("cut", {}) for track in cut.get("tracks", [])] or [cut])]
+    recordings: dict[str, dict[str, Any]] = {}
+    for recording in (*_lines(root, "recordings"), *(cut.get("recording") for cut in cuts)):
+        if isinstance(recording, dict):
+            recordings.setdefault(str(recording.get("id")), recording)
+    heard: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))  # who, by recording and channel
+    for segment in (*_lines(root, "supervisions"), *(each for cut in cuts for each in cut.get("supervisions") or ())):
+        who, channels = segment.get("speaker"), segment.get("channel", 0)
+        for channel in channels if isinstance(channels, list) else [channels]:
+            heard[str(segment.get("recording_id"))][channel] |= {who} if isinstance(who, str) and who else set()
+    paths = {name: _source(root, recording) for name, recording in sorted(recordings.items())}
+    folders = {os.path.dirname(path) for path in paths.values() if path}
+    base = Path(os.path.commonpath(folders)) if folders else root
+    items: list[Item] = []
+    seen: set[str] = set()
+    for name, path in paths.items():
+        by_channel = heard[name] if kind == "speech" else {}
+        known = set().union(*by_channel.values())
+        short = os.path.relpath(path, base) if path else name
+        order = recordings[name]["sources"][0].get("channels") or () if path else ()
+        apart = len(known) > 1 and all(len(some) == 1 for some in by_channel.values()) and set(by_channel) <= set(order)
+        reasons = {
+            "not one plain file": not path, "listed twice": path in seen, "no speaker": kind == "speech" and not known,
+            "several speakers": len(known) > 1 and not apart,
+        }  # fmt: skip
+        if reason := next((why for why, holds in reasons.items() if holds), ""):
+            items.append(Item(short, reason=reason))
             continue
-        short = os.path.relpath(path, base)
-        if path in seen:
-            yield Item(short, reason="listed twice")
-        elif kind == "speech" and not known:
-            yield Item(short, reason="no speaker")
-        elif len(known) < 2:
-            seen.add(path)
-            yield Item(short, *known, utterance=name if known else "")
-        elif all(len(some) == 1 for some in heard.values()) and set(heard) <= set(order := recording["sources"][0].get("channels") or ()):
-            seen.add(path)
-            yield from (Item(f"{short}/{order.index(at)}", *heard[at], utterance=f"{name}-{at}") for at in sorted(heard))
+        seen.add(path)
+        if apart:
+            items += [Item(f"{short}/{order.index(at)}", *by_channel[at], utterance=f"{name}-{at}") for at in sorted(by_channel)]
         else:
-            yield Item(short, reason="several speakers")
-
-
-LAYOUTS = {
-    "folder": Layout("speaker/utterance.{wav,flac,mp3,m4a ...}", KINDS, _folder),
-    "vctk": Layout("wav48_silence_trimmed/p225/p225_001_mic1.flac", ("speech",), _vctk),
-    "ears": Layout("p001/rainbow_01_regular.wav", ("speech",), _ears),
-    "dns": Layout("book_00000_chp_0009_reader_06709_0_seg_1.wav", KINDS, _dns),
-    "lhotse": Layout("recordings.jsonl.gz and supervisions.jsonl.gz, or cuts.jsonl.gz", KINDS, _lhotse),
-}
-
-
-def listing(root: Path, layout: str, kind: Kind = "speech", microphone: int = 1) -> tuple[Path, Callable[[], Iterator[Item]]]:
-    """The folder that a corpus' paths are relative to, and a function that lists its items again at each call.
-
-    Args:
-        root: folder of the corpus, or of Lhotse's manifests.
-        layout: a name of ``LAYOUTS``.
-        kind: speech, noise or rooms.
-        microphone: of VCTK, 1 or 2.
-
-    Raises:
-        LayoutError: no such folder or layout, not of this kind, or no file like the layout's.
-    """
-    for name, value, allowed in (("layout", layout, LAYOUTS), ("kind", kind, KINDS), ("microphone", microphone, MICROPHONES)):
-        if value not in allowed:
-            raise LayoutError(f"{name} is {value!r}, expected one of {', '.join(map(str, allowed))}")
-    if not root.is_dir():
-        raise LayoutError(f"{str(root)!r} is not a folder, expected the folder of a corpus")
-    like, kinds, items = LAYOUTS[layout]
-    if kind not in kinds:
-        raise LayoutError(f"layout {layout} holds no {kind}, expected {', '.join(kinds)}; {kind} files have the layout folder")
-    try:
-        base = _lhotse_root(root) if layout == "lhotse" else root
-        if all(item.reason for item in items(root, kind, microphone)):
-            also = ", ".join(name for name in LAYOUTS if name != layout)
-            like = like.removeprefix("speaker/") if kind != "speech" else like
-            raise LayoutError(f"no files like {like} under {root}, expected a folder with some; other layouts are {also}")
-    except OSError as error:
-        raise LayoutError(f"{root} cannot be listed ({error}), expected a folder that can be read") from None
-    return base, lambda: items(root, kind, microphone)
-
-
-def others(root: Path, layout: str) -> dict[str, int]:
-    """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
-    return dict(sorted(Counter(map(suffix_of, _walk(root, audio=False))).items())) if layout != "lhotse" else {}
+            items.append(Item(short, *known, utterance=name if known else ""))
+    return base, items

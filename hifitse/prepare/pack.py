@@ -10,25 +10,20 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.corpus import Corpus, Utterance, audio_files, load_corpus
-from hifitse.data.manifest import locate, sources
+from hifitse.data.corpus import Clips, Corpus, load_clips, load_corpus
+from hifitse.data.manifest import Utterance, locate, manifest_of, sources
 from hifitse.files import write_atomic
 from hifitse.machine import usable_cores
 from hifitse.params import Params
 
-KBPS = 26
-"""kbit/s of speech at ``LEVEL`` at most: 60 short utterances had 24.6, noise 23.2."""
-LEVEL = 0.93
-"""libsndfile's compression level: about 25 kbit/s."""
-RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
-"""Hz: rates of Opus."""
+KBPS = 26  # kbit/s of speech at ``LEVEL`` at most: 60 short utterances had 24.6, noise 23.2
+LEVEL = 0.93  # libsndfile's compression level: about 25 kbit/s
+RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz: rates of Opus
 MANIFEST = "manifest.jsonl.gz"
-NOISE_SHARE = 0.15
-"""At most, of the space that rooms leave."""
+NOISE_SHARE = 0.15  # at most, of the space that rooms leave
 
 
 def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
@@ -46,18 +41,35 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
         10^6 bytes by name of the source.
 
     Raises:
-        HifitseError: bad sources, a folder with something in it, or not enough space.
-    """
+        HifitseError: bad sources, a folder with something in it, or not enough space."""
     _refuse_full(folder)
-    speech, noise, rooms = (_paths(getattr(params, name), name) for name in ("corpus", "noise", "rooms"))
+    speech, noise, rooms = (_by_folder(getattr(params, name), name) for name in ("corpus", "noise", "rooms"))
     for path in rooms:
         shutil.copytree(path, folder / path.name)
-    seconds = _seconds(megabytes, folder, rooms)
-    if speech and seconds < 1:
+
+    def seconds_beside(*there: Path) -> float:
+        """Of sound that still fit."""
+        return (megabytes - sum(_size(folder / path.name) for path in there)) * 1e6 / (KBPS * 1000 / 8)
+
+    if speech and seconds_beside(*rooms) < 1:
         raise HifitseError(f"rooms alone take more than {megabytes:g} MB, expected more space")
     with ThreadPoolExecutor(usable_cores()) as threads:  # libsndfile lets other threads run
-        _pack_noise(noise, folder, NOISE_SHARE * seconds, threads)
-        _pack_speech(speech, folder, _seconds(megabytes, folder, [*rooms, *noise]), threads)
+        clips = {path: load_clips(source) for path, source in noise.items()}
+        lengths = [clip.samples for each in clips.values() for clip in each.clips]
+        most = fair_share(lengths, NOISE_SHARE * seconds_beside(*rooms) * SAMPLE_RATE)
+        for path, each in clips.items():
+            rows = list(threads.map(lambda clip, each=each, path=path: _one(each, clip, folder / path.name, most), each.clips))
+            if manifest_of(noise[path]):
+                _write_manifest(rows, folder / path.name / MANIFEST)
+            for notice in path.glob("ATTRIBUTION*"):
+                shutil.copy(notice, folder / path.name)
+        corpora = {path: load_corpus(source) for path, source in speech.items()}
+        spoken = [sum(said.samples for said in each) / SAMPLE_RATE for corpus in corpora.values() for each in corpus.speakers.values()]
+        most = fair_share(spoken, seconds_beside(*rooms, *noise))
+        for path, corpus in corpora.items():
+            chosen = [said for each in corpus.speakers.values() for said in _first(each, most)]
+            rows = list(threads.map(lambda said, corpus=corpus, path=path: _one(corpus, said, folder / path.name), chosen))
+            _write_manifest(rows, folder / path.name / MANIFEST)
     found = {path.name: _size(folder / path.name) for path in (*speech, *noise, *rooms)}
     if sum(found.values()) > megabytes:
         raise HifitseError(f"the recordings take {sum(found.values()):.1f} MB, expected at most {megabytes:g} MB: ask for more space")
@@ -75,8 +87,7 @@ def unpack(packed: Path, folder: Path) -> float:
         Seconds of sound.
 
     Raises:
-        HifitseError: a folder with something in it, or nothing packed.
-    """
+        HifitseError: a folder with something in it, or nothing packed."""
     _refuse_full(folder)
     files = [path for path in sorted(packed.rglob("*")) if path.is_file()]
     sounds = {path.relative_to(packed): path for path in files if path.suffix == ".ogg"}
@@ -89,7 +100,10 @@ def unpack(packed: Path, folder: Path) -> float:
         name = path.relative_to(packed)
         if path.name == MANIFEST:
             rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
-            _write_manifest([row | _decoded(row, samples[name.parent / row["path"]]) for row in rows], folder / name)
+            for row in rows:
+                if count := samples.get(name.parent / row.get("path", "")):  # rooms are as they were
+                    row |= {"path": Path(row["path"]).with_suffix(".wav").as_posix(), "samples": count, "sample_rate": SAMPLE_RATE}
+            _write_manifest(rows, folder / name)
         elif name not in sounds:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, folder / name)
@@ -104,10 +118,6 @@ def _decode(pair: tuple[Path, Path]) -> int:
     return len(signal)
 
 
-def _decoded(row: dict[str, Any], samples: int) -> dict[str, Any]:
-    return {"path": Path(row["path"]).with_suffix(".wav").as_posix(), "samples": samples, "sample_rate": SAMPLE_RATE}
-
-
 def _refuse_full(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise HifitseError(f"folder {folder} has something in it, expected an empty or a new one")
@@ -118,14 +128,10 @@ def _write_manifest(rows: Sequence[dict[str, Any]], path: Path) -> None:
     write_atomic(path, lambda place: place.write_bytes(text))
 
 
-def _paths(text: str, what: str) -> list[Path]:
+def _by_folder(text: str, what: str) -> dict[Path, Path]:
+    """Sources that are no synthetic ones, by their folders."""
     found = [locate(source, what) for source in sources(text) if source != "synthetic"]
-    return [path if path.is_dir() else path.parent for path in found]
-
-
-def _seconds(megabytes: float, folder: Path, there: Sequence[Path]) -> float:
-    """Of sound that still fits beside the sources that are there."""
-    return (megabytes - sum(_size(folder / path.name) for path in there)) * 1e6 / (KBPS * 1000 / 8)
+    return {path if path.is_dir() else path.parent: path for path in found}
 
 
 def _size(folder: Path) -> float:
@@ -142,26 +148,6 @@ def fair_share(lengths: Sequence[float], total: float) -> float:
     return math.inf
 
 
-def _pack_noise(paths: Sequence[Path], folder: Path, seconds: float, threads: ThreadPoolExecutor) -> None:
-    files = {file: folder / path.name / file.relative_to(path).with_suffix(".ogg") for path in paths for file in audio_files(path)}
-    lengths = {file: audio.info(file).samples for file in files}
-    most = fair_share(list(lengths.values()), seconds * SAMPLE_RATE)
-    list(threads.map(lambda file: _write(files[file], audio.read(file, 0, int(min(most, lengths[file]))), SAMPLE_RATE), files))
-    for path in paths:
-        for notice in path.glob("ATTRIBUTION*"):
-            shutil.copy(notice, folder / path.name)
-
-
-def _pack_speech(paths: Sequence[Path], folder: Path, seconds: float, threads: ThreadPoolExecutor) -> None:
-    corpora = [load_corpus(path) for path in paths]
-    spoken = [sum(said.samples for said in each) / SAMPLE_RATE for corpus in corpora for each in corpus.speakers.values()]
-    most = fair_share(spoken, seconds) if spoken else 0.0
-    for path, corpus in zip(paths, corpora, strict=True):
-        chosen = [said for each in corpus.speakers.values() for said in _first(each, most)]
-        rows = list(threads.map(lambda said, corpus=corpus, path=path: _one(corpus, said, folder / path.name), chosen))
-        _write_manifest(rows, folder / path.name / MANIFEST)
-
-
 def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
     """Utterances up to so many seconds, but two at least: one to enrol, one to mix."""
     gone = 0.0
@@ -171,19 +157,16 @@ def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
             yield each
 
 
-def _one(corpus: Corpus, said: Utterance, folder: Path) -> dict[str, str | int]:
-    """Write an utterance at its own rate where Opus has it. Returns its line of the manifest."""
-    if said.sample_rate in RATES and said.sample_rate != SAMPLE_RATE:
-        signal, rate = soundfile.read(corpus.root / said.path, dtype="float32", always_2d=True)
+def _one(listed: Corpus | Clips, said: Utterance, folder: Path, most: float = math.inf) -> dict[str, str | int]:
+    """Write a recording up to ``most`` samples of 48 kHz, speech at its own rate where Opus has it. Returns its line of the manifest."""
+    if said.speaker and said.sample_rate in RATES and said.sample_rate != SAMPLE_RATE:
+        signal, rate = soundfile.read(listed.root / said.path, dtype="float32", always_2d=True)
         signal = audio.downmix(signal)
     else:
-        signal, rate = corpus.read(said), SAMPLE_RATE
+        signal, rate = listed.read(said, 0, int(min(most, said.samples))), SAMPLE_RATE
     path = Path(said.path).with_suffix(".ogg")
-    _write(folder / path, signal, rate)
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / path, signal, rate, format="OGG", subtype="OPUS", compression_level=LEVEL)
     row = {"speaker": said.speaker, "utterance": said.utterance, "path": path.as_posix(), "samples": len(signal), "sample_rate": rate}
-    return row | {name: value for name in ("group", "source", "split") if (value := getattr(said, name))}
-
-
-def _write(path: Path, signal: np.ndarray, rate: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, signal, rate, format="OGG", subtype="OPUS", compression_level=LEVEL)
+    row |= {name: getattr(said, name) for name in ("group", "source", "split")}
+    return {name: value for name, value in row.items() if value != ""}

@@ -7,12 +7,13 @@ import gzip
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +26,6 @@ from hifitse.machine import usable_cores
 from hifitse.pool import DiedError, Pool
 from hifitse.pool import Task as Started
 from hifitse.prepare.layouts import Item, listing, others, suffix_of
-from hifitse.prepare.partial import Partial
 from hifitse.prepare.recording import VERSION, Found, Kind, measure
 from hifitse.report.contract import plain
 
@@ -38,9 +38,8 @@ Task = tuple[Item, Path, tuple[str, int, int] | None, Found | None]
 
 
 def prepare(
-    root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech",
-    *, microphone: int = 1, workers: int | None = None, progress: bool = True,
-) -> dict[str, Any]:  # fmt: skip
+    root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech", workers: int | None = None, progress: bool = True
+) -> dict[str, Any]:
     """Write a manifest of the usable recordings below a folder, and beside it ``<name>.summary.json``.
 
     Args:
@@ -48,7 +47,7 @@ def prepare(
         output: the manifest, ending in ``.jsonl`` or ``.jsonl.gz``. Where it lies in a folder that holds ``root``, its paths are relative
             to that folder; anywhere else its first line names ``root``, which a run takes only with permission: see
             :mod:`hifitse.data.manifest`.
-        layout, kind, microphone: as :func:`hifitse.prepare.layouts.listing` has them.
+        layout, kind: as :func:`hifitse.prepare.layouts.listing` has them.
         workers: processes; ``None``: one per core; 0: none, this process does the work.
 
     Returns:
@@ -64,33 +63,28 @@ def prepare(
         raise HifitseError(f"output is {target.name!r}, expected the name of a file that ends in {' or '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise HifitseError(f"output folder {str(target.parent)!r} does not exist, expected one that can be written")
-    workers = usable_cores() if workers is None else workers
-    if workers < 0:
-        raise HifitseError(f"workers is {workers}, expected 0 or more")
-    base, items = listing(folder, layout, kind, microphone)
-    asked = {"root": str(folder), "layout": layout, "kind": kind} | ({"microphone": microphone} if layout == "vctk" else {})
-    made_for = {"version": VERSION, "kind": kind}
-    with Partial(target, made_for) as partial, tempfile.TemporaryFile() as lines:
+    base, items = listing(folder, layout, kind)
+    with Partial(target, {"version": VERSION, "kind": kind}) as partial, tempfile.TemporaryFile() as lines:
         above = target.parent if base.is_relative_to(target.parent) else base
         if above == base != target.parent:
             lines.write(json.dumps({"root": str(base)}).encode() + b"\n")
         tally = Tally(above)
-        total = sum(1 for _ in items())
         tasks = (_task(item, base, partial) for item in items())
-        bar = tqdm(_in_order(tasks, partial, kind, workers), total=total, unit="file", disable=None if progress else True)
-        for item, found in bar:
+        results = _in_order(tasks, partial, kind, usable_cores() if workers is None else workers)
+        for item, found in tqdm(results, total=sum(1 for _ in items()), unit="file", disable=None if progress else True):
             tally.add(item, base / item.path, found)
             if "reason" not in found:
                 who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
                 line = who | {"path": os.path.relpath(base / item.path, above)} | found
                 lines.write(json.dumps(line).encode() + b"\n")
-        if trouble := _trouble(tally, kind, folder):
+        if trouble := tally.trouble(kind, folder):
             partial.remove()
             raise HifitseError(trouble)
         write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
         outside = [] if within(above, [target.parent]) else [str(above)]
         outside += [os.path.commonpath(tally.outside)] if tally.outside else []  # the folder that holds all that links lead to
-        summary = asked | tally.summary() | {"not_audio": others(folder, layout), "permission": outside}
+        summary = {"root": str(folder), "layout": layout, "kind": kind} | tally.summary()
+        summary |= {"not_audio": others(folder, layout), "permission": outside}
         write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
         partial.remove()
     return summary
@@ -106,7 +100,7 @@ def of_suffixes(summary: dict[str, Any], reason: str) -> str:
     return ", ".join(f"{found[reason]} {suffix}" for suffix, found in summary["suffixes"].items() if reason in found)
 
 
-def _task(item: Item, base: Path, partial: Partial) -> Task:
+def _task(item: Item, base: Path, partial: "Partial") -> Task:
     """What is known of an item before its file is opened."""
     path = base / item.path
     if item.reason:
@@ -119,17 +113,16 @@ def _task(item: Item, base: Path, partial: Partial) -> Task:
     return item, path, key, partial.get(*key)
 
 
-def _in_order(tasks: Iterable[Task], partial: Partial, kind: Kind, workers: int) -> Iterator[tuple[Item, Found]]:
+def _in_order(tasks: Iterable[Task], partial: "Partial", kind: Kind, workers: int) -> Iterator[tuple[Item, Found]]:
     """Results in the order of the tasks, of which only some are under way at a time; new ones are kept at once."""
     waiting: deque[tuple[Task, Started | None]] = deque()
     with Pool(measure, workers, DEATHS) as pool:
         def oldest() -> tuple[Item, Found]:
             (item, _, key, known), started = waiting.popleft()
-            if known is not None:
-                return item, known
-            found = _measured(pool, started)
-            partial.add(*key, found)
-            return item, found
+            if known is None:
+                known = _measured(pool, started)
+                partial.add(*key, known)
+            return item, known
 
         for task in tasks:
             waiting.append((task, pool.start(task[1], kind) if task[3] is None else None))
@@ -150,10 +143,66 @@ def _measured(pool: Pool, started: Started) -> Found:
 
 
 def _pack(lines: BinaryIO, path: Path, packed: bool) -> None:
-    """Copy the lines into the manifest. Without name and time in gzip's header the same lines give the same file."""
+    """Without a time in gzip's header the same lines give the same file."""
     lines.seek(0)
     with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else nullcontext(file) as target:
         shutil.copyfileobj(lines, target)
+
+
+class Partial:
+    """What a scan has found so far, in an SQLite file beside its output: results by path, size and time of change of a file, and by what
+    they were made for.
+    One process at a time holds it; HifitseError where another does. A killed process loses nothing that was kept, a power cut little.
+    """
+
+    def __init__(self, target: Path, made_for: dict[str, Any]) -> None:
+        self.path, self.made_for = target.with_name(f".{target.name}.partial"), json.dumps(made_for)
+        try:
+            self._file = self._open()
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise HifitseError(f"{target.name} is being made by another process, expected one at a time; wait for it") from None
+            raise HifitseError(f"cannot write in {self.path.parent} ({error}), expected a folder that can be written") from None
+        except sqlite3.DatabaseError:  # damaged: begun again
+            self.remove()
+            self._file = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        file = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+        with ExitStack() as held:
+            held.callback(file.close)
+            file.executescript("""
+                PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE;
+                CREATE TABLE IF NOT EXISTS known (path PRIMARY KEY, size, changed, made_for, found); COMMIT;
+            """)
+            held.pop_all()
+        return file
+
+    def get(self, path: str, size: int, changed: int) -> Found | None:
+        """The result kept for a file of that size and time of change in ns, or ``None``."""
+        asked = [os.fsencode(path), size, changed, self.made_for]
+        row = self._file.execute("SELECT found FROM known WHERE path = ? AND size = ? AND changed = ? AND made_for = ?", asked).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def add(self, path: str, size: int, changed: int, found: Found) -> None:
+        """Keep a result; HifitseError where the disk is full."""
+        try:
+            row = [os.fsencode(path), size, changed, self.made_for, json.dumps(found)]
+            self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", row)
+        except sqlite3.Error as error:
+            said = f"cannot write in {self.path.parent} ({error}), the same command goes on when there is room"
+            raise HifitseError(said) from None
+
+    def remove(self) -> None:
+        """Remove the file: its results stand elsewhere."""
+        for ending in ("", "-wal"):
+            self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 class Tally:
@@ -166,25 +215,23 @@ class Tally:
         self.suffixes: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.marked: Counter[str] = Counter()
         self.speakers: Counter[str] = Counter()
-        self.examples: dict[str, list[dict[str, str]]] = {}
+        self.examples: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
         self.values: dict[str, list[float]] = {"bandwidth_hz": [], "level_db": []}
 
     def add(self, item: Item, path: Path, found: Found) -> None:
         """Count one file."""
         self.files += 1
-        if "reason" in found:
-            self.left_out[found["reason"]] += 1
-            self.suffixes[suffix_of(item.path)][found["reason"]] += 1
-            named = self.examples.setdefault(found["reason"], [])
-            if len(named) < EXAMPLES:
-                named.append({"path": item.path, "detail": found["detail"]})
+        if reason := found.get("reason"):
+            self.left_out[reason] += 1
+            self.suffixes[suffix_of(item.path)][reason] += 1
+            if len(self.examples[reason]) < EXAMPLES:
+                self.examples[reason].append({"path": item.path, "detail": found["detail"]})
             return
         if not within(path, [self.root]):
             self.outside.add(os.path.dirname(os.path.realpath(path)))
         self.seconds += found["samples"] / found["sample_rate"]
         self.marked.update(found["flags"])
-        if item.speaker:
-            self.speakers[item.speaker] += 1
+        self.speakers.update([item.speaker] if item.speaker else [])
         for name, values in self.values.items():
             values.append(found[name])
 
@@ -205,15 +252,12 @@ class Tally:
             "examples": self.examples,
         }  # fmt: skip
 
-
-def _trouble(tally: Tally, kind: Kind, folder: Path) -> str:
-    """Why no manifest is written, or an empty text."""
-    dead = tally.left_out["no decay"]
-    if kind == "rooms" and dead > tally.kept:
-        first = tally.examples["no decay"][0]
-        said = f"{dead} of {tally.files} files do not decay like one, the first is {plain(first['path'], 80)} ({first['detail']})"
-        return f"{folder} is no folder of room responses: {said}; expected impulse responses"
-    if not tally.kept:
-        counted = ", ".join(f"{count} {reason}" for reason, count in tally.left_out.most_common())
-        return f"{folder} has no usable file among {tally.files} ({counted}), expected a folder of recordings"
-    return ""
+    def trouble(self, kind: Kind, folder: Path) -> str:
+        """Why no manifest is written, or an empty text."""
+        dead = self.left_out["no decay"]
+        if kind == "rooms" and dead > self.kept:
+            first = self.examples["no decay"][0]
+            said = f"{dead} of {self.files} files do not decay like one, the first is {plain(first['path'], 80)} ({first['detail']})"
+            return f"{folder} is no folder of room responses: {said}; expected impulse responses"
+        counted = ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
+        return "" if self.kept else f"{folder} has no usable file among {self.files} ({counted}), expected a folder of recordings"

@@ -1,24 +1,33 @@
-"""What one recording is: length, level, peak, clipping, pauses, true bandwidth; and the reason where it cannot be used.
+"""What one recording is: length, level, clipping, true bandwidth; and the reason where it cannot be used.
 
 A file is read once, in blocks, so that its length does not matter. Only a room response, which must be short, is read as a whole.
+
+True bandwidth is the frequency up to which it holds sound, whatever its sample rate says: of two ends of the long-term spectrum the lower.
+
+- Where it last stands 10 dB above the rounding noise of the file's own format (for 16 bit a flat -101 dBFS in all), or above 110 dB below
+  its loudest band, beyond which resamplers and codecs leave their own residue.
+- A cliff: a fall by 25 dB or more within a fifth of its frequency, to a level that is not left again. The filter of a resampler or of a
+  codec makes one; speech, which fades by some dB a kilohertz, does not, nor does a microphone's noise, which goes on to the end.
+
+A steep resampler's end is found within some 5 %. A short filter leaves mirrored sound above the old end, by 25 % with torchaudio's default
+settings, and linear interpolation leaves it everywhere: that is then the bandwidth.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from scipy.signal import welch
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data import rooms
-from hifitse.data.manifest import MIN_SAMPLES
-from hifitse.data.talker import ACTIVE_DB
+from hifitse.data import acoustics
+from hifitse.data.corpus import MIN_SAMPLES
 from hifitse.decode import Sound
-from hifitse.prepare.bandwidth import Spectrum
 
 Kind = Literal["speech", "noise", "rooms"]
 KINDS: tuple[Kind, ...] = ("speech", "noise", "rooms")
 
-VERSION = 2  # of the measurements: raise it when the same file gives other ones, and none from before are taken over
+VERSION = 3  # of the measurements: raise it when the same file gives other ones, and none from before are taken over
 SILENT_DB = -70.0  # dBFS, without the constant part
 FULL_SCALE = 0.999
 CLIPPED_SHARE = 1e-3  # of samples, above which a recording is left out
@@ -30,6 +39,16 @@ LONGEST_T60 = 2.0  # a T60 longer than this many times its file is none: such a 
 EARLY = 0.25  # largest time of the first 10 dB of a decay, as a share of the T60; an even decay has 1/6
 BEFORE = 0.02  # largest share of a response's energy that may lie more than 10 ms before its direct path
 
+N_FFT = 4096  # samples of a frame: 11.7 Hz a bin at 48 kHz
+BAND_HZ = 200.0  # width of the bands in which the spectrum is averaged
+ABOVE_DB = 10.0  # a band holds sound where it stands this far above the rounding noise
+RANGE_DB = 110.0  # below the loudest band by more than this nothing counts as sound
+CLIFF_DB = 25.0  # fall of the spectrum that a filter makes, and speech does not
+CLIFF_WIDTH = 0.2  # a cliff falls within this share of its frequency: as slowly as common resamplers' filters do
+FIRST_CLIFF = 5  # band above which a cliff is looked for: below 1 kHz speech itself may fall like that
+BITS = {"PCM_S8": 8, "PCM_U8": 8, "ULAW": 13, "ALAW": 13, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+"""Format of the samples as libsndfile names it -> bits; others, floats and codecs, round too finely to be heard."""
+
 Found = dict[str, Any]
 """Measurements of a recording by name, or ``{"reason": ...}`` and what is known besides, where it is left out."""
 
@@ -38,11 +57,10 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
     """One pass over a file; responses of rooms must decay.
 
     Returns:
-        ``samples`` and ``sample_rate`` (the file's own), ``channels``, ``level_db`` and ``peak`` (of the channels' mean, dBFS without its
-        constant part, and of the highest channel), ``clipped_share`` (samples that like both neighbours are at full scale),
-        ``dc`` (largest mean of a channel), ``active_share`` (20 ms frames at most 35 dB below the 95th percentile), ``bandwidth_hz``
-        (see :mod:`hifitse.prepare.bandwidth`), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow", "below 48 kHz", "stereo", "dc",
-        "cut short" (what is there is used).
+        ``samples`` and ``sample_rate`` (the file's own), ``channels``, ``level_db`` (of the channels' mean, dBFS without its
+        constant part), ``clipped_share`` (samples that like both neighbours are at full scale),
+        ``dc`` (largest mean of a channel), ``bandwidth_hz`` (see above), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow",
+        "below 48 kHz", "stereo", "dc", "cut short" (what is there is used).
         Or ``reason``, one of "broken", "empty", "too short", "silent", "clipped", "no decay", with ``detail`` in words.
     """
     try:
@@ -56,49 +74,36 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
     samples = round(found["samples"] * SAMPLE_RATE / found["sample_rate"])
     reason, detail = _reason(found, samples, kind)
     if not reason and kind == "rooms":
-        reason, detail, found["t60_s"] = _decay(path, samples)
+        found["t60_s"], detail = _decay(path, samples)
+        reason = "no decay" if detail else ""
     return {"reason": reason, "detail": detail, **found} if reason else found | {"flags": _flags(found)}
 
 
 def _pass(file: Sound) -> Found:
     """Everything that adds up block by block."""
-    rate, frame = file.sample_rate, max(1, file.sample_rate // 50)
-    spectrum, frames = Spectrum(rate), []
+    spectrum = np.zeros(N_FFT // 2 + 1)
     samples = clipped = 0
-    total, offset, square, peak = np.zeros(file.channels), 0.0, 0.0, 0.0
+    total, offset, square = np.zeros(file.channels), 0.0, 0.0
     last = np.zeros((0, file.channels), np.float32)
-    rest = np.zeros(0)
     for block in file.blocks():  # (T, channels)
         samples += len(block)
         total += block.sum(0, dtype=np.float64)
-        size = np.abs(np.concatenate([last, block]))
-        peak = max(peak, float(size.max()))
-        high = size >= FULL_SCALE
+        high = np.abs(np.concatenate([last, block])) >= FULL_SCALE
         clipped += int((high[:-2] & high[1:-1] & high[2:]).any(1).sum())
         last = block[-2:]
         mono = audio.downmix(block)  # (T,)
         offset += float(mono.sum(dtype=np.float64))
-        power = np.square(mono, dtype=np.float64)
-        square += float(power.sum())
-        power = np.concatenate([rest, power])
-        frames.append(power[: len(power) // frame * frame].reshape(-1, frame).mean(1))
-        rest = power[len(power) // frame * frame :]
-        spectrum.add(mono)
-    end = spectrum.bandwidth(file.subtype)
+        square += float(np.square(mono, dtype=np.float64).sum())
+        spectrum += len(mono) * density(mono)
     count = max(samples, 1)
+    end = bandwidth(spectrum / count, file.sample_rate, file.subtype)
     variance = max(square / count - (offset / count) ** 2, 0.0)
     return {
-        "samples": samples, "sample_rate": rate, "channels": file.channels,
-        "level_db": round(max(10 * float(np.log10(max(variance, 1e-30))), audio.FLOOR_DB), 2), "peak": round(peak, 4),
+        "samples": samples, "sample_rate": file.sample_rate, "channels": file.channels,
+        "level_db": round(max(10 * float(np.log10(max(variance, 1e-30))), audio.FLOOR_DB), 2),
         "clipped_share": round(clipped / count, 6), "dc": round(float(np.abs(total).max()) / count, 5),
-        "active_share": _active(np.concatenate(frames) if frames else np.zeros(0)),
         "bandwidth_hz": round(end.hertz), "cliff": end.cliff, "missing": file.missing,
     }  # fmt: skip
-
-
-def _active(power: np.ndarray) -> float:
-    """Share of the frames that are loud enough to be speech, as the mixing counts them; 1 for less than one frame."""
-    return round(float(np.mean(power > np.percentile(power, 95) * 10 ** (ACTIVE_DB / 10))), 4) if len(power) else 1.0
 
 
 def _reason(found: Found, samples: int, kind: Kind) -> tuple[str, str]:
@@ -126,24 +131,77 @@ def _flags(found: Found) -> list[str]:
     return [name for name, holds in marks.items() if holds and not (name == "narrow" and marks["upsampled"])]
 
 
-def _decay(path: str | Path, samples: int) -> tuple[str, str, float | None]:
-    """Reason, its words and T60 in s of a room response: noise and speech do not decay evenly from their first sound on."""
+def _decay(path: str | Path, samples: int) -> tuple[float | None, str]:
+    """T60 in s of a room response, and why it is none: noise and speech do not decay evenly from their first sound on."""
     seconds = samples / SAMPLE_RATE
     if seconds > LONGEST_RESPONSE_S:
-        return "no decay", f"it lasts {seconds:.0f} s, a response {LONGEST_RESPONSE_S:.0f} s at most", None
+        return None, f"it lasts {seconds:.0f} s, a response {LONGEST_RESPONSE_S:.0f} s at most"
     rir = audio.read(path)
     try:
-        t60 = rooms.t60(rir)
+        t60 = acoustics.t60(rir)
     except HifitseError as error:
-        return "no decay", str(error), None
-    start = rooms.direct_path(rir)
+        return None, str(error)
+    start = acoustics.direct_path(rir)
     energy = np.cumsum(np.square(rir, dtype=np.float64)[::-1])[::-1]
     before = 1 - energy[max(0, start - SAMPLE_RATE // 100)] / energy[0]
     if before > BEFORE:
-        return "no decay", f"{100 * before:.2g} % of its energy come before its first peak, expected at most {100 * BEFORE:g} %", None
-    energy = energy[start:]
-    first = int(np.argmax(energy <= energy[0] / 10)) / SAMPLE_RATE  # s: of the first 10 dB
+        return None, f"{100 * before:.2g} % of its energy come before its first peak, expected at most {100 * BEFORE:g} %"
+    first = int(np.argmax(energy[start:] <= energy[start] / 10)) / SAMPLE_RATE  # s: of the first 10 dB
     if t60 > LONGEST_T60 * seconds or first > EARLY * t60:
-        words = f"it falls by 10 dB in {first:.2g} s, and by its slope 60 dB would take {t60:.2g} s of a file of {seconds:.2g} s"
-        return "no decay", words, None
-    return "", "", round(t60, 3)
+        return None, f"it falls by 10 dB in {first:.2g} s, and by its slope 60 dB would take {t60:.2g} s of a file of {seconds:.2g} s"
+    return round(t60, 3), ""
+
+
+# ---- true bandwidth
+
+
+class Bandwidth(NamedTuple):
+    """Where a spectrum ends: ``hertz``, 0 where there is no sound; ``cliff`` where it ends in a filter's edge."""
+
+    hertz: float
+    cliff: bool
+
+
+def density(block: np.ndarray) -> np.ndarray:
+    """Mean power of each bin of a signal, (T,) -> (F,), so scaled that white noise of power 1 has 1 in every bin."""
+    padded = np.pad(block, (0, max(0, N_FFT - len(block))))
+    # with this window what leaks from the loudest bins stays 92 dB below them at once, and more further away
+    return welch(padded, 2.0, "blackmanharris", N_FFT, 0, detrend=False)[1]
+
+
+def bandwidth(spectrum: np.ndarray, sample_rate: int, subtype: str = "FLOAT") -> Bandwidth:
+    """Where a spectrum (F,) as of :func:`density` ends; ``subtype`` of the file, as libsndfile names it, decides the rounding noise."""
+    width = max(1, round(BAND_HZ * N_FFT / sample_rate))
+    bands = spectrum[: len(spectrum) // width * width].reshape(-1, width)
+    # The median, so that a lone tone (a screen's whine, a pilot) makes no bandwidth; exact silence must have a logarithm.
+    level_db = 10 * np.log10(np.maximum(np.median(bands, axis=1), 1e-30))  # (bands,)
+    hertz = np.arange(1, len(level_db) + 1) * width * sample_rate / N_FFT  # upper edges
+    floor_db = max(rounding_db(subtype) + ABOVE_DB, level_db.max() - RANGE_DB, -150.0)
+    sounding = np.flatnonzero(level_db > floor_db)
+    if not len(sounding):
+        return Bandwidth(0.0, False)
+    end = int(sounding[-1])
+    edge = _cliff(np.maximum(level_db, floor_db - ABOVE_DB))
+    cliff = edge is not None and edge <= end + 1
+    return Bandwidth(float(hertz[min(edge, end) if cliff else end]), cliff)
+
+
+def rounding_db(subtype: str) -> float:
+    """dBFS: power of the rounding noise of a format, a step's square over twelve."""
+    return 10 * float(np.log10(4.0 ** (1 - BITS[subtype]) / 12)) if subtype in BITS else -200.0
+
+
+def _cliff(level_db: np.ndarray) -> int | None:
+    """Band in the middle of the lowest fall that is ``CLIFF_DB`` or more and below which all that follows stays."""
+    rest = np.maximum.accumulate(level_db[::-1])[::-1]  # loudest band from here on
+    best, place, last = CLIFF_DB, None, len(level_db)
+    for band in range(FIRST_CLIFF, len(level_db)):
+        foot = band + max(2, round(CLIFF_WIDTH * band))
+        if band > last or foot >= len(level_db):
+            break
+        before = level_db[band - 2 : band + 1].mean()
+        if before - rest[foot] > best:
+            best = before - rest[foot]
+            last = foot if place is None else last  # its steepest part begins before its foot
+            place = band + int(np.flatnonzero(level_db[band : foot + 1] >= before - best / 2)[-1])
+    return place

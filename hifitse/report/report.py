@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.data.clips import load_clips
-from hifitse.data.corpus import load_corpus
+from hifitse.data.corpus import load_clips, load_corpus
 from hifitse.data.manifest import sources
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.augment import specaug_mask
-from hifitse.data.elsewhere import RATES, ROLL_OFF, band_edge
-from hifitse.data.shared import Shared
+from hifitse.data.augment import RATES, ROLL_OFF, band_edge, specaug_mask
+from hifitse.data.dataset import Shared
 from hifitse.params import Params
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.data.content import SOURCES, by_content
+from hifitse.data.manifest import SOURCES, by_content
 from hifitse.files import CheckpointError, load_weights
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
