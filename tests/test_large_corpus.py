@@ -16,7 +16,7 @@ from hifitse.data import corpus as corpora
 from hifitse.data import index as on_disk
 from hifitse.data.conditions import validation_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
-from hifitse.data.mixing import Mixer, Order, others
+from hifitse.data.mixing import Mixer, ordered, others
 from hifitse.data.reader import Reader
 from hifitse.data.scene import File
 from hifitse.params import resolve
@@ -103,13 +103,13 @@ def test_others_are_looked_at_no_further_than_asked():
             return super().__getitem__(place)
 
     said = Counted(corpora.Utterance("s", f"u{i}", f"p{i}", 9, "s") for i in range(1000))
-    order = Order(said, np.random.default_rng(0).permutation(1000))
-    names = [each.utterance for each in order]
+    order = np.random.default_rng(0).permutation(1000)
+    names = [each.utterance for each in ordered(said, order)]
     said.seen = 0
-    assert next(others(order, {names[0]}, {names[1]})).utterance == names[2] and said.seen == 3
-    few = order[:4]
-    assert [each.utterance for each in others(few, {names[0]}, {names[1]})] == [names[2], names[3], names[1]]
-    assert [each.utterance for each in others(few, set(names), set())] == names[:4]
+    assert next(others(said, order, {names[0]}, {names[1]})).utterance == names[2] and said.seen == 3
+    found = others(said, order[:4], {names[0]}, {names[1]})
+    assert [each.utterance for each in found] == [names[2], names[3], names[1]]
+    assert [each.utterance for each in others(said, order[:4], set(names), set())] == names[:4]
 
 
 # ---- recordings kept

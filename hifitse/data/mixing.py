@@ -134,10 +134,11 @@ class Mixer:
         cast = []
         for number, (name, speed) in enumerate(zip(names, speeds.tolist(), strict=True)):
             own = rng_of(Stream.SPEECH, number)
-            order = shuffled(own, self.corpus.speakers[name])
-            # One utterance is left for the enrolment.
+            said = self.corpus.speakers[name]
+            order = own.permutation(len(said))
+            first, left = ordered(said, order[:-1]), ordered(said, order[-1:])  # one utterance is left for the enrolment
             wanted = length(there[min(number, 1)]), speed, self.params.min_activity, self.params.untrimmed_s
-            cast.append((name, self.sampler.draw(own, order[:-1], order[-1:], *wanted)))
+            cast.append((name, self.sampler.draw(own, first, left, *wanted)))
         return present, bool(chance[1] < conditions.noisy_enroll_prob), cast
 
     def _company(self, target: int, others: list[int], count: int, same_source: bool) -> list[int]:
@@ -210,8 +211,8 @@ class Enrolments:
         taken: set[str] = set()
         drawn = []
         for _ in range(self.params.enrollments):
-            order = shuffled(rng, said)
-            segment = self.sampler.draw(rng, others(order, used, frozenset(taken)), order, samples, speed)
+            order = rng.permutation(len(said))
+            segment = self.sampler.draw(rng, others(said, order, used, frozenset(taken)), ordered(said, order), samples, speed)
             taken |= set(segment.utterances)
             values: dict[str, Any] = {}
             if noisy and self.acoustics.noises is not None:
@@ -233,28 +234,15 @@ class Enrolments:
         return {"noise": self.acoustics.noise(rng, samples), "snr_db": rng.uniform(*ENROLL_SNR_DB)}
 
 
-class Order:
-    """Utterances in a given order. Only the needed ones are read, because a speaker of a large corpus has thousands on disk."""
-
-    def __init__(self, said: Sequence[Utterance], order: np.ndarray) -> None:
-        self._said, self._order = said, order
-
-    def __iter__(self) -> Iterator[Utterance]:
-        return (self._said[int(number)] for number in self._order)
-
-    def __getitem__(self, part: slice) -> "Order":
-        return Order(self._said, self._order[part])
+def ordered(said: Sequence[Utterance], order: np.ndarray) -> Iterator[Utterance]:
+    """Utterances in an order of their numbers. Only the needed ones are read, because a speaker of a large corpus has thousands on disk."""
+    return (said[int(number)] for number in order)
 
 
-def shuffled(rng: np.random.Generator, utterances: Sequence[Utterance]) -> Order:
-    """The utterances in a random order."""
-    return Order(utterances, rng.permutation(len(utterances)))
-
-
-def others(order: Order, used: Set[str], taken: Set[str]) -> Iterator[Utterance]:
+def others(said: Sequence[Utterance], order: np.ndarray, used: Set[str], taken: Set[str]) -> Iterator[Utterance]:
     """Of an order first what is neither used nor taken, then what is taken; the order as it is where all is used."""
-    free = (each for each in order if each.utterance not in used and each.utterance not in taken)
-    again = (each for each in (order if taken else ()) if each.utterance in taken and each.utterance not in used)
+    free = (each for each in ordered(said, order) if each.utterance not in used and each.utterance not in taken)
+    again = (each for each in ordered(said, order[: len(order) * bool(taken)]) if each.utterance in taken and each.utterance not in used)
     rest = chain(free, again)
     first = next(rest, None)
-    return iter(order) if first is None else chain([first], rest)
+    return ordered(said, order) if first is None else chain([first], rest)

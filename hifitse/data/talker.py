@@ -114,8 +114,7 @@ class SpeechSampler:
             end = at + len(mask.active) + around
             if end >= frames:
                 return line
-        who = next(iter(reserve)).speaker
-        raise CorpusError(f"speaker {who} has only silent or broken utterances, expected one with speech")
+        raise CorpusError(f"speaker {utterance.speaker} has only silent or broken utterances, expected one with speech")
 
     def _mask(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> ActivityMask | None:
         """Where an utterance, or a random part of a long one, has speech; ``None`` where it has none."""
