@@ -11,7 +11,7 @@ from scipy.signal import fftconvolve
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data import acoustics, synthetic
 from hifitse.data.acoustics import RoomError
-from hifitse.data.rendering import Convolver, block_length
+from hifitse.data.rendering import block_length, convolve
 
 
 def decay(t60: float, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -107,19 +107,9 @@ SIZES = [(1, 1, 1), (3, 4_799, 700), (2, 7, 7), (1, 70_001, 3), (4, 96_000, 50_0
 def test_it_is_the_linear_convolution_cut_to_length(rows, samples, response):
     dry, rirs, spectra = made(rows, samples, response)
     wanted = np.stack([fftconvolve(one.astype(float), other)[:samples] for one, other in zip(dry, rirs, strict=True)])
-    wet = Convolver().convolve(dry, spectra, response)
+    wet = convolve(dry, spectra, response)
     assert wet.shape == dry.shape and wet.dtype == np.float32
     assert np.abs(wet - wanted).max() <= 1e-5 * np.abs(wanted).max()
-
-
-def test_what_an_earlier_call_left_does_not_come_back():
-    convolver = Convolver()
-    long, short = made(4, 9_000, 800), made(2, 5_000, 300, seed=1)
-    first = convolver.convolve(long[0], long[2], 800)
-    before = first.copy()
-    assert np.array_equal(convolver.convolve(short[0], short[2], 300), Convolver().convolve(short[0], short[2], 300))
-    assert np.array_equal(first, before)  # and a result is not overwritten
-    assert np.array_equal(convolver.convolve(long[0], long[2], 800), before)
 
 
 def test_the_number_of_threads_changes_no_bit_and_stays_what_it_was():
@@ -129,7 +119,7 @@ def test_the_number_of_threads_changes_no_bit_and_stays_what_it_was():
     try:
         for count in (1, 2, 4):
             torch.set_num_threads(count)
-            found.append(Convolver().convolve(dry, spectra, 40_000))
+            found.append(convolve(dry, spectra, 40_000))
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)

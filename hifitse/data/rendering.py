@@ -6,7 +6,6 @@ these. Where target and interferers take turns, the power of either is that over
 everything else is as if it were there, its level too.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,7 +50,6 @@ class Renderer:
     def __init__(self, speech: Reader, noise: Reader | None, rooms: Path | None, limit: int = 0) -> None:
         self.speech, self.noise, self.rooms = speech, noise, rooms
         self._recent = Recent(max(Recent().limit, limit))
-        self._convolver = Convolver()
 
     def mixture(self, scene: Scene) -> Mixture:
         """The mixture of a scene; HifitseError where a recording is missing or broken."""
@@ -95,7 +93,7 @@ class Renderer:
             return found, found.nbytes
 
         spectra = [self._recent.get((file.path, samples, size), partial(spectrum, file)) for file in responses]
-        return self._convolver.convolve(dry, spectra, longest)
+        return convolve(dry, spectra, longest)
 
     def response(self, file: File) -> np.ndarray:
         """An aligned response, (T,) float32."""
@@ -228,41 +226,21 @@ def blocks(samples: int, response: int, size: int) -> int:
     return -(-samples // (size - response))
 
 
-class Convolver:
-    """Convolves rows with responses; not for several threads at once.
-    It keeps the memory that it computes in: the system took a third as long as the transforms to clear it each time."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, torch.Tensor] = {}
-
-    def convolve(self, dry: np.ndarray, spectra: Sequence[np.ndarray], response: int) -> np.ndarray:
-        """Each row convolved with its response, what rings on beyond the end cut: (S, T) -> (S, T) float32.
-        ``spectra`` has the ``rfft`` of each, (N // 2 + 1,) complex64, of one even N above ``response``, the samples of the longest.
-        """
-        (rows, samples), bins = dry.shape, len(spectra[0])
-        size = 2 * (bins - 1)
-        count = blocks(samples, response, size)
-        step = -(-samples // count)
-        padded = self._of("real", (rows, count, size), torch.float32)
-        spectrum = self._of("complex", (rows, count, bins), torch.complex64)
-        padded.zero_()
-        for number in range(count):
-            part = torch.from_numpy(dry[:, number * step : (number + 1) * step])
-            padded[:, number, : part.shape[1]] = part
-        with threads(1):  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
-            torch.fft.rfft(padded, out=spectrum)
-            for row, each in zip(spectrum, spectra, strict=True):
-                row.mul_(torch.from_numpy(each))
-            torch.fft.irfft(spectrum, size, out=padded)
-        wet = padded[:, 0, :samples].numpy().copy() if count == 1 else np.zeros((rows, samples), np.float32)
-        for number in range(count if count > 1 else 0):
-            first = number * step
-            wet[:, first : first + size] += padded[:, number, : samples - first].numpy()
-        return wet
-
-    def _of(self, name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> torch.Tensor:
-        """Memory of a shape, with any values in it."""
-        needed = math.prod(shape)
-        if name not in self._kept or len(self._kept[name]) < needed:
-            self._kept[name] = torch.empty(needed, dtype=dtype)
-        return self._kept[name][:needed].view(shape)
+def convolve(dry: np.ndarray, spectra: Sequence[np.ndarray], response: int) -> np.ndarray:
+    """Each row convolved with its response, what rings on beyond the end cut: (S, T) -> (S, T) float32.
+    ``spectra`` has the ``rfft`` of each, (N // 2 + 1,) complex64, of one even N above ``response``, the samples of the longest."""
+    (rows, samples), size = dry.shape, 2 * (len(spectra[0]) - 1)
+    count = blocks(samples, response, size)
+    step = -(-samples // count)
+    parts = torch.from_numpy(np.pad(dry, ((0, 0), (0, count * step - samples)))).view(rows, count, step)
+    with threads(1):  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
+        spectrum = torch.fft.rfft(parts, size)
+        for row, each in zip(spectrum, spectra, strict=True):
+            row.mul_(torch.from_numpy(each))
+        rung = torch.fft.irfft(spectrum, size).numpy()  # (S, count, N)
+    if count == 1:
+        return rung[:, 0, :samples].copy()
+    wet = np.zeros((rows, samples), np.float32)
+    for first in range(0, count * step, step):
+        wet[:, first : first + size] += rung[:, first // step, : samples - first]
+    return wet
