@@ -145,7 +145,7 @@ def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_
     """The split must not follow the names of folders: a training and its test on another machine would share rooms."""
     dealt = []
     for first, second in (("a", "z"), ("y", "b")):
-        rooms = [load_clips(room_folder(tmp_path / name, rooms), "room") for name, rooms in ((first, 5), (second, 7))]
+        rooms = [load_clips(room_folder(tmp_path / name, rooms), "rooms") for name, rooms in ((first, 5), (second, 7))]
         both = merged_clips(rooms)
         assert merged_clips(rooms[:1]) is rooms[0] and len(both.groups) == 12 and len(both.read(both.clips[-1])) == 14_400
         sides = both.split(0.2, 0.3, 1)
@@ -153,7 +153,7 @@ def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_
     assert dealt[0] == dealt[1]
 
 
-@pytest.mark.parametrize("kind, make", [("noise", noise_folder), ("room", room_folder)])
+@pytest.mark.parametrize("kind, make", [("noise", noise_folder), ("rooms", room_folder)])
 def test_a_split_of_noises_and_rooms_is_honoured_and_the_others_are_dealt(kind, make, tmp_path):
     clips = load_clips(make(tmp_path, 8), kind).clips
     groups = sorted({clip.group for clip in clips})
@@ -204,7 +204,7 @@ def test_real_recordings(hifitse_data):
     assert corpus.skipped == []
     sides = corpus.split(0.1, 0.2, 0)
     assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 13, "valid": 2, "test": 4}
-    rooms = load_clips(hifitse_data / "rir", "room")
+    rooms = load_clips(hifitse_data / "rir", "rooms")
     assert len(rooms.groups["StPatricksChurchPatrington"]) == 3
     assert len(load_clips("$HIFITSE_DATA/noise", "noise").clips) == 62
     said = corpus.speakers["vctk_p225f"][0]

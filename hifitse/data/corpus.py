@@ -160,7 +160,7 @@ def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
 
 def _listed(path: Path, kind: Kind, skipped: list[str], once: bool = True) -> tuple[Path, Iterator[Utterance]]:
     """The root of a manifest or folder, and its recordings in any order."""
-    group, least = partial(_group, kind=kind), 1 if kind == "room" else MIN_SAMPLES
+    group, least = partial(_group, kind=kind), 1 if kind == "rooms" else MIN_SAMPLES
     if manifest := manifest_of(path):
         root = root_of(manifest)
         return root, from_manifest(manifest, root, skipped, kind, least, group, once)
@@ -193,10 +193,10 @@ def group_of(name: str, kind: Kind) -> str:
     ``church``. A noise's name is its own group, unless it ends like the clips of ESC-10 and ESC-50 (``rain_1-21189-A``, ``1-21189-A-10``),
     where the second number is that of the Freesound recording that several clips were cut from.
 
-    >>> group_of("StPatricksChurchPosition2", "room"), group_of("rain_1-21189-A", "noise")
+    >>> group_of("StPatricksChurchPosition2", "rooms"), group_of("rain_1-21189-A", "noise")
     ('StPatricksChurch', 'freesound-21189')
     """
-    if kind == "room":
+    if kind == "rooms":
         return re.sub(r"[_-]?(?:Position|position|pos)?[_-]?\d+$", "", name)
     match = re.search(r"\d-(\d+)-[A-Z](?:-\d+)?$", name)
     return f"freesound-{match[1]}" if match else name

@@ -22,7 +22,7 @@ from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.decode import SUFFIXES, channel_of
 from hifitse.params import Params
 
-Kind = Literal["speech", "noise", "room"]
+Kind = Literal["speech", "noise", "rooms"]
 MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
 ALLOW_ROOTS = "HIFITSE_ALLOW_ROOTS"
 SIDES = ("train", "valid", "test")

@@ -20,7 +20,7 @@ from hifitse.data.acoustics import Acoustics
 from hifitse.data.augment import draw_change, draw_elsewhere
 from hifitse.data.conditions import Conditions, Spans, length, presence
 from hifitse.data.corpus import Clips, load_clips, load_corpus, merged, merged_clips
-from hifitse.data.manifest import SIDES, Kind, Utterance
+from hifitse.data.manifest import SIDES, Utterance
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
 from hifitse.data.scene import Elsewhere, Enrollment, Scene, Segment, Talker
@@ -177,14 +177,14 @@ class Mixer:
 
 def _acoustics(params: Params, split: Split) -> Acoustics:
     """Noises and rooms; what only the enrolments of the evaluation need (``eval_enroll``) is not there for the training."""
-    def held(source: Literal["noise", "rooms"], kind: Kind) -> Clips:
-        lists = merged_clips([load_clips(each, kind) for each in source_folders(params, source)])
+    def held(kind: Literal["noise", "rooms"]) -> Clips:
+        lists = merged_clips([load_clips(each, kind) for each in source_folders(params, kind)])
         return lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
 
     asked = params.eval_enroll if split != "train" else "drawn"
     noisy = params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy"
-    noises = held("noise", "noise") if noisy else None
-    rooms = held("rooms", "room") if params.reverb_prob > 0 or asked == "reverberant" else None
+    noises = held("noise") if noisy else None
+    rooms = held("rooms") if params.reverb_prob > 0 or asked == "reverberant" else None
     return Acoustics(noises, rooms, params.reverb_prob, params.cache_mb * 2**20)
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.data.manifest import CorpusError, opened
+from hifitse.data.manifest import CorpusError, Kind, opened
 from hifitse.decode import SUFFIXES
-from hifitse.prepare.recording import KINDS, Kind
+from hifitse.prepare.recording import KINDS
 
 
 class LayoutError(HifitseError):

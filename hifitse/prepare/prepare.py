@@ -19,14 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 from hifitse import HifitseError
-from hifitse.data.manifest import locate, within
+from hifitse.data.manifest import Kind, locate, within
 from hifitse.decode import channel_of
 from hifitse.files import write_atomic, write_text
 from hifitse.machine import usable_cores
 from hifitse.pool import DiedError, Pool
 from hifitse.pool import Task as Started
 from hifitse.prepare.layouts import Item, listing, others, suffix_of
-from hifitse.prepare.recording import VERSION, Found, Kind, measure
+from hifitse.prepare.recording import VERSION, Found, measure
 from hifitse.report.contract import plain
 
 EXAMPLES = 20  # files named in the summary for each reason

@@ -14,7 +14,7 @@ settings, and linear interpolation leaves it everywhere: that is then the bandwi
 """
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from scipy.signal import welch
@@ -22,10 +22,10 @@ from scipy.signal import welch
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import acoustics
 from hifitse.data.corpus import MIN_SAMPLES
+from hifitse.data.manifest import Kind
 from hifitse.decode import Sound
 
-Kind = Literal["speech", "noise", "rooms"]
-KINDS: tuple[Kind, ...] = ("speech", "noise", "rooms")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 VERSION = 3  # of the measurements: raise it when the same file gives other ones, and none from before are taken over
 SILENT_DB = -70.0  # dBFS, without the constant part

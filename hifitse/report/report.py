@@ -214,7 +214,7 @@ def facts(arm: Arm) -> dict[str, str]:
 def skipped(params: Params) -> str:
     """How many files of the sources could not be used, with the first reason."""
     reasons: list[str] = []
-    for text, listed in ((params.corpus, load_corpus), (params.noise, load_clips), (params.rooms, partial(load_clips, kind="room"))):
+    for text, listed in ((params.corpus, load_corpus), (params.noise, load_clips), (params.rooms, partial(load_clips, kind="rooms"))):
         for source in sources(text):
             reasons += listed(source).skipped if source != "synthetic" else []
     return f"{len(reasons)}, the first: {reasons[0]}" if reasons else "none"
