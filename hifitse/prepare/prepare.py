@@ -11,7 +11,7 @@ import sqlite3
 import tempfile
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -158,25 +158,16 @@ class Partial:
     def __init__(self, target: Path, made_for: dict[str, Any]) -> None:
         self.path, self.made_for = target.with_name(f".{target.name}.partial"), json.dumps(made_for)
         try:
-            self._file = self._open()
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise HifitseError(f"{target.name} is being made by another process, expected one at a time; wait for it") from None
-            raise HifitseError(f"cannot write in {self.path.parent} ({error}), expected a folder that can be written") from None
-        except sqlite3.DatabaseError:  # damaged: begun again
-            self.remove()
-            self._file = self._open()
-
-    def _open(self) -> sqlite3.Connection:
-        file = sqlite3.connect(self.path, timeout=0, isolation_level=None)
-        with ExitStack() as held:
-            held.callback(file.close)
-            file.executescript("""
+            self._file = sqlite3.connect(self.path, timeout=0, isolation_level=None)
+            self._file.executescript("""
                 PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE;
                 CREATE TABLE IF NOT EXISTS known (path PRIMARY KEY, size, changed, made_for, found); COMMIT;
             """)
-            held.pop_all()
-        return file
+        except sqlite3.DatabaseError as error:
+            if "locked" in str(error):
+                raise HifitseError(f"{target.name} is being made by another process, expected one at a time; wait for it") from None
+            said = f"cannot write in {self.path.parent} ({error}), expected a folder that can be written"
+            raise HifitseError(f"{said}; remove {self.path.name} if it is damaged") from None
 
     def get(self, path: str, size: int, changed: int) -> Found | None:
         """The result kept for a file of that size and time of change in ns, or ``None``."""
