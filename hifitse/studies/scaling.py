@@ -21,8 +21,8 @@ from hifitse.training.run import Run, runs_dir
 POINTS = 16
 """Validations of a training: the points of its curve."""
 HOURS = (1.0, 3.0, 10.0)
-LEAST_POINTS, WIDEST_DB = 6, 1.0
-"""Fewest points of a fit; half of the widest 95 % interval of a prediction by which recipes can be ranked."""
+LEAST_POINTS, WIDEST_DB, FURTHEST = 6, 1.0, 20.0
+"""Fewest points of a fit; half of the widest 95 % interval of a prediction by which recipes can be ranked; its time over the last point's."""
 Guesses = Mapping[str, Mapping[float, Interval | None]]
 """Arm -> hours -> predicted dB; ``None`` where the points do not determine it."""
 
@@ -109,7 +109,7 @@ def predicted(hours: Sequence[float], values: Sequence[float], at: Sequence[floa
 
     Returns:
         Hours -> dB with the law's 95 % interval, from the points' scatter by the gradient of the law and Student's t. ``None`` where the
-        points are too few, cannot be fitted, or leave the interval wider than twice ``WIDEST_DB``.
+        points are too few, do not surely rise, leave the interval wider than twice ``WIDEST_DB``, or end long before.
     """
     said: dict[float, Interval | None] = dict.fromkeys(at)
     if len(hours) < LEAST_POINTS:
@@ -120,12 +120,14 @@ def predicted(hours: Sequence[float], values: Sequence[float], at: Sequence[floa
         found, covariance = curve_fit(_law, x, y, start, bounds=bounds)
     except (RuntimeError, ValueError):
         return said
+    if found[1] < 2 * covariance[1, 1] ** 0.5:  # the slope at the end
+        return said
     for time in at:
         place, step = np.log(time / hours[-1]), 1e-4
         mean = float(_law(place, *found))
         gradient = [(_law(place, *(found + step * one)) - mean) / step for one in np.eye(3)]
         half = float(student.ppf(0.975, len(x) - 3) * np.sqrt(gradient @ covariance @ gradient))
-        said[time] = Interval(mean, mean - half, mean + half, len(x)) if half <= WIDEST_DB else None
+        said[time] = Interval(mean, mean - half, mean + half, len(x)) if half <= WIDEST_DB and time <= FURTHEST * hours[-1] else None
     return said
 
 

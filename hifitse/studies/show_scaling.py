@@ -1,6 +1,7 @@
 """Notebook 15 as it is displayed: verdict, table of arms, curves over the time of training, predictions."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache, partial
 
 import matplotlib
 import numpy as np
@@ -28,11 +29,11 @@ def answer(comparison: Comparison, guesses: Guesses, minutes: float) -> HTML:
     gains = {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
     best = sorted(gains, key=lambda name: -np.nan_to_num(gains[name].mean, nan=-np.inf))[:4]
     mark, line = headline({name: gains[name] for name in best})
-    later = [f"after {hours:g} h {', '.join(leaders(guesses, hours)[:3]) or 'not determined'}" for hours in HOURS]
+    later = [f"after {hours:g} h {' or '.join(leaders(guesses, hours)[:3]) or 'not determined'}" for hours in HOURS]
     text = (
         f"The four best of {len(gains)} arms: SI-SDRi minus the baseline's on the same validation mixtures of "
-        f"{voices(comparison.baseline.params)}; no test speaker was heard. Each was trained once, for {minutes:g} minutes by the clock, "
-        f"kept to {deviation(comparison, minutes):.0%}, other programs included. The best of many is partly luck. "
+        f"{voices(comparison.baseline.params)}; no test speaker was heard. Each was trained once, with as many steps as fill {minutes:g} "
+        f"minutes; the clock showed at most {deviation(comparison, minutes):.0%} more or less. The best of many is partly luck. "
         f"Predicted to lead: {'; '.join(later)}."
     )
     return box(mark, line, "".join(card(name, gains[name]) for name in best), text)
@@ -40,14 +41,11 @@ def answer(comparison: Comparison, guesses: Guesses, minutes: float) -> HTML:
 
 def results(comparison: Comparison, minutes: float) -> HTML:
     """Every arm: arithmetic, what it heard in its time, SI-SDRi, difference to the baseline, wrong enrolment."""
-    rows, counted = [], {}
+    rows, counted = [], cache(partial(gflops_per_second, seconds=4.0, enroll_seconds=comparison.baseline.params.enroll_seconds))
     for name, arm in comparison.all.items():
-        params, seconds, items = arm.params, arm.run.seconds, arm.run.step * arm.params.batch_size
-        if params.extractor not in (each for each, _ in counted.values()):
-            counted[name] = params.extractor, gflops_per_second(params.extractor, 4.0, params.enroll_seconds)
-        operations = next(count for config, count in counted.values() if config == params.extractor)
+        seconds, items = arm.run.seconds, arm.run.step * arm.params.batch_size
         gain = difference(arm.rows, comparison.baseline.rows)
-        row = {"arm": name, "10⁶ multiply-adds per second": f"{500 * operations:,.0f}", "minutes": f"{seconds / 60:.3g}"}
+        row = {"arm": name, "10⁶ multiply-adds per second": f"{500 * counted(arm.params.extractor):,.0f}", "minutes": f"{seconds / 60:.3g}"}
         row |= {"off": f"{seconds / (60 * minutes) - 1:+.0%}", "items heard": f"{items:,}", "items per second": f"{items / seconds:.3g}"}
         row |= {"SI-SDRi, dB": mean(arm.rows), "difference, dB": "" if name == BASELINE else gain}
         row |= {"verdict": "" if name == BASELINE else judged(gain), "wrong enrolment, dB": mean(arm.rows, "si_sdri_wrong_enroll_db")}
@@ -60,8 +58,8 @@ def forecast(guesses: Guesses) -> HTML:
     first = {hours: leaders(guesses, hours) for hours in HOURS}
     rows = []
     for name, each in guesses.items():
-        cells = {f"{hours:g} h, dB": f"{tables.measured(value)}{' *' * (name in first[hours])}" for hours, value in each.items() if value}
-        rows.append({"arm": name} | {f"{hours:g} h, dB": cells.get(f"{hours:g} h, dB", "not determined") for hours in HOURS})
+        said = {hours: tables.measured(value) if value else "not determined" for hours, value in each.items()}
+        rows.append({"arm": name} | {f"{hours:g} h, dB": text + " *" * (name in first[hours]) for hours, text in said.items()})
     return table(rows, "SI-SDRi of the validation during training, predicted, with 95 % intervals; * best, or not told from the best")
 
 
