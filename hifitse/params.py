@@ -108,7 +108,7 @@ class Params(Learning):
     # ---- evaluation: the plan's protocol
     arm_seeds: int = Field(1, ge=1, le=100, description="trainings of each arm of a comparison, with seeds from seed on")
     arms_together: int = Field(1, ge=1, le=64, description="trainings of a comparison at the same time, each a process, on one device")
-    arm_minutes: float = Field(60.0, gt=0, le=100_000, description="minutes by the clock that each arm of 15_scaling is trained")
+    arm_minutes: float = Field(60.0, gt=0, le=100_000, description="minutes of training of each arm of 15_scaling, at the pace of a trial")
     arm_kinds: str = Field("", description="arms of 15_scaling: size, segment, batch, rate, cues, mixtures, with commas; empty: all")
     eval_list: str = Field("", description="test list, scenes that `hifitse scenes` wrote; empty: drawn as the parameters below say")
     eval_mixtures: int = Field(200, ge=4, le=100_000, description="mixtures of the test list")

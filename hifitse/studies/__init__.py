@@ -12,5 +12,5 @@ data_loading.py   08: the old path beside the present one, in batches, on a GPU,
 performance.py    11: fast paths against plain formulas, length, busy machines
 diagnosis.py      12: faults of the plan's baseline as changes, and its way of testing
 default_model.py  14: the default model under twenty conditions, against its aims
-scaling.py        15: recipes of the default model, each trained for the same time
+scaling.py        15: recipes of the default model, each trained for the same time, and what more hours would bring
 """

@@ -22,7 +22,7 @@ POINTS = 16
 """Validations of a training: the points of its curve."""
 HOURS = (1.0, 3.0, 10.0)
 LEAST_POINTS, WIDEST_DB, FURTHEST = 6, 1.0, 20.0
-"""Fewest points of a fit; half of the widest 95 % interval of a prediction by which recipes can be ranked; its time over the last point's."""
+"""Fewest points of a fit; half of the widest 95 % interval of a prediction that ranks recipes; its time over the last point's."""
 Guesses = Mapping[str, Mapping[float, Interval | None]]
 """Arm -> hours -> predicted dB; ``None`` where the points do not determine it."""
 
