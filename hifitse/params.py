@@ -55,6 +55,8 @@ class Learning(Data):
     loss_multires: float = Field(0.0, ge=0, le=1000, description="weight of the negative SI-SDR in dB of spectrograms at 3 resolutions")
     loss_speaker: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between the estimate's voice and others")
     loss_identity: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between enrolments and clean targets by embedding")
+    loss_verifier: float = Field(0.0, ge=0, le=1000, description="weight of 1 - cosine of estimate and clean target to the verifier")
+    loss_late: str = Field("", description="terms that count from half of the steps on, as multires; weighting: learned weights from there")
     speaker_temperature: float = Field(0.1, gt=0, le=10, description="temperature of these contrasts: voices are compared by cosine")
     loss_weighting: Literal["fixed", "uncertainty"] = Field("fixed", description="uncertainty: factors are learned (Kendall et al. 2018)")
     loss_absent_kind: Literal["relative", "floor"] = Field("relative", description="level relative to the mixture, or dBFS, flat below -30")
@@ -107,10 +109,12 @@ class Params(Learning):
 
     # ---- evaluation: the plan's protocol
     arm_seeds: int = Field(1, ge=1, le=100, description="trainings of each arm of a comparison, with seeds from seed on")
+    arm_seeds_within: float = Field(0.0, ge=0, le=100, description="dB: arms whose interval ends further below 0 get one seed; 0: none")
     arms_together: int = Field(1, ge=1, le=64, description="trainings of a comparison at the same time, each a process, on one device")
     arm_minutes: float = Field(60.0, gt=0, le=100_000, description="minutes of training of each arm of 15_scaling, at the pace of a trial")
     arm_kinds: str = Field("", description="arms of 15_scaling: size, segment, batch, rate, cues, mixtures, with commas; empty: all")
     eval_list: str = Field("", description="test list, scenes that `hifitse scenes` wrote; empty: drawn as the parameters below say")
+    eval_unseen: str = Field("", description="speech that no training hears, as corpus: arms of a comparison are also tested on it")
     eval_mixtures: int = Field(200, ge=4, le=100_000, description="mixtures of the test list")
     eval_seed: int = Field(42, ge=0, le=2**31 - 1, description="seed of the test list")
     eval_absent_share: float = Field(0.21, ge=0, lt=1, description="share of the test list without the target")
@@ -133,6 +137,7 @@ class Params(Learning):
 
     @model_validator(mode="after")
     def _ranges(self) -> "Params":
+        terms = ["weighting", *(name[5:] for name, value in self if name.startswith("loss_") and isinstance(value, float) and value)]
         lowest = [("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")]
         self._refuse(
             *((getattr(self, low) > getattr(self, high), low, f"at most {high} = {getattr(self, high)}") for low, high in lowest),
@@ -141,6 +146,8 @@ class Params(Learning):
             (self.enrollments_min > self.enrollments, "enrollments_min", f"at most enrollments = {self.enrollments}"),
             *((getattr(self, name) and not self.speaker_blocks, name, "0 where speaker_blocks is 0: no voice is embedded there")
               for name in ("loss_speaker", "loss_identity")),
+            (self.loss_verifier and not self.verifier, "loss_verifier", "0 where verifier is False: there is none to ask"),
+            *((name not in terms, "loss_late", f"some of {', '.join(terms)}") for name in self.late),
             (self.valid_share + self.test_share > 0.8, "test_share", f"at most 0.8 - valid_share = {0.8 - self.valid_share:g}"),
         )  # fmt: skip
         for name, (low, high) in (PHASED | BENCHED).items():
@@ -167,6 +174,11 @@ class Params(Learning):
         """Value of a curriculum parameter in phase number ``phase`` (from 0)."""
         values = getattr(self, name)
         return values[phase] if len(values) > 1 else values[0]
+
+    @property
+    def late(self) -> list[str]:
+        """Names in ``loss_late``."""
+        return [name.strip() for name in self.loss_late.split(",") if name.strip()]
 
     @property
     def extractor(self) -> ExtractorConfig:

@@ -1,23 +1,25 @@
 """Variants as declared changes: what they are, what is refused, and that every notebook changes what it says and nothing else."""
 
-import ast
-from pathlib import Path
-
-import nbformat
 import pytest
 from arms import SMOKE, made_up_rows
+from made_up import content, row, write
+from sounds import speech_folder
 
 from hifitse import HifitseError
 from hifitse.data.conditions import evaluation_conditions, training_conditions
 from hifitse.evaluation import comparison
-from hifitse.evaluation.comparison import Comparison, equal_seconds, run_all, vary, with_phase
-from hifitse.evaluation.experiment import Arm
-from hifitse.params import ParameterError, resolve
+from hifitse.evaluation.comparison import UNSEEN, equal_seconds, run_all, vary, with_phase
+from hifitse.evaluation.experiment import Arm, declared_diff
+from hifitse.evaluation.rows import of_list
+from hifitse.params import ParameterError, Params, resolve
+from hifitse.report import show_arms
+from hifitse.studies import gan_finetune
+from hifitse.studies.combined import declared
+from hifitse.training.run import Run
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CURRICULUM = {"phase_starts", "absent_prob", "noisy_enroll_prob", "interferers_min", "interferers_max", "similarity"}
 CURRICULUM |= {"snr_min_db", "snr_max_db"}
-AUGMENTATION = {"specaug", "enroll_augment_prob", "enrollments", "enrollments_min"}
+AUGMENTATION = {"specaug", "specaug_masks", "enroll_augment_prob", "enrollments", "enrollments_min"}
 SEGMENTS = {"seconds", "batch_size", "accumulation", "steps", "warmup_steps"}
 SHAPE = {"lstm_hidden", "blocks", "bands_fine", "bands_medium", "bands_coarse", "hop_length", "win_length", "n_fft", "features"}
 ALLOWED = {"02": SHAPE, "03": SEGMENTS, "04": AUGMENTATION, "05": CURRICULUM, "09": SHAPE | SEGMENTS | AUGMENTATION | CURRICULUM}
@@ -105,61 +107,118 @@ def test_a_phase_of_something_else_is_refused():
         with_phase(SMOKE, 0.5, sir_min_db=-10.0)
 
 
-def changes_of(stem: str, preset: str, monkeypatch) -> tuple:
-    """What a notebook gives to ``run_all``: its cells up to that call are run, the call itself is caught."""
+@pytest.fixture(autouse=True)
+def no_reports(tmp_path, monkeypatch):
+    """Notebook 09 puts together what the reports of the preset say."""
+    monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path / "reports"))
+    monkeypatch.setenv("HIFITSE_DATA", str(tmp_path))
 
-    class Caught(Exception):
-        pass
 
-    def run_all(*given):
-        raise Caught(given)
-
-    monkeypatch.setattr(comparison, "run_all", run_all)
-    namespace: dict = {"p": resolve(preset, arms=True)}
-    notebook = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4)
-    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
-        tree = ast.parse(cell.source)
-        if "from_notebook" in cell.source or cell.metadata.get("tags"):
-            continue
-        try:
-            exec(compile(tree, stem, "exec"), namespace)
-        except Caught as caught:
-            return caught.args[0]
-    raise AssertionError(f"{stem} never calls run_all")
+def variants(stem: str, preset: str) -> tuple[Params, dict[str, Params]]:
+    """The baseline of a notebook, and its variants."""
+    arms = declared(stem, resolve(preset, arms=True))
+    return arms.pop("baseline"), arms
 
 
 @pytest.mark.parametrize("preset", ["smoke", "demo", "full"])
 @pytest.mark.parametrize("stem", ["02_capacity", "03_long_segments", "04_augmentation", "05_curriculum", "09_combined"])
-def test_a_notebook_is_its_baseline_and_a_declared_difference(stem, preset, monkeypatch):
-    base, changes, expected = changes_of(stem, preset, monkeypatch)
-    assert base == resolve(preset, arms=True) and len(changes) >= 2 and set(expected) <= set(changes)
-    for name, each in changes.items():
-        variant = vary(base, each)
-        different = set(Comparison(made_up_arm("baseline", base), {name: made_up_arm(name, variant)}).changes(name))
+def test_a_notebook_is_its_baseline_and_a_declared_difference(stem, preset):
+    base, arms = variants(stem, preset)
+    assert base == resolve(preset, arms=True) and len(arms) >= 2
+    for name, variant in arms.items():
+        different = set(declared_diff(variant, base))
         assert different and different <= ALLOWED[stem[:2]], name
 
 
-def test_the_full_arms_are_the_plans(monkeypatch):
-    base, changes, _ = changes_of("02_capacity", "full", monkeypatch)
-    assert changes["A wider"] == {"lstm_hidden": 384} and changes["B deeper"] == {"blocks": 8}
-    assert changes["C both"] == {"lstm_hidden": 384, "blocks": 8}
-    _, changes, _ = changes_of("03_long_segments", "full", monkeypatch)
-    assert [each["seconds"] for each in changes.values()] == [6.0, 8.0]
-    _, changes, _ = changes_of("05_curriculum", "full", monkeypatch)
+def test_the_full_arms_are_the_plans():
+    base, arms = variants("02_capacity", "full")
+    assert arms["A wider"] == vary(base, {"lstm_hidden": 384}) and arms["B deeper"] == vary(base, {"blocks": 8})
+    assert arms["C both"] == vary(base, {"lstm_hidden": 384, "blocks": 8})
+    assert [each.seconds for each in variants("03_long_segments", "full")[1].values()] == [6.0, 8.0]
+    _, arms = variants("05_curriculum", "full")
     for name, most in (("1-4 interferers", 4), ("2-5 interferers", 5)):
-        variant = vary(base, changes[name])
+        variant = arms[name]
         assert variant.steps * variant.phase_starts[-1] == pytest.approx(1_000_000)
         assert (variant.snr_min_db[-1], variant.snr_max_db[-1], variant.absent_prob[-1]) == (-10.0, 10.0, 0.3)
         assert (variant.interferers_min[-1], variant.interferers_max[-1]) == (most - 3, most)
 
 
-def test_all_together_has_the_changes_of_02_to_05(monkeypatch):
-    base, combined, _ = changes_of("09_combined", "demo", monkeypatch)
-    stems = ("02_capacity", "03_long_segments", "04_augmentation", "05_curriculum")
-    alone = {stem: changes_of(stem, "demo", monkeypatch)[1] for stem in stems}
-    assert vary(base, combined["02 capacity"]) == vary(base, alone["02_capacity"]["C both"])
-    assert vary(base, combined["03 segments"]) == vary(base, list(alone["03_long_segments"].values())[-1])
-    assert vary(base, combined["04 augmentation"]) == vary(base, alone["04_augmentation"]["all three"])
-    assert vary(base, combined["05 curriculum"]) == vary(base, alone["05_curriculum"]["1-4 interferers"])
-    together = {name: value for part in list(combined.values())[:-1] for name, value in part.items()}
-    assert combined["all together"] == together
+def test_all_together_has_the_changes_of_02_to_05():
+    base, arms = variants("09_combined", "demo")
+    alone = {stem: variants(stem, "demo")[1] for stem in ("02_capacity", "03_long_segments", "04_augmentation", "05_curriculum")}
+    assert arms["02 capacity"] == alone["02_capacity"]["C both"]
+    assert arms["03 segments"] == list(alone["03_long_segments"].values())[-1]
+    assert arms["04 augmentation"] == alone["04_augmentation"]["all three"]
+    assert arms["05 curriculum"] == alone["05_curriculum"]["1-4 interferers"]
+    together = {name: value for each in list(arms.values())[:-1] for name, (_, value) in declared_diff(each, base).items()}
+    assert declared_diff(arms["all together"], base) == declared_diff(vary(base, together), base)
+
+
+def test_what_helped_in_the_reports_is_put_together(tmp_path):
+    helped, less, hurt = row("multi-resolution", 0.9), row("learned weights", 0.5), row("3 s", -0.5)
+    write(tmp_path / "reports", "demo/06_losses", content("demo/06_losses", less, helped))
+    write(tmp_path / "reports", "demo/03_long_segments", content("demo/03_long_segments", hurt))
+    assert "all that helped" not in variants("09_combined", "demo")[1]
+    write(tmp_path / "reports", "demo/05_curriculum", content("demo/05_curriculum", row("similar voices", 0.4)))
+    base, arms = variants("09_combined", "demo")
+    assert set(declared_diff(arms["06 multi-resolution"], base)) == {"loss_multires"}
+    assert arms["all that helped"] == vary(arms["05 similar voices"], {"loss_multires": 0.5})
+
+
+# ---- on people, from the finished model's weights
+
+
+STEMS = ["01_gan_finetune", "03_long_segments", "04_augmentation", "05_curriculum", "06_losses", "07_conditioning", "09_combined"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_arms_on_people_begin_from_the_finished_model_and_hear_enough(stem):
+    base, arms = variants(stem, "people")
+    assert base.steps * base.batch_size >= 60_000 and base.validate_every == base.steps // 8 and base.arm_seeds == 3
+    assert Run.named(base.start_from).params.features == base.features
+    for name, each in arms.items():
+        begun = base.start_from if stem[:2] != "01" else Run.of(base).folder.name
+        assert each.start_from == begun and each.extractor == base.extractor, name
+        if stem[:2] == "01":
+            assert each.steps - gan_finetune.held_steps(each) >= 3000
+        elif stem[:2] not in ("03", "09"):
+            assert each.steps * each.batch_size >= 60_000
+        else:
+            assert each.steps * each.batch_size * each.seconds >= 120_000
+
+
+def test_arms_that_change_the_network_are_left_out_and_said(fake):
+    base = resolve("people", arms=True, arms_together=1)
+    changes = {"larger": {"features": 64}, "louder": {"loss_snr": 1.0}}
+    compared = run_all(base, changes, {"larger": (0.5, 1.5)})
+    assert compared.left_out == ("larger",) and list(compared.all) == ["baseline", "louder"]
+    for stem in ("02_capacity", "13_best"):
+        with pytest.raises(HifitseError, match="all arms change the network .*expected -p start_from '' or the preset gpu"):
+            variants(stem, "people")
+    assert "AdaLN" not in variants("07_conditioning", "people")[1] and "AdaLN" in variants("07_conditioning", "gpu")[1]
+
+
+def test_only_arms_that_are_not_clearly_worse_get_further_seeds(monkeypatch):
+    gains, called = {"baseline": 4.0, "good": 5.0, "worse": 2.0, "near": 3.6}, []
+
+    def run_arm(name, params, *, evaluation, seeds, **_):
+        called.append((name, list(seeds)))
+        return made_up_arm(name, params, gains[name], evaluation)
+
+    monkeypatch.setattr(comparison, "run_arm", run_arm)
+    run_all(SMOKE.model_copy(update={"arm_seeds": 3, "arm_seeds_within": 0.5}), {n: {"lr": g} for n, g in
+            {"good": 2e-3, "worse": 3e-3, "near": 4e-3}.items()})  # fmt: skip
+    assert called[:4] == [(name, [0]) for name in gains] and called[4:] == [(name, [0, 1, 2]) for name in ("baseline", "good", "near")]
+
+
+def test_speech_that_no_training_hears_is_a_list_of_its_own(tmp_path):
+    """Of two sources one is not here. The mixture itself gains nothing."""
+    told = SMOKE.model_copy(update={"eval_unseen": f"{speech_folder(tmp_path / 'voices')}, {tmp_path / 'gone'}", "eval_pesq": False})
+    lists = {"eval_mixtures": 8, "eval_partial": 0, "eval_long": 0}
+    compared = run_all(told.model_copy(update=lists | {"steps": 1}), {"nothing": lambda mix, enroll: mix}, progress=False)
+    for arm in compared.all.values():
+        rows = of_list(arm.rows, UNSEEN)
+        assert len(rows) == 4 and rows["present"].all() and rows["snr_db"].isna().all()
+    (claim,) = [each for each in compared.results() if each.get("list") == UNSEEN]
+    assert claim["arm"] == "nothing" and claim["n"] == 4
+    assert UNSEEN in show_arms.results(compared).data and "difference there" in show_arms.results(compared).data

@@ -17,12 +17,16 @@ ARMS = {
     "01_gan_finetune": ["longer", "HiFi-GAN", "STFT"],
     "02_capacity": ["A wider", "B deeper", "C both", "half the bands", "half the frames", "half the features"],
     "03_long_segments": ["1.5 s", "2 s"],
-    "04_augmentation": ["SpecAugment 15 %", "SpecAugment 5 %", "enrolment", "2-3 enrolments", "all three"],
+    "04_augmentation": ["SpecAugment 5 %", "SpecAugment 2 %", "enrolment", "2-3 enrolments", "all three"],
     "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
-    "06_losses": ["multi-resolution", "speaker contrast", "all four, fixed", "all four, uncertainty", "all together"],
+    "06_losses": [
+        "multi-resolution", "speaker contrast", "learned weights",
+        "multi-resolution, late", "speaker contrast, late", "learned weights, late",
+        "all four, fixed", "all four, uncertainty", "all together",
+    ],  # fmt: skip
     "07_conditioning": [  # the demo's baseline is "all bands together"
-        "embedding only", "band by band", "all bands together", "in every block", "AdaLN", "several scales", "identity loss",
-        "last three together",
+        "embedding only", "band by band", "all bands together", "in every block", "verifier embedding", "AdaLN", "several scales",
+        "identity loss", "last three together",
     ],  # fmt: skip
     "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
     "12_diagnosis": [  # the smoke preset compares band by band, and trains by AdamW
@@ -50,8 +54,8 @@ GROUPS = {
 WORDS = {
     "01_gan_finetune": ["what the discriminators add", "LSD, 8 to 24 kHz", "estimate, longer"],
     "02_capacity": ["What a decibel costs", "21.65", "GFLOP"],
-    "03_long_segments": ["audio per update", "turns"],
-    "04_augmentation": ["late", "band-limited"],
+    "03_long_segments": ["audio per update", "turns", "by items heard"],
+    "04_augmentation": ["late", "band-limited", "second pass"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
     "06_losses": ["share of the gradient", "Learned weights over", "weight at last", "Whose voice"],
     "07_conditioning": ["right minus wrong", "least alike"],

@@ -294,4 +294,7 @@ def test_quick_validation_agrees_with_the_evaluation():
     assert quick["si_sdri_db"] == pytest.approx(mean(rows, "si_sdri_db"), abs=1e-3)
     assert quick["si_sdri_wrong_enroll_db"] == pytest.approx(mean(rows, "si_sdri_wrong_enroll_db"), abs=1e-3)
     alone = [replace(m, wrong_enroll=None) for m in mixtures]
-    assert quick_validate(identity, alone, "cpu") == {"si_sdri_db": 0.0, "si_sdri_wrong_enroll_db": None}
+    assert quick_validate(identity, alone, "cpu") | {"mix_db": 0.0} == {
+        "si_sdri_db": 0.0, "si_sdri_wrong_enroll_db": None, "mix_db": 0.0, "gains_db": [0.0] * len(alone),
+    }  # fmt: skip
+    assert quick["mix_db"] == pytest.approx(mean(rows, "si_sdr_mix_db"), abs=1e-3)

@@ -137,7 +137,7 @@ class FakeRun:
 def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
     trained, evaluated = [], []
 
-    def train(params, progress, others):
+    def train(params, progress, others, judge):
         trained.append(params.seed)
         return FakeRun(params)
 

@@ -101,6 +101,17 @@ def test_gradients_are_finite_whoever_is_there_and_for_silence(batch, present):
         assert loss.total.isfinite() and gradient.isfinite().all()
 
 
+def test_late_terms_and_learned_weights_count_from_the_middle_of_the_training(batch):
+    more = {"loss_multires": 0.5, "loss_weighting": "uncertainty"}
+    plain, full, late = (Objective(resolve("full", **each)) for each in ({}, more, more | {"loss_late": "multires, weighting"}))
+    for progress, same in ((0.0, plain), (0.49, plain), (0.5, full), (1.0, full)):
+        late.progress = progress
+        found = late(*batch, PRESENT)
+        assert found.total == same(*batch, PRESENT).total and ("multires" in found.terms) == (same is full)
+    with pytest.raises(HifitseError, match="loss_late is multires, expected some of weighting, si_sdr"):
+        resolve("full", loss_late="multires")
+
+
 def test_a_weight_without_a_term_is_said_before_training(monkeypatch):
     monkeypatch.setattr(objective, "TERMS", (*objective.TERMS, "l1"))
     params = resolve("smoke").model_copy(update={"loss_l1": 2.0})

@@ -151,7 +151,7 @@ def test_numbers_come_from_the_reports_and_what_is_missing_is_said(filled: str) 
     assert len(models) == 2 and "reports/demo-best/00_baseline/report.html" in models[1]
     assert sum("| not measured | not measured | – |" in line for line in lines) == len(readme.MODELS) - 2
     best, alone = (line for line in lines if "reports/demo/13_best" in line and "+1.21" not in line and "not measured" not in line)
-    assert "| +2.00 (+1.80 to +2.20) | +0.5 to +1.5 |" in best and "| -1.00 (-1.20 to -0.80) | – |" in alone
+    assert "| +2.00 (+1.80 to +2.20) | +0.5 to +1.5 | demo |" in best and "| -1.00 (-1.20 to -0.80) | – | demo |" in alone
     assert "| [13_best](notebooks/13_best.ipynb) | what learns most? | best: +2.00 (+1.80 to +2.20) |" in lines
 
 

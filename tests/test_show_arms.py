@@ -1,7 +1,9 @@
 """What a comparison's report says, on rows whose answer is known."""
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 
@@ -114,3 +116,29 @@ def test_learning_curves_and_schedules_name_their_arms(compared):
     drawn = Comparison(made_up_arm(validation=validation), arms)
     assert "baseline, harder" in show_arms.learning(drawn).alt
     assert "phases from 0 %, 50 %, 75 %" in curriculum.schedule(arms["harder"], drawn.baseline)[1].alt
+    assert "No arm was validated" in show_arms.growth(drawn).data
+
+
+def test_the_gain_by_items_heard_is_paired_at_shares_of_the_training_and_other_mixtures_are_left_out():
+    gains, params = np.random.default_rng(0).normal(3.0, 2.0, 40), SMOKE.model_copy(update={"steps": 80})
+
+    def rows(gain: float, mix_db: float = 1.0) -> list[dict]:
+        every = {"si_sdri_db": 3.0, "mix_db": mix_db}
+        return [every | {"step": step, "gains_db": [*(gains + gain * step / 80), None]} for step in (10, 20, 41, 80)]
+
+    arms = {name: Arm(name, params, made_up_arm(validation=found).run, [], params) for name, found in
+            {"fades": rows(-0.8), "grows": rows(0.8), "elsewhere": rows(9.0, 2.0)}.items()}  # fmt: skip
+    base = Arm("baseline", params, made_up_arm(validation=rows(0.0)).run, [], params)
+    shown = show_arms.growth(Comparison(base, arms))
+    assert shown.alt.endswith("heard: fades −0.10, −0.20, −0.41, −0.80 dB; grows +0.10, +0.20, +0.41, +0.80 dB")
+
+
+def test_seeds_their_range_and_the_rule_stand_in_the_tables(compared):
+    seeds = [make_up for seed in (0, 1, 2) for make_up in ({**row, "seed": seed} for row in made_up_rows(4.0 + 0.25 * seed, count=100))]
+    several = {name: replace(arm, rows=seeds, others=(arm.run,) * 2, evaluation=arm.evaluation.model_copy(update={"arm_seeds_within": 0.3}))
+               for name, arm in compared.all.items() if name != "worse"}  # fmt: skip
+    found = Comparison(several.pop("baseline"), several | {"worse": compared.arms["worse"]}, left_out=("deeper",))
+    said = text(show_arms.answer(found))
+    assert "Each was trained 3 times; once where the whole interval of the first training lay below −0.3 dB." in said
+    assert "Left out: deeper, which change the network" in said
+    assert "trainings their means lie within, dB" in text(show_arms.results(found)) and " 3 0.50 " in text(show_arms.results(found))

@@ -5,6 +5,7 @@ import json
 import pytest
 from made_up import content, reports, row, write
 
+from hifitse.commands import readme
 from hifitse.report import collect, gallery, report, summary
 from hifitse.report.collect import RECORDINGS, SYNTHETIC
 
@@ -46,8 +47,8 @@ def test_a_measured_arm_carries_gain_cost_and_scale(tmp_path):
 def test_the_verdict_counts_claims_and_arms(tmp_path):
     headline, cards, text = summary.sentences(entries(reports(tmp_path)))
     assert headline == "3 of the plan's 9 claims were measured."  # 02, 03, and 08, which is about speed
-    assert cards[0][1] == "2 helped" and "of 5 arms of 2 claims; 2 neutral, 1 hurt; 6 claims missing" in cards[0][2]
-    assert cards[1][1] == "1 helped" and "of 1 arm of 1 claim; 0 neutral, 0 hurt; 8 claims missing" in cards[1][2]
+    assert cards[1][1] == "2 helped" and "of 5 arms of 2 claims; 2 neutral, 1 hurt; 6 claims missing" in cards[1][2]
+    assert cards[0][1] == "1 helped" and "of 1 arm of 1 claim; 0 neutral, 0 hurt; 8 claims missing" in cards[0][2]
     assert "6 arms have one" in text and "names a range (5 arms), the whole interval is below it for 2" in text
 
 
@@ -62,7 +63,7 @@ def test_too_few_mixtures_give_no_verdict(changes, tmp_path):
     write(tmp_path, "demo/02_capacity", content("demo/02_capacity", row("wider", 1.0, **changes)))
     [entry] = of(entries(tmp_path), "02")
     assert (entry.verdict, entry.beside) == ("too few mixtures", "–")
-    assert summary.sentences([entry])[1][0][1] == "0 helped"
+    assert summary.sentences([entry])[1][1][1] == "0 helped"
     assert "too few mixtures" in gallery.page(collect.read(tmp_path))
 
 
@@ -76,7 +77,7 @@ def test_a_failed_run_and_a_missing_one_are_said_with_reason_and_command(tmp_pat
     assert (missing.state, missing.reason) == ("missing", "not run yet")
     assert (absent.state, absent.reason) == ("missing", "there is no such notebook yet")
     assert summary.commands(found, "medium") == [
-        "hifitse run 04_augmentation --preset medium", "hifitse run 04_augmentation --preset medium --overlay real",
+        "hifitse run 04_augmentation --preset people", "hifitse run 04_augmentation --preset medium",
     ]  # fmt: skip
 
 
@@ -146,7 +147,21 @@ def test_ones_own_report_stands_for_the_committed_one_of_its_name(tmp_path):
     assert [(one.folder, one.status, one.place) for one in found] == [
         ("demo/02_capacity", "complete", "demo/02_capacity"), ("demo/03_long_segments", "complete", "../demo/03_long_segments"),
     ]  # fmt: skip
-    assert summary.entries(found)[2].value.mean == 1.9
+    assert of(summary.entries(found), "02")[0].value.mean == 1.9
+
+
+def test_presets_stand_side_by_side_and_people_lead(tmp_path):
+    write(tmp_path, "demo/03_long_segments", content("demo/03_long_segments", row("4 s", -0.6), row("3 s", -0.5)))
+    people = row("4 s", 0.5), row("4 s", 2.0, list="unseen sources")
+    write(tmp_path, "people/03_long_segments", content("people/03_long_segments", *people, corpus="voices/people"))
+    found = collect.read(tmp_path)
+    assert [one.preset for one in found] == ["people", "demo"]
+    assert [cells for _, cells in summary.scale_rows(found)] == [
+        ["03 3 s", "–", "–", "hurt −0.50", "–"], ["03 4 s", "helped +0.50", "–", "hurt −0.60", "yes"],
+    ]  # fmt: skip
+    text = gallery.markdown(found)
+    assert text.index("gain, on recordings") < text.index("gain, on synthetic voices") < text.index("By scale")
+    assert readme.gain(tmp_path, "03_long_segments", "4 s")[2] == "people" and readme.gain(tmp_path, "03_long_segments", "3 s")[2] == "demo"
 
 
 def test_a_run_under_way_smoke_hidden_folders_and_foreign_files_are_passed_over(tmp_path):

@@ -1,12 +1,12 @@
-"""The pretrained verifier beside the pooled embedding: frozen, of unit length, taken from a package that may be absent."""
-
-import sys
+"""The pretrained verifier beside the pooled embedding: frozen, of unit length, and as a loss."""
 
 import numpy as np
 import pytest
 import torch
 
 from hifitse import HifitseError
+from hifitse.losses.objective import Objective
+from hifitse.model import Extractor
 from hifitse.model.verifier import Likeness, Verifier
 from hifitse.params import resolve
 from hifitse.training.state import new_optimizers, new_state
@@ -16,17 +16,8 @@ VALUES = {"verifier": True, "steps": 3, "checkpoint_every": 1, "threads": 1}
 
 
 @pytest.fixture(autouse=True)
-def package(tmp_path, monkeypatch):
-    """An installed ``resemblyzer``, with weights of its shapes and one more, as the real file has."""
+def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
-    folder = tmp_path / "site" / "resemblyzer"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("")
-    torch.manual_seed(7)
-    state = Verifier().state_dict()
-    torch.save({"model_state": state | {"similarity_weight": torch.ones(1)}}, folder / "pretrained.pt")
-    monkeypatch.syspath_prepend(str(folder.parent))
-    return state
 
 
 @pytest.mark.parametrize("samples", [480, 130_000])
@@ -58,18 +49,32 @@ def test_likeness_of_pieces_is_that_of_the_whole_and_of_each_window(samples):
     assert found.min() >= 0 and found.max() <= 1.001 and np.isnan(Likeness(verifier, voice).curve(3, 0.1)).all()
 
 
-def test_frozen_weights_come_from_the_package_and_no_optimiser_has_them(package):
-    params = resolve("smoke", optimizer="muon", **VALUES)
+def test_frozen_weights_come_from_the_model_inside_and_no_optimiser_has_them():
+    params = resolve("smoke", optimizer="muon", loss_verifier=2.0, **VALUES)
     state = new_state(params)
     frozen = {id(weight) for weight in state.model.verifier.parameters()}
     learnt = {id(w) for o in new_optimizers(state.model, params) for g in o.param_groups for w in g["params"]}
     assert frozen and not frozen & learnt
-    run = train(params, progress=False)
+    run, inside = train(params, progress=False), Extractor.from_pretrained().verifier.state_dict()
     for name, value in run.extractor().verifier.state_dict().items():
-        assert torch.equal(value, package[name])
+        assert torch.equal(value, inside[name])
+    assert all(0 <= row["verifier"] <= 1 for row in run.history if "verifier" in row)
 
 
-def test_without_the_package_one_sentence_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(sys, "path", [path for path in sys.path if "site" not in path or "packages" in path])
-    with pytest.raises(HifitseError, match="expected the package resemblyzer .pip install --no-deps resemblyzer., got none"):
-        train(resolve("smoke", **VALUES), progress=False)
+def test_its_cosine_as_a_loss_brings_an_estimate_nearer_to_the_voice():
+    """Half voice, half other: a few steps down the gradient raise the cosine, and a perfect estimate costs nothing."""
+    inside, time = Extractor.from_pretrained(), torch.arange(96_000) / 48_000
+    buzz = [0.1 * torch.sign(torch.sin(2 * torch.pi * pitch * time)) * (1 + torch.sin(6 * time)) for pitch in (110.0, 230.0)]
+    target, est = buzz[0][None], (buzz[0] + buzz[1])[None].requires_grad_()
+    objective = Objective(resolve("smoke", verifier=True, loss_si_sdr=0, loss_phase=0, loss_amplitude=0, loss_verifier=1.0))
+    given = target, target, torch.ones(1, dtype=torch.bool), None, inside
+    inside.train()
+    assert objective(target, *given).terms["verifier"] == pytest.approx(0, abs=1e-5)
+    before = objective(est, *given).total
+    (slope,) = torch.autograd.grad(before, est)
+    assert before > 0.02 and objective(est - 0.01 * slope / slope.square().mean().sqrt(), *given).total < before
+
+
+def test_without_a_verifier_there_is_none_to_ask():
+    with pytest.raises(HifitseError, match="loss_verifier is 1.0, expected 0 where verifier is False"):
+        resolve("smoke", loss_verifier=1.0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hifitse import HifitseError
+from hifitse.commands.arms import arms
 from hifitse.commands.extract import extract
 from hifitse.commands.run import run
 from hifitse.commands.sitting import pack, sitting, unpack
@@ -34,7 +35,7 @@ def hifitse() -> None:
     """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
 
 
-for command in (run, extract, pack, unpack, sitting):
+for command in (run, arms, extract, pack, unpack, sitting):
     hifitse.add_command(command)
 
 
@@ -98,10 +99,7 @@ def export(run: str, output: str, licence: str | None, study: str | None, best: 
 @click.argument("second", metavar="B")
 @click.option("-o", "--output", default="compare.html", metavar="HTML", help="File of the page.")
 def compare(first: str, second: str, output: str) -> None:
-    """Set two runs, or two reports, side by side on one page.
-
-    A and B are names of runs or their folders, or both are folders of reports.
-    """
+    """Set two runs, names or folders, side by side on one page."""
     from hifitse.report.compare import write
 
     write(first, second, Path(output))

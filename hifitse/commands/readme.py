@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hifitse.files import write_text
 from hifitse.metrics import Interval
+from hifitse.report.collect import SCALES
 from hifitse.report.contract import ArmEntry, ContractError, Metrics, Stat, load
 
 DEFAULT = "people/14_default_model"
@@ -47,13 +48,14 @@ def said(value: Interval | Stat | None) -> str:
     return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if value else "not measured"
 
 
-def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str]:
-    """The paired difference of SI-SDRi to the baseline, and what the plan expects."""
-    found = _metrics(reports / "demo" / notebook / "metrics.json")
-    for each in found.comparisons if found else ():
-        if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
-            return said(each.interval), " to ".join(f"{end:+.1f}" for end in each.expected) if each.expected else "–"
-    return said(None), "–"
+def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
+    """The paired difference of SI-SDRi to the baseline, what the plan expects, and the first of ``SCALES`` that measured it."""
+    for preset in SCALES:
+        found = _metrics(reports / preset / notebook / "metrics.json")
+        for each in found.comparisons if found else ():
+            if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
+                return said(each.interval), " to ".join(f"{end:+.1f}" for end in each.expected) if each.expected else "–", preset
+    return said(None), "–", SCALES[-1]
 
 
 def table(name: str, reports: Path) -> list[str]:
@@ -67,13 +69,17 @@ def table(name: str, reports: Path) -> list[str]:
         right, wrong = values.get("si_sdri_db"), values.get("si_sdri_wrong_enroll_db")
         link = f"[{words}](reports/{folder}/report.html)" if found else words
         rows["models"].append(f"{link} | {said(right)} | {said(wrong)} | {right.n if right else '–'}")
-    rows["levers"] = ["lever | measured, dB | the plan expects, dB"]
+    rows["levers"] = ["lever | measured, dB | the plan expects, dB | preset"]
     for place, words in LEVERS.items():
-        rows["levers"].append(f"[{words}](reports/demo/{place[0]}/report.html) | {' | '.join(gain(reports, *place))}")
+        found = gain(reports, *place)
+        rows["levers"].append(f"[{words}](reports/{found[2]}/{place[0]}/report.html) | {' | '.join(found)}")
     rows["notebooks"] = ["notebook | question | answer, dB relative to its baseline"]
     for path in sorted((reports.parent / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
-        answer = f"{ANSWERS[path.stem]}: {gain(reports, path.stem, ANSWERS[path.stem])[0]}" if path.stem in ANSWERS else "in its report"
+        answer = "in its report"
+        if path.stem in ANSWERS:
+            value, _, preset = gain(reports, path.stem, ANSWERS[path.stem])
+            answer = f"{ANSWERS[path.stem]}: {value}{f', {preset}' * (preset != SCALES[-1])}"
         rows["notebooks"].append(f"[{path.stem}](notebooks/{path.name}) | {title.partition(': ')[2]} | {answer}")
     head, *body = [f"| {row} |" for row in rows[name]]
     return [head, "|" + "---|" * head.count(" |"), *body]

@@ -79,6 +79,16 @@ def locate(source: str | Path, what: str) -> Path:
     return Path(os.path.abspath(text))
 
 
+def missing(*texts: str) -> str:
+    """Which recordings of these sources are not here; empty where all are."""
+    try:
+        for source in (each for text in texts for each in sources(text) if each != "synthetic"):
+            locate(source, "source")
+    except CorpusError as error:
+        return str(error)
+    return ""
+
+
 def manifest_of(path: Path) -> Path | None:
     """A manifest itself, or that of a folder, if it has one."""
     if not path.is_dir():

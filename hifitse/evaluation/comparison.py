@@ -1,12 +1,17 @@
 """A baseline and its variants: the same parameters with a few declared changes, evaluated on the same mixtures."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import pandas as pd
+
 from hifitse import HifitseError
-from hifitse.evaluation.experiment import Arm, Extract, declared_diff, run_arm
-from hifitse.evaluation.rows import BASELINE, Rows, compare, only_list
+from hifitse.data.manifest import missing, sources
+from hifitse.evaluation.experiment import Arm, Extract, OwnModel, declared_diff, measure, run_arm
+from hifitse.evaluation.rows import BASELINE, Rows, compare, difference, of_list, only_list
 from hifitse.machine import set_threads
 from hifitse.params import PHASED, Params
 from hifitse.training.abreast import train_abreast
@@ -16,6 +21,16 @@ Changes = Mapping[str, Any]
 """Parameter -> value: all in which a variant differs from the baseline."""
 Expected = tuple[float, float]
 """dB of SI-SDRi: lowest and highest gain that the plan expects."""
+DRY = {"reverb_prob": 0.0, "noise_prob": 0.0, "noisy_enroll_prob": [0.0], "eval_absent_share": 0.0, "eval_pesq": False}
+ELSEWHERE = {"train_only": "vctk_", "test_share": 0.49, "valid_share": 0.2, "similarity": [0.0]}
+"""Of a corpus that no training hears as many speakers as may be are tested."""
+UNSEEN = "unseen sources"
+"""The list of :attr:`hifitse.params.Params.eval_unseen`: as many mixtures of each source, without rooms and noise."""
+_asked: ContextVar[dict[str, Params] | None] = ContextVar("asked", default=None)
+
+
+class Declared(Exception):  # noqa: N818 (no error: it ends a notebook that is only asked for its arms)
+    """What :func:`run_all` raises under :func:`declaring`."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +41,13 @@ class Comparison:
         baseline: the arm that all others are compared with.
         arms: the variants by name.
         expected: what the plan expects of a variant, where it does.
+        left_out: variants that change the network, where the baseline begins from a finished one's weights.
     """
 
     baseline: Arm
     arms: dict[str, Arm]
     expected: dict[str, Expected] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def all(self) -> dict[str, Arm]:
@@ -42,12 +59,14 @@ class Comparison:
         return declared_diff(self.arms[name].params, self.baseline.params)
 
     def results(self, metrics: Sequence[str] = ("si_sdri_db",)) -> list[dict[str, Any]]:
-        """Each variant against the baseline by each metric, as :func:`hifitse.evaluation.rows.compare` says it."""
-        return [
+        """Each variant against the baseline by each metric, and by SI-SDRi on unseen sources, as :func:`compare` says it."""
+        found = [
             compare(name, arm.rows, self.baseline.rows, metric, self.expected.get(name) if metric == "si_sdri_db" else None)
             for metric in metrics
             for name, arm in self.arms.items()
         ]
+        elsewhere = {name: of_list(arm.rows, UNSEEN) for name, arm in self.all.items()}
+        return found + (by_condition({UNSEEN: elsewhere}, self.baseline.name) if len(elsewhere[self.baseline.name]) else [])
 
 
 def by_condition(conditions: Mapping[str, Mapping[str, Rows]], baseline: str = BASELINE) -> list[dict[str, Any]]:
@@ -77,6 +96,17 @@ def vary(params: Params, changes: Changes) -> Params:
     return changed
 
 
+@contextmanager
+def declaring() -> Iterator[dict[str, Params]]:
+    """Here :func:`run_all` trains nothing: it adds the baseline and what else would be trained, by name, and raises :class:`Declared`."""
+    found: dict[str, Params] = {}
+    token = _asked.set(found)
+    try:
+        yield found
+    finally:
+        _asked.reset(token)
+
+
 def run_all(
     params: Params,
     changes: Mapping[str, Changes | Extract],
@@ -87,6 +117,8 @@ def run_all(
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, or take what is there.
 
+    With ``arm_seeds_within`` further seeds are for the baseline and for the arms that are not clearly worse; see :func:`undecided`.
+
     Args:
         params: of the baseline, which also decide everyone's test mixtures.
         changes: variant -> its changes, or a model of one's own as in :func:`hifitse.evaluation.experiment.run_arm`.
@@ -95,28 +127,83 @@ def run_all(
         split: "valid" judges on speakers, rooms and noises of the validation, to choose by.
 
     Raises:
-        HifitseError: as training and evaluation do; before anything starts, where a change is not allowed.
+        HifitseError: as training and evaluation do; before anything starts, where a change is not allowed or all change the network.
     """
-    variants = {name: each if callable(each) else vary(params, each) for name, each in changes.items()}
+    variants = {name: each if callable(each) else vary(params, each) for name, each in beginning(params, changes).items()}
     if BASELINE in variants:
         raise HifitseError(f"a variant is called {BASELINE!r}, expected any other name")
-    unknown = set(expected or {}) - set(variants)
+    unknown = set(expected or {}) - set(changes)
     if unknown:
-        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(variants)}")
-    seeds = range(params.seed, params.seed + params.arm_seeds)
+        raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(changes)}")
     wanted = {BASELINE: params} | variants
+    if (asked := _asked.get()) is not None:
+        asked |= {name: each for name, each in wanted.items() if isinstance(each, Params)}
+        raise Declared
+    arms = completed(params, wanted, progress, split)
+    return Comparison(arms.pop(BASELINE), arms, dict(expected or {}), tuple(name for name in changes if name not in variants))
+
+
+def completed(
+    params: Params, wanted: Mapping[str, Params | Extract], progress: bool = True, split: Literal["test", "valid"] = "test"
+) -> dict[str, Arm]:
+    """The baseline, of the parameters ``params``, and all others by name: trained and evaluated, with as many seeds as each is to have."""
+    seeds = range(params.seed, params.seed + params.arm_seeds)
+    arms = _run(wanted, params, seeds[:1] if params.arm_seeds_within else seeds, progress, split)
+    if params.arm_seeds_within and len(seeds) > 1:
+        again = {BASELINE, *(name for name, arm in arms.items() if undecided(arm, arms[BASELINE], params.arm_seeds_within))}
+        arms |= _run({name: each for name, each in wanted.items() if name in again}, params, seeds, progress, split)
+    return arms
+
+
+def beginning(params: Params, changes: Mapping[str, Changes | Extract]) -> dict[str, Changes | Extract]:
+    """The variants that can begin where the baseline does: with the weights of a finished run none that changes the network.
+
+    Raises:
+        HifitseError: none is left.
+    """
+    shape = set(type(params.extractor).model_fields)
+    kept = {
+        name: each for name, each in changes.items()
+        if not params.start_from or callable(each) or not any(key in shape and value != getattr(params, key) for key, value in each.items())
+    }  # fmt: skip
+    if changes and not kept:
+        rule = f"the weights of run {params.start_from}, with which the baseline begins, do not fit them"
+        raise HifitseError(f"all arms change the network ({', '.join(changes)}): {rule}; expected -p start_from '' or the preset gpu")
+    return kept
+
+
+def undecided(arm: Arm, baseline: Arm, within: float) -> bool:
+    """Whether further seeds could change what is concluded: all but trained arms whose interval ends more than ``within`` dB below 0."""
+    return not isinstance(arm.run, OwnModel) and not difference(arm.rows, baseline.rows).high < -within
+
+
+def _run(wanted: Mapping[str, Params | Extract], params: Params, seeds: Sequence[int], progress: bool, split: str) -> dict[str, Arm]:
+    """Arms by name, trained with these seeds and evaluated on the baseline's lists."""
     ours = {name: each for name, each in wanted.items() if isinstance(each, Params)}
     trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in ours.items() for seed in seeds]
     arms, later = {}, [name for name, each in trainings if not Run.of(each).finished]
     together = params.arms_together > 1
     if together:
-        train_abreast([each for _, each in trainings], params.arms_together, progress)
+        train_abreast([each for _, each in trainings], params.arms_together, progress, params)
         set_threads(params.threads)  # for the evaluation
     for name, each in wanted.items():
         later = [other for other in later if other != name]
         how = {"seeds": seeds, "progress": progress, "others": len(later), "trained": together, "split": split}
-        arms[name] = run_arm(name, each, evaluation=params, **how)
-    return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
+        arm = run_arm(name, each, evaluation=params, **how)
+        arms[name] = replace(arm, rows=pd.concat([arm.rows, *unseen(arm, progress)], ignore_index=True))
+    return arms
+
+
+def unseen(arm: Arm, progress: bool = True) -> Iterator[pd.DataFrame]:
+    """Rows of an arm on each source of ``eval_unseen`` whose recordings are here, as parts of the one list :data:`UNSEEN`."""
+    texts = sources(arm.evaluation.eval_unseen)
+    count = max(4, arm.evaluation.eval_mixtures // max(1, len(texts)))
+    for number, text in enumerate(texts):
+        changes = DRY | ELSEWHERE | {"corpus": text, "eval_mixtures": count, "eval_unseen": ""}
+        asked = Params(**(arm.evaluation.model_dump() | changes))
+        if not missing(text):
+            rows = measure(arm, asked, ("test",), progress=progress)
+            yield rows.assign(list=UNSEEN, index=rows["index"] + number * count)
 
 
 def equal_seconds(params: Params, seconds: float) -> dict[str, Any]:

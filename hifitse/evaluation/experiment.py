@@ -106,7 +106,7 @@ def run_arm(
     Args:
         name: of the arm.
         params: of the training; or any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``, which is only evaluated.
-        evaluation: parameters that decide the mixtures: the baseline's, or ``params`` themselves. A callable needs them.
+        evaluation: parameters that decide the mixtures, of validation too: the baseline's, or ``params`` themselves. A callable needs them.
         seeds: of the trainings; none takes ``params.seed`` alone.
         progress: show progress bars.
         others: trainings that come after this arm's; only for what is said.
@@ -119,7 +119,7 @@ def run_arm(
     runs: list[Run | OwnModel]
     if isinstance(params, Params):
         each = [params.model_copy(update={"seed": seed}) for seed in seeds or (params.seed,)]
-        runs = [Run.of(one) if trained else train(one, progress, others + len(each) - n) for n, one in enumerate(each, start=1)]
+        runs = [Run.of(one) if trained else train(one, progress, others + len(each) - n, evaluation) for n, one in enumerate(each, start=1)]
     elif evaluation is None:
         raise HifitseError("evaluation is None for a model of one's own, expected the parameters that decide its mixtures")
     else:

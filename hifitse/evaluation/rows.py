@@ -96,6 +96,11 @@ def mean(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Int
     return bootstrap(matrix(rows, metric, list_name))
 
 
+def spread(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> float:
+    """Largest minus smallest mean of the trainings with different seeds; 0 with one seed."""
+    return float(np.ptp(np.nanmean(matrix(rows, metric, list_name), axis=1)))
+
+
 def difference(rows: Rows, baseline_rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
     """Mean difference to the baseline, paired by mixture of one list; errors as :func:`contrast`."""
     return contrast([(1.0, rows), (-1.0, baseline_rows)], metric, list_name)

@@ -17,6 +17,8 @@ WELL_DB = 30.0  # dB: an error so far below the target, or the mixture, counts a
 LEAST = 0.01  # what a perfect term still counts, so that no log-variance falls without end
 GAIN = 10.0  # AdamW moves a parameter by about the learning rate a step: too slow for log-variances up to log 30, so by tenths
 
+LATE_FROM = 0.5  # share of the steps after which the terms in loss_late count
+
 
 def positive(name: str, values: Tensor) -> Tensor:
     """A term as uncertainty weighting needs it: above 0, and next to 0 where nothing is left to gain.
@@ -56,15 +58,17 @@ class Objective(nn.Module):
     """Weighted sum over the terms, mean over the batch's items; without parameters where ``loss_weighting`` is fixed.
 
     An item where a term does not apply adds nothing to it, so that every item weighs the same whatever its neighbours.
-    ``loss_*`` and ``speaker_temperature`` decide all. Raises HifitseError: a weight without a term.
+    ``loss_*`` and ``speaker_temperature`` decide all. Raises HifitseError: a weight without a term. ``progress``,
+    the share of the training that is done, is set before each step.
     """
 
     def __init__(self, params: Params) -> None:
         super().__init__()
-        self.params = params
+        self.params, self.progress = params, 1.0
+        self.before = params.model_copy(update={f"loss_{name}": 0.0 for name in params.late})
         self.weights = {name: weight for name in TERMS if (weight := getattr(params, f"loss_{name}"))}
         tried = item_terms(*torch.linspace(-0.1, 0.1, 9_600).expand(3, 1, -1), torch.ones(1, dtype=torch.bool), params)
-        if missing := self.weights.keys() - tried.keys() - {"speaker", "identity"}:
+        if missing := self.weights.keys() - tried.keys() - {"speaker", "identity", "verifier"}:
             raise HifitseError(f"loss_{min(missing)} is a weight without a term, expected one in hifitse.losses.item_terms")
         self.uncertainty = Uncertainty(tuple(self.weights)) if params.loss_weighting == "uncertainty" else None
 
@@ -76,8 +80,8 @@ class Objective(nn.Module):
         Args:
             est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent.
             present: (B,) bool.
-            batch: as :data:`hifitse.data.dataset.Batch`; only ``loss_speaker`` and ``loss_identity`` need it, and the model.
-            model: the :class:`hifitse.model.Extractor` whose encoder embeds voices.
+            batch: as :data:`hifitse.data.dataset.Batch`, for ``loss_speaker`` and ``loss_identity``.
+            model: the :class:`hifitse.model.Extractor` whose encoder or verifier embeds voices, for these and ``loss_verifier``.
 
         Returns:
             ``total`` to go backward from; ``terms`` to log: the unweighted mean of each over the items it applies to, and learned
@@ -92,24 +96,28 @@ class Objective(nn.Module):
 
     def terms(self, est: Tensor, target: Tensor, mix: Tensor, present: Tensor, batch: Any = None, model: Any = None) -> dict[str, Term]:
         """Every term with a weight, by name; arguments as :meth:`forward`."""
-        found, temperature = item_terms(est, target, mix, present, self.params), self.params.speaker_temperature
+        params = self.before if self.progress < LATE_FROM else self.params
+        found, temperature = item_terms(est, target, mix, present, params), params.speaker_temperature
 
         def embed(audio: Tensor) -> Tensor:
-            with torch.autocast(audio.device.type, torch.bfloat16, enabled=half_precision(self.params.precision, audio.device)):
+            with torch.autocast(audio.device.type, torch.bfloat16, enabled=half_precision(params.precision, audio.device)):
                 return model.encode(audio).embedding
 
-        if "speaker" in self.weights:
+        if params.loss_speaker:
             found["speaker"] = (speaker_contrast(embed, est, batch, temperature), present)
-        if "identity" in self.weights:
+        if params.loss_identity:
             voices = [voice(each) for each in batch["metadata"]]
             enrolled, spoken = embed(batch["enroll"].to(target.device)), embed(target)
             found["identity"] = (identity_contrast(enrolled, spoken, voices, present, temperature), present)
+        if params.loss_verifier:
+            said, wanted = model.verifier.voice(est), model.verifier(target[:, None])  # (B, 256) of unit length
+            found["verifier"] = (1 - (said * wanted).sum(-1), present)
         return found
 
     def weighted(self, name: str, values: Tensor, applies: Tensor) -> Tensor:
         """What one term adds to the total: (B,), (B,) -> ()."""
         values = torch.where(applies, values, 0.0)  # where, not a product: 0 * nan would poison the sum
-        if self.uncertainty is None:
+        if self.uncertainty is None or ("weighting" in self.params.late and self.progress < LATE_FROM):
             return self.weights[name] * values.sum() / len(values)
         return torch.where(applies, self.uncertainty(name, self.weights[name], values), 0.0).sum() / len(values)
 

@@ -27,7 +27,7 @@ NOISE_SHARE = 0.15  # at most, of the space that rooms leave
 
 
 def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
-    """Write recordings of ``corpus``, ``noise`` and ``rooms`` below ``folder``, under the names of their own folders.
+    """Write recordings of ``corpus``, ``eval_unseen``, ``noise`` and ``rooms`` below ``folder``, under the names of their own folders.
 
     With ``HIFITSE_DATA`` naming ``folder``, a preset that names ``$HIFITSE_DATA/people`` reads the packed ones. Every speaker stays, so
     that the same are held out; of those with much speech, and of long noises, the beginning is kept. Synthetic sources need no room.
@@ -44,6 +44,7 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
         HifitseError: bad sources, a folder with something in it, or not enough space."""
     _refuse_full(folder)
     speech, noise, rooms = (_by_folder(getattr(params, name), name) for name in ("corpus", "noise", "rooms"))
+    speech |= _by_folder(params.eval_unseen, "eval_unseen")
     for path in rooms:
         shutil.copytree(path, folder / path.name)
 

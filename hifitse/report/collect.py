@@ -11,6 +11,8 @@ from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plai
 
 SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"
 """The two kinds of data."""
+SCALES = ("people", "gpu", "demo")
+"""Presets in which arms are compared, those first whose verdicts say most."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _is_report(path: Path) -> bool:
 
 
 def read(*roots: Path, smoke: bool = False) -> list[Report]:
-    """Every report below the folders, in the order of their names.
+    """Every report below the folders, people first, then in the order of their names.
 
     One in a later folder stands for one of the same name in an earlier one; an attempt that was not completed is left out
     where there is a complete report of that name.
@@ -93,4 +95,5 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
             before = found.get(one.folder)
             if before is None or one.usable or not before.usable:
                 found[one.folder] = one
-    return [found[name] for name in sorted(found) if smoke or found[name].preset.partition("+")[0] != "smoke"]
+    kept = [found[name] for name in sorted(found) if smoke or found[name].preset.partition("+")[0] != "smoke"]
+    return sorted(kept, key=lambda one: SCALES.index(one.preset) if one.preset in SCALES[:2] else len(SCALES))

@@ -13,7 +13,7 @@ from hifitse.files import write_atomic, write_text
 from hifitse.report import collect, document, figures, summary, tables
 from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
 from hifitse.report.document import piece
-from hifitse.report.summary import RANKING, STAGES, TOO_FEW, Entry, Row, link
+from hifitse.report.summary import RANKING, SCALE, STAGES, TOO_FEW, Entry, Row, link
 
 TITLE = "HiFi-TSE workbook: reports"
 INTRO = (
@@ -22,9 +22,10 @@ INTRO = (
 )
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
 BEYOND = "Beyond the plan"
-TWO = "Two reports, or two runs, are set side by side by: hifitse compare A B -o page.html (A and B: folders of reports, or names of runs)."
-NEEDED = "Those with --overlay real need recordings in the folder that HIFITSE_DATA names."
-FIGURES = {SYNTHETIC: "index-synthetic.png", RECORDINGS: "index-recordings.png"}
+TWO = "Two runs are set side by side by: hifitse compare A B -o page.html (A and B: names of runs)."
+NEEDED = "Those of people and gpu need recordings in the folder that HIFITSE_DATA names."
+ALONE = "No arm was measured in two of the presets people, gpu and demo yet."
+FIGURES = {RECORDINGS: "index-recordings.png", SYNTHETIC: "index-synthetic.png"}
 """Kind of data -> file of its forest plot beside ``index.md``."""
 MARKS = {
     "helped": ("▲", "good"), "neutral": ("●", "weak"), "hurt": ("▼", "bad"), TOO_FEW: ("?", "weak"),
@@ -97,11 +98,14 @@ def parts(reports: Sequence[Report], preset: str = "demo") -> dict[str, Part]:
     found = {"reports": Part("Reports", REPORTS, report_rows(reports), TWO if reports else f"There is no report yet. {TWO}")}
     for data in FIGURES:
         found[f"beyond, {data}"] = Part(f"{BEYOND}, on {data}", RANKING, summary.ranking_rows(others, data))
-    for data in FIGURES:
+    for data in sorted(FIGURES, key=lambda data: not summary.measured(entries, data)):
         rows = summary.ranking_rows(entries, data)
         nothing = "" if rows else f"Nothing was measured on {data} yet."
         title = f"The plan's levers by measured gain, on {data}"
         found[data] = Part(title, RANKING, rows, nothing, data, summary.forest(entries, data))
+    scales = summary.scale_rows(reports)
+    several = any(cells[-1] != "–" for _, cells in scales)
+    found["scale"] = Part("By scale: does the verdict change?", SCALE, scales if several else (), "" if several else ALONE)
     found["claims"] = Part("The plan's claims", STAGES, summary.stage_rows(entries))
     lines = summary.commands(entries, preset)
     text = NEEDED if lines else "" if broken else "Nothing is missing."

@@ -1,13 +1,15 @@
 """The parts of a report that compares variants with a baseline, as a notebook displays them: gains, conditions, costs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from IPython.display import HTML, Image
 
-from hifitse.evaluation.comparison import Comparison, Expected
+from hifitse.evaluation.comparison import UNSEEN, Comparison, Expected
 from hifitse.evaluation.cost import Cost
-from hifitse.evaluation.rows import SELECTIVITY, Rows, contrast, difference, mean, only_list, verdict
-from hifitse.metrics import Interval
+from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.rows import SAME_MIXTURE_DB, SELECTIVITY, Rows, contrast, difference, mean, of_list, only_list, spread, verdict
+from hifitse.metrics import Interval, paired
 from hifitse.params import Params
 from hifitse.report import comparison_figures, listening, tables
 from hifitse.report.figures import series
@@ -27,6 +29,8 @@ OTHERS = {
     "STOI": ("stoi", 3, False), "PESQ": ("pesq", 2, False), "suppression, dB": ("absent_suppression_db", 1, False),
 }  # fmt: skip
 """Further columns of :func:`results`: metric, digits, signed."""
+SHARES = (0.125, 0.25, 0.5, 1.0)
+"""Of the training, at which :func:`growth` compares."""
 
 
 def headline(found: Mapping[str, Interval], words: Mapping[str, tuple[str, str]] = WORDS) -> tuple[str, str]:
@@ -69,12 +73,22 @@ def answer(comparison: Comparison) -> HTML:
     mark, line = headline(found)
     boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
     n = next((value.n for value in found.values()), 0)
-    trained = f"Each was trained {1 + len(base.others)} times."
-    if not base.others:
-        trained = "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance."
     many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
     data = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
-    return box(mark, cut(comparison.all.values()) + line, boxes, f"{data} {trained}{many} {scale(base, 'The baseline')}")
+    text = f"{data} {trainings(comparison)}{many} {scale(base, 'The baseline')}"
+    if comparison.left_out:
+        text += f" Left out: {', '.join(comparison.left_out)}, which change the network: its weights do not fit them; see gpu-arms."
+    return box(mark, cut(comparison.all.values()) + line, boxes, text)
+
+
+def trainings(comparison: Comparison) -> str:
+    """How often each arm was trained, and by which rule, in words."""
+    base, counts = comparison.baseline, {1 + len(arm.others) for arm in comparison.all.values()}
+    if not base.others:
+        return "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance."
+    within = tables.number(base.evaluation.arm_seeds_within, 1)
+    rule = f"; once where the whole interval of the first training lay below −{within} dB" if 1 in counts else ""
+    return f"Each was trained {max(counts)} times{rule}."
 
 
 def declared(comparison: Comparison) -> HTML:
@@ -88,13 +102,20 @@ def declared(comparison: Comparison) -> HTML:
 
 def results(comparison: Comparison) -> HTML:
     """Means of each arm with intervals, and the paired differences with their verdicts."""
-    found, rows = _gains(comparison), []
+    found, rows, base = _gains(comparison), [], comparison.baseline
+    further = [f"{UNSEEN}, dB", "difference there, dB"] if len(of_list(base.rows, UNSEEN)) else []
+    further += ["trainings", "their means lie within, dB"] if base.others else []
     for name, arm in comparison.all.items():
         gain = [_db(found[name]), _range(comparison.expected.get(name)), judged(found[name])] if name in found else ["", "", ""]
+        if further[:1] == [f"{UNSEEN}, dB"]:
+            gain += [_db(mean(arm.rows, list_name=UNSEEN))]
+            gain += [_db(difference(arm.rows, base.rows, list_name=UNSEEN)) if name in found else ""]
+        if base.others:
+            gain += [str(1 + len(arm.others)), tables.number(spread(arm.rows)) if arm.others else "–"]
         others = [tables.measured(mean(arm.rows, metric), digits, signed) for metric, digits, signed in OTHERS.values()]
         rows.append([name, _db(mean(arm.rows)), *gain, *others])
-    header = ["arm", "SI-SDRi, dB", "difference, dB", "plan expects", "verdict", *OTHERS]
-    return HTML(tables.table(header, rows, "means with 95 % intervals"))
+    header = ["arm", "SI-SDRi, dB", "difference, dB", "plan expects", "verdict", *further, *OTHERS]
+    return HTML(tables.table(header, rows, "means with 95 % intervals; unseen sources: speech of other studios, languages and microphones"))
 
 
 def forest(comparison: Comparison) -> Image:
@@ -136,15 +157,43 @@ def learning(comparison: Comparison) -> Image:
     return picture(figure, "SI-SDRi of unseen speakers over the training steps of " + ", ".join(comparison.all))
 
 
-def adding_up(comparison: Comparison, together: str) -> HTML:
+def growth(comparison: Comparison) -> Image | HTML:
+    """Gain over the baseline by items heard, at 1/8, 1/4, 1/2 and all of the training: does it grow or fade?
+
+    Of the first seed's validations, paired by mixture; an arm with other steps, or without validations there, is left out.
+    """
+    base, groups = comparison.baseline, {}
+    for share in SHARES:
+        for name, arm in comparison.arms.items():
+            mine, theirs = (_validated(each, share * base.params.steps) for each in (arm, base))
+            if mine and theirs and abs(mine["mix_db"] - theirs["mix_db"]) < SAME_MIXTURE_DB:
+                label = f"{share * base.params.steps * base.params.batch_size:,.0f}"
+                groups.setdefault(label, {})[name] = paired(mine["gains_db"], theirs["gains_db"])
+    if len(groups) < 2:
+        return HTML("<p>No arm was validated beside the baseline on the way.</p>")
+    curves = {name: [arms[name] for arms in groups.values() if name in arms] for name in comparison.arms}
+    means = {name: ", ".join(tables.number(each.mean, 2, True) for each in curve) for name, curve in curves.items() if curve}
+    shown = "; ".join(f"{name} {values} dB" for name, values in means.items())
+    drawn = comparison_figures.grouped({"items heard by the baseline at that step": groups}, "SI-SDRi minus the baseline's, dB")
+    return picture(drawn, f"Gain over the baseline by items heard: {shown}")
+
+
+def _validated(arm: Arm, step: float) -> dict[str, Any] | None:
+    """The validation nearest to a step, at most a twentieth of the training away, with a value for each mixture."""
+    rows = [row for row in arm.run.validation if "gains_db" in row and abs(row["step"] - step) <= 0.05 * arm.params.steps]
+    return min(rows, key=lambda row: abs(row["step"] - step), default=None)
+
+
+def adding_up(comparison: Comparison, together: str, separate: Sequence[str] = ()) -> HTML:
     """Gain of all changes at once, the sum of the separate gains, and the difference of the two, in a box.
 
     Args:
         comparison: of one variant a change, and one with all of them.
         together: name of that one.
+        separate: names of the others; none: all others.
     """
     base, whole = comparison.baseline.rows, comparison.arms[together].rows
-    parts = [arm.rows for name, arm in comparison.arms.items() if name != together]
+    parts = [comparison.arms[name].rows for name in separate or [name for name in comparison.arms if name != together]]
     total = contrast([*((1, rows) for rows in parts), (-len(parts), base)])
     # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
     more = contrast([(1, whole), *((-1, rows) for rows in parts), (len(parts) - 1, base)])

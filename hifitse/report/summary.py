@@ -12,16 +12,20 @@ from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
+from hifitse.evaluation.comparison import UNSEEN
 from hifitse.evaluation.rows import BASELINE
 from hifitse.metrics import Interval
 from hifitse.report import comparison_figures, report, tables
-from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
+from hifitse.report.collect import RECORDINGS, SCALES, SYNTHETIC, Report
 from hifitse.report.contract import Claim
 from hifitse.report.show import LEAST_MIXTURES
 
 VERDICTS, TOO_FEW = ("helped", "neutral", "hurt"), "too few mixtures"
 RANKING = ("arm", "verdict", "measured, dB", "95 % interval", "n", "the plan, dB", "beside the plan", "time per step, size", "made on")
-STAGES = ("claim", "the plan, dB", SYNTHETIC, RECORDINGS, "also said", "effort", "new training")
+KINDS = (RECORDINGS, SYNTHETIC)
+"""Kinds of data, that which says more first."""
+STAGES = ("claim", "the plan, dB", *KINDS, "also said", "effort", "new training")
+SCALE = ("arm", *SCALES, "did the verdict change?")
 Row = tuple[str, list[str]]
 """Where the first cell leads, or nothing; and the cells, plain text."""
 
@@ -117,8 +121,9 @@ def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
 
 
 def _compared(stage: Stage, of: Report) -> list[Entry]:
-    """The comparisons of SI-SDRi of a report; not those that a summary repeats from others, which name their ``report``."""
-    return [_measured(stage, of, each) for each in of.metrics.comparisons if each.metric == "si_sdri_db" and not each.report]
+    """The comparisons of SI-SDRi of a report; not on unseen sources, nor what a summary repeats from its ``report``."""
+    mine = (each for each in of.metrics.comparisons if each.metric == "si_sdri_db" and not each.report)
+    return [_measured(stage, of, each) for each in mine if each.list != UNSEEN]
 
 
 def ranked(lines: Iterable[Entry]) -> list[Entry]:
@@ -130,7 +135,7 @@ def entries(reports: Sequence[Report]) -> list[Entry]:
     """At least one entry for each claim of the plan and kind of data: by the plan's order, then by kind of data, then by gain."""
     found = []
     for stage in PLAN:
-        for data in (SYNTHETIC, RECORDINGS):
+        for data in KINDS:
             mine: list[Entry] = []
             for one in (one for one in reports if one.notebook[:2] == stage.number and one.data == data):
                 if one.usable:
@@ -187,7 +192,7 @@ def stage_rows(found: Sequence[Entry]) -> list[Row]:
     rows = []
     for stage in PLAN:
         cells = [f"{stage.number} {stage.title}", _gain(stage.expected)]
-        for data in (SYNTHETIC, RECORDINGS):
+        for data in KINDS:
             mine = Counter(entry.verdict or entry.state for entry in found if entry.stage == stage and entry.data == data)
             cells.append(", ".join(f"{count} {word}" if mine.total() > 1 else word for word, count in mine.items()))
         rows.append(("", [*cells, stage.remark or "–", stage.effort, stage.retrain]))
@@ -195,10 +200,28 @@ def stage_rows(found: Sequence[Entry]) -> list[Row]:
 
 
 def commands(found: Iterable[Entry], preset: str = "demo") -> list[str]:
-    """The command for each claim and kind of data that is missing or went wrong, where there is such a notebook."""
+    """The command for each claim and kind of data that is missing or went wrong, where there is such a notebook.
+
+    All arms of 02 change the network, which those of ``people`` take from a finished model.
+    """
     wanted = [each for each in found if each.state in ("failed", "unreadable", "missing") and each.stage.runnable]
-    real = {SYNTHETIC: "", RECORDINGS: " --overlay real"}
-    return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {preset}{real[each.data]}" for each in wanted))
+    presets = [preset if each.data == SYNTHETIC else "gpu" if each.stage.number == "02" else "people" for each in wanted]
+    return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {name}" for each, name in zip(wanted, presets, strict=True)))
+
+
+def scale_rows(reports: Sequence[Report]) -> list[Row]:
+    """One row for each arm that was compared with its baseline, with its verdict and gain in each preset, people first."""
+    told: dict[str, dict[str, Entry]] = {}
+    for one in (one for one in reports if one.usable and one.preset in SCALES):
+        for entry in (entry for entry in _compared(Stage(one.notebook, ""), one) if entry.value):
+            told.setdefault(entry.name, {})[one.preset] = entry
+    rows = []
+    for name, mine in sorted(told.items()):
+        said = {preset: f"{entry.verdict} {tables.number(entry.value.mean, 2, True)}" for preset, entry in mine.items()}
+        changed = "–" if len(mine) < 2 else "no" if len({entry.verdict for entry in mine.values()}) == 1 else "yes"
+        first = next(mine[preset] for preset in SCALES if preset in mine)
+        rows.append((link(first.report), [name, *(said.get(preset, "–") for preset in SCALES), changed]))
+    return rows
 
 
 def _count(count: int, thing: str) -> str:
@@ -210,7 +233,7 @@ def sentences(found: Sequence[Entry]) -> tuple[str, list[tuple[str, str, str]], 
     claims = {entry.stage.number for entry in found if entry.state in ("measured", "reported")}
     headline = f"{len(claims)} of the plan's {len(PLAN)} claims were measured."
     cards = []
-    for data in (SYNTHETIC, RECORDINGS):
+    for data in KINDS:
         mine = measured(found, data)
         counted = Counter(entry.verdict for entry in mine)
         rest = [f"{counted[word]} {word}" for word in (*VERDICTS[1:], TOO_FEW) if counted[word] or word in VERDICTS]

@@ -15,8 +15,9 @@ from IPython.display import HTML, Image
 from torch import nn
 
 from hifitse import HifitseError
-from hifitse.data.manifest import CorpusError, locate, sources
+from hifitse.data.manifest import missing
 from hifitse.data.mixing import Mixture
+from hifitse.evaluation.comparison import DRY, ELSEWHERE
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import Rows, frame
@@ -29,7 +30,6 @@ from hifitse.report.show import LEAST_MIXTURES, box, card, picture, table
 from hifitse.training.hide import low_pass
 from hifitse.training.run import Run, runs_dir
 
-DRY = {"reverb_prob": 0.0, "noise_prob": 0.0, "noisy_enroll_prob": [0.0], "eval_absent_share": 0.0, "eval_pesq": False}
 REFERENCE = "people, dry"
 """The condition that ``change_db`` refers to."""
 EVERYWHERE = {"gap_db": 12.0, "confusion_rate": 0.04, "worse_rate": 0.06}
@@ -98,19 +98,15 @@ class Condition:
         return Params(**(params.model_dump() | DRY | {"eval_mixtures": count} | dict(self.changes)))
 
 
-def _other(corpus: str) -> dict[str, Any]:
-    """Another corpus, of which as many speakers as may be are tested: none of them was trained on."""
-    return {"corpus": f"$HIFITSE_DATA/{corpus}", "train_only": "vctk_", "test_share": 0.49, "valid_share": 0.2, "similarity": [0.0]}
-
-
 ROOMS = {"reverb_prob": 1.0, "noise_prob": 1.0, "rooms": "$HIFITSE_DATA/rir"}
+RAVDESS, PERSIAN = (ELSEWHERE | {"corpus": f"$HIFITSE_DATA/{name}"} for name in ("speech", "speech_swb"))
 LONE = {"interferers_min": [0], "interferers_max": [0]}
 CONDITIONS = (
     Condition(REFERENCE, "Two people, nothing else?", {}, 8.0, share=1.0),
     Condition("people of one source", "And if microphone and room do not tell them apart?", {"same_source_prob": 1.0}),
     Condition("people, rooms and noise", "In measured rooms that no training heard, with noise?", ROOMS, 5.0, share=1.0),
-    Condition("RAVDESS, dry", "Actors of a studio never heard?", _other("speech"), 6.0, share=1.0),
-    Condition("Persian, dry", "A language and microphones never heard?", _other("speech_swb"), 5.0, share=1.0),
+    Condition("RAVDESS, dry", "Actors of a studio never heard?", RAVDESS, 6.0, share=1.0),
+    Condition("Persian, dry", "A language and microphones never heard?", PERSIAN, 5.0, share=1.0),
     Condition("lone target", "Does a person who speaks alone pass untouched?", LONE, 25.0, "si_sdr_db"),
     Condition("absent target", "Is it silent where the person is not there?", {"eval_absent_share": 0.95}, 15.0, "absent_suppression_db"),
     Condition("mixture from 16 kHz", "As good on the common band?", {}, 0.5, "change_db", change=BandLimit(7_600.0)),
@@ -136,16 +132,6 @@ def default_extractor(params: Params) -> Extractor:
     return replace(run, params=run.params.model_copy(update={"shifts": params.shifts})).extractor()
 
 
-def missing(params: Params) -> str:
-    """Which recordings an evaluation asks for that are not here; empty where all are."""
-    try:
-        for source in (each for text in (params.corpus, params.noise, params.rooms) for each in sources(text) if each != "synthetic"):
-            locate(source, "source")
-    except CorpusError as error:
-        return str(error)
-    return ""
-
-
 def measure(
     params: Params, extractor: Extractor, conditions: Sequence[Condition] = CONDITIONS, progress: bool = True
 ) -> tuple[Found, dict[str, str], dict[str, pd.DataFrame]]:
@@ -168,7 +154,7 @@ def measure(
     left_out: dict[str, str] = {}
     for condition in conditions:
         asked = condition.params(params)
-        if why := missing(asked):
+        if why := missing(asked.corpus, asked.noise, asked.rooms):
             left_out[condition.name] = why
             continue
         tested = condition.wrap(extractor).eval() if condition.wrap else extractor

@@ -18,9 +18,9 @@ from hifitse.report.show_arms import expectation, headline
 from hifitse.training.adversary import held_steps
 from hifitse.training.run import Run
 
-TUNING = ("start_from", "freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
+TUNING = ("freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
 TUNING += ("loss_adversarial", "loss_feature")
-"""Parameters of a fine-tuning; the run that it starts from has their defaults."""
+"""Parameters of a fine-tuning; the run that it starts from has their defaults. That run may itself start from another."""
 LOSS_ALLOWED_DB = 0.1
 """dB of SI-SDRi on the validation list that may be lost for a better spectrum above 8 kHz."""
 PANELS = {

@@ -178,7 +178,7 @@ class Journal:
         self._add("train", "history.jsonl", step, {"seconds": seconds} | mean)
         self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")
 
-    def validation(self, measured: dict[str, float | None], step: int) -> bool:
+    def validation(self, measured: dict[str, Any], step: int) -> bool:
         """What a quick look at unseen speakers found. Returns whether it is the best so far."""
         self._add("valid", "validation.jsonl", step, measured)
         before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)
@@ -188,7 +188,7 @@ class Journal:
         with open(self.folder / file, "a", encoding="utf-8") as rows:
             rows.write(json.dumps({"step": step} | row) + "\n")
         for name, value in row.items():
-            if value is not None:
+            if isinstance(value, int | float):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def __enter__(self) -> "Journal":

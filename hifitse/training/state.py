@@ -158,7 +158,7 @@ def new_state(params: Params, group: Group | None = None) -> State:
     model = Extractor(params.extractor).to(device)
     model.checkpointing = params.checkpointing
     if model.verifier is not None and not params.start_from:
-        model.verifier.load_resemblyzer()
+        model.verifier.load_state_dict(Extractor.from_pretrained().verifier.state_dict())
     ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
     take_over(model, params)
     ema.load_state_dict(model.state_dict())

@@ -88,6 +88,7 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
     shared = shared and shared.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(params.precision, device)):
         est = state.model(mix, enroll, seen, shared)
+    state.objective.progress = state.step / params.steps
     loss = state.objective(est.float(), target, mix, present, batch, state.model)
     if state.adversary is not None:
         loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part)
@@ -109,7 +110,7 @@ class NotFinite(TrainingError):
         return type(self), (self.step, self.ids)
 
 
-def train(params: Params, progress: bool = True, others: int = 0) -> Run:
+def train(params: Params, progress: bool = True, others: int = 0, judge: Params | None = None) -> Run:
     """Train, or go on, or return what is there: the run of these parameters.
 
     Stops early, resumably, after ``max_minutes`` of training or at SIGINT or SIGTERM (then ``KeyboardInterrupt``).
@@ -117,6 +118,7 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
     Args:
         progress: show a progress bar.
         others: trainings like this one that come after it; only for what is said.
+        judge: whose validation mixtures are heard; the baseline's, where arms are to be compared on the way. ``None``: its own.
 
     Raises:
         TrainingError: the loss is not finite (step and mixture ids are saved in the run's folder), or no such device.
@@ -133,7 +135,7 @@ def train(params: Params, progress: bool = True, others: int = 0) -> Run:
         if progress and group.main and not state.step and not params.start_from and (said := relative(params)):
             print(f"training: {said}", file=sys.stderr)
         try:
-            _loop(state, run, stop, progress, others)
+            _loop(state, run, stop, progress, others, judge or params)
         except NotFinite as error:
             if group.main:
                 record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
@@ -157,7 +159,7 @@ def _claim(run: Run, held: ExitStack) -> None:
     write_text(run.folder / "params.json", run.params.model_dump_json(indent=1))
 
 
-def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others: int) -> None:
+def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others: int, judge: Params) -> None:
     """Step, log, validate, save until the steps or the time end, or a stop is asked for in any process."""
     params, group = state.params, state.group
     first, left = (count * params.batch_size for count in (state.step, params.steps - state.step))
@@ -166,7 +168,7 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
         make_room_for_workers(params.workers, params.batch_size * seconds * SAMPLE_RATE * 4 / 1e6)
         mixer = Mixer(params, "train")
         loader = training_loader(params, mixer, first, left, (group.rank, group.size), state.device)
-        batches, valid = iter(loader), validation_mixtures(params) if group.main else []
+        batches, valid = iter(loader), validation_mixtures(judge) if group.main else []
     shown = progress and group.main
     bar = progress_bar(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0)
     deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hifitse import HifitseError
 from hifitse.data.conditions import validation_conditions
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.metrics import si_sdri
+from hifitse.metrics import si_sdr, si_sdri
 from hifitse.params import Params
 
 BATCH = 4  # mixtures in one forward pass
@@ -59,17 +59,22 @@ def _kept(parameters: str) -> tuple[Mixture, ...]:
     return tuple(replace(m, interferers=m.interferers[:0], noise=m.noise[:0]) for m in mixtures)
 
 
-def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torch.device | str) -> dict[str, float | None]:
-    """Mean SI-SDRi in dB with the right and with a wrong enrolment, ``None`` where no mixture has a value. Errors as :func:`estimate`."""
-    gains: dict[str, list[float]] = {"si_sdri_db": [], "si_sdri_wrong_enroll_db": []}
+def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torch.device | str) -> dict[str, Any]:
+    """Mean SI-SDRi in dB with the right and with a wrong enrolment, ``None`` where no mixture has a value. Errors as :func:`estimate`.
+
+    To be paired with another training's: ``gains_db`` with the right one by mixture, and ``mix_db``, the mixtures' own mean SI-SDR.
+    """
+    gains: dict[str, list[float]] = {"si_sdri_db": [], "si_sdri_wrong_enroll_db": [], "mix_db": []}
     with evaluation_mode(extractor):
         for batch in batched(mixtures, lambda m: (m.mix.shape, m.enroll.shape, m.wrong_enroll is None)):
             mix, target = (stack(signals) for signals in ([m.mix for m in batch], [m.target for m in batch]))
             gains["si_sdri_db"] += si_sdri(estimate(extractor, batch, "right", device), mix, target).tolist()
+            gains["mix_db"] += si_sdr(mix, target).tolist()
             if batch[0].wrong_enroll is not None:
                 gains["si_sdri_wrong_enroll_db"] += si_sdri(estimate(extractor, batch, "wrong", device), mix, target).tolist()
     finite = {name: [value for value in values if np.isfinite(value)] for name, values in gains.items()}
-    return {name: float(np.mean(values)) if values else None for name, values in finite.items()}
+    means = {name: float(np.mean(values)) if values else None for name, values in finite.items()}
+    return means | {"gains_db": [round(value, 3) if np.isfinite(value) else None for value in gains["si_sdri_db"]]}
 
 
 def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, device: torch.device | str) -> Tensor:
