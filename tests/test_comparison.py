@@ -34,7 +34,7 @@ def fake(monkeypatch):
     """``run_arm`` without training; the list has what it was called with."""
     called = []
 
-    def run_arm(name, params, *, evaluation, seeds, progress, others, trained):
+    def run_arm(name, params, *, evaluation, seeds, **_):
         called.append((name, params, evaluation, list(seeds)))
         return made_up_arm(name, params, 4.0 + len(called) - 1, evaluation)
 
