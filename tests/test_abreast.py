@@ -10,6 +10,7 @@ import pytest
 from processes import losses, same, weights
 
 from hifitse import HifitseError
+from hifitse.commands.cli import main
 from hifitse.evaluation import comparison
 from hifitse.evaluation.experiment import run_arm
 from hifitse.params import resolve
@@ -35,6 +36,17 @@ def test_arms_together_are_those_one_by_one_and_none_is_trained_again(tmp_path, 
     assert same(weights(compared.baseline.run), weights(alone)) and losses(compared.baseline.run) == losses(alone)
     monkeypatch.setattr(abreast, "_started", None)
     assert comparison.run_all(SMOKE, changes, progress=False).arms["quick"].rows.equals(compared.arms["quick"].rows)
+
+
+def test_arms_of_notebooks_are_made_by_one_command_and_one_that_starts_from_another_waits_for_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    words = ["arms", "01_gan_finetune", "00_baseline", "--preset", "smoke", "-p", "arms_together", "2", "-p", "threads", "1"]
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert "4 trainings, 2 at a time" in said.out and "01_gan_finetune has 4 arms, 4 trainings" in said.out
+    assert "00_baseline: notebook 00_baseline compares no arms, expected" in said.err
+    monkeypatch.setattr(abreast, "_started", None)
+    assert main([*words[:2], *words[3:]]) == 0, "all is finished and kept"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -65,7 +65,7 @@ def test_the_page_is_one_file_with_a_figure_a_kind_of_data_and_the_tables_of_the
     alts = re.findall(r"<img alt=\"([^\"]+)\" src=\"data:image/png;base64,", found)
     assert "02 wider, medium +2.10 dB; 02 wider, demo +0.90 dB" in alts[1] and "02 wider +1.20 dB" in alts[0] and len(alts) == 2
     tables = re.findall(r"(?:^\|.*\n)+", (index / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(tables) == 6 and len(re.findall(r"!\[Gains on [^]]+\]\(index-\w+\.png\)", (index / "index.md").read_text())) == 2
+    assert len(tables) == 5 and len(re.findall(r"!\[Gains on [^]]+\]\(index-\w+\.png\)", (index / "index.md").read_text())) == 2
     assert all((index / name).read_bytes().startswith(b"\x89PNG") for name in gallery.FIGURES.values())
     for table in tables:
         assert len({cells(line) for line in table.splitlines()}) == 1

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def arms(params: Params) -> dict[str, dict[str, dict[str, Any]]]:
     for window in (p.hop_length, 2 * p.hop_length):
         size[f"hop {p.hop_length // 2}, window {window}"] = {"hop_length": p.hop_length // 2, "win_length": window}
     size["finer bands"] = {name: 3 * getattr(p, name) // 2 for name in ("bands_fine", "bands_medium", "bands_coarse")}
-    if p.verifier or find_spec("resemblyzer"):
+    if p.speaker_blocks:
         cues["no verifier" if p.verifier else "verifier"] = {"verifier": not p.verifier}
     kinds = {
         "size": size,
