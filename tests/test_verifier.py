@@ -18,6 +18,7 @@ VALUES = {"verifier": True, "steps": 3, "checkpoint_every": 1, "threads": 1}
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
+    torch.manual_seed(7)
 
 
 @pytest.mark.parametrize("samples", [480, 130_000])
