@@ -25,7 +25,7 @@ __all__ += ["from_notebook", "load_yaml", "resolve"]
 BENCHED = {"bench_seconds": (0.1, 600), "bench_full_seconds": (0.1, 600)}
 """Lengths that are measured, s, and the shortest and longest of each."""
 RETIRED: dict[str, Sequence[Any]] = {
-    "remix": (1,), "bench_compile": (True, False), "bench_utterances": range(20, 10**8 + 1),
+    "remix": (1,), "bench_compile": (True, False), "valid_like": ("",), "bench_utterances": range(20, 10**8 + 1),
     "bench_long_seconds": ([30.0, 300.0, 1800.0], [30.0, 120.0, 600.0, 1800.0], [2.0]),
 }  # fmt: skip
 """Parameters that are no more, with their defaults, or all values where none changed a training: files of older runs can be read."""
@@ -105,7 +105,6 @@ class Params(Learning):
     checkpoint_every: int = Field(1_000, ge=1, le=10_000_000, description="steps between checkpoints")
     validate_every: int = Field(5_000, ge=1, le=10_000_000, description="steps between validations")
     valid_mixtures: int = Field(50, ge=1, le=100_000, description="mixtures of a validation")
-    valid_like: str = Field("", description="params.json of a training whose validation mixtures to take; empty: drawn as one's own are")
 
     # ---- evaluation: the plan's protocol
     arm_seeds: int = Field(1, ge=1, le=100, description="trainings of each arm of a comparison, with seeds from seed on")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from headless import checkout, metrics, typed
 
-from hifitse import HifitseError
 from hifitse.evaluation.comparison import vary
 from hifitse.metrics import Interval
 from hifitse.params import ParameterError, resolve
@@ -16,7 +15,6 @@ from hifitse.report import page
 from hifitse.studies import scaling
 from hifitse.training import pace
 from hifitse.training.train import train
-from hifitse.training.validation import validation_mixtures
 
 SMOKE = resolve("smoke", arms=True, device="cpu", threads=1)
 
@@ -61,21 +59,11 @@ def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together,
         scaling.paces({"other": params.model_copy(update={"lr": 1e-4})}, params)
 
 
-def test_curves_of_all_arms_are_measured_on_the_baseline_s_mixtures(tmp_path, monkeypatch):
+def test_a_curve_begins_after_the_warm_up_and_ends_with_the_time(tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
-    (tmp_path / "base.json").write_text(SMOKE.model_dump_json())
-    other = SMOKE.model_copy(update={"seconds": 2.0, "sir_min_db": -20.0, "valid_like": str(tmp_path / "base.json")})
-    own, like, alone = (validation_mixtures(each) for each in (SMOKE, other, other.model_copy(update={"valid_like": ""})))
-    assert all(np.array_equal(a.mix, b.mix) for a, b in zip(own, like, strict=True)) and len(alone[0].mix) != len(own[0].mix)
-    assert other.run_id == other.model_copy(update={"valid_like": ""}).run_id
-    run = train(other.model_copy(update={"steps": 6, "validate_every": 2, "warmup_steps": 3}), progress=False)
+    run = train(SMOKE.model_copy(update={"steps": 6, "validate_every": 2, "warmup_steps": 3}), progress=False, judge=SMOKE)
     hours, values = scaling.curve(run)
-    assert len(hours) == 2 and (np.diff(hours) > 0).all(), "none before the end of the warm-up"
-    assert hours[-1] * 60 == pytest.approx(run.params.arm_minutes) and values[-1] == run.validation[-1]["si_sdri_db"]
-    (tmp_path / "broken.json").write_text("{")
-    for name in ("nothing.json", "broken.json"):
-        with pytest.raises(HifitseError, match="expected the params.json of a training"):
-            validation_mixtures(SMOKE.model_copy(update={"valid_like": str(tmp_path / name)}))
+    assert len(hours) == 2 and hours[-1] * 60 == pytest.approx(SMOKE.arm_minutes) and values[-1] == run.validation[-1]["si_sdri_db"]
 
 
 def test_a_power_law_is_found_and_what_points_do_not_determine_is_not_said():

@@ -81,11 +81,9 @@ def train_all(params: Params, *, progress: bool = True) -> Comparison:
     base = params.model_copy(update={"start_from": "", "max_minutes": 0.0} | test)
     changes = {name: each for kind in arms(base).values() for name, each in kind.items()}
     trainings = {BASELINE: base} | {name: vary(base, each) for name, each in changes.items()}
-    like = runs_dir() / "scaling" / f"{base.run_id}.json"
-    write_text(like, base.model_dump_json(indent=1))  # all curves are measured on the baseline's validation mixtures
     times = {name: pace.fill(trainings[name], 60 * base.arm_minutes, each) for name, each in paces(trainings, base).items()}
     for each in times.values():
-        each |= {"validate_every": max(1, each["steps"] // POINTS), "valid_like": str(like)}
+        each["validate_every"] = max(1, each["steps"] // POINTS)
     first = base.model_copy(update=times.pop(BASELINE))
     return run_all(first, {name: each | times[name] for name, each in changes.items()}, progress=progress, split="valid")
 

@@ -135,7 +135,7 @@ def train(params: Params, progress: bool = True, others: int = 0, judge: Params 
         if progress and group.main and not state.step and not params.start_from and (said := relative(params)):
             print(f"training: {said}", file=sys.stderr)
         try:
-            _loop(state, run, stop, progress, others, params if params.valid_like else judge or params)
+            _loop(state, run, stop, progress, others, judge or params)
         except NotFinite as error:
             if group.main:
                 record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}

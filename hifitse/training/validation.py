@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from hifitse import HifitseError
@@ -39,13 +37,8 @@ def valid_seed(params: Params) -> int:
 
 def validation_mixtures(params: Params) -> list[Mixture]:
     """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, as :func:`hifitse.data.conditions.validation_conditions`
-    says, without single interferers and noise; kept for the next call with the same parameters. Where ``valid_like`` names the parameters
-    of another training, they are that one's. Raises EvaluationError: that file cannot be read."""
-    try:
-        return list(_kept(Path(params.valid_like).read_text(encoding="utf-8") if params.valid_like else params.model_dump_json()))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        rule = "expected the params.json of a training"
-        raise EvaluationError(f"valid_like is {params.valid_like!r} ({str(error).splitlines()[0]}), {rule}") from None
+    says, without single interferers and noise; kept for the next call with the same parameters."""
+    return list(_kept(params.model_dump_json()))
 
 
 @lru_cache(maxsize=1)
