@@ -107,6 +107,7 @@ def test_metrics_have_the_agreed_form():
     assert set(arm["metrics"]) == set(METRICS)
     assert all(set(value) == {"mean", "low", "high", "n"} for value in arm["metrics"].values())
     assert Params(**content["params"]) == SMOKE
+    assert report.metrics("11_performance", SMOKE, [])["device"] != "auto"  # without arms: the machine that measured
     failed = report.metrics("00_baseline", SMOKE, [], error="it rained")
     assert (failed["status"], failed["error"], failed["arms"]) == ("failed", "it rained", {})
 

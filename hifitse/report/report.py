@@ -19,6 +19,7 @@ from hifitse.data.manifest import sources
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import Rows, frame, of_list, only_list, summarise
+from hifitse.machine import device_name, pick_device
 from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.presets import preset_values
 from hifitse.report import contract
@@ -143,7 +144,7 @@ def metrics(
         "status": "failed" if error else "cut" if cut else "complete",
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": arms[0].run.device if arms else params.device,
+        "device": arms[0].run.device if arms else params.device if error else device_name(pick_device(params.device)),
         "params": params.model_dump(mode="json"),
         "arms": {},
         "comparisons": list(comparisons),
