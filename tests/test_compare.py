@@ -1,16 +1,18 @@
-"""Two runs on one page, and the list of trainings: what is shown, and what is refused."""
+"""Two on one page, and the list of trainings: what is read from reports and runs, and what is refused."""
 
 import re
 from pathlib import Path
 
 import pytest
 from arms import SMOKE
+from made_up import arm, content, row, write
 from test_page import assert_offline
 
 from hifitse.commands import cli
 from hifitse.commands.cli import COLUMNS, trainings
 from hifitse.training.train import train
 
+NASTY = "<script>alert(1)</script> & \"'"
 SMALL = SMOKE.model_copy(update={"steps": 4, "eval_partial": 0, "eval_long": 0, "eval_turns": 0, "eval_pesq": False})
 
 
@@ -18,6 +20,19 @@ def text(page: Path) -> str:
     found = page.read_text(encoding="utf-8")
     assert_offline(found)
     return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", found, flags=re.DOTALL))
+
+
+def test_reports_are_compared_by_what_they_hold_and_nothing_else(tmp_path):
+    """A run of the same parameters may have been evaluated otherwise since: it is not looked at."""
+    made = [content("demo/02_capacity", row("wider", 0.9), params={"steps": 400, NASTY: 3})]
+    made.append(content("demo-real/02_capacity", row("wider", 1.2), params={"steps": 750}))
+    made[1]["arms"]["baseline"] = arm(mean=5.52)
+    a, b = (write(tmp_path, folder, each) for folder, each in zip(("demo/02_capacity", "demo-real/02_capacity"), made, strict=True))
+    assert cli.main(["compare", str(a), str(b), "-o", str(tmp_path / "page.html")]) == 0
+    said = text(tmp_path / "page.html")
+    assert "baseline SI-SDRi, right enrolment dB +3.00 (+2.60 to +3.40) +5.52 (+5.12 to +5.92)" in said
+    assert "steps 400 750" in said and "no paired difference" in said
+    assert "&lt;script&gt;alert(1)" in said and "<script" not in (tmp_path / "page.html").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +74,9 @@ def test_an_empty_folder_of_runs_says_so(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ("nowhere", ["'nowhere'", "is no run", "runs here: "]),
+        ("nowhere", ["'nowhere'", "no run and no report", "runs here: "]),
         ("same", ["both are", "two that differ"]),
+        ("report", ["a report and a run", "two reports or two runs"]),
         ("damaged", ["damaged", "cannot be read"]),
     ],
 )
@@ -68,6 +84,14 @@ def test_what_cannot_be_compared_is_refused_in_one_sentence(other, words, traine
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "params.json").write_text('{"stpes": 3}')
     made = {"same": trained[0].folder, "damaged": tmp_path / "damaged"}
+    made["report"] = write(tmp_path, "demo/00_baseline", content("demo/00_baseline"))
     assert cli.main(["compare", trained[0].folder.name, str(made.get(other, other)), "-o", str(tmp_path / "page.html")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("hifitse: ") and said.count("\n") == 1 and all(word in said for word in words)
+
+
+def test_failed_reports_are_not_compared(tmp_path, capsys):
+    failed = content("demo/00_baseline", status="failed", error="it rained")
+    a, b = write(tmp_path, "demo/02_capacity", content("demo/02_capacity")), write(tmp_path, "demo/00_baseline", failed)
+    assert cli.main(["compare", str(a), str(b)]) == 2
+    assert "is failed (it rained)" in capsys.readouterr().err

@@ -99,7 +99,10 @@ def export(run: str, output: str, licence: str | None, study: str | None, best: 
 @click.argument("second", metavar="B")
 @click.option("-o", "--output", default="compare.html", metavar="HTML", help="File of the page.")
 def compare(first: str, second: str, output: str) -> None:
-    """Set two runs, names or folders, side by side on one page."""
+    """Set two runs, or two reports, side by side on one page.
+
+    A and B are names of runs or their folders, or both are folders of reports.
+    """
     from hifitse.report.compare import write
 
     write(first, second, Path(output))

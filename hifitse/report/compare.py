@@ -1,4 +1,4 @@
-"""Two runs on one page, as the arms of a comparison on the same test mixtures. Reports of several presets: notebook 10."""
+"""Two on one page: two reports by what they hold, or two runs as the arms of a comparison, on the same test mixtures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,34 +11,55 @@ from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import Arm, measure
 from hifitse.evaluation.rows import BASELINE
 from hifitse.files import write_text
-from hifitse.report import document, show, show_arms, tables
+from hifitse.report import collect, document, show, show_arms, tables
+from hifitse.report.collect import Report
+from hifitse.report.report import ATTEMPT
 from hifitse.training.run import Run, runs_dir
 
 Piece = str | HTML | Image
 
 
 def write(first: str, second: str, target: Path) -> Path:
-    """Compare two runs, each given by its name or folder, and write the page ``target``, whole or not at all.
+    """Compare two reports, or two runs, and write the page, whole or not at all.
+
+    Args:
+        first, second: two folders of reports; or two runs, each by its name or folder.
+        target: file of the page.
 
     Raises:
-        HifitseError: one is not found, readable or finished, or both are the same.
+        HifitseError: one is not found or not readable, both are the same, or one is a run and the other a report.
     """
-    a, b = _run(first), _run(second)
-    if a.folder == b.folder:
-        raise HifitseError(f"both are {a.folder}, expected two that differ")
-    title, pieces = runs(a, b)
+    a, b = _find(first), _find(second)
+    if a == b:
+        raise HifitseError(f"both are {a}, expected two that differ")
+    kinds = [(folder / "metrics.json").is_file() for folder in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise HifitseError(f"{first} and {second} are a report and a run, expected two reports or two runs")
+    title, pieces = reports(_report(a), _report(b)) if all(kinds) else runs(_run(a), _run(b))
     write_text(target, document.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(map(_html, pieces))))
     return target
 
 
-def _run(given: str) -> Run:
-    folder = next((each for each in (Path(given).expanduser(), runs_dir() / given) if (each / "params.json").is_file()), None)
-    if folder is None:
-        known = sorted(path.parent.name for path in runs_dir().glob("*/params.json"))
-        some = f"; runs here: {', '.join(known[:6])}{' ...' if len(known) > 6 else ''}" if known else ""
-        raise HifitseError(f"{given!r} is no run, expected a folder with params.json, or the name of a run{some}")
+def _find(given: str) -> Path:
+    for folder in (Path(given).expanduser(), runs_dir() / given):
+        if any((folder / name).is_file() for name in ("metrics.json", "params.json")):
+            return folder.resolve()
+    known = sorted(path.parent.name for path in runs_dir().glob("*/params.json"))
+    some = f"; runs here: {', '.join(known[:6])}{' ...' if len(known) > 6 else ''}" if known else ""
+    raise HifitseError(f"{given!r} is no run and no report, expected a folder with metrics.json or params.json, or the name of a run{some}")
+
+
+def _report(folder: Path) -> Report:
+    name = f"{folder.parent.name}/{folder.name.removesuffix(ATTEMPT)}"
+    found = next(one for one in collect.read(folder.parents[1], smoke=True) if one.folder == name)
+    if not found.usable:
+        raise HifitseError(f"report {name} is {found.status} ({found.reason}), expected a complete one")
+    return found
+
+
+def _run(folder: Path) -> Run:
     try:
-        run = Run.at(folder.resolve())
+        run = Run.at(folder)
     except (OSError, ValueError) as error:
         raise HifitseError(f"parameters of the run {folder.name} cannot be read ({error}), expected what a training left") from None
     if not run.finished:
@@ -50,6 +71,24 @@ def _run(given: str) -> Run:
 def _html(part: Piece) -> Markup:
     """A piece as a notebook shows it, as part of a page."""
     return document.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part))
+
+
+def reports(a: Report, b: Report) -> tuple[str, list[Piece]]:
+    """Title and pieces of the page of two reports: the numbers that they hold, and no others.
+
+    Their rows are not kept, so that there is no paired difference; where the intervals of two means overlap, it is open.
+    """
+    text = "Reports hold means and no rows, so there is no paired difference. Two runs have one: give the names of runs."
+    rows = []
+    for name in dict.fromkeys([*a.metrics.arms, *b.metrics.arms]):
+        for metric, (label, unit, digits) in tables.LABELS.items():
+            shown = [tables.measured(one.arm(name).metrics.get(metric), digits, metric in tables.SIGNED) for one in (a, b)]
+            rows += [[name, label, unit, *shown]] if shown != ["–", "–"] else []
+    facts = [[name, of.folder, of.status, f"{of.arm().steps or 0:,.0f} steps", of.said("device")] for name, of in (("A", a), ("B", b))]
+    pieces = [document.box("", "Two reports, by what they hold.", "", text)]
+    pieces += [tables.table(["", "report", "state", "trained", "device"], facts), Markup("<h2>Metrics</h2>")]
+    pieces += [tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals"), Markup("<h2>Parameters</h2>")]
+    return f"{a.folder} and {b.folder}", [*pieces, tables.differing(a.metrics.params, b.metrics.params, ["A", "B"])]
 
 
 def runs(a: Run, b: Run) -> tuple[str, list[Piece]]:

@@ -22,7 +22,7 @@ INTRO = (
 )
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
 BEYOND = "Beyond the plan"
-TWO = "Two runs are set side by side by: hifitse compare A B -o page.html (A and B: names of runs)."
+TWO = "Two reports, or two runs, are set side by side by: hifitse compare A B -o page.html (A and B: folders of reports, or names of runs)."
 NEEDED = "Those of people and gpu need recordings in the folder that HIFITSE_DATA names."
 ALONE = "No arm was measured in two of the presets people, gpu and demo yet."
 FIGURES = {RECORDINGS: "index-recordings.png", SYNTHETIC: "index-synthetic.png"}
