@@ -147,3 +147,9 @@ def test_costs_at_each_arms_own_batch_and_length():
     assert again.training_mb is None, "not counted with checkpointing"
     timed = costs({"baseline": SMOKE}, repeats=1)["baseline"]
     assert timed.step_seconds > 0 and timed.step_ratio.mean == 1
+
+
+def test_a_frozen_verifier_keeps_nothing_but_its_weights_and_as_a_loss_keeps_more():
+    none, there, heard = (cost.training_bytes(resolve("smoke", **each)) for each in
+                          ({}, {"verifier": True}, {"verifier": True, "loss_verifier": 1.0}))  # fmt: skip
+    assert none < there < none + 3 * 4 * 1_600_000 < heard

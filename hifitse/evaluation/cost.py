@@ -143,7 +143,7 @@ def training_bytes(params: Params) -> int | None:
     shapes = build(params).train()
     for parent in list(shapes.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, nn.LSTM):
+            if isinstance(child, nn.LSTM) and child.weight_ih_l0.requires_grad:  # a frozen one keeps nothing
                 setattr(parent, name, _LSTM(child, torch.bfloat16 if half else torch.float32, kept))
     with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
