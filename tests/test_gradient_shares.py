@@ -64,7 +64,7 @@ def run(tmp_path_factory):
 
 def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
     found = gradient_shares(run, batches=2)
-    assert set(found) == set(LOSS_TERMS) and sum(found.values()) == pytest.approx(1) and min(found.values()) >= 0
+    assert set(found) == set(LOSS_TERMS) - {"verifier"} and sum(found.values()) == pytest.approx(1) and min(found.values()) >= 0
     assert found["si_sdr"] > 0 and found["speaker"] > 0 and gradient_shares(run, batches=2) == found
 
 
