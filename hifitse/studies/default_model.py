@@ -278,6 +278,8 @@ def markdown(found: Found) -> str:
         confusions = f"{_said(entry, 'confusion_rate', 0, 100)} %" if "confusion_rate" in entry["metrics"] else "–"
         cells = [f"{entry['mixtures']}, {entry['people']}", _said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
         own = [(metric, aim) for metric, aim in entry["aims"].items() if metric not in EVERYWHERE]
-        said = [f"{NAMES[metric][0]} {_said(entry, metric, 1)}, aim {aim['aim']:g}: {'met' if aim['met'] else 'missed'}" for metric, aim in own]
+        said = [
+            f"{NAMES[metric][0]} {_said(entry, metric, 1)}, aim {aim['aim']:g}: {'met' if aim['met'] else 'missed'}" for metric, aim in own
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} | {'; '.join(said) or '–'} |")
     return "\n".join([*lines, "", f"{found['aims_met']} of {found['aims']} aims are met."])
