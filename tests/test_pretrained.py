@@ -217,17 +217,17 @@ def finished(tmp_path, monkeypatch) -> Run:
 
 
 def test_export_measures_what_it_stores(finished, tmp_path, capsys):
-    assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out")]) == 0
+    assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--shifts", "2"]) == 0
     assert "README.md" in capsys.readouterr().out
     model = Extractor.from_pretrained(tmp_path / "out")
-    assert Params(**model.origin.params) == finished.params
+    assert Params(**model.origin.params) == finished.params.model_copy(update={"shifts": 2}) and model.config.shifts == 2
     stored = load_file(tmp_path / "out" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     evaluation = model.origin.metrics["evaluations"]["training"]
     assert evaluation["data"]["corpus"] == "synthetic" and evaluation["metrics"]["si_sdri_db"]["n"] > 0
     assert "presence" not in model.origin.metrics, "this model has no verifier"
-    presence = calibrate(Extractor.from_pretrained(), finished.params.model_copy(update={"eval_mixtures": 16, "eval_absent_share": 0.5}))
-    assert presence["absent"] == 80 and 0 < presence["false_alarm_rate"] <= 0.2 and 0 < presence["threshold_likeness"] < 1
+    presence = calibrate(Extractor.from_pretrained(), finished.params.model_copy(update={"eval_mixtures": 4, "eval_absent_share": 0.5}))
+    assert presence["absent"] == 80 and 0 <= presence["false_alarm_rate"] <= 0.1 and 0 < presence["threshold_likeness"] < 1
     assert -60 < presence["two_voices_db"] < -3 and presence["two_voices_rate"] > 0.5
     head = yaml.safe_load(model.origin.card.split("---")[1])
     assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(evaluation["metrics"]["si_sdri_db"]["mean"], 3)
