@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.stamp
 BIN := $(VENV)/bin
-REAL ?= 00_baseline
+REAL ?=
 ALL := $(sort $(basename $(notdir $(wildcard notebooks/[0-9]*.ipynb))))
 SUMMARY := 10_summary
 # Notebooks whose arms are trained three times: the recipe's aim is nearer than the seed-to-seed variance.
