@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arms import made_up_arm, made_up_rows
 
-from hifitse.evaluation.comparison import Comparison
+from hifitse.evaluation.comparison import Comparison, vary
 from hifitse.evaluation.rows import compare, difference
 from hifitse.metrics import unpaired
 from hifitse.params import NOT_TRAINING, Params, resolve
@@ -25,6 +25,12 @@ def test_each_fault_is_an_arm_of_its_own_and_one_has_them_all():
     assert all(arms[TOGETHER].items() >= changes.items() for changes in arms.values())
     assert set(arms["beta 0.8"].items()) - set(arms[CONTROL].items()) == {("adam_beta1", 0.8)}
     assert not {name for changes in arms.values() for name in changes} & NOT_TRAINING
+
+
+def test_every_preset_takes_the_faults_also_one_with_a_verifier():
+    for preset in ("people", "gpu", "demo"):
+        params = resolve(preset)
+        assert TOGETHER in {name for name, changes in diagnosis.arms(params).items() if vary(params, changes)}
 
 
 def test_a_fault_that_the_preset_has_itself_is_no_arm():

@@ -90,7 +90,7 @@ FAULTS = (
         "enrolment only band by band",
         "and no embedding of the whole voice either, as in the published model",
         "attention over all bands, and an embedding pooled over all bands",
-        {"usef": "band", "speaker_blocks": 0},
+        {"usef": "band", "speaker_blocks": 0, "verifier": False},
     ),
     # Taken for the decay of the gradient, as in HiFi-GAN's training. Muon has none such, so the arm and its control are trained by AdamW.
     Fault("beta 0.8", "AdamW's gradient was averaged with a decay of 0.8", "the usual 0.9", {"adam_beta1": 0.8}, (SELECTIVITY,), CONTROL),
