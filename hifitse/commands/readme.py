@@ -1,6 +1,5 @@
 """The numbers of README.md: tables between two marks, written from the reports' metrics.json, never by hand."""
 
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from hifitse.files import write_text
 from hifitse.metrics import Interval
 from hifitse.report.collect import SCALES
-from hifitse.report.contract import ArmEntry, ContractError, Metrics, Stat, load
+from hifitse.report.contract import ArmEntry, Stat, complete
 
 DEFAULT = "people/14_default_model"
 MODELS = {
@@ -36,13 +35,6 @@ ANSWERS = {
 """Notebook -> the arm that answers its question."""
 
 
-def _metrics(path: Path) -> Metrics | None:
-    """A complete report's ``metrics.json``; ``None`` where it is missing, damaged or of a failed run."""
-    with contextlib.suppress(ContractError):
-        found = load(path)
-        return found if found.status == "complete" else None
-
-
 def said(value: Interval | Stat | None) -> str:
     """A number in dB with its 95 % interval."""
     return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if value else "not measured"
@@ -51,7 +43,7 @@ def said(value: Interval | Stat | None) -> str:
 def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
     """The paired difference of SI-SDRi to the baseline, what the plan expects, and the first of ``SCALES`` that measured it."""
     for preset in SCALES:
-        found = _metrics(reports / preset / notebook / "metrics.json")
+        found = complete(reports / preset / notebook / "metrics.json")
         for each in found.comparisons if found else ():
             if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
                 return said(each.interval), " to ".join(f"{end:+.1f}" for end in each.expected) if each.expected else "–", preset
@@ -62,7 +54,7 @@ def table(name: str, reports: Path) -> list[str]:
     """The rows of one table, "models", "levers" or "notebooks"; what has no report is 'not measured'."""
     rows = {"models": ["model; test mixtures | right enrolment, dB | wrong enrolment, dB | n"]}
     for (folder, part), words in MODELS.items():
-        found = _metrics(reports / folder / "metrics.json")
+        found = complete(reports / folder / "metrics.json")
         conditions = found.model_extra.get("default_model", {}).get("conditions", {}) if found else {}
         arms = {key: ArmEntry(**each) for key, each in conditions.items()} or (found.arms if found else {})
         values = arms.get(part, ArmEntry()).metrics

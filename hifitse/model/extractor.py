@@ -97,8 +97,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         frames, context = (torch.cat([getattr(each, part) for each in encoded], 2) for part in ("frames", "context"))
         voice = None
         if self.verifier is not None:
-            voices = torch.stack([self.verifier(recording[None, None]) for recording in recordings])
-            voice = F.normalize(voices.mean(0), dim=-1)
+            voice = F.normalize(torch.stack([each.voice for each in encoded]).mean(0), dim=-1)
         return self._speaker(frames, context, voice)
 
     def _speaker(self, frames: Tensor, context: Tensor, voice: Tensor | None = None) -> Speaker:
@@ -118,15 +117,14 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         In evaluation mode the estimate is the mean over ``config.shifts`` places of the frames: each cuts the sound elsewhere, and
         part of their errors cancels (the "shift trick" of Demucs, Défossez et al. 2019, section 4.5).
         """
-        shifts = 1 if self.training else self.config.shifts
-        ests = [
-            self._extract(*(x if x is None else F.pad(x, (samples, 0)) for x in (mix, channels)), speaker, seen, mix_index)[:, samples:]
-            for samples in (number * self.config.hop_length // shifts for number in range(shifts))
-        ]
-        return sum(ests[1:], ests[0]) / shifts
+        total, shifts = self._extract(mix, speaker, seen, mix_index, channels), 1 if self.training else self.config.shifts
+        for samples in (number * self.config.hop_length // shifts for number in range(1, shifts)):
+            later = [x if x is None else F.pad(x, (samples, 0)) for x in (mix, channels)]
+            total = total + self._extract(later[0], speaker, seen, mix_index, later[1])[:, samples:]
+        return total if shifts == 1 else total / shifts
 
     def _extract(
-        self, mix: Tensor, channels: Tensor | None, speaker: Speaker, seen: Tensor | None, mix_index: Tensor | None
+        self, mix: Tensor, speaker: Speaker, seen: Tensor | None, mix_index: Tensor | None, channels: Tensor | None
     ) -> Tensor:
         """One estimate, whose frames begin with the mixture's first sample."""
         if mix.dim() != 2 or len(mix if mix_index is None else mix_index) != speaker.frames.shape[0]:

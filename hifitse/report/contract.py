@@ -1,5 +1,6 @@
 """``metrics.json``: what lies beside each report, written and read by one model, which is its definition."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,14 @@ def write(path: Path, content: dict[str, Any]) -> Path:
 def load(path: Path) -> Metrics:
     """The content of a ``metrics.json``; raises ``ContractError`` where it cannot be read, or is not what the model says."""
     return _checked(lambda: Metrics.model_validate_json(path.read_bytes()))
+
+
+def complete(path: Path) -> Metrics | None:
+    """The content of a complete report's ``metrics.json``; ``None`` where it is missing, damaged, or of a run that was cut or failed."""
+    with contextlib.suppress(ContractError):
+        found = load(path)
+        return found if found.status == "complete" else None
+    return None
 
 
 def finite(value: Any) -> Any:

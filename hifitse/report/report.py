@@ -23,7 +23,6 @@ from hifitse.machine import device_name, pick_device
 from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.presets import preset_values
 from hifitse.report import contract
-from hifitse.report.contract import ContractError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """Root of the checkout, beside which ``notebooks/`` and ``reports/`` lie."""
@@ -95,11 +94,9 @@ def place(work: Path, target: Path) -> tuple[Path, str]:
     Raises:
         ContractError: the notebook's ``metrics.json`` is not one.
     """
-    found, complete = contract.load(work / FILES[2]), False
-    with contextlib.suppress(ContractError):
-        complete = contract.load(target / FILES[2]).status == "complete"
+    found, before = contract.load(work / FILES[2]), contract.complete(target / FILES[2])
     beside = target.with_name(target.name + ATTEMPT)
-    where = beside if found.status == "failed" or (found.status == "cut" and complete) else target
+    where = beside if found.status == "failed" or (found.status == "cut" and before) else target
     where.mkdir(parents=True, exist_ok=True)
     for name in FILES:
         os.replace(work / name, where / name)

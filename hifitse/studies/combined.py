@@ -12,7 +12,7 @@ from hifitse.evaluation.experiment import declared_diff
 from hifitse.evaluation.rows import BASELINE
 from hifitse.params import Params
 from hifitse.report import report
-from hifitse.report.contract import Claim, ContractError, load
+from hifitse.report.contract import Claim, complete
 
 FROM = ("02", "03", "04", "05", "06", "07")
 """Notebooks whose arms can be put together."""
@@ -52,10 +52,8 @@ def _claims(notebook: str, params: Params) -> list[Claim]:
     """The comparisons with the baseline by SI-SDRi on the test list."""
     top = report.top(params.preset, params.corpus)
     for root in reversed(report.roots()):
-        with contextlib.suppress(ContractError):
-            kept = load(root / top / notebook / report.FILES[2])
-            if kept.status == "complete":
-                return [c for c in kept.comparisons if (c.metric, c.list, c.baseline) == ("si_sdri_db", "test", BASELINE)]
+        if kept := complete(root / top / notebook / report.FILES[2]):
+            return [c for c in kept.comparisons if (c.metric, c.list, c.baseline) == ("si_sdri_db", "test", BASELINE)]
     return []
 
 
