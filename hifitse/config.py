@@ -127,6 +127,7 @@ class Data(ExtractorConfig):
     synthetic_utterances: int = Field(8, ge=2, le=200, description="utterances of each synthetic speaker")
     synthetic_noises: int = Field(80, ge=18, le=2000, description="clips of synthetic noise, 10 s each")
     synthetic_rooms: int = Field(60, ge=6, le=2000, description="rooms of the synthetic bank, 4 responses each")
+    synthetic_t60_s: float = Field(0.9, ge=0.3, le=4, description="s: longest T60 of the synthetic rooms; above 0.9 they grow to halls")
     valid_share: float = Field(0.1, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for validation")
     test_share: float = Field(0.2, gt=0, lt=0.5, description="share of speakers, rooms and noises held out for the test")
 

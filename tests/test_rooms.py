@@ -68,12 +68,25 @@ def test_bank_responses_begin_with_their_direct_path_and_treble_decays_faster(ba
     assert late < early - 6
 
 
+def test_halls_reverberate_longer_and_their_talkers_are_farther():
+    """With a longest T60 of 3 s, against small rooms of the same draws: longer tails, and less that arrives within 50 ms."""
+    t60s, early_db = {}, {}
+    for longest in (0.9, 3.0):
+        rirs = [rir for number in range(8) for rir in synthetic.make_room(np.random.default_rng([7, number]), longest)]
+        t60s[longest] = [acoustics.t60(rir) for rir in rirs]
+        energies = [(np.square(rir[:2_400]).sum(), np.square(rir[2_400:]).sum()) for rir in rirs]
+        early_db[longest] = [10 * np.log10(first / rest) for first, rest in energies]
+    assert 1.5 < max(t60s[3.0]) < 3.0 and np.median(t60s[3.0]) > 2 * np.median(t60s[0.9])
+    assert min(early_db[3.0]) < 4 and np.median(early_db[3.0]) < np.median(early_db[0.9]) - 3
+
+
 def test_a_bank_is_made_once_and_the_same_again(bank, tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
     again = synthetic.make_bank(2, seed=3)
     for path in again.glob("*.flac"):  # the first rooms of a larger bank
         np.testing.assert_array_equal(audio.read(path), audio.read(bank / path.name))
-    monkeypatch.setattr(synthetic, "make_room", lambda _rng: pytest.fail("made twice"))
+    assert synthetic.make_bank(1, seed=3, t60_s=2.0) != synthetic.make_bank(1, seed=3)
+    monkeypatch.setattr(synthetic, "make_room", lambda *_: pytest.fail("made twice"))
     assert synthetic.make_bank(2, seed=3) == again
 
 

@@ -33,6 +33,7 @@ VERSION, ROOMS_VERSION = 5, 1  # raise them when the same arguments give other s
 LEVEL_DB = -26.0  # dBFS: of a clip of noise, unless its peaks (clicks) call for a lower one
 POSITIONS = 4  # in each room, so that target and interferers can share one
 SOUND_SPEED = 343.0  # m/s, as pyroomacoustics has it
+ROOM_T60_S = 0.9  # s: longest reverberation of a room of that size; where a longer one is asked for, the room grows with it
 IMAGE_ORDER = 25  # reflections of an image source at most; the tail takes over where higher ones would begin to lack
 
 
@@ -42,7 +43,7 @@ def source_folders(params: Params, kind: Literal["corpus", "noise", "rooms"]) ->
     made = {
         "corpus": partial(make_speech, params.synthetic_speakers, params.synthetic_utterances, seed),
         "noise": partial(make_noise, seed, params.synthetic_noises),
-        "rooms": partial(make_bank, params.synthetic_rooms, seed),
+        "rooms": partial(make_bank, params.synthetic_rooms, seed, params.synthetic_t60_s),
     }
     return [made[kind]() if each == "synthetic" else each for each in sources(getattr(params, kind))]
 
@@ -169,24 +170,28 @@ KINDS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
 # ---- rooms
 
 
-def make_bank(rooms: int, seed: int) -> Path:
+def make_bank(rooms: int, seed: int, t60_s: float = ROOM_T60_S) -> Path:
     """Folder of synthetic responses: ``room_<room>_<position>.flac`` (24 bit), 4 positions in each room.
-    Rooms have 12 to 250 m3 and a T60 of 0.15 to 0.9 s, less in the treble; the source is 0.4 to 2.5 m from the microphone. Each response
-    starts with its direct path; its largest value is 0.9. Made at the first call, then found in the cache."""
+    Rooms have 12 to 250 m3 and a T60 of 0.15 s to ``t60_s``, less in the treble; the source is 0.4 to 2.5 m from the microphone. With a
+    T60 above 0.9 s, all lengths grow in proportion to it. Each response starts with its direct path; its largest value is 0.9. Made at
+    the first call, then found in the cache."""
     def make(folder: Path) -> None:
         for room in range(rooms):
-            for position, rir in enumerate(make_room(np.random.default_rng([seed, room, 6]))):
+            for position, rir in enumerate(make_room(np.random.default_rng([seed, room, 6]), t60_s)):
                 audio.write(folder / f"room_{room:03d}_{position}.flac", rir * (0.9 / np.abs(rir).max()))
 
-    return made_once(f"rooms-v{ROOMS_VERSION}-{rooms}-seed{seed}", make)
+    longest = "" if t60_s == ROOM_T60_S else f"-t60-{t60_s:g}"
+    return made_once(f"rooms-v{ROOMS_VERSION}-{rooms}-seed{seed}{longest}", make)
 
 
-def make_room(rng: np.random.Generator) -> list[np.ndarray]:
+def make_room(rng: np.random.Generator, t60_s: float = ROOM_T60_S) -> list[np.ndarray]:
     """Responses of ``POSITIONS`` sources to one microphone in a random room, each ``(T,)``, beginning with the direct path."""
     import pyroomacoustics  # slow to import, and needed only to make a bank
 
     size = np.array([rng.uniform(2.4, 9), rng.uniform(2.2, 7), rng.uniform(2.2, 4)])  # m
-    wanted_t60 = rng.uniform(0.15, 0.9)
+    wanted_t60 = rng.uniform(0.15, t60_s)
+    growth = max(1.0, wanted_t60 / ROOM_T60_S)
+    size *= growth
     try:
         absorption, order = pyroomacoustics.inverse_sabine(wanted_t60, size)
     except ValueError:  # even bare absorbers would leave a longer decay in so large a room
@@ -196,20 +201,20 @@ def make_room(rng: np.random.Generator) -> list[np.ndarray]:
     microphone = rng.uniform(0.3, 0.7, 3) * size
     room.add_microphone(microphone)
     for _ in range(POSITIONS):
-        room.add_source(_source(rng, size, microphone))
+        room.add_source(_source(rng, size, microphone, growth))
     room.compute_rir()
     complete = IMAGE_ORDER * size.min() / SOUND_SPEED  # s: until here no image of a higher order would arrive
     return [_finish(align(rir), wanted_t60, complete, rng) for rir in room.rir[0]]
 
 
-def _source(rng: np.random.Generator, size: np.ndarray, microphone: np.ndarray) -> np.ndarray:
-    """A place 0.4 to 2.5 m from the microphone and 0.3 m or more from the walls.
+def _source(rng: np.random.Generator, size: np.ndarray, microphone: np.ndarray, growth: float) -> np.ndarray:
+    """A place 0.4 to 2.5 m, times ``growth``, from the microphone and 0.3 m or more from the walls.
     The distance is a whole number of samples: of a fractional delay's ringing on both sides ``align`` would cut off half.
     """
     step = SOUND_SPEED / SAMPLE_RATE
     while True:
         direction = rng.standard_normal(3)
-        distance = round(rng.uniform(0.4, 2.5) / step) * step
+        distance = round(rng.uniform(0.4, 2.5) * growth / step) * step
         place = microphone + direction / np.linalg.norm(direction) * distance
         if (place > 0.3).all() and (place < size - 0.3).all():
             return place
