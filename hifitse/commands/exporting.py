@@ -17,6 +17,7 @@ from hifitse.evaluation.presence import calibrate
 from hifitse.evaluation.rows import mean, summarise
 from hifitse.files import CheckpointError
 from hifitse.model import Extractor
+from hifitse.model.pretrained import packed, unpacked
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.report import tables
 from hifitse.studies.default_model import markdown
@@ -98,9 +99,9 @@ def find_run(name: str, presets: Sequence[str]) -> Run:
 
 
 def rounded(run: Run, best: bool = False) -> Extractor:
-    """The run's averaged weights, or those of its best validation, as they will be stored: rounded to 16 bits, in float32 again."""
+    """The run's averaged weights, or those of its best validation, as they will be stored: rounded to 16 or 8 bits, in float32 again."""
     model = run.extractor(best)
-    model.load_state_dict({name: tensor.to(DTYPE).float() for name, tensor in model.state_dict().items()})
+    model.load_state_dict(unpacked(packed(model.state_dict(), DTYPE)))
     return model
 
 
