@@ -15,11 +15,11 @@ from sounds import folders, hum, pitch, small
 from test_scene import CASES, HARD
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.batch_rendering import BatchRenderer
+from hifitse.data.batch_rendering import BatchRenderer, DeviceStore, Part
 from hifitse.data.conditions import training_conditions
 from hifitse.data.dataset import AHEAD, Batches, Items, ahead
 from hifitse.data.mixing import Mixer
-from hifitse.data.reader import KEPT_S, PAGE, DeviceStore, Part
+from hifitse.data.reader import KEPT_S
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
@@ -67,27 +67,23 @@ def test_a_batch_is_the_numpy_renderers(case, device, sources):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_recordings_come_back_from_pages_and_the_oldest_goes_first(device):
+def test_parts_of_recordings_come_back_and_the_oldest_goes_first(device):
     rng = np.random.default_rng(0)
-    exact = [(rng.integers(-(2**15), 2**15, 3 * PAGE - 100) / 2**15).astype(np.float32) for _ in range(5)]
-    fine = (3 * rng.standard_normal(PAGE + 5)).astype(np.float32)
-    store = DeviceStore(device, 2 * 9 * PAGE)  # room for three
-    decoded = []
+    exact = [(rng.integers(-(2**15), 2**15, 2900) / 2**15).astype(np.float32) for _ in range(5)]
+    fine, decoded = (3 * rng.standard_normal(1005)).astype(np.float32), []
+    store = DeviceStore(device, 3 * 2 * 2900)  # room for three
     for number in (0, 1, 2, 0, 3, 0, 2, 1):
-        store.require({number: lambda number=number: decoded.append(number) or exact[number]})
-        assert store.bytes <= store.limit
+        store.rows([[Part(number, 0, 1, 0, 1.0, lambda number=number: decoded.append(number) or exact[number])]], 1)
+        assert 0 < store.bytes <= store.limit
     assert decoded == [0, 1, 2, 3, 1]
-    store.require({0: lambda: exact[0]})
-    parts = [Part(0, 50, 2 * PAGE, 10, 1.0), Part(0, 7, 100, 10 + 2 * PAGE, 0.5), Part(0, 3 * PAGE - 101, 99, 3 * PAGE, 1.0)]
-    row = store.rows([parts, []], 4 * PAGE).cpu().numpy()
-    wanted = np.zeros((2, 4 * PAGE), np.float32)
-    wanted[0, 10 : 10 + 2 * PAGE] = exact[0][50 : 50 + 2 * PAGE]
-    wanted[0, 10 + 2 * PAGE : 110 + 2 * PAGE] = 0.5 * exact[0][7:107]
-    wanted[0, 3 * PAGE] = exact[0][-1]  # of what lies beyond the end nothing
-    assert np.array_equal(row, wanted)
-    store.require({"fine": lambda: fine, **{number: lambda number=number: exact[number] for number in range(5)}})  # more than the limit
-    got = store.rows([[Part("fine", 0, len(fine), 0, 1.0)]], len(fine)).cpu().numpy()
-    assert np.allclose(got, fine, rtol=0, atol=1e-8 * np.abs(fine).max() + 1e-7 * np.abs(fine).max())
+    parts = [Part(0, 50, 2000, 10, 1.0, None), Part(0, 7, 100, 2010, 0.5, None), Part(0, 2899, 99, 3000, 1.0, None)]
+    wanted = np.zeros((2, 4000), np.float32)
+    wanted[0, 10:2110] = np.concatenate([exact[0][50:2050], 0.5 * exact[0][7:107]])
+    wanted[0, 3000] = exact[0][-1]  # of what lies beyond the end nothing
+    assert np.array_equal(store.rows([parts, []], 4000).cpu().numpy(), wanted)
+    every = [[Part(number, 0, 2900, 0, 1.0, lambda number=number: exact[number])] for number in range(5)]  # more than the limit
+    got = store.rows([*every, [Part("fine", 0, 1005, 0, 2.0, lambda: fine)]], 2900).cpu().numpy()
+    assert np.array_equal(got[:5], exact) and np.array_equal(got[5, :1005], 2 * fine)
 
 
 def test_a_broken_recording_is_said(sources):

@@ -5,11 +5,13 @@ enrolment's file (:mod:`hifitse.data.augment`) goes through the CPU.
 """
 
 import copy
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,11 +20,67 @@ from torch import Tensor
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data.augment import changed, recorded_elsewhere
 from hifitse.data.conditions import length
-from hifitse.data.reader import KEPT_S, DeviceStore, Part
+from hifitse.data.reader import KEPT_S, PCM_16, as_int16
 from hifitse.data.rendering import PEAK, Mixture, Renderer, gain_below, gate, loop, put, transform_length
 from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment
 
 ROWS = 256  # recordings that are transformed together, so that memory has room
+THREADS = 8  # recordings that are decoded at a time
+
+
+class Part(NamedTuple):
+    """Samples ``start`` to ``start + samples`` of a recording, times ``gain``, at sample ``at`` of a row; ``load`` decodes it whole."""
+
+    key: tuple
+    start: int
+    samples: int
+    at: int
+    gain: float
+    load: Callable[[], np.ndarray]
+
+
+class DeviceStore:
+    """Recordings on a device, up to ``limit`` bytes, the oldest out first; what one call needs is kept whatever it takes.
+    One whose samples are all 16 bit numbers is kept as these."""
+
+    def __init__(self, device: torch.device | str, limit: int) -> None:
+        self.device, self.limit, self.bytes = torch.device(device), limit, 0
+        self._kept: OrderedDict[tuple, Tensor] = OrderedDict()
+
+    def rows(self, rows: Sequence[Sequence[Part]], samples: int) -> Tensor:
+        """Rows (R, T) float32 made of parts of recordings, which do not overlap; 0 elsewhere."""
+        wanted = {part.key: part.load for row in rows for part in row}
+        self._require(wanted)
+        whole = all(self._kept[key].dtype == torch.int16 for key in wanted)  # pieces of one type are joined by one kernel
+        silence = torch.zeros(samples, dtype=torch.int16 if whole else torch.float32, device=self.device)
+        pieces, gains = [], []
+        for row in rows:
+            done = 0
+            for part in sorted(row, key=lambda part: part.at):
+                kept = self._kept[part.key]
+                sound = kept[part.start : part.start + min(part.samples, samples - part.at)].to(silence.dtype)
+                pieces += [silence[: part.at - done], sound]
+                gains += [0.0, part.gain / (1 if kept.is_floating_point() else PCM_16)]
+                done = part.at + len(sound)
+            pieces.append(silence[: samples - done])
+            gains.append(0.0)
+        lengths = torch.tensor([len(piece) for piece in pieces]).to(self.device)
+        gain = torch.repeat_interleave(torch.tensor(gains).to(self.device), lengths, output_size=len(rows) * samples)
+        return (torch.cat(pieces).float() * gain).view(len(rows), samples)
+
+    def _require(self, wanted: dict[tuple, Callable[[], np.ndarray]]) -> None:
+        """Have these recordings at hand; each value decodes one, (T,) float32."""
+        for key in wanted.keys() & self._kept.keys():
+            self._kept.move_to_end(key)
+        missing = [key for key in wanted if key not in self._kept]
+        with ThreadPoolExecutor(THREADS) as pool:  # decoding lets go of Python's lock
+            sounds = pool.map(lambda key: wanted[key](), missing)
+            for key, sound in zip(missing, sounds, strict=True):
+                small = as_int16(sound)
+                self._kept[key] = torch.from_numpy(sound if small is None else small).to(self.device)
+                self.bytes += self._kept[key].nbytes
+        while self.bytes > self.limit and next(iter(self._kept)) not in wanted:
+            self.bytes -= self._kept.popitem(last=False)[1].nbytes
 
 
 class BatchRenderer:
