@@ -11,9 +11,9 @@ from sounds import folders, small
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
 from hifitse.data.augment import CHANGES, CUTOFFS_HZ, changed, draw_change, specaug_mask
-from hifitse.data.conditions import Conditions, evaluation_conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions, evaluation_conditions
 
 PLAIN = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 PARTS = ("mix", "target", "interferers", "noise")

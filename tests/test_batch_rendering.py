@@ -16,10 +16,10 @@ from test_scene import CASES, HARD
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.batch_rendering import BatchRenderer, DeviceStore, Part
-from hifitse.data.conditions import training_conditions
 from hifitse.data.dataset import AHEAD, Batches, Items, ahead
 from hifitse.data.mixing import Mixer
 from hifitse.data.reader import KEPT_S
+from hifitse.data.scene import training_conditions
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 

@@ -6,7 +6,7 @@ from made_up import content, row, write
 from sounds import speech_folder
 
 from hifitse import HifitseError
-from hifitse.data.conditions import evaluation_conditions, training_conditions
+from hifitse.data.scene import evaluation_conditions, training_conditions
 from hifitse.evaluation import comparison
 from hifitse.evaluation.comparison import UNSEEN, equal_seconds, run_all, vary, with_phase
 from hifitse.evaluation.experiment import Arm, declared_diff

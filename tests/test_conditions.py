@@ -5,9 +5,9 @@ import pytest
 from sounds import folders, small
 
 from hifitse import HifitseError
-from hifitse.data.conditions import Conditions, evaluation_conditions, training_conditions, validation_conditions
+from hifitse.data.lists import from_json, to_json
 from hifitse.data.mixing import Mixer
-from hifitse.data.scene import from_json, to_json
+from hifitse.data.scene import Conditions, evaluation_conditions, training_conditions, validation_conditions
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 

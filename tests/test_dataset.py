@@ -9,10 +9,10 @@ import torch
 from sounds import folders, save, small
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.dataset import Batches, Items, training_loader
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions, training_conditions
 
 PLAIN = Conditions("valid", 0.5)
 

@@ -9,8 +9,8 @@ import torch
 from arms import made_up_rows
 from headless import ROOT, checkout, metrics, typed
 
-from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.metrics import Interval
 from hifitse.model import Extractor, SecondPass

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixture
+from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation import evaluate
 from hifitse.params import Params
 from hifitse.report import listening

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions
 from hifitse.metrics import si_sdri
 from hifitse.model import Extractor, extraction
 from hifitse.model.extraction import Chunks, overlap_add

@@ -6,9 +6,9 @@ import torch
 from sounds import folders, pitch, save, small
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import Conditions
 from hifitse.data.dataset import Shared
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions
 from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.losses.objective import Objective
 from hifitse.losses.signals import absent_floor, audible

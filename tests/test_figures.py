@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hifitse import HifitseError
-from hifitse.data.conditions import training_conditions
+from hifitse.data.scene import training_conditions
 from hifitse.metrics import Interval, bootstrap
 from hifitse.params import resolve
 from hifitse.report import figures

@@ -6,7 +6,7 @@ import pytest
 import torch
 from arms import made_up_arm, made_up_rows
 
-from hifitse.data.conditions import training_conditions
+from hifitse.data.scene import training_conditions
 from hifitse.evaluation.comparison import Comparison, vary
 from hifitse.evaluation.experiment import BANDS_HZ, Arm, fidelity
 from hifitse.params import Params, resolve

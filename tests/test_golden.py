@@ -18,8 +18,8 @@ import pytest
 import torch
 from headless import ROOT
 
-from hifitse.data.conditions import evaluation_conditions, training_conditions, validation_conditions
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.scene import evaluation_conditions, training_conditions, validation_conditions
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.params import resolve

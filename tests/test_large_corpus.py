@@ -14,11 +14,10 @@ from sounds import speech_folder
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data import corpus as corpora
 from hifitse.data import index as on_disk
-from hifitse.data.conditions import validation_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer, ordered, others
 from hifitse.data.reader import Reader
-from hifitse.data.scene import File
+from hifitse.data.scene import File, validation_conditions
 from hifitse.params import resolve
 from hifitse.studies import data_loading
 

@@ -11,8 +11,7 @@ from sounds import folders, hum, pitch, save, small
 
 from hifitse import HifitseError, audio
 from hifitse.commands.cli import main
-from hifitse.data.lists import ListMixer, drawn, librimix, voicefilter
-from hifitse.data.scene import read_scenes, write_scenes
+from hifitse.data.lists import ListMixer, drawn, librimix, read_scenes, voicefilter, write_scenes
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.score import ScoreError, score, write_score
 

@@ -6,9 +6,9 @@ from sounds import folders, pitch, save, small, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
-from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 

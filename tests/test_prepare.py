@@ -15,9 +15,9 @@ import hifitse.prepare.prepare as scan
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.commands import cli
 from hifitse.commands.cli import said
-from hifitse.data.conditions import training_conditions
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import training_conditions
 from hifitse.pool import Pool
 from hifitse.prepare.prepare import Partial, prepare, summary_path
 from hifitse.prepare.recording import measure

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE, audio, presets
-from hifitse.data.conditions import Conditions
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions
 from hifitse.metrics import bootstrap, paired, si_sdr, si_sdri
 from hifitse.params import ParameterError, Params
 

@@ -7,9 +7,9 @@ import pytest
 from sounds import folders, hum, pitch, save, small
 
 from hifitse import HifitseError, audio
-from hifitse.data.conditions import Conditions
+from hifitse.data.lists import from_json, read_scenes, to_json, write_scenes
 from hifitse.data.mixing import Mixer
-from hifitse.data.scene import from_json, read_scenes, to_json, write_scenes
+from hifitse.data.scene import Conditions
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 CASES = {

@@ -6,9 +6,9 @@ from sounds import folders, save, small, speech_folder
 
 from hifitse import HifitseError
 from hifitse.data import similarity
-from hifitse.data.conditions import Conditions
 from hifitse.data.corpus import load_corpus
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions
 from hifitse.data.similarity import Voices, describe, pitch_hz
 from hifitse.data.synthetic import make_speech
 

@@ -6,11 +6,11 @@ import pytest
 from scipy.signal import correlate
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data import talker
+from hifitse.data import sampling
 from hifitse.data.corpus import load_corpus
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Renderer
-from hifitse.data.talker import WHOLE_S, SpeechSampler
+from hifitse.data.sampling import WHOLE_S, SpeechSampler
 
 SECOND = SAMPLE_RATE
 
@@ -47,7 +47,7 @@ def test_of_a_long_recording_one_part_is_read_and_only_once(corpus):
     """It was read whole to 20 s and then the crop again: most of the time of a mixture on corpora of long files."""
     for seed in range(5):
         *_, reads = drawn(corpus, seed)
-        assert [samples for _, samples in reads] == [round(talker.PART_S * SECOND)]
+        assert [samples for _, samples in reads] == [round(sampling.PART_S * SECOND)]
     *_, reads = drawn(corpus, 0, seconds=8.0)
     assert [samples for _, samples in reads] == [16 * SECOND]
 
@@ -60,4 +60,4 @@ def test_the_crop_is_that_piece_of_the_recording(corpus):
         piece = whole[at : at + len(sound)]
         gain = float(piece @ sound) / float(piece @ piece)
         assert gain > 1 and np.allclose(sound, gain * piece, atol=1e-4)
-        assert segment.activity >= talker.MIN_ACTIVITY
+        assert segment.activity >= sampling.MIN_ACTIVITY

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import Conditions, turns
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import Conditions, turns
 from hifitse.evaluation.evaluate import evaluate
 
 TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)

@@ -185,7 +185,7 @@ def scenes(
     Without an import it holds the evaluation's own lists: of the test speakers, rooms and noises that the parameters name.
     """
     from hifitse.data import lists
-    from hifitse.data.scene import write_scenes
+    from hifitse.data.lists import write_scenes
     from hifitse.params import resolve
 
     params = resolve(**({"preset": "demo"} | values(**given)))

@@ -15,8 +15,8 @@ from IPython.display import HTML
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.audio import AudioError
-from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.metrics import si_sdr
 from hifitse.model.extraction import SILENT_DB

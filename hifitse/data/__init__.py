@@ -14,17 +14,15 @@ Where sound comes from:
     reader.py     stretches of recordings, kept in memory or on a device up to a limit
 
 What is drawn:
-    conditions.py  how hard a mixture is, who is there when: the curriculum, the fixed lists of the evaluation
-    scene.py       a mixture before it is made: plain data, and lists of it
-    talker.py      where a speaker's stretch of speech comes from
+    scene.py       a mixture before it is made, as plain data; how hard it is: the curriculum, the fixed lists of the evaluation
+    sampling.py    pieces of speech, noise and rooms that it is drawn from, and what a room response needs
     similarity.py  which voices are alike
-    acoustics.py   pieces of noise, rooms, and what a room response needs
     augment.py     what disturbs a recording: changes of an enrolment, talkers recorded elsewhere, masks of a spectrogram
     mixing.py      one mixture: a scene drawn, from parameters, split, seed, index and conditions, and made into sound
 
 What is made of it:
     rendering.py        a scene to sound
     batch_rendering.py  scenes to a batch on a GPU
-    lists.py            test lists as scenes: written down, or imported from published ones
+    lists.py            test lists as scenes: written down as JSON lines, or imported from published ones
     dataset.py          indices to mixtures, each once or for both of its talkers, and to batches
 """

@@ -19,10 +19,9 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data.augment import changed, recorded_elsewhere
-from hifitse.data.conditions import length
 from hifitse.data.reader import KEPT_S, PCM_16, as_int16
 from hifitse.data.rendering import PEAK, Mixture, Renderer, gain_below, gate, loop, put, transform_length
-from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment
+from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment, length
 
 ROWS = 256  # recordings that are transformed together, so that memory has room
 THREADS = 8  # recordings that are decoded at a time

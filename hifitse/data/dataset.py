@@ -17,9 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from hifitse import HifitseError
 from hifitse.data.batch_rendering import BatchRenderer
-from hifitse.data.conditions import Conditions, training_conditions
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.data.scene import Scene
+from hifitse.data.scene import Conditions, Scene, training_conditions
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 

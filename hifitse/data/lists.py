@@ -1,20 +1,23 @@
-"""Test lists as scenes: drawn once and written down, or imported from lists that others published."""
+"""Test lists as scenes: drawn once and written down as JSON lines, or imported from lists that others published."""
 
+import json
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.conditions import LISTS, Conditions, evaluation_conditions
 from hifitse.data.manifest import audio_files, locate, manifest_of, root_of
 from hifitse.data.mixing import Mixer, Split
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
-from hifitse.data.scene import Enrollment, File, Noise, Piece, Scene, Segment, Talker, read_scenes
+from hifitse.data.sampling import WHOLE_S
+from hifitse.data.scene import LISTS, Conditions, Enrollment, File, Noise, Piece, Scene, Segment, Talker, evaluation_conditions
 from hifitse.data.synthetic import source_folders
-from hifitse.data.talker import WHOLE_S
+from hifitse.files import write_text
 from hifitse.params import Params
 
 TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")  # of VoiceFilter's lists (Wang et al., Interspeech 2019)
@@ -82,6 +85,53 @@ def write_sound(params: Params, folder: Path) -> None:
         enrolled = {name: rows[0] for name in ("enroll", "wrong_enroll") if (rows := getattr(made, name)) is not None}
         for name, sound in ({"mix": made.mix, "target": made.target} | enrolled).items():
             audio.write(folder / name / f"{scene.id}.flac", sound)
+
+
+# ---- lists as JSON lines
+
+
+_adapter = cache(lambda: TypeAdapter(Scene))  # slow to make
+
+
+def to_json(scene: Scene) -> str:
+    """A scene as one line of JSON; :func:`from_json` gives an equal one."""
+    return json.dumps(_adapter().dump_python(scene, exclude_defaults=True))
+
+
+def from_json(line: str) -> Scene:
+    """The scene of a line; HifitseError where it is none."""
+    try:
+        return _adapter().validate_python(json.loads(line))
+    except ValidationError as error:
+        first = error.errors()[0]
+        fault = f"has a fault at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+    except ValueError as error:
+        fault = f"is not JSON ({error})"
+    raise HifitseError(f"scene {fault}, expected the JSON of a scene")
+
+
+def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
+    """Write a list of scenes as JSON lines, whole or not at all; returns how many."""
+    lines = [to_json(scene) + "\n" for scene in scenes]
+    write_text(Path(path), "".join(lines))
+    return len(lines)
+
+
+def read_scenes(path: str | Path) -> list[Scene]:
+    """The scenes of a list; HifitseError where it cannot be read or is empty, or a line is no scene or leaves its root."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
+    scenes = []
+    for number, line in enumerate(lines, 1):
+        try:
+            scenes.append(from_json(line))
+        except HifitseError as error:
+            raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
+    if not scenes:
+        raise HifitseError(f"list {str(path)!r} is empty, expected at least one scene")
+    return scenes
 
 
 # ---- published lists

@@ -16,17 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.acoustics import Acoustics
 from hifitse.data.augment import draw_change, draw_elsewhere
-from hifitse.data.conditions import Conditions, Spans, length, presence
 from hifitse.data.corpus import Clips, load_clips, load_corpus, merged, merged_clips
 from hifitse.data.manifest import SIDES, Utterance
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
-from hifitse.data.scene import Elsewhere, Enrollment, Scene, Segment, Talker
+from hifitse.data.sampling import WHOLE_S, Acoustics, SpeechSampler
+from hifitse.data.scene import Conditions, Elsewhere, Enrollment, Scene, Segment, Spans, Talker, length, presence
 from hifitse.data.similarity import Voices
 from hifitse.data.synthetic import source_folders
-from hifitse.data.talker import WHOLE_S, SpeechSampler
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 

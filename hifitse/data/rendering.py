@@ -17,11 +17,10 @@ import torch
 from scipy.fft import next_fast_len, rfft
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.acoustics import align, power
 from hifitse.data.augment import changed, recorded_elsewhere
-from hifitse.data.conditions import Spans, length
 from hifitse.data.reader import Reader, Recent
-from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment
+from hifitse.data.sampling import align, power
+from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment, Spans, length
 from hifitse.machine import threads
 
 PEAK = 0.99  # largest absolute value of a mixture, of its parts, and of an enrolment

@@ -19,7 +19,7 @@ from scipy.fft import irfft, rfft
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Corpus, Utterance
 from hifitse.data.manifest import middle
-from hifitse.data.talker import FRAME, activity_mask
+from hifitse.data.sampling import FRAME, activity_mask
 from hifitse.decode import channel_of
 from hifitse.files import made_once
 

@@ -23,8 +23,8 @@ import soundfile
 from scipy.signal import fftconvolve, istft, stft
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.acoustics import align
 from hifitse.data.manifest import sources
+from hifitse.data.sampling import align
 from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, speak, speaker, variant_group, words
 from hifitse.files import made_once
 from hifitse.params import Params

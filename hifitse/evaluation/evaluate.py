@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import Conditions, evaluation_conditions
 from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.manifest import by_content
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.scene import Conditions, evaluation_conditions
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
 from hifitse.machine import progress_bar

@@ -3,8 +3,8 @@
 import numpy as np
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.mixing import Mixer
+from hifitse.data.scene import evaluation_conditions
 from hifitse.model import Extractor
 from hifitse.model.extract_files import PRESENCE_S, Levels
 from hifitse.model.extraction import taken_db

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.signal import welch
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data import acoustics
+from hifitse.data import sampling
 from hifitse.data.corpus import MIN_SAMPLES
 from hifitse.data.manifest import Kind
 from hifitse.decode import Sound
@@ -138,10 +138,10 @@ def _decay(path: str | Path, samples: int) -> tuple[float | None, str]:
         return None, f"it lasts {seconds:.0f} s, a response {LONGEST_RESPONSE_S:.0f} s at most"
     rir = audio.read(path)
     try:
-        t60 = acoustics.t60(rir)
+        t60 = sampling.t60(rir)
     except HifitseError as error:
         return None, str(error)
-    start = acoustics.direct_path(rir)
+    start = sampling.direct_path(rir)
     energy = np.cumsum(np.square(rir, dtype=np.float64)[::-1])[::-1]
     before = 1 - energy[max(0, start - SAMPLE_RATE // 100)] / energy[0]
     if before > BEFORE:

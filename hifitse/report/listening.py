@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from hifitse import SAMPLE_RATE
-from hifitse.data.conditions import evaluation_conditions
 from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation.evaluate import listed_mixture
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device

@@ -10,7 +10,7 @@ from IPython.display import HTML, Image
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from hifitse.data.conditions import PARTIAL_ACTIVE_S
+from hifitse.data.scene import PARTIAL_ACTIVE_S
 from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import matrix, mean, of_list
 from hifitse.metrics import Interval, bootstrap, paired

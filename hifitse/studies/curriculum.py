@@ -4,7 +4,7 @@ import numpy as np
 from IPython.display import HTML, Image
 from matplotlib.figure import Figure
 
-from hifitse.data.conditions import training_conditions
+from hifitse.data.scene import training_conditions
 from hifitse.evaluation.experiment import Arm
 from hifitse.params import Params
 from hifitse.report.comparison_figures import lines

@@ -24,13 +24,12 @@ from scipy.signal import fftconvolve, resample
 from hifitse import SAMPLE_RATE, audio
 from hifitse.data import synthetic
 from hifitse.data.batch_rendering import BatchRenderer
-from hifitse.data.conditions import validation_conditions
 from hifitse.data.corpus import load_corpus
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.reader import Reader, Recording
 from hifitse.data.rendering import Renderer
-from hifitse.data.scene import File
+from hifitse.data.scene import File, validation_conditions
 from hifitse.evaluation.cost import ratios, turns
 from hifitse.files import made_once
 from hifitse.machine import device_name, pick_device, threads

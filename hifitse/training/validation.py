@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from hifitse import HifitseError
-from hifitse.data.conditions import validation_conditions
 from hifitse.data.mixing import Mixer, Mixture
+from hifitse.data.scene import validation_conditions
 from hifitse.metrics import si_sdr, si_sdri
 from hifitse.params import Params
 
@@ -36,7 +36,7 @@ def valid_seed(params: Params) -> int:
 
 
 def validation_mixtures(params: Params) -> list[Mixture]:
-    """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, as :func:`hifitse.data.conditions.validation_conditions`
+    """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, as :func:`hifitse.data.scene.validation_conditions`
     says, without single interferers and noise; kept for the next call with the same parameters."""
     return list(_kept(params.model_dump_json()))
 
