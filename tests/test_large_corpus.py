@@ -13,7 +13,6 @@ from sounds import speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data import corpus as corpora
-from hifitse.data import index as on_disk
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer, ordered, others
 from hifitse.data.reader import Reader
@@ -60,7 +59,7 @@ def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, 
     for _ in range(2):  # made, found again
         disk = load_corpus(folder)
         same(disk, memory)
-        assert isinstance(next(iter(disk.speakers.values())), on_disk.Said)
+        assert isinstance(next(iter(disk.speakers.values())), corpora.Said)
         for side, part in disk.split(0.2, 0.3, 5).items():
             same(part, memory.split(0.2, 0.3, 5)[side])
         text = " ".join(disk.skipped)

@@ -6,8 +6,7 @@ May not import: losses, model or any room after them.
 
 Where sound comes from:
     manifest.py   utterances and sources: lists as JSON lines whose paths cannot leave their root, what runs know a source by
-    index.py      large corpora: utterances on disk until they are asked for
-    corpus.py     speakers -> utterances, noises and room responses in groups, and who is held out
+    corpus.py     speakers -> utterances, noises and room responses in groups; who is held out; large corpora on disk
     voices.py     espeak-ng in a process of its own: text -> raw speech
     speakers.py   synthetic speakers: who they are, what they say, how it becomes 48 kHz speech
     synthetic.py  the embedded sources: folders of synthetic speech, of kinds of noise, of rooms

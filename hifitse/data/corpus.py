@@ -1,24 +1,32 @@
 """What a source holds: speakers and their utterances, or noises and room responses in groups; and who is held out.
 
-All are lists of names and lengths; audio is read by random access when it is asked for, never kept.
+All are lists of names and lengths, those of a large manifest on disk; audio is read by random access when it is asked for.
 """
 
+import hashlib
+import json
 import os
 import re
+import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.index import INDEXED_BYTES, indexed, unfit
-from hifitse.data.manifest import SIDES, CorpusError, Kind, Utterance, audio_files, from_manifest, locate, manifest_of, root_of
-from hifitse.files import cache_dir
+from hifitse import SAMPLE_RATE, audio
+from hifitse.data.manifest import SIDES, CorpusError, Kind, Utterance, allowed_roots, listed, locate, manifest_of
+from hifitse.files import cache_dir, made_once
 
 MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped, but for room responses
+INDEXED_BYTES = 64 * 2**20  # a manifest of more, some 400,000 utterances, is indexed; a smaller one is kept in memory
+INDEX, INDEX_VERSION = "index.sqlite", 2  # raise the version when the same manifest gives another index
+REASONS = 1000  # why lines were left out: so many are kept in an index
+COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"
+"""The fields of an :class:`Utterance` in their order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +85,8 @@ class Clips:
 def _deal(
     members: Iterable[tuple[str, str]], valid_share: float, test_share: float, seed: int, least: int, what: str
 ) -> dict[str, set[str]]:
-    """Deal whole groups to "train", "valid" and "test".
-
-    Args:
-        members: of each its group and, where that is not dealt, the side on which it stands; else an empty text.
-        valid_share, test_share: shares of all members dealt that the held-out sides reach at least, as far as whole groups allow.
-        least: members that every side needs; CorpusError where it would have fewer.
-        what: the members in words, for the error."""
+    """Deal whole groups to "train", "valid" and "test", where the latter two reach their shares at least, as far as groups allow.
+    ``members``: of each its group and, where that is not dealt, the side on which it stands. Every side has ``least`` members."""
     sizes, fixed = Counter[str](), dict[str, str]()
     for group, side in members:
         sizes[group] += 1
@@ -109,20 +112,15 @@ def _deal(
 def load_corpus(source: str | Path) -> Corpus:
     """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,mp3,m4a ...}``.
 
-    A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. A manifest has one JSON object a line:
-    ``speaker``, ``utterance``, ``path`` (of a file, or ``call.wav/1`` for its second channel), ``samples`` and ``sample_rate`` (both
-    the file's own). Optional: ``group`` (speakers of one group are held out together; default the speaker), ``split`` ("train", "valid"
-    or "test": where its speaker goes; default drawn) and ``source`` (whose recordings are alike; default the speaker's name up to the
-    first ``_``). Paths are relative to the root; :mod:`hifitse.data.manifest` says which that may be.
+    A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. The lines of a manifest are described in
+    ``hifitse/prepare/README.md``; one of more than 64 MB, or 16 MB packed, is sorted into an index in the cache at the first call.
     An unreadable line, a missing, broken or very short file, a path that leaves the root or is listed twice, and a speaker with
     only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
-
-    A manifest of more than 64 MB, or 16 MB packed, is sorted into an index in the cache at the first call.
     CorpusError where nothing is there, or nothing usable left."""
     path = locate(source, "corpus")
     manifest = manifest_of(path)
     large = manifest and manifest.stat().st_size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES
-    root, found = _listed(path, "speech", skipped := [], once=not large)
+    root, found = listed(path, "speech", skipped := [], MIN_SAMPLES, once=not large)
     if large:
         corpus = Corpus(root, *indexed(manifest, root, found, skipped))
     else:
@@ -149,7 +147,7 @@ def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
     path = locate(source, kind)
     if not path.is_dir() and not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise CorpusError(f"{kind} is {str(source)!r}, which is a file, expected a folder of recordings or a JSONL manifest of them")
-    root, found = _listed(path, kind, skipped := [])
+    root, found = listed(path, kind, skipped := [], 1 if kind == "rooms" else MIN_SAMPLES, partial(group_of, kind=kind))
     clips = sorted(found, key=lambda clip: Path(clip.path))
     if not clips:
         raise CorpusError(f"{kind} source {path} has no usable audio file ({len(skipped)} were skipped), expected a folder of recordings")
@@ -158,55 +156,22 @@ def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
     return Clips(root, tuple(clips), skipped)
 
 
-def _listed(path: Path, kind: Kind, skipped: list[str], once: bool = True) -> tuple[Path, Iterator[Utterance]]:
-    """The root of a manifest or folder, and its recordings in any order."""
-    group, least = partial(_group, kind=kind), 1 if kind == "rooms" else MIN_SAMPLES
-    if manifest := manifest_of(path):
-        root = root_of(manifest)
-        return root, from_manifest(manifest, root, skipped, kind, least, group, once)
-
-    def probed() -> Iterator[Utterance]:
-        for file in audio_files(path):
-            name = file.relative_to(path)
-            speaker, said = name.parts[0] if kind == "speech" else "", ""
-            if speaker:  # a folder; deeper ones belong to the utterance's name
-                said = Path(*name.parts[1:]).with_suffix("").as_posix() if len(name.parts) > 1 else ""
-                if not said or speaker.startswith("."):
-                    continue
-            try:
-                info = audio.info(file)
-            except HifitseError as error:
-                skipped.append(f"{name.as_posix()}: {error}")
-                continue
-            if info.samples >= least:
-                yield Utterance(speaker, said, name.as_posix(), info.samples, speaker or group(name.as_posix()), info.sample_rate)
-            else:
-                skipped.append(f"{name.as_posix()}: {info.samples} samples at 48 kHz, expected at least {least}")
-
-    return path, probed()
-
-
-def group_of(name: str, kind: Kind) -> str:
-    """The part of a file's name, without suffix, that its held-out group shares.
+def group_of(path: str, kind: Kind) -> str:
+    """The held-out group of a noise or room by its path: files in different folders have none in common.
 
     A room's name ends in its position: ``hall_2``, ``ChurchPosition3`` and ``church12`` are the groups ``hall``, ``Church`` and
     ``church``. A noise's name is its own group, unless it ends like the clips of ESC-10 and ESC-50 (``rain_1-21189-A``, ``1-21189-A-10``),
     where the second number is that of the Freesound recording that several clips were cut from.
 
-    >>> group_of("StPatricksChurchPosition2", "rooms"), group_of("rain_1-21189-A", "noise")
-    ('StPatricksChurch', 'freesound-21189')
+    >>> group_of("x/StPatricksChurchPosition2.wav", "rooms"), group_of("rain_1-21189-A.wav", "noise")
+    ('x/StPatricksChurch', 'freesound-21189')
     """
+    folder, name = Path(path).parent, Path(path).stem
     if kind == "rooms":
-        return re.sub(r"[_-]?(?:Position|position|pos)?[_-]?\d+$", "", name)
-    match = re.search(r"\d-(\d+)-[A-Z](?:-\d+)?$", name)
-    return f"freesound-{match[1]}" if match else name
-
-
-def _group(path: str, kind: Kind) -> str:
-    """The group of a file by its path relative to the root: files in different folders have none in common."""
-    name = Path(path)
-    group = group_of(name.stem, kind)
-    return (name.parent / group).as_posix() if group else name.parent.as_posix()
+        name = re.sub(r"[_-]?(?:Position|position|pos)?[_-]?\d+$", "", name)
+    elif match := re.search(r"\d-(\d+)-[A-Z](?:-\d+)?$", name):
+        name = f"freesound-{match[1]}"
+    return (folder / name).as_posix()
 
 
 def merged(corpora: Sequence[Corpus]) -> Corpus:
@@ -237,3 +202,95 @@ def merged_clips(lists: Sequence[Clips]) -> Clips:
 
 def _from_top(root: Path, each: Utterance) -> str:
     return str(Path(os.path.abspath(root)).relative_to("/") / each.path)
+
+
+# ---- large corpora: an SQLite file in the cache, sorted by speaker and name, so that a speaker is a span of row numbers
+
+
+def unfit(utterances: int, groups: int, splits: int) -> str:
+    """Why a speaker cannot be used who has so many utterances, in so many groups and splits; empty where he can."""
+    if utterances < 2:
+        return "only one utterance, two are needed"
+    return "utterances in different groups" if groups > 1 else "utterances in different splits" if splits > 1 else ""
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The file to read from. It never changes, so no lock is needed, which some network disks do not have."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+_kept_open = lru_cache(16)(lambda path, process: _opened(path))  # by each process for itself: a fork must not share it
+
+
+def _rows(path: Path, file: sqlite3.Connection, query: str, *values: int) -> list[list[str | int]]:
+    try:
+        rows = file.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise CorpusError(f"index {path.parent} is damaged ({error}), expected one as it was made; remove it") from None
+    return [[value.decode(errors="surrogatepass") if isinstance(value, bytes) else value for value in row] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Said(Sequence[Utterance]):
+    """The utterances of one speaker, rows of an index, each read when it is asked for; CorpusError if the index is damaged by then."""
+
+    path: Path
+    first: int
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, place: int | slice) -> Utterance | tuple[Utterance, ...]:
+        if isinstance(place, slice):
+            return tuple(self[number] for number in range(*place.indices(self.count)))
+        number = self.first + range(self.count)[place]
+        [row] = _rows(self.path, _kept_open(self.path, os.getpid()), f"SELECT {COLUMNS} FROM said WHERE rowid = ?", number)
+        return Utterance(*row)
+
+
+def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: list[str]) -> tuple[dict[str, Said], list[str]]:
+    """Utterances by speaker, and why others were left out, from an index in the cache; order and rules are those of a corpus in memory.
+    The manifest is known by its path, length and time of change, and by the folders that links may lead to. Its utterances ``found`` are
+    gone through, which fills ``skipped``, only where there is no index."""
+    state = manifest.stat()
+    key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])
+    name = f"index-v{INDEX_VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    path = made_once(name, partial(_make, found, skipped)) / INDEX
+    with closing(_opened(path)) as file:
+        spans = _rows(path, file, "SELECT name, first, count FROM speaker ORDER BY first")
+        reasons = [text for [text] in _rows(path, file, "SELECT text FROM reason")]
+    return {name: Said(path, first, count) for name, first, count in spans}, reasons
+
+
+def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
+    """Lines as they come, then sorted, without the paths that are listed twice."""
+    def packed(values: Iterable[str | int]) -> list[bytes | int]:
+        return [value.encode(errors="surrogatepass") if isinstance(value, str) else value for value in values]
+
+    try:
+        with closing(sqlite3.connect(folder / INDEX, isolation_level=None)) as file:
+            file.executescript(f"""
+                PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;
+                CREATE TEMP TABLE line ({COLUMNS});
+                CREATE TABLE said ({COLUMNS});
+                CREATE TABLE speaker (name, first INTEGER, count INTEGER);
+                CREATE TABLE reason (text);
+            """)
+            file.executemany("INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (packed(astuple(said)) for said in found))
+            [[repeated]] = file.execute("SELECT count(*) - count(DISTINCT path) FROM line")
+            if repeated:
+                skipped.append(f"{repeated} paths are listed twice")
+            once = "WHERE rowid IN (SELECT min(rowid) FROM line GROUP BY path)" if repeated else ""
+            file.execute(f"INSERT INTO said SELECT * FROM line {once} ORDER BY speaker, utterance, path")
+            counts = "SELECT speaker, min(rowid), count(*), count(DISTINCT held_out), count(DISTINCT split) FROM said GROUP BY speaker"
+            for name, first, count, groups, splits in file.execute(counts).fetchall():
+                if reason := unfit(count, groups, splits):
+                    skipped.append(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
+                else:
+                    file.execute("INSERT INTO speaker VALUES (?, ?, ?)", [name, first, count])
+            more = [f"and {len(skipped) - REASONS} more"] if len(skipped) > REASONS else []
+            file.executemany("INSERT INTO reason VALUES (?)", (packed([text]) for text in (*skipped[:REASONS], *more)))
+            file.execute("COMMIT")
+    except sqlite3.Error as error:  # a full disk, as made_once knows it
+        raise OSError(str(error)) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from stat import S_ISLNK, S_ISREG
 from typing import IO, Any, Literal
 
-from hifitse import SAMPLE_RATE, HifitseError
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.decode import SUFFIXES, channel_of
 from hifitse.params import Params
 
@@ -138,29 +138,56 @@ def _named_root(line: str) -> str | None:
     return None
 
 
-# ---- the lines of a manifest
+# ---- what a folder or the lines of a manifest list
 
 
 @contextmanager
 def opened(manifest: Path, mode: Literal["rt", "rb"] = "rt") -> Iterator[IO[Any]]:
     """JSON lines, plain or packed by gzip, to read; CorpusError where that fails."""
-    text = {"encoding": "utf-8-sig"} if mode == "rt" else {}
     try:
-        with (gzip.open if manifest.suffix == ".gz" else open)(manifest, mode, **text) as lines:
+        with (gzip.open if manifest.suffix == ".gz" else open)(manifest, mode, encoding="utf-8-sig" if mode == "rt" else None) as lines:
             yield lines
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or packed by gzip") from None
 
 
-def from_manifest(
-    manifest: Path, root: Path, skipped: list[str], kind: Kind, least: int, group: Callable[[str], str], once: bool = True
-) -> Iterator[Utterance]:
-    """The utterances of a manifest's readable lines; the reason goes to ``skipped`` where a line gives nothing.
+def listed(
+    source: Path, kind: Kind, skipped: list[str], least: int, group: Callable[[str], str] = str, once: bool = True
+) -> tuple[Path, Iterator[Utterance]]:
+    """The root of a folder or manifest, and its readable recordings in any order; why others are left out goes to ``skipped``.
 
     Args:
         least: samples at 48 kHz below which a file is skipped.
         group: by a path relative to the root the group of noises and rooms that name none.
         once: skip a path that is listed twice, for which all paths are kept in memory."""
+    if manifest := manifest_of(source):
+        root = root_of(manifest)
+        return root, _from_manifest(manifest, root, kind, skipped, least, group, once)
+    return source, _from_folder(source, kind, skipped, least, group)
+
+
+def _from_folder(folder: Path, kind: Kind, skipped: list[str], least: int, group: Callable[[str], str]) -> Iterator[Utterance]:
+    for file in audio_files(folder):
+        name = file.relative_to(folder)
+        speaker, said = "", ""
+        if kind == "speech":  # a folder; deeper ones belong to the utterance's name
+            speaker, said = name.parts[0], Path(*name.parts[1:]).with_suffix("").as_posix() if len(name.parts) > 1 else ""
+            if not said or speaker.startswith("."):
+                continue
+        try:
+            info = audio.info(file)
+        except HifitseError as error:
+            skipped.append(f"{name.as_posix()}: {error}")
+            continue
+        if info.samples >= least:
+            yield Utterance(speaker, said, name.as_posix(), info.samples, speaker or group(name.as_posix()), info.sample_rate)
+        else:
+            skipped.append(f"{name.as_posix()}: {info.samples} samples at 48 kHz, expected at least {least}")
+
+
+def _from_manifest(
+    manifest: Path, root: Path, kind: Kind, skipped: list[str], least: int, group: Callable[[str], str], once: bool
+) -> Iterator[Utterance]:
     seen: set[str] = set()
     allowed = [str(root), *allowed_roots()]
     held = lru_cache(10_000)(lambda path: within(path, allowed))  # where a folder's links lead is found once
@@ -188,10 +215,9 @@ def from_manifest(
 def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:
     """The path, relative to the root, of a file that is named; ValueError where it leads out of the root or is not there."""
     given, top = os.path.normpath(os.path.join(root, named)), str(root).rstrip(os.sep) + os.sep
-    path = str(channel_of(given)[0])
+    path, mode = str(channel_of(given)[0]), 0
     if not path.startswith(top):
         raise ValueError(f"path {named} leads out of the corpus folder")
-    mode = 0
     with suppress(OSError, ValueError):
         mode = os.lstat(path).st_mode
     if mode and not held(path if S_ISLNK(mode) else os.path.dirname(path)):
@@ -242,7 +268,7 @@ def identity(source: str) -> str:
         return f"missing {source}"
     try:
         if manifest := manifest_of(path):
-            return _of_lines(manifest, *_state(manifest))
+            return _of_lines(manifest, manifest.stat().st_size, manifest.stat().st_mtime_ns)
         digest = hashlib.sha256()
         for file in audio_files(path):
             digest.update(b"%s\0%d\0%s\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size, middle(file)))
@@ -252,21 +278,15 @@ def identity(source: str) -> str:
 
 
 def middle(path: Path) -> bytes:
-    """Digest of bytes from the middle of a file, kept while its size and time of change stay."""
-    return _middle(path, *_state(path))
-
-
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
+    """Digest of bytes from the middle of a file."""
+    return _middle(path, path.stat().st_size, path.stat().st_mtime_ns)
 
 
 @lru_cache(256)
 def _of_lines(manifest: Path, size: int, changed: int) -> str:
-    digest = hashlib.sha256()
     with opened(manifest, "rb") as file:
         first = file.readline()
-        digest.update(b"" if _named_root(first.decode(errors="replace")) else first)
+        digest = hashlib.sha256(b"" if _named_root(first.decode(errors="replace")) else first)
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()[:16]
