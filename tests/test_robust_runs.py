@@ -6,10 +6,12 @@ import os
 import pickle
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from bad_case import files, full_disk, one_sentence
@@ -20,6 +22,7 @@ from hifitse import HifitseError
 from hifitse.data.mixing import Mixer
 from hifitse.files import CheckpointError
 from hifitse.params import resolve
+from hifitse.training import train as train_module
 from hifitse.training.checkpoint import checkpoints, load_checkpoint, load_tensors, save_checkpoint
 from hifitse.training.run import Run
 from hifitse.training.train import TrainingError, train
@@ -201,19 +204,28 @@ def test_a_disk_that_is_full_for_a_row_loses_nothing(folder, trained):
     finishes_as_ever(trained)
 
 
-def test_a_killed_worker_ends_the_training_and_loses_nothing(folder, trained):
+@pytest.mark.parametrize("at", ["train_step", "quick_validate", "save_checkpoint", "SIGKILL", "MemoryError"])
+def test_a_killed_worker_ends_the_training_and_loses_nothing(at, folder, trained):
+    """Torch tells it by a signal, whatever the training does just then."""
     unfinished(folder)
-    own, real = os.getpid(), Mixer.draw
+    own, draw, real = os.getpid(), Mixer.draw, getattr(train_module, at, None)
 
     def dies(self, seed, index, *rest, **named):
         if os.getpid() != own and index == 6:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(self, seed, index, *rest, **named)
+            np.zeros(2**50) if at == "MemoryError" else os.kill(os.getpid(), signal.SIGKILL)
+        return draw(self, seed, index, *rest, **named)
 
+    def kills(*given):
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(1)
+        return real(*given)
+
+    fault = mock.patch.object(train_module, at, kills) if real else mock.patch.object(Mixer, "draw", dies)
     before = checkpoints(folder)[0].read_bytes()
-    with mock.patch.object(Mixer, "draw", dies), pytest.raises(HifitseError) as caught:
+    with fault, pytest.raises(HifitseError) as caught:
         train(PARAMS.model_copy(update={"workers": 1}), progress=False)
-    one_sentence(str(caught.value), ("a process that makes mixtures ended", "fewer workers"))
+    one_sentence(str(caught.value), ("a process that makes mixtures was killed", "fewer workers"))
     assert checkpoints(folder)[-1].read_bytes() == before
     finishes_as_ever(trained)
 

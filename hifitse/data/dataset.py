@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -163,16 +164,23 @@ class Batches:
         return ahead(batches, self._renderer.device) if on_gpu else batches
 
     def _made(self, batches: Iterator[Any]) -> Iterator[Batch]:
-        try:
+        with deaths_said():
             for batch in batches:
                 if isinstance(batch, HifitseError):
                     raise batch
                 yield collate(self._renderer.render(batch[0]), batch[1]) if self._renderer else batch
-        except RuntimeError as error:
-            if "worker" not in str(error):
-                raise
-            said = f"a process that makes mixtures ended ({str(error).splitlines()[0]})"
-            raise HifitseError(f"{said}: start again, with fewer workers if memory was short") from error
+
+
+@contextmanager
+def deaths_said() -> Iterator[None]:
+    """HifitseError where a worker was killed, or has no memory. Torch tells the first by a signal, whatever this process does just then."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not any(words in f"{type(error)} {error}" for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
+            raise
+        cure = "expected it to go on; start again, with fewer workers if memory was short"
+        raise HifitseError(f"a process that makes mixtures was killed or ran out of memory, {cure}") from error
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -21,7 +21,7 @@ import click
 import torch
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.dataset import training_loader
+from hifitse.data.dataset import deaths_said, training_loader
 from hifitse.data.manifest import locate, sources
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.files import write_text
@@ -135,7 +135,8 @@ def train(params: Params, progress: bool = True, others: int = 0, judge: Params 
         if progress and group.main and not state.step and not params.start_from and (said := relative(params)):
             print(f"training: {said}", file=sys.stderr)
         try:
-            _loop(state, run, stop, progress, others, judge or params)
+            with deaths_said():
+                _loop(state, run, stop, progress, others, judge or params)
         except NotFinite as error:
             if group.main:
                 record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
