@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from hifitse import HifitseError
+from hifitse.evaluation import comparison
 from hifitse.losses import item_terms, objective
 from hifitse.losses.objective import Objective
 from hifitse.losses.signals import absent_level, negative_si_sdr, negative_snr, spectral_distances
@@ -112,8 +113,23 @@ def test_late_terms_and_learned_weights_count_from_the_middle_of_the_training(ba
         resolve("full", loss_late="multires")
 
 
-def test_a_weight_without_a_term_is_said_before_training(monkeypatch):
+@pytest.mark.parametrize(("value", "words"), [
+    (None, "loss_l1 is a weight without a term, expected one in hifitse.losses.item_terms"),
+    (lambda est: est.abs().mean(), r"term l1 of 2 items has shape \(\), expected \(2,\)"),
+])  # fmt: skip
+def test_a_mistake_in_a_new_term_of_an_arm_is_said_before_the_baseline_is_trained(value, words, monkeypatch):
     monkeypatch.setattr(objective, "TERMS", (*objective.TERMS, "l1"))
-    params = resolve("smoke").model_copy(update={"loss_l1": 2.0})
-    with pytest.raises(HifitseError, match="loss_l1 is a weight without a term, expected one in hifitse.losses.item_terms"):
-        Objective(params)
+    terms = objective.item_terms
+
+    def more(est, target, mix, present, params):
+        return terms(est, target, mix, present, params) | ({"l1": (value(est), present)} if value and params.loss_l1 else {})
+
+    monkeypatch.setattr(objective, "item_terms", more)
+    monkeypatch.setattr(comparison, "vary", lambda params, changes: params.model_copy(update=dict(changes)))
+    monkeypatch.setattr(comparison, "completed", None)  # which would train
+    with pytest.raises(HifitseError, match=words):
+        comparison.run_all(resolve("smoke").model_copy(update={"loss_l1": 0.0}), {"mine": {"loss_l1": 2.0}})
+    if value:
+        monkeypatch.setattr(objective, "TERMS", objective.TERMS[:-1])
+        with pytest.raises(HifitseError, match="l1 is a term without a weight"):
+            Objective(resolve("smoke").model_copy(update={"loss_l1": 2.0}))

@@ -12,6 +12,7 @@ from hifitse import HifitseError
 from hifitse.data.manifest import missing, sources
 from hifitse.evaluation.experiment import Arm, Extract, OwnModel, declared_diff, measure, run_arm
 from hifitse.evaluation.rows import BASELINE, Rows, compare, difference, of_list, only_list
+from hifitse.losses.objective import Objective
 from hifitse.machine import set_threads
 from hifitse.params import PHASED, Params
 from hifitse.training.abreast import train_abreast
@@ -136,6 +137,9 @@ def run_all(
     if unknown:
         raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(changes)}")
     wanted = {BASELINE: params} | variants
+    for each in wanted.values():
+        if isinstance(each, Params):
+            Objective(each)  # a mistake in a new term shows before the first training
     if (asked := _asked.get()) is not None:
         asked |= {name: each for name, each in wanted.items() if isinstance(each, Params)}
         raise Declared

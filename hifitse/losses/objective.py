@@ -58,7 +58,7 @@ class Objective(nn.Module):
     """Weighted sum over the terms, mean over the batch's items; without parameters where ``loss_weighting`` is fixed.
 
     An item where a term does not apply adds nothing to it, so that every item weighs the same whatever its neighbours.
-    ``loss_*`` and ``speaker_temperature`` decide all. Raises HifitseError: a weight without a term. ``progress``,
+    ``loss_*`` and ``speaker_temperature`` decide all. Raises HifitseError: weights and terms do not fit. ``progress``,
     the share of the training that is done, is set before each step.
     """
 
@@ -67,9 +67,7 @@ class Objective(nn.Module):
         self.params, self.progress = params, 1.0
         self.before = params.model_copy(update={f"loss_{name}": 0.0 for name in params.late})
         self.weights = {name: weight for name in TERMS if (weight := getattr(params, f"loss_{name}"))}
-        tried = item_terms(*torch.linspace(-0.1, 0.1, 9_600).expand(3, 1, -1), torch.ones(1, dtype=torch.bool), params)
-        if missing := self.weights.keys() - tried.keys() - {"speaker", "identity", "verifier"}:
-            raise HifitseError(f"loss_{min(missing)} is a weight without a term, expected one in hifitse.losses.item_terms")
+        _refuse_mistakes(params, self.weights)
         self.uncertainty = Uncertainty(tuple(self.weights)) if params.loss_weighting == "uncertainty" else None
 
     def forward(
@@ -125,3 +123,15 @@ class Objective(nn.Module):
         """``weight_<term>`` -> the weight with which it counts now; empty where the weights are fixed."""
         scales = self.uncertainty.scales() if self.uncertainty is not None else {}
         return {f"weight_{name}": self.weights[name] * scale for name, scale in scales.items()}
+
+
+def _refuse_mistakes(params: Params, weights: Mapping[str, float]) -> None:
+    """Try the terms. Raises HifitseError: a term lacks its weight, or a weight its term; values are not (B,)."""
+    tried = item_terms(*torch.linspace(-0.1, 0.1, 19_200).view(2, -1).expand(3, -1, -1), torch.ones(2, dtype=torch.bool), params)
+    if missing := weights.keys() - tried.keys() - {"speaker", "identity", "verifier"}:
+        raise HifitseError(f"loss_{min(missing)} is a weight without a term, expected one in hifitse.losses.item_terms")
+    for name, term in tried.items():
+        if name not in weights:
+            raise HifitseError(f"{name} is a term without a weight, expected it only where the parameter loss_{name} is above 0")
+        if shapes := [tuple(each.shape) for each in term if each.shape != (2,)]:
+            raise HifitseError(f"term {name} of 2 items has shape {shapes[0]}, expected (2,): one value, and one bool, per item")
