@@ -1,7 +1,11 @@
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sounds import folders, pitch, save, small, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
@@ -200,19 +204,31 @@ def test_too_small_corpus_missing_folder_and_unknown_split(sources, tmp_path):
         Mixer(small(sources), "dev")
 
 
-def test_dither_and_pauses_in_noise_files_are_not_scaled_up_to_the_level_of_noise(sources, tmp_path):
-    dither, hiss = (level * np.random.default_rng(0).standard_normal(6 * SAMPLE_RATE) for level in (2e-5, 0.05))
+@settings(max_examples=12, deadline=None)
+@given(floor_db=st.floats(-110, -60), noise_db=st.floats(-60, -10), seconds=st.floats(0.5, 5.5), at=st.sampled_from(["first", "last"]))
+@example(floor_db=-95.0, noise_db=-25.0, seconds=2.0, at="last")  # dither for the most part
+@example(floor_db=-70.0, noise_db=-20.0, seconds=1.0, at="first")
+def test_a_crop_of_noise_is_no_dither_and_no_pause_by_the_level_of_its_own_file(sources, floor_db, noise_db, seconds, at):
+    """It would be scaled up to the level of noise. A faint file is the noise that it is, down to -80 dBFS."""
+    rng = np.random.default_rng(0)
+    floor, noise = (10 ** (db / 20) * rng.standard_normal(6 * SAMPLE_RATE) for db in (floor_db, max(noise_db, floor_db)))
+    samples = round(seconds * SAMPLE_RATE)
+    floor[:samples] = noise[:samples]
+    sound = floor[:: 1 if at == "first" else -1]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in "abcd":
+            save(Path(folder) / f"{name}.wav", sound, subtype="FLOAT")
+        acoustics = Mixer(small(sources | {"noise": folder}), "train").acoustics
+        starts = [acoustics.noise(np.random.default_rng(seed), SAMPLE_RATE).start for seed in range(20)]
+    crops = np.array([level_db(sound[start : start + SAMPLE_RATE]) for start in starts])
+    assert crops.min() > -80.1 and crops.min() > min(-50, level_db(sound) - 40) - 0.5
+
+
+def test_a_folder_of_nothing_but_dither_is_refused(sources, tmp_path):
     for name in "abcd":
-        for kind, sound in (("some", np.concatenate([dither, hiss[:96_000]])), ("none", dither), ("faint", 20 * dither)):
-            save(tmp_path / kind / f"{name}.wav", sound, subtype="PCM_24")
-
-    def drawn(kind):
-        acoustics = Mixer(small(sources | {"noise": str(tmp_path / kind)}), "train").acoustics
-        return [acoustics.noise(np.random.default_rng(seed), SAMPLE_RATE).start / SAMPLE_RATE for seed in range(20)]
-
-    assert min(drawn("some")) > 4.99 and min(drawn("faint")) < 3  # the hiss begins at 6 s; a faint file is the noise that it is
+        save(tmp_path / f"{name}.wav", 2e-5 * np.random.default_rng(0).standard_normal(96_000), subtype="PCM_24")
     with pytest.raises(CorpusError, match="gave no sound in 100 draws: every piece drawn was silent"):
-        drawn("none")
+        Mixer(small(sources | {"noise": str(tmp_path)}), "train").acoustics.noise(np.random.default_rng(0), SAMPLE_RATE)
 
 
 def test_without_noise_and_target_there_is_an_interferer(sources):
