@@ -1,11 +1,13 @@
 """Recordings packed to travel, and a sitting at another machine: trained, cut, gone on with, exported."""
 
+import gzip
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from sounds import folders, small
 
 from hifitse import SAMPLE_RATE, HifitseError
@@ -56,16 +58,22 @@ def sources_of(folder):
     return [path for path in Path(folder).iterdir() if path.is_file()]
 
 
-def test_groups_and_splits_of_a_noise_manifest_travel(sources, tmp_path):
-    shutil.copytree(sources["noise"], tmp_path / "noise")
-    lines = [{"path": path.name, "samples": 33_600, "sample_rate": 48_000, "group": f"g{number // 2}", "split": "test" * (number < 2)}
-             for number, path in enumerate(sorted((tmp_path / "noise").iterdir()))]  # fmt: skip
-    (tmp_path / "noise" / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    pack(small(sources | {"noise": str(tmp_path / "noise")}), tmp_path / "packed", 0.5)
-    unpack(tmp_path / "packed", tmp_path / "wav")
-    places = tmp_path, tmp_path / "packed", tmp_path / "wav"
-    told = [[(clip.group, clip.split) for clip in load_clips(at / "noise").clips] for at in places]
-    assert told[0] == told[1] == told[2] and len(set(told[0])) == 3
+def test_groups_and_splits_of_manifests_travel(sources, tmp_path):
+    """Noise is packed, rooms stay as they are."""
+    for kind in ("noise", "rooms"):
+        shutil.copytree(sources[kind], tmp_path / kind)
+        lines = [{"path": path.name, "samples": soundfile.info(path).frames, "sample_rate": 48_000, "group": f"g{number // 2}"}
+                 | ({"split": "test"} if number < 2 else {})
+                 for number, path in enumerate(sorted((tmp_path / kind).iterdir()))]  # fmt: skip
+        (tmp_path / kind / "manifest.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    pack(small(sources | {kind: str(tmp_path / kind) for kind in ("noise", "rooms")}), tmp_path / "packed", 0.5)
+    assert main(["unpack", str(tmp_path / "packed"), "-o", str(tmp_path / "wav")]) == 0
+    for kind in ("noise", "rooms"):
+        places = tmp_path, tmp_path / "packed", tmp_path / "wav"
+        clips = [load_clips(at / kind).clips for at in places]
+        told = [[(clip.group, clip.split) for clip in each] for each in clips]
+        assert told[0] == told[1] == told[2] and len(set(told[0])) > 2 and all((tmp_path / "wav" / kind / c.path).exists() for c in clips[2])
+    assert [clip.path for clip in clips[2]] == [clip.path for clip in clips[0]], "rooms"
 
 
 def test_too_little_space_is_said(sources, tmp_path):

@@ -111,7 +111,7 @@ def compare(first: str, second: str, output: str) -> None:
 
 @hifitse.command()
 def gallery() -> None:
-    """Write the index of all reports, and the tables of README.md, from their metrics.json."""
+    """Write the index of all reports and the tables of README.md."""
     from hifitse.commands import readme
     from hifitse.report import report
     from hifitse.report.gallery import write
@@ -180,9 +180,9 @@ def params(name: str) -> None:
 def scenes(
     output: str, voicefilter: str | None, librimix: str | None, enrolments: str | None, wham: str | None, sound: str | None, **given: Any
 ) -> None:
-    """Write a test list as scenes, to evaluate on with -p eval_list LIST.
+    """Write a test list, to evaluate on with -p eval_list LIST.
 
-    Without an import it holds the evaluation's own lists: of the test speakers, rooms and noises that the parameters name.
+    Each line is a scene: who speaks when, how loud and in which room. Without an import these are the evaluation's own mixtures.
     """
     from hifitse.data import lists
     from hifitse.data.lists import write_scenes

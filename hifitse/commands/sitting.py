@@ -25,7 +25,10 @@ KEPT = ("params.json", "history.jsonl", "validation.jsonl")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
 @click.option("--mb", default=40.0, show_default=True, help="Most megabytes of all files.")
 def pack(output: str, mb: float, **given: Any) -> None:
-    """Pack a preset's recordings as Ogg Opus, small enough to take them to another machine."""
+    """Pack a preset's recordings small enough to travel.
+
+    Speech and noise become Ogg Opus, rooms stay as they are.
+    """
     from hifitse.prepare.pack import pack as write
 
     found = write(resolve(**({"preset": "gpu"} | values(**given))), Path(output), mb)
@@ -36,7 +39,10 @@ def pack(output: str, mb: float, **given: Any) -> None:
 @click.argument("packed", metavar="FOLDER")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
 def unpack(packed: str, output: str) -> None:
-    """Decode what `hifitse pack` wrote, once, on the other machine: a training there then starts at full speed."""
+    """Decode what `hifitse pack` wrote, on the other machine.
+
+    Training there then starts at full speed.
+    """
     from hifitse.prepare.pack import unpack as decode
 
     print(f"hifitse: {output} holds {decode(Path(packed), Path(output)) / 60:.0f} minutes of sound")
@@ -47,7 +53,7 @@ def unpack(packed: str, output: str) -> None:
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Where report, metrics.json, weights and run.zip go.")
 @click.option("--minutes", default=9.0, show_default=True, help="How long all of it may take.")
 def sitting(output: str, minutes: float, **given: Any) -> int | None:
-    """Train, evaluate and export a preset within some minutes of a machine.
+    """Train, evaluate and export a preset within some minutes.
 
     The number of steps is chosen after a minute's trial unless -p steps gives it. With the run.zip of an earlier sitting in the folder
     the same command goes on from there.
