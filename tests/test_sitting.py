@@ -72,7 +72,8 @@ def test_groups_and_splits_of_manifests_travel(sources, tmp_path):
         places = tmp_path, tmp_path / "packed", tmp_path / "wav"
         clips = [load_clips(at / kind).clips for at in places]
         told = [[(clip.group, clip.split) for clip in each] for each in clips]
-        assert told[0] == told[1] == told[2] and len(set(told[0])) > 2 and all((tmp_path / "wav" / kind / c.path).exists() for c in clips[2])
+        assert told[0] == told[1] == told[2] and len(set(told[0])) > 2
+        assert all((tmp_path / "wav" / kind / clip.path).exists() for clip in clips[2])
     assert [clip.path for clip in clips[2]] == [clip.path for clip in clips[0]], "rooms"
 
 
