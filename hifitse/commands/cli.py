@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hifitse import HifitseError
-from hifitse.commands.arms import arms
 from hifitse.commands.extract import extract
-from hifitse.commands.run import run
+from hifitse.commands.run import arms, run
 from hifitse.commands.sitting import pack, sitting, unpack
 from hifitse.presets import PRESET_DIR, call, parameter_options, values
 

@@ -1,7 +1,6 @@
-"""The command ``hifitse run``: run a notebook headless and leave its report."""
+"""The commands ``hifitse run``, a notebook without a browser and its report, and ``hifitse arms``, the trainings of several notebooks."""
 
 import ast
-import builtins
 import os
 import sys
 import tempfile
@@ -10,11 +9,9 @@ from typing import Any
 
 import click
 
+from hifitse import HifitseError
 from hifitse.params import Params, resolve
 from hifitse.presets import CommandError, parameter_options, values
-
-FILES = ("report.ipynb", "report.html", "metrics.json")
-STOPPED = "the run was stopped from outside, or memory ran out; the same command goes on from the last checkpoint"
 
 
 def notebook_path(name: str) -> Path:
@@ -36,6 +33,9 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
 
     NN_name is a notebook in notebooks/, such as 00_baseline.
     """
+    import papermill  # noqa: F401 (before headless, which it takes by itself where it is installed)
+
+    from hifitse.commands import headless
     from hifitse.report import report
 
     source = notebook_path(notebook)
@@ -47,15 +47,18 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".running-", dir=folder.parent, ignore_cleanup_errors=True) as work:
             print(f"hifitse: running {source.stem} with preset {params.preset}, voices: {params.corpus}", flush=True)
-            error = _finish(Path(work), source.stem, params, _execute(source, Path(work), injected))
+            os.environ["HIFITSE_REPORT_DIR"] = work
+            error = headless.execute(source, Path(work) / "report.ipynb", injected)
+            error = _finish(Path(work), source.stem, params, error)
             folder, cut = report.place(Path(work), folder)
     finally:
         os.environ.pop("HIFITSE_NAME", None)
+        os.environ.pop("HIFITSE_REPORT_DIR", None)
     shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
     if error or cut:
         print(f"hifitse: {error or cut}\nhifitse: what was done until then is in {shown}/report.html", file=sys.stderr)
-        return 130 if error == STOPPED else 1 if error else 3
-    print(f"hifitse: open {shown}/report.html in a browser; {' and '.join(FILES[::2])} lie beside it")
+        return 130 if error == headless.STOPPED else 1 if error else 3
+    print(f"hifitse: open {shown}/report.html in a browser; report.ipynb and metrics.json lie beside it")
     return 0
 
 
@@ -70,41 +73,53 @@ def _default_preset(source: Path) -> str:
     raise CommandError(f"notebook {source.stem} names no preset, expected one in its parameters cell; or give --preset")
 
 
-def _execute(source: Path, work: Path, injected: dict[str, Any]) -> str:
-    """Run the notebook into ``work``. Returns why it failed, or an empty text."""
-    import papermill
-
-    from hifitse.commands import headless  # noqa: F401 (after papermill, which takes it by itself where it is installed)
-
-    os.environ["HIFITSE_REPORT_DIR"] = str(work)
-    try:
-        papermill.execute_notebook(
-            str(source).replace("{", "{{").replace("}", "}}"),  # papermill formats its paths
-            str(work / FILES[0]).replace("{", "{{").replace("}", "}}"),
-            parameters=injected,
-            kernel_name="python3",
-            progress_bar=False,
-        )
-    except papermill.exceptions.PapermillExecutionError as error:
-        known = not hasattr(builtins, error.ename)  # ours say all in one sentence; Python's own need their name
-        return error.evalue if known else f"{error.ename}: {error.evalue}"
-    except click.ClickException as stopped:
-        return stopped.message
-    finally:
-        del os.environ["HIFITSE_REPORT_DIR"]
-    return ""
-
-
 def _finish(work: Path, notebook: str, params: Params, error: str) -> str:
     """Tidy the executed notebook, export the page, and see that there is a metrics.json. Returns the error, or a new one."""
     from hifitse.report import contract, page, report
 
-    page.finish(work / FILES[0], work / FILES[1])
-    if not error:
-        try:
-            contract.load(work / FILES[2])
-        except contract.ContractError as wrong:
-            error = f"notebook {notebook} left no report: {wrong}, expected one that ends with report.write"
+    page.finish(work / "report.ipynb", work / "report.html")
+    try:
+        if not error:
+            contract.load(work / "metrics.json")
+    except contract.ContractError as wrong:
+        error = f"notebook {notebook} left no report: {wrong}, expected one that ends with report.write"
     if error:
-        contract.write(work / FILES[2], report.metrics(notebook, params, [], error=error))
+        contract.write(work / "metrics.json", report.metrics(notebook, params, [], error=error))
     return error
+
+
+@click.command()
+@click.argument("notebooks", metavar="NN_name ...", nargs=-1, required=True)
+@parameter_options("people")
+def arms(notebooks: tuple[str, ...], **given: Any) -> int:
+    """Train and evaluate what notebooks compare, without their reports.
+
+    First the first seed of every arm, several at a time as arms_together says; then the evaluation and further seeds, notebook by notebook.
+    What is finished is kept: the same command goes on after a stop, and `hifitse run` then finds all done.
+    """
+    from hifitse.evaluation.comparison import completed
+    from hifitse.studies.combined import declared
+    from hifitse.training.abreast import train_abreast
+
+    params = resolve(**({"preset": "people"} | values(**given)), arms=True)
+    found, failed = {}, []
+    for name in notebooks:
+        try:
+            found[name] = declared(notebook_path(name).stem, params)
+        except HifitseError as error:
+            failed.append(f"{name}: {error}")
+    every = [each for trainings in found.values() for each in trainings.values()]
+    print(f"hifitse: {len({each.run_id for each in every})} trainings, {params.arms_together} at a time", flush=True)
+    try:
+        train_abreast(every, params.arms_together, judge=params)
+    except HifitseError as error:
+        failed.append(str(error))
+    for name, wanted in found.items():
+        try:
+            done = completed(params, wanted)
+            print(f"hifitse: {name} has {len(done)} arms, {sum(1 + len(arm.others) for arm in done.values())} trainings", flush=True)
+        except HifitseError as error:
+            failed.append(f"{name}: {error}")
+    for said in failed:
+        print(f"hifitse: {said}", file=sys.stderr)
+    return 1 if failed else 0
