@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_committed_reports import ROOT, committed
 
-from hifitse.report.document import document
+from hifitse.report.page import document
 
 
 def tracked() -> list[str]:

@@ -12,7 +12,7 @@ from arms import SMOKE, made_up_arm, made_up_rows
 
 from hifitse.data.mixing import Mixture
 from hifitse.params import Params
-from hifitse.report import document, listening
+from hifitse.report import listening
 
 # ---- players
 
@@ -26,22 +26,22 @@ def sine(hertz: float, amplitude: float, seconds: float = 1.0) -> np.ndarray:
 
 
 def test_players_share_one_gain_and_do_not_clip():
-    loud, quiet = decoded(document.players({"mixture": sine(440, 3.0), "target": sine(440, 0.3)}, "test"))
+    loud, quiet = decoded(listening.players({"mixture": sine(440, 3.0), "target": sine(440, 0.3)}, "test"))
     assert np.abs(loud).max() < 1
     assert loud.std() / quiet.std() == pytest.approx(10, rel=0.02)
-    assert loud.std() == pytest.approx(document.PEAK / np.sqrt(2), rel=0.03)
+    assert loud.std() == pytest.approx(listening.PEAK / np.sqrt(2), rel=0.03)
 
 
 @pytest.mark.parametrize("hertz", [1000, 17_500])
 def test_players_keep_what_48_khz_is_about_and_silence_silent(hertz):
-    heard, silent = decoded(document.players({"mixture": sine(hertz, 0.5), "target": np.zeros(48_000, np.float32)}, "test"))
+    heard, silent = decoded(listening.players({"mixture": sine(hertz, 0.5), "target": np.zeros(48_000, np.float32)}, "test"))
     assert np.abs(silent).max() < 1e-4
     spectrum = np.abs(np.fft.rfft(heard[12_000:36_000] * np.hanning(24_000))) / 6000
-    assert 20 * np.log10(spectrum[hertz // 2]) == pytest.approx(20 * np.log10(document.PEAK), abs=1.0)
+    assert 20 * np.log10(spectrum[hertz // 2]) == pytest.approx(20 * np.log10(listening.PEAK), abs=1.0)
 
 
 def test_players_are_labelled_and_escaped():
-    text = document.players({"<i>mixture": sine(440, 0.5)}, 'best "one"')
+    text = listening.players({"<i>mixture": sine(440, 0.5)}, 'best "one"')
     assert "<i>" not in text and 'aria-label="&lt;i&gt;mixture, best &#34;one&#34;, 1.0 seconds"' in text
 
 

@@ -13,7 +13,7 @@ import pytest
 from headless import ROOT, checkout, metrics, typed
 
 from hifitse.params import Params
-from hifitse.report import page, strip
+from hifitse.report import page
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MEGABYTE = 2**20
@@ -42,7 +42,7 @@ def test_form_of_a_notebook(path):
     assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
     assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.title
     text = path.read_text(encoding="utf-8")
-    assert strip.stripped(text) == text, "outputs belong into reports/"
+    assert page.stripped(text) == text, "outputs belong into reports/"
     assert 18 <= len(notebook.cells) <= 32 and len(lines(notebook)) <= 150
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
 
@@ -113,7 +113,7 @@ def test_a_foreign_kernel_is_told_which_python_it_is_and_what_is_missing(path):
 
 def test_what_is_no_notebook_passes_the_filter():
     for text in ("", "{", "[]", '{"cells": 3}', '{"cells": [{}], "metadata": {}}'):
-        assert strip.stripped(text) == text
+        assert page.stripped(text) == text
 
 
 # ---- as typed

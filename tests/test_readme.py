@@ -16,9 +16,9 @@ from made_up import arm, content, row, write
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from hifitse.commands import readme
 from hifitse.commands.cli import hifitse, main
 from hifitse.params import PRESET_DIR, Params
+from hifitse.report import gallery
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -119,7 +119,7 @@ def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path
     subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=packed.stdout, check=True)
     before = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"<!-- numbers: (\w+) -->", before) == ["models", "levers", "notebooks"]
-    readme.fill(tmp_path / "README.md", tmp_path / "reports")
+    gallery.fill(tmp_path / "README.md", tmp_path / "reports")
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
 
 
@@ -131,7 +131,7 @@ def filled(tmp_path: Path) -> str:
     write(reports, "demo-best/00_baseline", content("demo-best/00_baseline", arms={"baseline": {"metrics": right}}))
     write(reports, "demo/00_baseline", '{"status": "complete"')
     conditions = {"people, dry": {"metrics": right}}
-    write(reports, readme.DEFAULT, content(readme.DEFAULT, default_model={"conditions": conditions}))
+    write(reports, gallery.DEFAULT, content(gallery.DEFAULT, default_model={"conditions": conditions}))
     hard = row("best", 9.0, list="hard")
     write(reports, "demo/13_best", content("demo/13_best", hard, row("best", 2.0), row("magnitudes alone", -1.0, expected=None)))
     (tmp_path / "notebooks").mkdir()
@@ -140,7 +140,7 @@ def filled(tmp_path: Path) -> str:
     path = tmp_path / "README.md"
     marks = "".join(f"<!-- numbers: {name} -->\nold\n<!-- end -->\nbetween\n" for name in ("models", "levers", "notebooks"))
     path.write_text(f"before\n{marks}", encoding="utf-8")
-    readme.fill(path, reports)
+    gallery.fill(path, reports)
     return path.read_text(encoding="utf-8")
 
 
@@ -149,12 +149,12 @@ def test_numbers_come_from_the_reports_and_what_is_missing_is_said(filled: str) 
     lines = filled.splitlines()
     models = [line for line in lines if "+3.00 (+2.60 to +3.40) | -9.00 (-9.50 to -8.25) | 79 |" in line]
     assert len(models) == 2 and "reports/demo-best/00_baseline/report.html" in models[1]
-    assert sum("| not measured | not measured | – |" in line for line in lines) == len(readme.MODELS) - 2
+    assert sum("| not measured | not measured | – |" in line for line in lines) == len(gallery.MODELS) - 2
     best, alone = (line for line in lines if "reports/demo/13_best" in line and "+1.21" not in line and "not measured" not in line)
     assert "| +2.00 (+1.80 to +2.20) | +0.5 to +1.5 | demo |" in best and "| -1.00 (-1.20 to -0.80) | – | demo |" in alone
     assert "| [13_best](notebooks/13_best.ipynb) | what learns most? | best: +2.00 (+1.80 to +2.20) |" in lines
 
 
 def test_every_arm_that_the_tables_name_is_in_the_committed_reports() -> None:
-    for notebook, name in [*readme.LEVERS, *readme.ANSWERS.items()]:
-        assert readme.gain(ROOT / "reports", notebook, name)[0] != "not measured", (notebook, name)
+    for notebook, name in [*gallery.LEVERS, *gallery.ANSWERS.items()]:
+        assert gallery.gain(ROOT / "reports", notebook, name)[0] != "not measured", (notebook, name)

@@ -10,7 +10,7 @@ from made_up import content, row, write
 
 from hifitse.data.corpus import load_corpus
 from hifitse.report import gallery, tables
-from hifitse.report.document import players
+from hifitse.report.listening import players
 
 TABLES = {"audio": AUDIO, "manifest": MANIFESTS, "parameter": PARAMETERS, "report": REPORTS}
 CASES = [pytest.param(case, id=f"{kind}: {case.name}") for kind, cases in TABLES.items() for case in cases]

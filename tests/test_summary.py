@@ -5,7 +5,6 @@ import json
 import pytest
 from made_up import content, reports, row, write
 
-from hifitse.commands import readme
 from hifitse.report import collect, gallery, report, summary
 from hifitse.report.collect import RECORDINGS, SYNTHETIC
 
@@ -161,7 +160,7 @@ def test_presets_stand_side_by_side_and_people_lead(tmp_path):
     ]  # fmt: skip
     text = gallery.markdown(found)
     assert text.index("gain, on recordings") < text.index("gain, on synthetic voices") < text.index("By scale")
-    assert readme.gain(tmp_path, "03_long_segments", "4 s")[2] == "people" and readme.gain(tmp_path, "03_long_segments", "3 s")[2] == "demo"
+    assert [gallery.gain(tmp_path, "03_long_segments", name)[2] for name in ("4 s", "3 s")] == ["people", "demo"]
 
 
 def test_a_run_under_way_smoke_hidden_folders_and_foreign_files_are_passed_over(tmp_path):

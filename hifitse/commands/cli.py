@@ -102,24 +102,22 @@ def compare(first: str, second: str, output: str) -> None:
 
     A and B are names of runs or their folders, or both are folders of reports.
     """
-    from hifitse.report.compare import write
+    from hifitse.report import collect
 
-    write(first, second, Path(output))
+    collect.compare(first, second, Path(output))
     print(f"hifitse: open {output} in a browser")
 
 
 @hifitse.command()
 def gallery() -> None:
     """Write the index of all reports and the tables of README.md."""
-    from hifitse.commands import readme
-    from hifitse.report import report
-    from hifitse.report.gallery import write
+    from hifitse.report import gallery, report
 
     *others, mine = report.roots()
-    page, _ = write(mine, *others)  # one's own, with the committed ones in it
+    page, _ = gallery.write(mine, *others)  # one's own, with the committed ones in it
     committed, text = report.CHECKOUT / "reports", report.CHECKOUT / "README.md"
     if committed in report.roots() and text.exists():
-        readme.fill(text, committed)
+        gallery.fill(text, committed)
     shown = os.path.relpath(page) if page.is_relative_to(Path.cwd()) else page
     print(f"hifitse: open {shown} in a browser; index.md lies beside it")
 

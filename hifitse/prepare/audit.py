@@ -19,7 +19,7 @@ from hifitse.files import write_text
 from hifitse.prepare.prepare import of_suffixes
 from hifitse.report import figures, tables
 from hifitse.report.contract import plain
-from hifitse.report.document import JINJA, box, document, image, piece
+from hifitse.report.page import JINJA, box, document, image, piece
 
 WIDE = "main { max-width: 1120px; }"
 SPEAKERS = 200  # rows of the speakers' table at most

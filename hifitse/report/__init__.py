@@ -4,12 +4,11 @@ In: rows, arms, comparisons, costs.
 Out: tables, figures, players, pages and metrics.json. Nothing here trains.
 May not import: studies, prepare or commands.
 
-    templates/, document.py    HTML (Jinja, text is escaped) and style sheets -> pieces, players, whole pages
+    templates/, page.py        HTML (Jinja, text is escaped) and style sheets -> pieces, pages that work offline; notebooks as pages
     figures.py, comparison_figures.py    rows and audio -> figures of one arm, of arms side by side
-    tables.py, listening.py    numbers as text, tables; which test mixtures to listen to, and their sound
+    tables.py, listening.py    numbers as text, tables; which test mixtures to listen to, their sound and its players
     show.py, show_arms.py      what a notebook displays of an arm; of a comparison and its costs
     contract.py, report.py     metrics.json: one model that writes and reads it; where reports lie, what they say of a run
-    page.py, strip.py          executed notebook -> one HTML page that works offline; -> as it is committed
-    compare.py                 two reports or runs on one page
-    collect.py, summary.py, gallery.py    all reports; the plan's claims beside what was measured; the index
+    collect.py                 all reports that lie here; two of them, or two runs, on one page
+    summary.py, gallery.py     the plan's claims beside what was measured; the index, and the numbers of README.md
 """

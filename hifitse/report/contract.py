@@ -1,6 +1,6 @@
 """``metrics.json``: what lies beside each report, written and read by one model, which is its definition."""
 
-import contextlib
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +102,8 @@ class Metrics(_Part):
 
 def write(path: Path, content: dict[str, Any]) -> Path:
     """Check the content and write it whole or not at all, as strict JSON; raises ``ContractError`` where it is not what the model says."""
-    checked = _checked(lambda: Metrics.model_validate(finite(content)))
+    whole = json.loads(json.dumps(content), parse_constant=lambda _: None)  # JSON has no NaN and no infinity
+    checked = _checked(lambda: Metrics.model_validate(whole))
     write_text(path, checked.model_dump_json(indent=1, exclude_unset=True) + "\n")
     return path
 
@@ -114,19 +115,11 @@ def load(path: Path) -> Metrics:
 
 def complete(path: Path) -> Metrics | None:
     """The content of a complete report's ``metrics.json``; ``None`` where it is missing, damaged, or of a run that was cut or failed."""
-    with contextlib.suppress(ContractError):
+    try:
         found = load(path)
-        return found if found.status == "complete" else None
-    return None
-
-
-def finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: both become ``None``."""
-    if isinstance(value, dict):
-        return {str(key): finite(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(entry) for entry in value]
-    return None if isinstance(value, float) and value - value != 0 else value
+    except ContractError:
+        return None
+    return found if found.status == "complete" else None
 
 
 def _checked(make: Callable[[], Metrics]) -> Metrics:

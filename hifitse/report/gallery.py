@@ -1,5 +1,6 @@
-"""The index of all reports: ``index.html``, and ``index.md`` with its figures, from their files alone: it changes only when they do."""
+"""What is written of all reports, from their files alone: ``index.html``, ``index.md`` with its figures, and the tables of README.md."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,11 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from hifitse.files import write_atomic, write_text
-from hifitse.report import collect, document, figures, summary, tables
-from hifitse.report.collect import RECORDINGS, SYNTHETIC, Report
-from hifitse.report.document import piece
+from hifitse.metrics import Interval
+from hifitse.report import collect, figures, summary, tables
+from hifitse.report.collect import RECORDINGS, SCALES, SYNTHETIC, Report
+from hifitse.report.contract import ArmEntry, Stat, complete
+from hifitse.report.page import box, document, image, piece
 from hifitse.report.summary import RANKING, SCALE, STAGES, TOO_FEW, Entry, Row, link
 
 TITLE = "HiFi-TSE workbook: reports"
@@ -33,6 +36,31 @@ MARKS = {
     "cut": ("◐", "weak"), "failed": ("✕", "bad"), "unreadable": ("✕", "bad"), "missing": ("○", "none"), "reported": ("✓", "none"),
 }  # fmt: skip
 """Verdict or state -> sign and class of its badge; the word stands beside the sign, so that nothing hangs on colour."""
+
+DEFAULT = "people/14_default_model"
+MODELS = {
+    (DEFAULT, "people, dry"): "default model; unseen people, no room, no noise",
+    (DEFAULT, "people, rooms and noise"): "default model; the same in measured rooms with noise",
+    (DEFAULT, "RAVDESS, dry"): "default model; actors in an unseen studio",
+    (DEFAULT, "Persian, dry"): "default model; unseen language and microphones",
+    ("demo-best/00_baseline", "baseline"): "`make demo`; synthetic voices, no room",
+    ("demo/00_baseline", "baseline"): "baseline of the notebooks; synthetic voices, no room",
+}
+"""Report, and its arm or condition -> what the row measures."""
+LEVERS = {
+    ("13_best", "best"): "the best recipe: the next two together",
+    ("13_best", "magnitudes alone"): "compressed magnitudes as the only input",
+    ("13_best", "small, large batches"): "a small network and large batches",
+    ("06_losses", "all four, uncertainty"): "four loss terms with learned weights",
+    ("09_combined", "all together"): "the plan's 02 to 05 together",
+}
+"""Notebook, and its arm -> what changed."""
+ANSWERS = {
+    "01_gan_finetune": "STFT", "02_capacity": "C both", "03_long_segments": "4 s", "04_augmentation": "2-3 enrolments",
+    "05_curriculum": "1-4 interferers", "06_losses": "all four, uncertainty", "07_conditioning": "in every block",
+    "09_combined": "all together", "12_diagnosis": "all faults", "13_best": "best",
+}  # fmt: skip
+"""Notebook -> the arm that answers its question."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,7 @@ class Part:
 
     def html(self, linked: bool = True) -> HTML:
         """Without the heading, as a notebook shows it; links lead from the root of the reports."""
-        made = [document.image(figures.png(self.figure[0]), self.figure[1])] if self.figure else []
+        made = [image(figures.png(self.figure[0]), self.figure[1])] if self.figure else []
         cells = [[piece("link", first, place if linked else ""), *map(badge, others)] for place, (first, *others) in self.rows]
         made += [tables.table(self.header, cells)] if cells else []
         made += [Markup("<p>{}</p>").format(self.text)] if self.text else []
@@ -119,14 +147,14 @@ def _filled(reports: Sequence[Report]) -> list[Part]:
 def verdict(entries: Sequence[Entry]) -> Markup:
     """HTML: the verdict in a box."""
     headline, cards, text = summary.sentences(entries)
-    return document.box("", headline, Markup("").join(piece("card", *card) for card in cards), text)
+    return box("", headline, Markup("").join(piece("card", *card) for card in cards), text)
 
 
 def page(reports: Sequence[Report]) -> str:
     """``index.html``: one file without scripts, which opens offline."""
     body = [Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRO), verdict(summary.entries(reports))]
     body += [Markup("<h2>{}</h2>{}").format(part.title, Markup(part.html().data)) for part in _filled(reports)]
-    return document.document(TITLE, Markup("\n").join(body))
+    return document(TITLE, Markup("\n").join(body))
 
 
 def _escape(text: str) -> str:
@@ -166,3 +194,59 @@ def write(root: Path, *others: Path) -> tuple[Path, Path]:
     write_text(root / "index.html", page(reports))
     write_text(root / "index.md", markdown(reports))
     return root / "index.html", root / "index.md"
+
+
+# ---- the tables of README.md
+
+
+def said(value: Interval | Stat | None) -> str:
+    """A number in dB with its 95 % interval."""
+    return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if value else "not measured"
+
+
+def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
+    """The paired difference of SI-SDRi to the baseline, what the plan expects, and the first of ``SCALES`` that measured it."""
+    for preset in SCALES:
+        found = complete(reports / preset / notebook / "metrics.json")
+        for each in found.comparisons if found else ():
+            if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
+                return said(each.interval), " to ".join(f"{end:+.1f}" for end in each.expected) if each.expected else "–", preset
+    return said(None), "–", SCALES[-1]
+
+
+def numbers(reports: Path) -> dict[str, list[str]]:
+    """The rows of each table of README.md, the first its head; what has no report is 'not measured'."""
+    models = ["model; test mixtures | right enrolment, dB | wrong enrolment, dB | n"]
+    for (folder, part), words in MODELS.items():
+        found = complete(reports / folder / "metrics.json")
+        conditions = found.model_extra.get("default_model", {}).get("conditions", {}) if found else {}
+        arms = {key: ArmEntry(**each) for key, each in conditions.items()} or (found.arms if found else {})
+        values = arms.get(part, ArmEntry()).metrics
+        right, wrong = values.get("si_sdri_db"), values.get("si_sdri_wrong_enroll_db")
+        link = f"[{words}](reports/{folder}/report.html)" if found else words
+        models.append(f"{link} | {said(right)} | {said(wrong)} | {right.n if right else '–'}")
+    levers = ["lever | measured, dB | the plan expects, dB | preset"]
+    for (notebook, arm), words in LEVERS.items():
+        found = gain(reports, notebook, arm)
+        levers.append(f"[{words}](reports/{found[2]}/{notebook}/report.html) | {' | '.join(found)}")
+    notebooks = ["notebook | question | answer, dB relative to its baseline"]
+    for path in sorted((reports.parent / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+        title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
+        answer = "in its report"
+        if path.stem in ANSWERS:
+            value, _, preset = gain(reports, path.stem, ANSWERS[path.stem])
+            answer = f"{ANSWERS[path.stem]}: {value}{f', {preset}' * (preset != SCALES[-1])}"
+        notebooks.append(f"[{path.stem}](notebooks/{path.name}) | {title.partition(': ')[2]} | {answer}")
+    return {"models": models, "levers": levers, "notebooks": notebooks}
+
+
+def fill(readme: Path, reports: Path) -> None:
+    """Write each table between its marks ``<!-- numbers: NAME -->`` and ``<!-- end -->``, never by hand."""
+    text = readme.read_text(encoding="utf-8")
+    for name, rows in numbers(reports).items():
+        head, *body = [f"| {row} |" for row in rows]
+        table = "\n".join([head, "|" + "---|" * head.count(" |"), *body])
+        begin, end = f"<!-- numbers: {name} -->\n", "\n<!-- end -->"
+        before, mark, after = text.partition(begin)
+        text = before + mark + table + end + after.partition(end)[2] if mark else text
+    write_text(readme, text)

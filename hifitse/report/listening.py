@@ -1,12 +1,15 @@
-"""Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights."""
+"""Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights; players."""
 
+import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from hifitse import SAMPLE_RATE
+from hifitse.audio import encode
 from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.scene import evaluation_conditions
@@ -15,6 +18,7 @@ from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device
 from hifitse.model.verifier import likeness
 from hifitse.params import Params
+from hifitse.report.page import piece
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate
 
@@ -22,6 +26,9 @@ FRAME_SECONDS = 0.1
 """s: time over which :func:`presence` takes a level."""
 FLOOR_DB = -80.0
 """dBFS: lowest level of a frame in :func:`presence`; digital silence would drag a mean of decibels down without end."""
+
+PEAK = 0.9
+"""Largest sample of the loudest clip of a group; the rest is headroom for the overshoot of a lossy codec."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,29 @@ def caption(example: Example) -> str:
     parts += [f"{row['n_interferers']} interferer{'s' if row['n_interferers'] != 1 else ''}"]
     parts += [shown("SIR", "sir_db") if row["present"] else "", shown("SNR", "snr_db") or "no noise"]
     return ", ".join(filter(None, [*parts, "in a room" if row.get("room") else "no room"]))
+
+
+def common_gain(clips: Mapping[str, np.ndarray]) -> float:
+    """The one factor for all clips that brings the loudest sample among them to :data:`PEAK`: levels stay comparable."""
+    peak = max((float(np.abs(audio).max(initial=0)) for audio in clips.values()), default=0.0)
+    return PEAK / peak if peak > 1e-6 else 1.0
+
+
+def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
+    """One labelled player per clip, as MP3 inside the page, all with the same gain.
+
+    Args:
+        clips: label -> ``(T,)`` at 48 kHz.
+        about: what the clips belong to, such as "best mixture", for those who do not see the heading above.
+
+    Raises:
+        AudioError: a clip is empty or not finite.
+    """
+    gain, shown = common_gain(clips), []
+    for label, audio in clips.items():
+        data = base64.b64encode(encode(audio * gain)).decode("ascii")
+        shown.append((label, f"{label}, {about}, {len(audio) / SAMPLE_RATE:.1f} seconds", data))
+    return piece("players", shown)
 
 
 def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:

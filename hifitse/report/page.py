@@ -1,29 +1,63 @@
-"""From an executed notebook to one HTML file that opens offline: nothing is fetched, code is folded away."""
+"""HTML from the templates: pieces of a report, whole pages that open offline, and notebooks as pages and as git keeps them.
 
+Jinja escapes all text by itself; ``Markup`` is what is HTML already. As a program it is a git filter, which the first ``make`` sets up:
+a notebook as JupyterLab saves it in, the notebook without outputs out. git runs it for each notebook, so nbconvert is imported late.
+"""
+
+import base64
+import json
+import sys
 from copy import deepcopy
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from nbconvert import HTMLExporter
-from nbconvert.preprocessors import CoalesceStreamsPreprocessor
-from nbformat import NotebookNode
-from pygments.formatters import HtmlFormatter
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from hifitse.files import write_text
-from hifitse.report.document import HEAD, PAGE, TEMPLATES
 
-TEMPLATE = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")
-"""Jinja: nbconvert's classic cells in a page of our own, without its scripts."""
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+TEMPLATES = Path(__file__).with_name("templates")
+FRAGMENTS, PAGE = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("fragments.css", "page.css"))
+"""Style sheets: for the pieces that a notebook shows, and for the exported page around them."""
+JINJA = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+TIMES = ("execution", "collapsed", "scrolled", "trusted", "papermill", "ExecuteTime")
+"""Metadata of a cell that tell of one run or one window."""
+SILENT = (
+    "*In JupyterLab the players below stay silent until the notebook is trusted (in the command palette: Trust Notebook). "
+    "[report.html](report.html) beside it plays them at once.*"
+)
 
 
-def css() -> str:
-    """The style of the page and of code, light and dark; fragments bring theirs with the verdict."""
-    light, dark = (HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight") for name in ("default", "github-dark"))
-    return f"{PAGE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
+def piece(name: str, *values: Any) -> Markup:
+    """One of the macros of ``parts.html``, filled."""
+    return getattr(JINJA.get_template("parts.html").module, name)(*values)
 
 
-def tidy(notebook: NotebookNode) -> NotebookNode:
+def box(mark: str, line: str, cards: str, text: str) -> Markup:
+    """A verdict with the style of all pieces: headline, cards (HTML), and what they were measured on."""
+    return piece("box", Markup(FRAGMENTS), mark, line, Markup(cards), text)
+
+
+def image(png: bytes, alt: str) -> Markup:
+    """A picture inside the page, with the text that stands for it where it cannot be seen."""
+    return Markup('<div class="figure">{}</div>').format(piece("image", base64.b64encode(png).decode("ascii"), alt))
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page: title (text), body (HTML), and CSS after that of all pages."""
+    return JINJA.get_template("page.html").render(title=title, body=Markup(body), css=Markup(PAGE + style))
+
+
+# ---- notebooks
+
+
+def tidy(notebook: "NotebookNode") -> "NotebookNode":
     """The executed notebook without what swells a file: overwritten progress bars, the state of widgets, local paths. In place."""
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
+
     notebook.metadata.pop("widgets", None)
     papermill = notebook.metadata.get("papermill", {})
     papermill.update({key: Path(papermill[key]).name for key in ("input_path", "output_path") if papermill.get(key)})
@@ -34,39 +68,54 @@ def tidy(notebook: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def gathered(notebook: NotebookNode) -> NotebookNode:
-    """A copy in which code cells that show nothing are one with the code cell after them, so that one fold holds them all."""
-    copied = deepcopy(notebook)
-    kept: list[NotebookNode] = []
-    for cell in copied.cells:
-        before = kept[-1] if kept else None
-        if cell.cell_type == "code" and before is not None and before.cell_type == "code" and not before.get("outputs"):
-            cell.source = "\n\n".join(filter(None, (before.source.strip(), cell.source.strip())))
-            kept.pop()
-        kept.append(cell)
-    copied.cells = kept
-    return copied
+def render(notebook: "NotebookNode") -> str:
+    """The page's HTML; code is folded away, cells that show nothing in one fold with the code cell after them."""
+    from nbconvert import HTMLExporter
+    from pygments.formatters import HtmlFormatter
 
-
-def render(notebook: NotebookNode) -> str:
-    """The page's HTML."""
-    exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
-    given = {"hifitse_css": css(), "hifitse_head": HEAD, "metadata": {"name": "report"}}
-    body, _ = exporter.from_notebook_node(gathered(notebook), resources=given)
-    return body
-
-
-SILENT = (
-    "*In JupyterLab the players below stay silent until the notebook is trusted (in the command palette: Trust Notebook). "
-    "[report.html](report.html) beside it plays them at once.*"
-)
+    cells: list[NotebookNode] = []
+    for cell in deepcopy(notebook.cells):
+        if cells and cells[-1].cell_type == cell.cell_type == "code" and not cells[-1].get("outputs"):
+            cell.source = "\n\n".join(filter(None, (cells.pop().source.strip(), cell.source.strip())))
+        cells.append(cell)
+    light, dark = (HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight") for name in ("default", "github-dark"))
+    style = f"{PAGE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
+    given = {"hifitse_css": style, "hifitse_head": JINJA.get_template("head.html").render(), "metadata": {"name": "report"}}
+    template = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")  # nbconvert's classic cells without its scripts
+    exporter = HTMLExporter(raw_template=template, exclude_input_prompt=True, exclude_output_prompt=True)
+    return exporter.from_notebook_node(type(notebook)(notebook, cells=cells), resources=given)[0]
 
 
 def finish(notebook: Path, target: Path) -> None:
     """Tidy an executed notebook in its place, and write its page; above its first players it says why they are silent."""
+    import nbformat
+
     executed = tidy(nbformat.read(notebook, as_version=4))
     write_text(target, render(executed))
     players = [number for number, cell in enumerate(executed.cells) if "<audio" in str(cell.get("outputs", ""))]
     if players:
         executed.cells.insert(players[0], nbformat.v4.new_markdown_cell(SILENT))
     nbformat.write(executed, notebook)
+
+
+def stripped(text: str) -> str:
+    """A notebook's JSON without outputs and what depends on the machine; text that is no notebook comes back as it is."""
+    try:
+        notebook = json.loads(text)
+        for cell in notebook["cells"]:
+            cell["metadata"] = {name: value for name, value in cell["metadata"].items() if name not in TIMES}
+            cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
+            if cell["cell_type"] == "code":
+                cell["outputs"], cell["execution_count"] = [], None
+        about = {name: value for name, value in notebook["metadata"].items() if name not in ("widgets", "papermill")}
+        if about.get("kernelspec", {}).get("name") == "python3":
+            kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+            about |= {"kernelspec": kernel, "language_info": {"name": "python"}}
+        notebook["metadata"] = about
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return text
+    return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(stripped(sys.stdin.buffer.read().decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))

@@ -108,9 +108,8 @@ def place(work: Path, target: Path) -> tuple[Path, str]:
 def commit() -> str:
     """Hash of the checkout's commit, with ``-dirty`` where library, notebooks or presets differ from it; "unknown" outside git."""
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(CHECKOUT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    def git(*words: str) -> str:
+        return subprocess.check_output(["git", *words], cwd=CHECKOUT, stderr=subprocess.DEVNULL, text=True, timeout=20).strip()
 
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", "hifitse", "notebooks", "params") else "")
@@ -159,7 +158,7 @@ def metrics(
         }
     why = error or (f"Cut by max_minutes: {cut}. The same command goes on from the last checkpoint." if cut else "")
     more = {"label": label(params), "error": why}
-    return contract.finite(content | {key: text for key, text in more.items() if text})
+    return content | {key: text for key, text in more.items() if text}
 
 
 def unfinished(arms: Iterable[Arm]) -> list[str]:

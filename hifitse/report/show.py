@@ -15,8 +15,8 @@ from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import matrix, mean, of_list
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
-from hifitse.report import comparison_figures, document, figures, listening, report, tables
-from hifitse.report.document import piece
+from hifitse.report import comparison_figures, figures, listening, page, report, tables
+from hifitse.report.page import piece
 from hifitse.report.report import parameter_count
 
 ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent": "si_sdri_zero_enroll_db"}
@@ -107,7 +107,7 @@ def table(rows: Iterable[Mapping[str, Any]], caption: str = "") -> HTML:
 
 def box(mark: str, line: str, cards: str, text: str) -> HTML:
     """A verdict: headline, cards, and what they were measured on."""
-    return HTML(document.box(mark, line, cards, text))
+    return HTML(page.box(mark, line, cards, text))
 
 
 def picture(figure: Figure, alt: str) -> Image:
@@ -122,7 +122,7 @@ def listen(example: listening.Example) -> list[Image | HTML]:
     shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
     alt = f"Spectrograms from 0 to 24 kHz of {', '.join(shown)}; {title}: {about}"
     heading = HTML(piece("heading", title.capitalize(), about))
-    return [heading, picture(figures.spectrograms(shown), alt), HTML(document.players(example.clips, title))]
+    return [heading, picture(figures.spectrograms(shown), alt), HTML(listening.players(example.clips, title))]
 
 
 def enrolment_use(arm: Arm) -> Image:

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from hifitse.evaluation.experiment import PUBLISHED
 from hifitse.params import Params
-from hifitse.report.document import piece
+from hifitse.report.page import piece
 
 LABELS = {
     "si_sdri_db": ("SI-SDRi, right enrolment", "dB", 2),
