@@ -11,8 +11,8 @@ from hifitse import HifitseError
 from hifitse.data.scene import training_conditions
 from hifitse.metrics import Interval, bootstrap
 from hifitse.params import resolve
-from hifitse.report import figures
-from hifitse.report.comparison_figures import forest, grouped, lines, log_axis, presence, training
+from hifitse.report import figures, listening
+from hifitse.report.figures import forest, grouped, lines, log_axis, presence, training
 from hifitse.studies.curriculum import course
 
 SECOND = np.arange(48_000) / 48_000
@@ -53,7 +53,7 @@ def points(axis, markers: str = "oDs") -> list[list]:
 
 @pytest.mark.parametrize("hertz", [200, 1000, 7000, 20_000])
 def test_spectrogram_shows_a_tone_at_its_frequency_and_level(hertz):
-    image = figures.spectrogram(tone(hertz))
+    image = listening.spectrogram(tone(hertz))
     row, _ = np.unravel_index(image.argmax(), image.shape)
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 24_000 / 700), 121) / 2595) - 1)
     width = max(edges[row + 1] - edges[row], 48_000 / 2048)
@@ -62,11 +62,11 @@ def test_spectrogram_shows_a_tone_at_its_frequency_and_level(hertz):
 
 
 def test_spectrograms_share_one_colour_scale_and_one_bar_and_name_their_units():
-    figure = figures.spectrograms({"mixture": tone(500), "target": tone(500, 0.1), "estimate": 0 * tone(500)})
+    figure = listening.spectrograms({"mixture": tone(500), "target": tone(500, 0.1), "estimate": 0 * tone(500)})
     *axes, bar = figure.axes
     drawn = [axis.images[0] for axis in axes]
     loudest = [image.get_array().max() for image in drawn]
-    assert [(image.norm.vmin, image.norm.vmax) for image in drawn] == 3 * [pytest.approx((loudest[0] - figures.RANGE_DB, loudest[0]))]
+    assert [(image.norm.vmin, image.norm.vmax) for image in drawn] == 3 * [pytest.approx((loudest[0] - listening.RANGE_DB, loudest[0]))]
     assert loudest[0] - loudest[1] == pytest.approx(20, abs=0.1)
     assert [label.get_text() for label in axes[0].get_yticklabels()][-1] == "24"
     assert (axes[0].get_ylabel(), axes[-1].get_xlabel(), bar.get_ylabel()) == ("kHz", "time, s", "level, dBFS")
@@ -117,7 +117,7 @@ def test_enrolment_use_draws_every_measured_mixture_once():
 
 def test_png_is_small_and_keeps_the_colours():
     rng = np.random.default_rng(0)
-    figure = figures.spectrograms({name: rng.standard_normal(4 * 48_000).astype(np.float32) for name in "abc"})
+    figure = listening.spectrograms({name: rng.standard_normal(4 * 48_000).astype(np.float32) for name in "abc"})
     data, full = figures.png(figure), io.BytesIO()
     image = Image.open(io.BytesIO(data))
     assert image.mode == "P" and image.width >= 700 and len(data) < 250_000  # noise, the worst case

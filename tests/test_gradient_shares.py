@@ -12,7 +12,7 @@ from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
-from hifitse.report.comparison_figures import training
+from hifitse.report.figures import training
 from hifitse.studies import losses
 from hifitse.studies.losses import gradient_norms, gradient_shares
 from hifitse.training.train import train

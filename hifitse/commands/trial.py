@@ -22,7 +22,7 @@ from hifitse.metrics import si_sdr
 from hifitse.model.extraction import SILENT_DB
 from hifitse.model.verifier import likeness
 from hifitse.params import Params
-from hifitse.report import comparison_figures, figures, listening, page, tables
+from hifitse.report import figures, listening, page, tables
 from hifitse.training.validation import Extract, estimate
 
 
@@ -168,13 +168,13 @@ def shown(heard: Heard) -> HTML:
     """The sentence, spectrograms on one colour scale and players with one gain."""
     clips = {name: clip for name, clip in heard.clips.items() if name != "enrolment"}
     # As HTML, for JupyterLab leaves out the text that goes with a picture.
-    picture = page.image(figures.png(figures.spectrograms(clips)), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
+    picture = page.image(figures.png(listening.spectrograms(clips)), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
     gain_db = 20 * math.log10(listening.common_gain(heard.clips))
     gain = f"All players have one gain, {tables.number(gain_db, 1, True)} dB; the mixture's own level is "
     level = f"{tables.number(audio.level_db(clips['mixture']), 1)} dBFS."
     if heard.likeness is not None:
         levels = {name: listening.level_db(clips[name]) for name in ("mixture", "estimate")}
-        curves = comparison_figures.presence(listening.times(heard.likeness), levels, None, heard.likeness, heard.threshold)
+        curves = figures.presence(listening.times(heard.likeness), levels, None, heard.likeness, heard.threshold)
         picture += page.image(figures.png(curves), f"Levels, and likeness of the estimate to the enrolment, over time; {heard.about}.")
     listen = listening.players(heard.clips, heard.about)
     return HTML(f"<style>{page.FRAGMENTS}</style><p><b>{heard.said}</b></p>{picture}<p>{gain}{level}</p>{listen}")

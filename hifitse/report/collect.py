@@ -28,27 +28,17 @@ SCALES = ("people", "gpu", "demo")
 
 @dataclass(frozen=True)
 class Report:
-    """What lies in one folder of a report.
+    """What lies in one folder of a report."""
 
-    Attributes:
-        folder: ``<preset>[-real][+label]/<NN_name>``.
-        preset, notebook: its parts, the preset with the label that keeps it apart from others.
-        data: ``SYNTHETIC`` or ``RECORDINGS``; where the file says nothing, by the folder's name.
-        place: where the folder is, seen from the root of the reports, as a link has it.
-        files: which of the report's files are there, the page first.
-        status, reason: "complete", "cut" (by a time limit), "failed" or "unreadable"; why it is not complete.
-        metrics: of ``metrics.json``; ``None`` where it is unreadable.
-    """
-
-    folder: str
-    preset: str
+    folder: str  # ``<preset>[-real][+label]/<NN_name>``
+    preset: str  # with the label that keeps it apart from others
     notebook: str
-    data: str
-    place: str
-    files: tuple[str, ...]
-    status: str
-    reason: str
-    metrics: Metrics | None = field(default=None, repr=False)
+    data: str  # ``SYNTHETIC`` or ``RECORDINGS``; where the file says nothing, by the folder's name
+    place: str  # where the folder is, seen from the root of the reports, as a link has it
+    files: tuple[str, ...]  # which of the report's files are there, the page first
+    status: str  # "complete", "cut" (by a time limit), "failed" or "unreadable"
+    reason: str  # why it is not complete
+    metrics: Metrics | None = field(default=None, repr=False)  # ``None`` where ``metrics.json`` is unreadable
 
     @property
     def usable(self) -> bool:
@@ -90,14 +80,10 @@ def _is_report(path: Path) -> bool:
 
 
 def read(*roots: Path, smoke: bool = False) -> list[Report]:
-    """Every report below the folders, people first, then in the order of their names.
+    """Every report below the folders, which may be absent, people first, then in the order of their names.
 
     One in a later folder stands for one of the same name in an earlier one; an attempt that was not completed is left out
-    where there is a complete report of that name.
-
-    Args:
-        roots: folders of reports; may be absent. Links lead from the last one.
-        smoke: take those of the preset ``smoke`` as well, which only shows that the path works.
+    where there is a complete report of that name. Links lead from the last folder. ``smoke`` takes those of that preset as well.
     """
     found: dict[str, Report] = {}
     for root in roots:
@@ -116,12 +102,8 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
 def compare(first: str, second: str, target: Path) -> None:
     """Compare two reports by what they hold, or two runs as the arms of a comparison, and write the page, whole or not at all.
 
-    Args:
-        first, second: two folders of reports; or two runs, each by its name or folder.
-        target: file of the page.
-
-    Raises:
-        HifitseError: one is not found or not readable, both are the same, or one is a run and the other a report.
+    ``first, second``: two folders of reports; or two runs, each by its name or folder. Raises HifitseError: one is not found or not
+    readable, both are the same, or one is a run and the other a report.
     """
     a, b = _find(first), _find(second)
     if a == b:

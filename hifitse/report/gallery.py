@@ -65,23 +65,15 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the index; what is empty is left out.
-
-    Attributes:
-        title: its heading.
-        header, rows: of its table.
-        text: a sentence below.
-        data, figure: the kind of data whose forest plot stands above the table; the plot and the text that stands for it.
-        lines: commands below.
-    """
+    """A piece of the index; what is empty is left out."""
 
     title: str
     header: Sequence[str] = ()
     rows: Sequence[Row] = ()
-    text: str = ""
-    data: str = ""
-    figure: tuple[Figure, str] | None = None
-    lines: Sequence[str] = ()
+    text: str = ""  # a sentence below the table
+    data: str = ""  # the kind of data whose forest plot stands above the table
+    figure: tuple[Figure, str] | None = None  # that plot, and the text that stands for it
+    lines: Sequence[str] = ()  # commands below
 
     def html(self, linked: bool = True) -> HTML:
         """Without the heading, as a notebook shows it; links lead from the root of the reports."""
@@ -179,11 +171,9 @@ def markdown(reports: Sequence[Report]) -> str:
 
 
 def write(root: Path, *others: Path) -> tuple[Path, Path]:
-    """Write the index into a root of reports, each file whole or not at all. Returns the page and the text.
+    """Write the index of a root of reports into it, each file whole or not at all. Returns the page and the text.
 
-    Args:
-        root: where it is written; its reports stand for those of the same name elsewhere.
-        others: further roots of reports to list.
+    ``others``: further roots to list; the first one's reports stand for those of the same name there.
     """
     reports = collect.read(*others, root)
     root.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,18 @@
-"""Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights; players."""
+"""Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights.
+
+Spectrograms use 'magma', which colour-blind people can read too.
+"""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 
 from hifitse import SAMPLE_RATE
 from hifitse.audio import encode
@@ -18,6 +24,7 @@ from hifitse.evaluation.experiment import Arm
 from hifitse.machine import pick_device
 from hifitse.model.verifier import likeness
 from hifitse.params import Params
+from hifitse.report.figures import STYLE, WIDTH
 from hifitse.report.page import piece
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate
@@ -26,28 +33,28 @@ FRAME_SECONDS = 0.1
 """s: time over which :func:`presence` takes a level."""
 FLOOR_DB = -80.0
 """dBFS: lowest level of a frame in :func:`presence`; digital silence would drag a mean of decibels down without end."""
-
+DARK = STYLE | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "#14171b")
+DARK |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#e3e6ea")
+"""Of spectrograms, which are dark of themselves: a page in dark mode turns all other figures round, and leaves these as they are."""
+MAGMA = matplotlib.colormaps["magma"].resampled(48)
+"""Steps of 1.7 dB: the fewer, the smaller the file; with the letters they fit into the 256 colours of a small PNG."""
+TOP_MEL = 2595 * np.log10(1 + SAMPLE_RATE / 1400)
+RANGE_DB = 80.0
+"""dB below the loudest point at which a spectrogram turns black."""
+FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
 PEAK = 0.9
 """Largest sample of the loudest clip of a group; the rest is headroom for the overshoot of a lossy codec."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test mixture with what was made of it; all audio ``(T,)`` float32 at 48 kHz.
+    """One test mixture with what was made of it."""
 
-    Attributes:
-        name: why it was chosen: best, median, worst, target absent.
-        row: its row of the evaluation.
-        clips: audio by label, in the order to show it.
-        pictured: labels of the clips whose spectrograms are shown.
-        note: first words of the caption, what the row does not say.
-    """
-
-    name: str
-    row: Mapping[str, Any]
-    clips: Mapping[str, np.ndarray]
-    pictured: tuple[str, ...] = ("mixture", "target", "estimate")
-    note: str = ""
+    name: str  # why it was chosen: best, median, worst, target absent
+    row: Mapping[str, Any]  # of the evaluation
+    clips: Mapping[str, np.ndarray]  # label -> (T,) float32 at 48 kHz, in the order to show them
+    pictured: tuple[str, ...] = ("mixture", "target", "estimate")  # labels of the clips whose spectrograms are shown
+    note: str = ""  # first words of the caption, what the row does not say
 
 
 def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
@@ -121,6 +128,44 @@ def caption(example: Example) -> str:
     return ", ".join(filter(None, [*parts, "in a room" if row.get("room") else "no room"]))
 
 
+def spectrogram(audio: np.ndarray) -> np.ndarray:
+    """Power ``(120, L)`` in dB of bands evenly spaced on the mel scale from 0 to 24 kHz, of audio ``(T,)`` at 48 kHz.
+
+    It is -120 dB where there is silence; a full-scale sine has -6 dB.
+    """
+    n_fft, hop_length, rows = 2048, 1024, 120
+    padded = np.pad(np.asarray(audio, np.float32), (n_fft // 2, n_fft))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_length][: len(audio) // hop_length + 1]  # (L, n_fft)
+    window = np.hanning(n_fft).astype(np.float32)
+    power = np.abs(np.fft.rfft(frames * window, axis=-1) / window.sum()).T ** 2  # (F, L)
+    edges = 700 * (10 ** (np.linspace(0, TOP_MEL, rows + 1) / 2595) - 1) * n_fft / SAMPLE_RATE  # in bins
+    mapped = np.maximum.reduceat(power, np.ceil(edges[:-1]).astype(int))  # a band between two bins takes the next one
+    return np.maximum(10 * np.log10(mapped + 1e-12), -120)  # the logarithm of some processors is a digit below
+
+
+@matplotlib.rc_context(DARK)
+def spectrograms(clips: Mapping[str, np.ndarray]) -> Figure:
+    """One spectrogram below the other, all with the same colour scale, its top the loudest point of the first clip.
+
+    ``clips``: title of the panel -> ``(T,)`` at 48 kHz.
+    """
+    images = {name: spectrogram(audio) for name, audio in clips.items()}
+    top = float(max(next(iter(images.values())).max(), -100))
+    norm = Normalize(top - RANGE_DB, top)
+    figure = Figure(figsize=(WIDTH, 1.75 * len(clips) + 0.7), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(len(clips), 1, sharex=True))
+    for axis, (name, image) in zip(axes, images.items(), strict=True):
+        extent = (0, len(clips[name]) / SAMPLE_RATE, 0, TOP_MEL)
+        drawn = axis.imshow(image, origin="lower", aspect="auto", extent=extent, cmap=MAGMA, norm=norm, interpolation="nearest")
+        axis.set_yticks(2595 * np.log10(1 + np.array(FREQUENCY_TICKS) / 700), [f"{tick / 1000:g}" for tick in FREQUENCY_TICKS])
+        axis.set(title=name, ylabel="kHz")
+        axis.grid(False)
+    axes[-1].set_xlabel("time, s")
+    bar = figure.colorbar(drawn, ax=list(axes), label="level, dBFS", pad=0.015, aspect=35)
+    bar.outline.set_visible(False)
+    return figure
+
+
 def common_gain(clips: Mapping[str, np.ndarray]) -> float:
     """The one factor for all clips that brings the loudest sample among them to :data:`PEAK`: levels stay comparable."""
     peak = max((float(np.abs(audio).max(initial=0)) for audio in clips.values()), default=0.0)
@@ -128,14 +173,9 @@ def common_gain(clips: Mapping[str, np.ndarray]) -> float:
 
 
 def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
-    """One labelled player per clip, as MP3 inside the page, all with the same gain.
+    """One labelled player per clip, as MP3 inside the page, all with the same gain. Raises AudioError: a clip is empty or not finite.
 
-    Args:
-        clips: label -> ``(T,)`` at 48 kHz.
-        about: what the clips belong to, such as "best mixture", for those who do not see the heading above.
-
-    Raises:
-        AudioError: a clip is empty or not finite.
+    ``clips``: label -> ``(T,)`` at 48 kHz; ``about``: what they belong to, such as "best mixture", for those who do not see a heading.
     """
     gain, shown = common_gain(clips), []
     for label, audio in clips.items():
@@ -147,9 +187,8 @@ def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
 def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
     """Level over time of mixture, target and estimate, averaged in dB over the list "partial".
 
-    Returns:
-        times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS, both empty where the list is; and the mean likeness of the estimate
-        to the enrolment ``(L,)``, ``None`` of a model without verifier.
+    Returns times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS, both empty where the list is; and the mean likeness of the estimate
+    to the enrolment ``(L,)``, ``None`` of a model without verifier.
     """
     mixer, device = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device)
     extractor = arm.run.extractor().to(device)

@@ -87,12 +87,7 @@ def place(work: Path, target: Path) -> tuple[Path, str]:
     """Move a run's three files from ``work`` to ``target``, or beside it where they are not to replace what is there.
 
     A complete report replaces any; one whose training was cut replaces all but a complete one; a failed one replaces none.
-
-    Returns:
-        The folder where they lie now; and what was cut, in one sentence, or an empty text.
-
-    Raises:
-        ContractError: the notebook's ``metrics.json`` is not one.
+    Returns the folder where they lie now; and what was cut, in one sentence, or an empty text.
     """
     found, before = contract.load(work / FILES[2]), contract.complete(target / FILES[2])
     beside = target.with_name(target.name + ATTEMPT)
@@ -121,15 +116,10 @@ def metrics(
     notebook: str, params: Params, arms: Iterable[Arm], comparisons: Sequence[Mapping] = (), error: str = "",
     groups: Mapping[str, Mapping[str, Mapping[str, Rows]]] | None = None, costs: Mapping[str, Cost] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The content of ``metrics.json``.
+    """The content of ``metrics.json``, of arms of which one is called ``baseline``.
 
-    Args:
-        notebook, params: its name, such as ``00_baseline``; of the baseline arm.
-        arms: the arms that were run, of which one is called ``baseline``.
-        comparisons: as :func:`hifitse.evaluation.rows.compare` makes them.
-        error: why the run failed, in one sentence; empty for a complete one.
-        groups: what else was measured: what varies -> condition -> arm -> rows of one list.
-        costs: by arm, as :func:`hifitse.evaluation.cost.costs` measures them.
+    ``params``: of the baseline. ``comparisons``: as :func:`hifitse.evaluation.rows.compare` makes them. ``error``: why the run failed, in
+    one sentence. ``groups``: what varies -> condition -> arm -> rows of one list. ``costs``: by arm.
     """
     arms = list(arms)
     cut = ", ".join(unfinished(arms))

@@ -15,7 +15,7 @@ from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import matrix, mean, of_list
 from hifitse.metrics import Interval, bootstrap, paired
 from hifitse.params import Params
-from hifitse.report import comparison_figures, figures, listening, page, report, tables
+from hifitse.report import figures, listening, page, report, tables
 from hifitse.report.page import piece
 from hifitse.report.report import parameter_count
 
@@ -122,7 +122,7 @@ def listen(example: listening.Example) -> list[Image | HTML]:
     shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
     alt = f"Spectrograms from 0 to 24 kHz of {', '.join(shown)}; {title}: {about}"
     heading = HTML(piece("heading", title.capitalize(), about))
-    return [heading, picture(figures.spectrograms(shown), alt), HTML(listening.players(example.clips, title))]
+    return [heading, picture(listening.spectrograms(shown), alt), HTML(listening.players(example.clips, title))]
 
 
 def enrolment_use(arm: Arm) -> Image:
@@ -178,7 +178,7 @@ def by_condition(arm: Arm) -> Image | HTML:
     panels = conditions(arm)
     if not panels:
         return HTML("<p>Neither SIR, SNR nor the number of interferers varies over these mixtures.</p>")
-    return picture(comparison_figures.grouped(panels, "SI-SDRi, dB"), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
+    return picture(figures.grouped(panels, "SI-SDRi, dB"), f"Mean SI-SDRi with 95 % intervals by {', '.join(panels)}")
 
 
 def presence(arm: Arm) -> Image | HTML:
@@ -188,10 +188,10 @@ def presence(arm: Arm) -> Image | HTML:
         return HTML("<p>The list of partial presence is empty (eval_partial is 0).</p>")
     also = ", and likeness of the estimate to the enrolment" if likeness is not None else ""
     alt = f"Mean level over time of mixture, target and estimate{also}; the target speaks in the shaded part only"
-    return picture(comparison_figures.presence(seconds, levels, PARTIAL_ACTIVE_S, likeness), alt)
+    return picture(figures.presence(seconds, levels, PARTIAL_ACTIVE_S, likeness), alt)
 
 
 def training(arm: Arm) -> Image:
     """Loss terms, SI-SDRi of the validation list, learning rate and gradient norm over the steps."""
     alt = "Curves over the training steps: loss and its terms, SI-SDRi of unseen speakers, learning rate, gradient norm"
-    return picture(comparison_figures.training(arm.run.history, arm.run.validation), alt)
+    return picture(figures.training(arm.run.history, arm.run.validation), alt)

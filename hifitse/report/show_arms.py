@@ -11,7 +11,7 @@ from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import SAME_MIXTURE_DB, SELECTIVITY, Rows, contrast, difference, mean, of_list, only_list, spread, verdict
 from hifitse.metrics import Interval, paired
 from hifitse.params import Params
-from hifitse.report import comparison_figures, listening, tables
+from hifitse.report import figures, listening, tables
 from hifitse.report.figures import series
 from hifitse.report.show import LEAST_MIXTURES, box, card, cut, picture, scale, table, voices
 
@@ -123,7 +123,7 @@ def forest(comparison: Comparison) -> Image:
     found = _gains(comparison)
     lines = [(name, value, comparison.expected.get(name)) for name, value in found.items()]
     shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in found.items())
-    return picture(comparison_figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
+    return picture(figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
 
 
 def listen(comparison: Comparison, name: str, *others: str) -> list[listening.Example]:
@@ -135,7 +135,7 @@ def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") ->
     """A metric of several arms under several conditions."""
     means = {group: {name: mean(rows, metric, only_list(rows)) for name, rows in arms.items()} for group, arms in values.items()}
     label, unit, _ = tables.LABELS[metric]
-    figure = comparison_figures.grouped({xlabel: means}, f"{tables.short(metric)}, {unit}")
+    figure = figures.grouped({xlabel: means}, f"{tables.short(metric)}, {unit}")
     return picture(figure, f"{label} of {', '.join(next(iter(values.values()), {}))} under: {', '.join(values)}")
 
 
@@ -153,7 +153,7 @@ def grouped_table(values: Conditions, baseline: str) -> HTML:
 def learning(comparison: Comparison) -> Image:
     """SI-SDRi of the validation voices over the steps, arm by arm."""
     curves = {name: series(arm.run.validation, "si_sdri_db") for name, arm in comparison.all.items()}
-    figure = comparison_figures.lines({"": curves}, "step", "SI-SDRi of unseen speakers, dB", levels={"": 0.0})
+    figure = figures.lines({"": curves}, "step", "SI-SDRi of unseen speakers, dB", levels={"": 0.0})
     return picture(figure, "SI-SDRi of unseen speakers over the training steps of " + ", ".join(comparison.all))
 
 
@@ -174,7 +174,7 @@ def growth(comparison: Comparison) -> Image | HTML:
     curves = {name: [arms[name] for arms in groups.values() if name in arms] for name in comparison.arms}
     means = {name: ", ".join(tables.number(each.mean, 2, True) for each in curve) for name, curve in curves.items() if curve}
     shown = "; ".join(f"{name} {values} dB" for name, values in means.items())
-    drawn = comparison_figures.grouped({"items heard by the baseline at that step": groups}, "SI-SDRi minus the baseline's, dB")
+    drawn = figures.grouped({"items heard by the baseline at that step": groups}, "SI-SDRi minus the baseline's, dB")
     return picture(drawn, f"Gain over the baseline by items heard: {shown}")
 
 
@@ -225,6 +225,6 @@ def against_cost(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
     """SI-SDRi against operations, one point an arm; its interval stands in the table of costs."""
     points = {name: (costs[name].gflops_per_second, mean(arm.rows).mean) for name, arm in comparison.all.items()}
     curves = {name: [point] for name, point in points.items()}
-    figure = comparison_figures.lines({"": curves}, "GFLOP per second of audio, forward", "SI-SDRi, dB", log="x")
+    figure = figures.lines({"": curves}, "GFLOP per second of audio, forward", "SI-SDRi, dB", log="x")
     shown = [f"{name} {x:.2f} GFLOP, {tables.number(y, 2, True)} dB" for name, (x, y) in points.items()]
     return picture(figure, f"SI-SDRi against operations: {', '.join(shown)}")

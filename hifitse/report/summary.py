@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from hifitse.evaluation.comparison import UNSEEN
 from hifitse.evaluation.rows import BASELINE
 from hifitse.metrics import Interval
-from hifitse.report import comparison_figures, report, tables
+from hifitse.report import figures, report, tables
 from hifitse.report.collect import RECORDINGS, SCALES, SYNTHETIC, Report
 from hifitse.report.contract import Claim
 from hifitse.report.show import LEAST_MIXTURES
@@ -71,29 +71,20 @@ NUMBERS = {stage.number for stage in PLAN}
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the summary: an arm that was measured, or why a claim was not.
-
-    Attributes:
-        data: ``SYNTHETIC`` or ``RECORDINGS``.
-        state: "measured"; "reported", for a report that compares no SI-SDRi; "failed", "unreadable" or "missing", with the ``reason``.
-        name: number of the notebook, and the arm, with what it is compared with where that is not the baseline.
-        value, verdict: the paired difference of SI-SDRi, dB; "helped", "neutral", "hurt" or ``TOO_FEW``.
-        expected, beside: the range that its notebook gives for this arm, dB; where the interval lies relative to it.
-        slower, scale: seconds per step over those of what it is compared with; size, and what it was trained on.
-    """
+    """One line of the summary: an arm that was measured, or why a claim was not."""
 
     stage: Stage
-    data: str
-    state: str
+    data: str  # ``SYNTHETIC`` or ``RECORDINGS``
+    state: str  # "measured"; "reported": its report compares no SI-SDRi; "failed", "unreadable" or "missing", with the ``reason``
     reason: str = ""
     report: Report | None = None
-    name: str = ""
-    value: Interval | None = None
-    verdict: str = ""
-    expected: tuple[float, ...] = ()
-    beside: str = "–"
-    slower: float | None = None
-    scale: tuple[str, str] = ("", "")
+    name: str = ""  # number of the notebook, and the arm, with what it is compared with where that is not the baseline
+    value: Interval | None = None  # the paired difference of SI-SDRi, dB
+    verdict: str = ""  # "helped", "neutral", "hurt" or ``TOO_FEW``
+    expected: tuple[float, ...] = ()  # the range that its notebook gives for this arm, dB
+    beside: str = "–"  # where the interval lies relative to it
+    slower: float | None = None  # seconds per step over those of what it is compared with
+    scale: tuple[str, str] = ("", "")  # size, and what it was trained on
 
 
 def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
@@ -263,5 +254,5 @@ def forest(found: Sequence[Entry], data: str) -> tuple[Figure, str] | None:
     shown = "; ".join(f"{label} {tables.number(value.mean, 2, True)} dB" for label, value, _ in lines)
     done = {entry.stage for entry in mine}
     lines += [(f"{stage.number} {stage.title}", None, stage.expected) for stage in PLAN if stage not in done and stage.expected]
-    figure = comparison_figures.forest(lines, "difference in SI-SDRi from the baseline, dB")
+    figure = figures.forest(lines, "difference in SI-SDRi from the baseline, dB")
     return figure, f"Gains on {data} with 95 % intervals and the plan's ranges, largest first: {shown}"

@@ -7,8 +7,7 @@ from matplotlib.figure import Figure
 from hifitse.data.scene import training_conditions
 from hifitse.evaluation.experiment import Arm
 from hifitse.params import Params
-from hifitse.report.comparison_figures import lines
-from hifitse.report.figures import BLUE, GREY
+from hifitse.report.figures import BLUE, GREY, lines
 from hifitse.report.page import piece
 from hifitse.report.show import picture
 

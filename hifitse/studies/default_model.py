@@ -25,7 +25,7 @@ from hifitse.machine import pick_device
 from hifitse.metrics import Interval, bootstrap
 from hifitse.model import Extractor, SecondPass
 from hifitse.params import Params
-from hifitse.report import comparison_figures, listening, tables
+from hifitse.report import figures, listening, tables
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, table
 from hifitse.training.hide import low_pass
 from hifitse.training.run import Run, runs_dir
@@ -262,7 +262,7 @@ def by_condition(found: Found) -> Image:
     """SI-SDRi with the right enrolment under each condition that has two talkers."""
     every = [(name, entry["metrics"]) for name, entry in found["conditions"].items() if "gap_db" in entry["metrics"]]
     rows = [(name, Interval(**metrics["si_sdri_db"]), None) for name, metrics in every]
-    return picture(comparison_figures.forest(rows, "SI-SDRi, dB"), f"SI-SDRi with 95 % intervals under {len(rows)} conditions")
+    return picture(figures.forest(rows, "SI-SDRi, dB"), f"SI-SDRi with 95 % intervals under {len(rows)} conditions")
 
 
 def examples(params: Params, rows: Mapping[str, pd.DataFrame], extractor: Extractor) -> list[listening.Example]:

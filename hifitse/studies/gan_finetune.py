@@ -11,8 +11,7 @@ from hifitse.evaluation.rows import difference, mean
 from hifitse.model.discriminators import discriminators
 from hifitse.params import PHASED, Params
 from hifitse.report import tables
-from hifitse.report.comparison_figures import lines
-from hifitse.report.figures import series
+from hifitse.report.figures import lines, series
 from hifitse.report.show import box, card, picture, scale, table, voices
 from hifitse.report.show_arms import expectation, headline
 from hifitse.training.adversary import held_steps

@@ -13,8 +13,7 @@ from hifitse.evaluation.comparison import Comparison
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.report import tables
-from hifitse.report.comparison_figures import lines
-from hifitse.report.figures import series
+from hifitse.report.figures import lines, series
 from hifitse.report.show import picture, table
 from hifitse.training.run import Run
 from hifitse.training.validation import evaluation_mode, valid_seed

@@ -22,7 +22,7 @@ from hifitse.model import kernels
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.pool import answer as answer_of
 from hifitse.pool import importing
-from hifitse.report import comparison_figures, report, tables
+from hifitse.report import figures, report, tables
 from hifitse.report.show import box, card, picture, table
 from hifitse.training.train import State, new_state, train_step
 
@@ -201,7 +201,7 @@ def lengths_picture(found: Lengths) -> Image:
     shown = "; ".join(f"{name} {max(each):g} s: {each[max(each)]:.2f} s" for name, each in found.items())
     curves = {name: list(each.items()) for name, each in found.items()}
     curves["as long as it plays"] = sorted({(length, length) for each in found.values() for length in each})
-    figure = comparison_figures.lines({"": curves}, "length of the mixture, s", "forward pass, s", log="xy")
+    figure = figures.lines({"": curves}, "length of the mixture, s", "forward pass, s", log="xy")
     return picture(figure, f"Time of a forward pass against length: {shown}")
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.cost import gflops_per_second
 from hifitse.evaluation.rows import BASELINE, difference, mean
-from hifitse.report import comparison_figures, tables
+from hifitse.report import figures, tables
 from hifitse.report.figures import CURVES, DPI, STYLE, WIDTH
 from hifitse.report.show import box, card, picture, table, voices
 from hifitse.report.show_arms import headline, judged
@@ -77,7 +77,7 @@ def curves(comparison: Comparison, kinds: Mapping[str, Sequence[str]]) -> Image:
             drawn += [(axis, name, colour, values[-1])] if len(values) else []
             known += (60 * hours).tolist()
     if known:
-        comparison_figures.log_axis(axes[0], 0.9 * min(known), 1.1 * max(known))
+        figures.log_axis(axes[0], 0.9 * min(known), 1.1 * max(known))
     for axis in axes[: len(kinds)]:  # now that the range, which all share, is known
         _label(axis, sorted((dB, name, colour) for where, name, colour, dB in drawn if where is axis))
     for axis in axes[len(kinds) :]:
