@@ -261,15 +261,19 @@ def test_export_measures_what_it_stores(finished, tmp_path, capsys):
     assert "made up" in model.origin.card and "synthetic voices" in model.origin.card
 
 
-def test_the_numbers_of_notebook_14_go_into_the_card(finished, tmp_path, capsys):
+def test_a_licence_and_the_numbers_of_notebook_14_go_into_the_card(finished, tmp_path, capsys):
     value = {"mean": 9.1, "low": 8.4, "high": 9.7, "n": 50}
     row = {"mixtures": 50, "people": 7, "metrics": {"si_sdri_db": value}, "aims": {"si_sdri_db": {"aim": 8, "met": True}}}
     found = {"conditions": {"people, dry": row}, "aims": 1, "aims_met": 1}
     study = {"params": {"start_from": finished.folder.name}, "default_model": found}
     (tmp_path / "metrics.json").write_text(json.dumps(study), encoding="utf-8")
+    (tmp_path / "terms.txt").write_text("cc-by-nc-sa-4.0\n\nNot for sale.\n", encoding="utf-8")
     command = ["export", str(finished.folder), "-o", str(tmp_path / "out"), "--study", str(tmp_path / "metrics.json")]
-    assert cli.main(command) == 0
-    assert "| people, dry | 50, 7 | 9.1 (8.4 to 9.7) |" in Extractor.from_pretrained(tmp_path / "out").origin.card
+    assert cli.main([*command, "--licence", str(tmp_path / "terms.txt")]) == 0
+    origin = Extractor.from_pretrained(tmp_path / "out").origin
+    assert "| people, dry | 50, 7 | 9.1 (8.4 to 9.7) |" in origin.card
+    assert origin.license == "cc-by-nc-sa-4.0\n\nNot for sale.\n"
+    assert "\nlicense: cc-by-nc-sa-4.0\n" in origin.card and "Not for sale." in origin.card
     (tmp_path / "metrics.json").write_text(json.dumps(study | {"params": {"start_from": ""}}), encoding="utf-8")
     assert cli.main(command) != 0 and "is of the model inside, expected start_from" in capsys.readouterr().err
 
@@ -288,14 +292,6 @@ def test_all_that_a_run_began_with_counts_however_far_back(finished):
     with pytest.raises(HifitseError, match=f"run {'a' * 16} to start from is not in"):
         exporting.export(Run.named("c" * 16), finished.folder.with_name("out"), progress=False)
     assert not finished.folder.with_name("out").exists()
-
-
-def test_a_licence_of_the_model_goes_into_its_card_and_file(finished, tmp_path):
-    (tmp_path / "terms.txt").write_text("cc-by-nc-sa-4.0\n\nNot for sale.\n", encoding="utf-8")
-    assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--licence", str(tmp_path / "terms.txt")]) == 0
-    origin = Extractor.from_pretrained(tmp_path / "out").origin
-    assert origin.license == "cc-by-nc-sa-4.0\n\nNot for sale.\n"
-    assert "\nlicense: cc-by-nc-sa-4.0\n" in origin.card and "Not for sale." in origin.card
 
 
 @pytest.mark.parametrize("content", [None, b"All rights reserved\n"])

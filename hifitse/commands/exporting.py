@@ -1,10 +1,8 @@
 """A finished run -> a model's folder: weights in 16 bits, what was measured with exactly these weights, and the card that says so."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from hifitse import HifitseError
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.presence import calibrate
-from hifitse.evaluation.rows import mean, summarise
+from hifitse.evaluation.rows import mean, numbers, summarise
 from hifitse.files import CheckpointError
 from hifitse.model import Extractor
 from hifitse.model.pretrained import packed, unpacked
@@ -122,13 +120,8 @@ def export(
 ) -> Path:
     """Measure a finished run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
 
-    Args:
-        folder: made where it does not exist; see :mod:`hifitse.model.pretrained` for its files.
-        licence: of the model; ``None``: MIT for one that heard synthetic sound only, else no statement.
-        study: what the model does under other conditions, as :func:`conditions` reads it.
-        best: the weights of the best validation instead of those of the end.
-
-    Raises HifitseError: as evaluation and writing do.
+    ``licence``: ``None`` is MIT for a model that heard synthetic sound only, else no statement. ``study``: as :func:`conditions` reads it.
+    ``best``: the weights of the best validation instead of those of the end. Raises HifitseError: as evaluation and writing do.
     """
     before = _before(run)  # first of all: what is missing is said before minutes are spent
     model, params = rounded(run, best), run.params
@@ -163,7 +156,6 @@ def _before(run: Run) -> list[Params]:
 def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
     """Metrics of the test list, and SI-SDRi apart for mixtures in a room and without one, where there are both."""
     places = {"in a room": [row for row in rows if row["room"]], "without a room": [row for row in rows if not row["room"]]}
-    split = {name: asdict(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
-    split = {name: {key: value if math.isfinite(value) else None for key, value in each.items()} for name, each in split.items()}
+    split = {name: numbers(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
     sources = {name: getattr(params, name) for name in ("corpus", "noise", "rooms", "reverb_prob", "eval_mixtures", "eval_seed")}
     return {"data": sources, "metrics": summarise(rows), "si_sdri_db_by_room": split if len(split) > 1 else {}}

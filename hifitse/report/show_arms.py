@@ -63,10 +63,6 @@ def _gains(comparison: Comparison) -> dict[str, Interval]:
     return {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
 
 
-def _db(value: Interval) -> str:
-    return tables.measured(value, 2, True)
-
-
 def answer(comparison: Comparison) -> HTML:
     """The answer in a box: each variant's paired difference beside what the plan expects, on what data, at what scale."""
     base, found = comparison.baseline, _gains(comparison)
@@ -74,8 +70,8 @@ def answer(comparison: Comparison) -> HTML:
     boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
     n = next((value.n for value in found.values()), 0)
     many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
-    data = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
-    text = f"{data} {trainings(comparison)}{many} {scale(base, 'The baseline')}"
+    text = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
+    text += f" {trainings(comparison)}{many} {scale(base, 'The baseline')}"
     if comparison.left_out:
         text += f" Left out: {', '.join(comparison.left_out)}, which change the network: its weights do not fit them; see gpu-arms."
     return box(mark, cut(comparison.all.values()) + line, boxes, text)
@@ -93,29 +89,29 @@ def trainings(comparison: Comparison) -> str:
 
 def declared(comparison: Comparison) -> HTML:
     """All in which each variant differs from the baseline."""
-    rows = []
-    for name in comparison.arms:
-        for parameter, (before, after) in comparison.changes(name).items():
-            rows.append([name, parameter, str(before), str(after), Params.model_fields[parameter].description or ""])
+    rows = [
+        [name, parameter, str(before), str(after), Params.model_fields[parameter].description or ""]
+        for name in comparison.arms for parameter, (before, after) in comparison.changes(name).items()
+    ]  # fmt: skip
     return HTML(tables.table(["variant", "parameter", "baseline", "variant's", "meaning"], rows))
 
 
 def results(comparison: Comparison) -> HTML:
     """Means of each arm with intervals, and the paired differences with their verdicts."""
     found, rows, base = _gains(comparison), [], comparison.baseline
-    further = [f"{UNSEEN}, dB", "difference there, dB"] if len(of_list(base.rows, UNSEEN)) else []
-    further += ["trainings", "their means lie within, dB"] if base.others else []
+    unseen = len(of_list(base.rows, UNSEEN)) > 0
     for name, arm in comparison.all.items():
-        gain = [_db(found[name]), _range(comparison.expected.get(name)), judged(found[name])] if name in found else ["", "", ""]
-        if further[:1] == [f"{UNSEEN}, dB"]:
-            gain += [_db(mean(arm.rows, list_name=UNSEEN))]
-            gain += [_db(difference(arm.rows, base.rows, list_name=UNSEEN)) if name in found else ""]
+        gain = found.get(name)
+        row = {"arm": name, "SI-SDRi, dB": mean(arm.rows), "difference, dB": gain or ""}
+        row |= {"plan expects": _range(comparison.expected.get(name)) if gain else "", "verdict": judged(gain) if gain else ""}
+        if unseen:
+            row[f"{UNSEEN}, dB"] = mean(arm.rows, list_name=UNSEEN)
+            row["difference there, dB"] = difference(arm.rows, base.rows, list_name=UNSEEN) if gain else ""
         if base.others:
-            gain += [str(1 + len(arm.others)), tables.number(spread(arm.rows)) if arm.others else "–"]
-        others = [tables.measured(mean(arm.rows, metric), digits, signed) for metric, digits, signed in OTHERS.values()]
-        rows.append([name, _db(mean(arm.rows)), *gain, *others])
-    header = ["arm", "SI-SDRi, dB", "difference, dB", "plan expects", "verdict", *further, *OTHERS]
-    return HTML(tables.table(header, rows, "means with 95 % intervals; unseen sources: speech of other studios, languages and microphones"))
+            row["trainings"] = 1 + len(arm.others)
+            row["their means lie within, dB"] = tables.number(spread(arm.rows)) if arm.others else "–"
+        rows.append(row | {label: tables.measured(mean(arm.rows, metric), *form) for label, (metric, *form) in OTHERS.items()})
+    return table(rows, "means with 95 % intervals; unseen sources: speech of other studios, languages and microphones")
 
 
 def forest(comparison: Comparison) -> Image:
@@ -145,9 +141,10 @@ def grouped_table(values: Conditions, baseline: str) -> HTML:
     for group, arms in values.items():
         for name, mine in arms.items():
             listed = only_list(mine)
-            gain = difference(mine, arms[baseline], list_name=listed)
-            rows.append([group, name, _db(mean(mine, list_name=listed)), *(["", ""] if name == baseline else [_db(gain), judged(gain)])])
-    return HTML(tables.table(["condition", "arm", "SI-SDRi, dB", "difference, dB", "verdict"], rows, "means with 95 % intervals"))
+            gain = difference(mine, arms[baseline], list_name=listed) if name != baseline else None
+            row = {"condition": group, "arm": name, "SI-SDRi, dB": mean(mine, list_name=listed)}
+            rows.append(row | {"difference, dB": gain or "", "verdict": judged(gain) if gain else ""})
+    return table(rows, "means with 95 % intervals")
 
 
 def learning(comparison: Comparison) -> Image:
@@ -187,10 +184,7 @@ def _validated(arm: Arm, step: float) -> dict[str, Any] | None:
 def adding_up(comparison: Comparison, together: str, separate: Sequence[str] = ()) -> HTML:
     """Gain of all changes at once, the sum of the separate gains, and the difference of the two, in a box.
 
-    Args:
-        comparison: of one variant a change, and one with all of them.
-        together: name of that one.
-        separate: names of the others; none: all others.
+    ``together``: the variant with all changes; ``separate``: those with one each, by default all others.
     """
     base, whole = comparison.baseline.rows, comparison.arms[together].rows
     parts = [comparison.arms[name].rows for name in separate or [name for name in comparison.arms if name != together]]
