@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 		$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@# What JupyterLab saves in notebooks/ is committed without outputs, by a filter of this clone; a checkout without git needs none.
 	@git config filter.notebook-outputs.clean \
-		'if [ -x $(BIN)/python ]; then $(BIN)/python -m hifitse.report.page; else cat; fi' 2>/dev/null || true
+		'if [ -x $(BIN)/python ]; then $(BIN)/python -m hifitse.report.strip; else cat; fi' 2>/dev/null || true
 	touch $@
 
 demo: $(STAMP)

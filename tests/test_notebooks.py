@@ -13,7 +13,7 @@ import pytest
 from headless import ROOT, checkout, metrics, typed
 
 from hifitse.params import Params
-from hifitse.report import page
+from hifitse.report import page, strip
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MEGABYTE = 2**20
@@ -42,27 +42,17 @@ def test_form_of_a_notebook(path):
     assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
     assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.title
     text = path.read_text(encoding="utf-8")
-    assert page.stripped(text) == text, "outputs belong into reports/"
+    assert strip.stripped(text) == text, "outputs belong into reports/"
     assert 18 <= len(notebook.cells) <= 32 and len(lines(notebook)) <= 150
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith(f"# {path.stem[:2]} ")
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_parameters_cell_comes_first_and_names_parameters_only(path):
-    notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert [cell.metadata.get("tags") for cell in code if cell.metadata.get("tags")] == [["parameters"]]
-    assert code[0].metadata.get("tags") == ["parameters"]
+    assert [cell.metadata.get("tags") for cell in code if cell.metadata.get("tags")] == [code[0].metadata.get("tags")] == [["parameters"]]
     first = code[0].source.partition("\n")[0]
     assert first.startswith("# Parameters") and first != "# Parameters", "papermill's injected cell has the bare comment"
     assigned = [target.id for node in ast.parse(code[0].source).body for target in node.targets]
-    assert "preset" in assigned and set(assigned) <= set(Params.model_fields) | {"overlay"}
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_only_calls_the_library(path):
-    tree = ast.parse("\n".join(lines(nbformat.read(path, as_version=4))))
-    assert not imported(tree) & set(FORBIDDEN)
+    assert "preset" in assigned and set(assigned) <= set(Params.model_fields) | {"overlay"}, "parameters only"
+    tree = ast.parse("\n".join(lines(notebook)))
+    assert not imported(tree) & set(FORBIDDEN), "it only calls the library"
     assert sum(isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Lambda) for node in ast.walk(tree)) <= 1
 
 
@@ -113,7 +103,7 @@ def test_a_foreign_kernel_is_told_which_python_it_is_and_what_is_missing(path):
 
 def test_what_is_no_notebook_passes_the_filter():
     for text in ("", "{", "[]", '{"cells": 3}', '{"cells": [{}], "metadata": {}}'):
-        assert page.stripped(text) == text
+        assert strip.stripped(text) == text
 
 
 # ---- as typed

@@ -71,12 +71,8 @@ def plan(
 ) -> list[Job]:
     """Which file goes where, before anything is done: to folders where there may be ``several``, else to files, or folders that exist.
     Raises AudioError: an output cannot be there, stands twice, or is an input."""
-    wanted = {"output": (out, tuple(SUBTYPES)), "residual": (residual, tuple(SUBTYPES)), "presence": (presence, (".json",))}
-    places = [
-        [None] * len(mixes) if target is None else _places(option, Path(target), mixes, several, suffixes)
-        for option, (target, suffixes) in wanted.items()
-    ]
-    jobs = [Job(*each) for each in zip(mixes, *places, strict=True)]
+    wanted = {"output": (out, list(SUBTYPES)), "residual": (residual, list(SUBTYPES)), "presence": (presence, [".json"])}
+    jobs = list(map(Job, mixes, *(_places(option, mixes, several, *where) for option, where in wanted.items())))
     inputs = {path.resolve() for path in (*mixes, *enrolments)}
     taken: dict[Path, Path] = {}
     for job in jobs:
@@ -91,16 +87,17 @@ def plan(
     return jobs
 
 
-def _places(option: str, target: Path, mixes: Sequence[Path], several: bool, suffixes: Sequence[str]) -> list[Path]:
+def _places(option: str, mixes: Sequence[Path], several: bool, given: str | None, suffixes: Sequence[str]) -> list[Path | None]:
+    if given is None:
+        return [None] * len(mixes)
+    target = Path(given)
     is_file = target.suffix.lower() in suffixes and not target.is_dir()
-    if several or target.is_dir():
-        if is_file:
-            raise AudioError(f"{option} is {str(target)!r} for {len(mixes)} mixtures, expected a folder")
-        kept = [mix if mix.suffix.lower() in suffixes else mix.with_suffix(suffixes[-1]) for mix in mixes]
-        return [target / path.name for path in kept]
-    if not is_file:
-        raise AudioError(f"{option} is {str(target)!r}, expected a name that ends in {' or '.join(suffixes)} or a folder that exists")
-    return [target]
+    if is_file and several:
+        raise AudioError(f"{option} is {given!r} for {len(mixes)} mixtures, expected a folder")
+    if not is_file and not several and not target.is_dir():
+        raise AudioError(f"{option} is {given!r}, expected a name that ends in {' or '.join(suffixes)} or a folder that exists")
+    names = (mix.name if mix.suffix.lower() in suffixes else mix.with_suffix(suffixes[-1]).name for mix in mixes)
+    return [target] if is_file else [target / name for name in names]
 
 
 def refuse_rate(path: Path, rate: int) -> None:

@@ -1,5 +1,6 @@
 """The commands ``hifitse pack`` and ``hifitse sitting``: recordings for another machine, and one sitting there."""
 
+import json
 import os
 import subprocess
 import sys
@@ -131,7 +132,7 @@ def _unpack(folder: Path) -> Params | None:
 
 def _report(params: Params, folder: Path) -> None:
     """The report of notebook 00 on the finished run, in a process of its own: a failure leaves all else."""
-    own = {name: value for name, value in params.changed().items() if name not in ("preset", "max_minutes")}
-    (folder / "parameters.yaml").write_text("".join(f"{name}: {value!r}\n" for name, value in own.items()), encoding="utf-8")
-    words = ["run", "00_baseline", "--preset", params.preset, "-f", str(folder / "parameters.yaml")]
+    words = ["run", "00_baseline", "--preset", params.preset]
+    for name, value in params.changed().items():
+        words += ["-p", name, json.dumps(value)] if name not in ("preset", "max_minutes") else []
     subprocess.run([sys.executable, "-m", "hifitse.commands.cli", *words], env=os.environ | {"HIFITSE_REPORTS": str(folder / "report")})

@@ -5,6 +5,7 @@ Out: tables, figures, players, pages and metrics.json. Nothing here trains.
 May not import: studies, prepare or commands.
 
     templates/, page.py        HTML (Jinja, text is escaped) and style sheets -> pieces, pages that work offline; notebooks as pages
+    strip.py                   a git filter: a notebook as JupyterLab saves it -> as it is committed
     figures.py, tables.py      rows, histories and intervals -> figures; -> numbers as text, and tables
     listening.py               which test mixtures to listen to, their sound, spectrograms and players
     show.py, show_arms.py      what a notebook displays of an arm; of a comparison and its costs

@@ -1,12 +1,9 @@
-"""HTML from the templates: pieces of a report, whole pages that open offline, and notebooks as pages and as git keeps them.
+"""HTML from the templates: pieces of a report, whole pages that open offline, and executed notebooks as such pages.
 
-Jinja escapes all text by itself; ``Markup`` is what is HTML already. As a program it is a git filter, which the first ``make`` sets up:
-a notebook as JupyterLab saves it in, the notebook without outputs out. git runs it for each notebook, so nbconvert is imported late.
+Jinja escapes all text by itself; ``Markup`` is what is HTML already. Pieces are made without nbconvert, which not every machine has.
 """
 
 import base64
-import json
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +20,6 @@ TEMPLATES = Path(__file__).with_name("templates")
 FRAGMENTS, PAGE = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("fragments.css", "page.css"))
 """Style sheets: for the pieces that a notebook shows, and for the exported page around them."""
 JINJA = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-TIMES = ("execution", "collapsed", "scrolled", "trusted", "papermill", "ExecuteTime")
-"""Metadata of a cell that tell of one run or one window."""
 SILENT = (
     "*In JupyterLab the players below stay silent until the notebook is trusted (in the command palette: Trust Notebook). "
     "[report.html](report.html) beside it plays them at once.*"
@@ -96,26 +91,3 @@ def finish(notebook: Path, target: Path) -> None:
     if players:
         executed.cells.insert(players[0], nbformat.v4.new_markdown_cell(SILENT))
     nbformat.write(executed, notebook)
-
-
-def stripped(text: str) -> str:
-    """A notebook's JSON without outputs and what depends on the machine; text that is no notebook comes back as it is."""
-    try:
-        notebook = json.loads(text)
-        for cell in notebook["cells"]:
-            cell["metadata"] = {name: value for name, value in cell["metadata"].items() if name not in TIMES}
-            cell["source"] = "".join(cell["source"]).splitlines(keepends=True)
-            if cell["cell_type"] == "code":
-                cell["outputs"], cell["execution_count"] = [], None
-        about = {name: value for name, value in notebook["metadata"].items() if name not in ("widgets", "papermill")}
-        if about.get("kernelspec", {}).get("name") == "python3":
-            kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-            about |= {"kernelspec": kernel, "language_info": {"name": "python"}}
-        notebook["metadata"] = about
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return text
-    return json.dumps(notebook, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(stripped(sys.stdin.buffer.read().decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
