@@ -10,8 +10,8 @@ from hifitse.data.dataset import Shared
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions
 from hifitse.evaluation.evaluate import NOT_EVALUATION
+from hifitse.losses.formulas import absent_floor, audible
 from hifitse.losses.objective import Objective
-from hifitse.losses.signals import absent_floor, audible
 from hifitse.params import ParameterError, resolve
 from hifitse.training.hide import RATES, hide_bands, low_pass
 from hifitse.training.train import train

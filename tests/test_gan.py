@@ -15,7 +15,7 @@ import hifitse.training.train as train_module
 from hifitse import HifitseError
 from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import Loss
-from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
+from hifitse.losses.formulas import adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.model import Extractor
 from hifitse.model.discriminators import HiFiGAN, Spectral
 from hifitse.model.pretrained import DEFAULT

@@ -10,8 +10,8 @@ from hifitse import HifitseError
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import made_up_batch
+from hifitse.losses.formulas import identity_contrast, speaker_contrast, voice
 from hifitse.losses.objective import Objective
-from hifitse.losses.speaker import identity_contrast, speaker_contrast, voice
 from hifitse.params import ParameterError, resolve
 from hifitse.training.train import new_state
 

@@ -4,14 +4,14 @@ In: estimates and targets (B, T), with what a batch says of them.
 Out: one number to go backward from, and terms to log.
 May not import: model, training or any room after them.
 
-signals.py waveforms and spectra; speaker.py voices; adversarial.py discriminators; objective.py the weighted sum.
+formulas.py each term; objective.py the weighted sum.
 """
 
 from typing import NamedTuple
 
 from torch import Tensor
 
-from hifitse.losses import signals
+from hifitse.losses import formulas
 from hifitse.params import Params
 
 OF_OTHERS = ("loss_adversarial", "loss_feature")
@@ -39,16 +39,17 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
         present: (B,) bool.
     """
     terms: dict[str, Term] = {}
-    sums = signals.Sums.of(est, target) if params.loss_si_sdr or params.loss_snr else None
+    sums = formulas.Sums.of(est, target) if params.loss_si_sdr or params.loss_snr else None
     if params.loss_si_sdr:
-        terms["si_sdr"] = (signals.negative_si_sdr(est, target, sums), present & signals.audible(target))
+        terms["si_sdr"] = (formulas.negative_si_sdr(sums), present & formulas.audible(target))
     if params.loss_snr:
-        terms["snr"] = (signals.negative_snr(est, target, sums), present)
+        terms["snr"] = (formulas.negative_snr(sums), present)
     if params.loss_phase or params.loss_amplitude:
-        both = dict(zip(("phase", "amplitude"), signals.spectral_distances(est, target), strict=True))
+        both = dict(zip(("phase", "amplitude"), formulas.spectral_distances(est, target), strict=True))
         terms |= {name: (value, present) for name, value in both.items() if getattr(params, f"loss_{name}")}
     if params.loss_absent:
-        terms["absent"] = (signals.absent_level(est, mix) if params.loss_absent_kind == "relative" else signals.absent_floor(est), ~present)
+        level = formulas.absent_level(est, mix) if params.loss_absent_kind == "relative" else formulas.absent_floor(est)
+        terms["absent"] = (level, ~present)
     if params.loss_multires:
-        terms["multires"] = (signals.negative_multires_si_sdr(est, target), present & signals.audible(target))
+        terms["multires"] = (formulas.negative_multires_si_sdr(est, target), present & formulas.audible(target))
     return terms

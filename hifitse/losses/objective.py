@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hifitse import HifitseError
 from hifitse.losses import TERMS, Loss, Term, item_terms
-from hifitse.losses.speaker import identity_contrast, speaker_contrast, voice
+from hifitse.losses.formulas import identity_contrast, speaker_contrast, voice
 from hifitse.machine import half_precision
 from hifitse.params import Params
 

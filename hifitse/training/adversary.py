@@ -9,7 +9,7 @@ from torch import Tensor
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.files import load_weights
 from hifitse.losses import Loss
-from hifitse.losses.adversarial import adversarial_loss, discriminator_loss, feature_loss, share_told
+from hifitse.losses.formulas import adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.metrics import si_sdri
 from hifitse.model.discriminators import discriminators
 from hifitse.params import Params
