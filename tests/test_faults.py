@@ -6,6 +6,7 @@ import torch
 from sounds import folders, pitch, save, small
 
 from hifitse import SAMPLE_RATE
+from hifitse.data.augment import RATES, hide_bands, low_pass
 from hifitse.data.dataset import Shared
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions
@@ -13,7 +14,6 @@ from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.losses.formulas import absent_floor, audible
 from hifitse.losses.objective import Objective
 from hifitse.params import ParameterError, resolve
-from hifitse.training.hide import RATES, hide_bands, low_pass
 from hifitse.training.train import train
 from hifitse.training.validation import RIGHT, validation_mixtures
 

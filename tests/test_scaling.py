@@ -13,7 +13,7 @@ from hifitse.metrics import Interval
 from hifitse.params import ParameterError, resolve
 from hifitse.report import page
 from hifitse.studies import scaling
-from hifitse.training import pace
+from hifitse.training import abreast
 from hifitse.training.train import train
 
 SMOKE = resolve("smoke", arms=True, device="cpu", threads=1)
@@ -41,19 +41,19 @@ def test_kinds_can_be_chosen_and_a_wrong_one_is_refused():
 
 def test_steps_fill_the_time_in_whole_updates():
     params = resolve("smoke", accumulation=4, warmup_steps=50)
-    assert pace.fill(params, 100.0, 0.3) == {"steps": 332, "warmup_steps": 33}
-    assert pace.fill(params, 0.1, 1.0) == {"steps": 4, "warmup_steps": 0}, "at least one update"
+    assert abreast.fill(params, 100.0, 0.3) == {"steps": 332, "warmup_steps": 33}
+    assert abreast.fill(params, 0.1, 1.0) == {"steps": 4, "warmup_steps": 0}, "at least one update"
 
 
 @pytest.mark.parametrize("together", [1, 2])
 def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together, tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
-    monkeypatch.setattr(pace, "PROBE", 4)
+    monkeypatch.setattr(abreast, "PROBE", 4)
     params = SMOKE.model_copy(update={"arms_together": together, "arm_minutes": 0.1})
     trainings = {"baseline": params, "large": params.model_copy(update={"batch_size": 16, "seconds": 3.0})}
     found = scaling.paces(trainings, params)
     assert 0 < found["baseline"] < found["large"] and [path.name for path in tmp_path.iterdir()] == ["scaling"]
-    monkeypatch.setattr(pace, "paces", None)
+    monkeypatch.setattr(abreast, "paces", None)
     assert scaling.paces(trainings, params) == found
     with pytest.raises(TypeError):
         scaling.paces({"other": params.model_copy(update={"lr": 1e-4})}, params)

@@ -19,7 +19,7 @@ from hifitse.model import Extractor
 from hifitse.model.pretrained import DEFAULT
 from hifitse.params import resolve
 from hifitse.prepare.pack import pack, unpack
-from hifitse.training import pace
+from hifitse.training import abreast
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_too_little_space_is_said(sources, tmp_path):
 
 def test_steps_are_chosen_to_fit_the_time(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
-    monkeypatch.setattr(pace, "PROBE", 6)
+    monkeypatch.setattr(abreast, "PROBE", 6)
     short, long = (sitting.fitted(resolve("smoke"), seconds).steps for seconds in (60, 600))
     assert 1 <= short < long and "ms per step of 2 mixtures" in capsys.readouterr().out
     assert not list(tmp_path.iterdir()), "the trial leaves nothing"

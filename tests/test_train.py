@@ -16,6 +16,7 @@ from torch import nn
 import hifitse.training.train as train_module
 from hifitse import HifitseError
 from hifitse.commands.run import run as run_command
+from hifitse.data.augment import hide_enrollments, spectrum_mask
 from hifitse.data.manifest import CorpusError
 from hifitse.evaluation.comparison import vary, with_phase
 from hifitse.losses.objective import Objective
@@ -24,7 +25,6 @@ from hifitse.presets import values as given_values
 from hifitse.training import checkpoint
 from hifitse.training import state as muon
 from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
-from hifitse.training.hide import hide_enrollments, spectrum_mask
 from hifitse.training.run import MARKER, Run, locked, relative
 from hifitse.training.state import Muon, orthogonal
 from hifitse.training.train import TrainingError, learning_rate, new_state, train

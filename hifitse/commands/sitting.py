@@ -88,7 +88,7 @@ def sitting(output: str, minutes: float, **given: Any) -> int | None:
 
 def fitted(params: Params, seconds: float) -> Params:
     """As many steps as fit into a sitting of so many seconds, the time of the trial included."""
-    from hifitse.training.pace import fill, seconds_per_step
+    from hifitse.training.abreast import fill, seconds_per_step
 
     started = time.monotonic()
     each = seconds_per_step(params, seconds / 4)

@@ -16,7 +16,7 @@ What is drawn:
     scene.py       a mixture before it is made, as plain data; how hard it is: the curriculum, the fixed lists of the evaluation
     sampling.py    pieces of speech, noise and rooms that it is drawn from, and what a room response needs
     similarity.py  which voices are alike
-    augment.py     what disturbs a recording: changes of an enrolment, talkers recorded elsewhere, masks of a spectrogram
+    augment.py     what disturbs a recording: changes of an enrolment, talkers recorded elsewhere, what training hides
     mixing.py      one mixture: a scene drawn, from parameters, split, seed, index and conditions, and made into sound
 
 What is made of it:

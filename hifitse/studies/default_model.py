@@ -15,6 +15,7 @@ from IPython.display import HTML, Image
 from torch import nn
 
 from hifitse import HifitseError
+from hifitse.data.augment import low_pass
 from hifitse.data.manifest import missing
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation.comparison import DRY, ELSEWHERE
@@ -27,7 +28,6 @@ from hifitse.model import Extractor, SecondPass
 from hifitse.params import Params
 from hifitse.report import figures, listening, tables
 from hifitse.report.show import LEAST_MIXTURES, box, card, picture, table
-from hifitse.training.hide import low_pass
 from hifitse.training.run import Run, runs_dir
 
 REFERENCE = "people, dry"

@@ -14,7 +14,7 @@ from hifitse.files import write_text
 from hifitse.machine import device_name, pick_device
 from hifitse.metrics import Interval
 from hifitse.params import ParameterError, Params
-from hifitse.training import pace
+from hifitse.training import abreast
 from hifitse.training.run import Run, runs_dir
 
 POINTS = 16
@@ -68,7 +68,7 @@ def paces(trainings: Mapping[str, Params], params: Params) -> dict[str, float]:
     later = [name for name, key in keys.items() if key not in mine]
     while later:
         some, later = later[: params.arms_together], later[params.arms_together :]
-        measured = pace.paces([trainings[name] for name in some], 60 * params.arm_minutes / 4)
+        measured = abreast.paces([trainings[name] for name in some], 60 * params.arm_minutes / 4)
         mine |= {keys[name]: each for name, each in zip(some, measured, strict=True)}
         write_text(path, json.dumps(known, indent=1))
     return {name: mine[key] for name, key in keys.items()}
@@ -81,7 +81,7 @@ def train_all(params: Params, *, progress: bool = True) -> Comparison:
     base = params.model_copy(update={"start_from": "", "max_minutes": 0.0} | test)
     changes = {name: each for kind in arms(base).values() for name, each in kind.items()}
     trainings = {BASELINE: base} | {name: vary(base, each) for name, each in changes.items()}
-    times = {name: pace.fill(trainings[name], 60 * base.arm_minutes, each) for name, each in paces(trainings, base).items()}
+    times = {name: abreast.fill(trainings[name], 60 * base.arm_minutes, each) for name, each in paces(trainings, base).items()}
     for each in times.values():
         each["validate_every"] = max(1, each["steps"] // POINTS)
     first = base.model_copy(update=times.pop(BASELINE))

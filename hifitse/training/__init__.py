@@ -10,8 +10,6 @@ May not import: evaluation or any room after it.
     checkpoint.py  what is written there: safetensors files, rows, TensorBoard
     group.py       the processes that train together, and a stop that comes after a whole step
     adversary.py   discriminators that learn beside the extractor, and when to stop
-    hide.py        what training hides from the network: enrolments, parts of the spectrum
     validation.py  a quick look at unseen speakers while training goes on
-    abreast.py     several trainings at the same time, a process each
-    pace.py        how long a step takes here, and how many fill a time
+    abreast.py     several trainings at the same time, a process each; how long a step takes here, and how many fill a time
 """

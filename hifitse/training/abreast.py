@@ -1,4 +1,5 @@
-"""Trainings at the same time, a process each on one device: a small model leaves a large card idle half of the time."""
+"""Several trainings at the same time, a process each on one device, where a small model leaves a large card idle half of the time; and
+how many steps fill a time here, by a short trial."""
 
 import os
 import signal
@@ -8,13 +9,21 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
+from typing import Any
 
 from hifitse import HifitseError
-from hifitse.machine import progress_bar, usable_cores
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
+from hifitse.machine import progress_bar, set_threads, usable_cores
 from hifitse.params import Params
-from hifitse.pool import importing
+from hifitse.pool import Pool, importing
 from hifitse.training.run import Run
-from hifitse.training.train import train
+from hifitse.training.state import new_state
+from hifitse.training.train import train, train_step
+
+PROBE, WARM = 60, 20
+"""Steps of a trial, and those of them that do not count."""
 
 
 def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True, judge: Params | None = None) -> None:
@@ -78,3 +87,42 @@ def _work() -> None:
     except (HifitseError, KeyboardInterrupt) as error:
         print(error)
         sys.exit(1)
+
+
+def seconds_per_step(params: Params, limit_s: float, shared: bool = False) -> float:
+    """Seconds of a step with the making of its mixtures, without validation; a trial that leaves nothing. Errors as training.
+
+    Without workers every recording is decoded before, as it is after the first minutes: the first batches of `people` take twice as long
+    as later ones.
+
+    Args:
+        limit_s: s, after which the trial ends, with at least one update done.
+        shared: the machine does other things too: on one CPU thread without workers the processor's time is taken, not the clock's.
+    """
+    set_threads(params.threads)
+    params = params.model_copy(update={"steps": -(-PROBE // params.accumulation) * params.accumulation})
+    mixer, state = Mixer(params, "train"), new_state(params)
+    if not params.workers:
+        mixer.look()
+    batches = iter(training_loader(params, mixer, device=state.device))
+    alone = (params.threads, params.workers, state.device.type) == (1, 0, "cpu")
+    clock = time.process_time if shared and alone else time.monotonic
+    ends = [(0, started := clock())]
+    while state.step < params.steps and ends[-1][1] - started < limit_s:
+        train_step(state, list(islice(batches, params.accumulation)))
+        ends.append((state.step, clock()))
+    (before, since), (last, until) = ends[min(-(-WARM // params.accumulation), len(ends) // 2, len(ends) - 2)], ends[-1]
+    return (until - since) / (last - before)
+
+
+def paces(trainings: Sequence[Params], limit_s: float) -> list[float]:
+    """:func:`seconds_per_step` on a shared machine: of trainings that go on at the same time each in its own process, of one here."""
+    with Pool(seconds_per_step, len(trainings) if len(trainings) > 1 else 0) as pool:
+        return [pool.result(task) for task in [pool.start(each, limit_s, True) for each in trainings]]
+
+
+def fill(params: Params, seconds: float, per_step: float) -> dict[str, Any]:
+    """Changes to a training: as many steps as ``seconds`` hold at ``per_step`` seconds each, whole updates, at least one, with the schedule
+    of the learning rate over them."""
+    steps = max(params.accumulation, int(seconds / max(per_step, 1e-6)) // params.accumulation * params.accumulation)
+    return {"steps": steps, "warmup_steps": min(params.warmup_steps, steps // 10)}

@@ -21,6 +21,7 @@ import click
 import torch
 
 from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.augment import hide_bands, hide_enrollments, spectrum_mask
 from hifitse.data.dataset import deaths_said, training_loader
 from hifitse.data.manifest import locate, sources
 from hifitse.data.mixing import Mixer, Mixture
@@ -31,7 +32,6 @@ from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Collapse
 from hifitse.training.checkpoint import BEST, Journal, save_checkpoint, save_tensors
 from hifitse.training.group import Group, GroupError, graceful_stop, launched_rank, leave
-from hifitse.training.hide import hide_bands, hide_enrollments, spectrum_mask
 from hifitse.training.run import Run, locked, refuse_another, relative
 from hifitse.training.state import State, learning_rate, new_state, resume
 from hifitse.training.validation import quick_validate, validation_mixtures
