@@ -178,7 +178,19 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
         counts = ", ".join(str(each.shape[1]) for each in runs)
         raise MetricError(f"values to combine are of {counts} mixtures, expected the same number")
     kept = np.logical_and.reduce([np.isfinite(each).any(0) for each in runs])
-    return _interval([(each[:, kept], weight) for each, weight in zip(runs, weights, strict=True)], seed)
+    runs, n = [each[:, kept] for each in runs], int(kept.sum())
+    mean = float(sum(weight * np.nanmean(each) for each, weight in zip(runs, weights, strict=True))) if n else float("nan")
+    if n < 2:
+        return Interval(mean, float("nan"), float("nan"), n)
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 2_000_000 // n)  # bounds the memory of the counts
+    means = []
+    for start in range(0, RESAMPLES, chunk):
+        draws = min(chunk, RESAMPLES - start)
+        mixtures = rng.multinomial(n, np.full(n, 1 / n), size=draws)  # (draws, M): how often each is drawn
+        means.append(sum(weight * _weighted_means(each, mixtures, rng) for each, weight in zip(runs, weights, strict=True)))
+    low, high = np.nanquantile(np.concatenate(means), (0.025, 0.975))
+    return Interval(mean, float(low), float(high), n)
 
 
 def _runs(values: ArrayLike) -> np.ndarray:
@@ -186,25 +198,6 @@ def _runs(values: ArrayLike) -> np.ndarray:
     if values.ndim not in (1, 2):
         raise MetricError(f"values have {values.ndim} axes, expected (mixtures,) or (runs, mixtures)")
     return np.atleast_2d(values)
-
-
-def _interval(terms: list[tuple[np.ndarray, float]], seed: int) -> Interval:
-    """Interval of the signed sum of the means of some ``(S, M)`` arrays that share their mixtures."""
-    n = terms[0][0].shape[1]
-    if n == 0:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    mean = sum(sign * np.nanmean(runs) for runs, sign in terms)
-    if n == 1:
-        return Interval(float(mean), float("nan"), float("nan"), 1)
-    rng = np.random.default_rng(seed)
-    chunk = max(1, 2_000_000 // n)  # bounds the memory of the counts
-    means = []
-    for start in range(0, RESAMPLES, chunk):
-        draws = min(chunk, RESAMPLES - start)
-        mixtures = rng.multinomial(n, np.full(n, 1 / n), size=draws)  # (draws, M): how often each is drawn
-        means.append(sum(sign * _weighted_means(runs, mixtures, rng) for runs, sign in terms))
-    low, high = np.nanquantile(np.concatenate(means), (0.025, 0.975))
-    return Interval(float(mean), float(low), float(high), n)
 
 
 def _weighted_means(runs: np.ndarray, mixtures: np.ndarray, rng: np.random.Generator) -> np.ndarray:

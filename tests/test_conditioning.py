@@ -7,7 +7,7 @@ from torch.nn.functional import layer_norm
 
 from hifitse import HifitseError
 from hifitse.model import ExtractorConfig
-from hifitse.model.conditioning import AdaptiveNorm, Resolutions
+from hifitse.model.gridnet import AdaptiveNorm, Resolutions
 
 TINY = dict(
     n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2,

@@ -6,7 +6,7 @@ import torch
 from hifitse import HifitseError
 from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig, kernels
 from hifitse.model.bands import BandMerge, Spectrum, band_layout
-from hifitse.model.conditioning import BandAttention, FullBandAttention, attend
+from hifitse.model.gridnet import BandAttention, FullBandAttention, attend
 
 TINY = dict(
     n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2

@@ -4,9 +4,9 @@ In: mixture (B, T) and enrolment (B, N, T'); recordings.
 Out: the estimate (B, T).
 May not import: losses, training or any room after them.
 
-bands.py STFT, band split and merge, masked inverse; kernels.py fast ways to compute them, and their switch; conditioning.py whose
-voice: attention to the enrolment, embedding, FiLM; gridnet.py the blocks; extractor.py puts them together. extraction.py one voice
-out of a recording in memory, in cross-faded chunks; extract_files.py out of files, piece by piece; verifier.py who speaks;
+bands.py STFT, band split and merge, masked inverse; kernels.py fast ways to compute them, and their switch; gridnet.py the
+layers: FiLM, attention to the enrolment, embedding, blocks; extractor.py puts them together. extraction.py one voice out of a
+recording in memory, in cross-faded chunks; extract_files.py out of files, piece by piece; verifier.py who speaks;
 pretrained.py a trained model as a folder; discriminators.py for fine-tuning.
 """
 

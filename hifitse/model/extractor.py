@@ -12,8 +12,7 @@ from hifitse import HifitseError
 from hifitse.config import ExtractorConfig
 from hifitse.model import extraction
 from hifitse.model.bands import BandMerge, BandSplit, Spectrum
-from hifitse.model.conditioning import CROSS_ATTENTION, FiLM, Resolutions, SpeakerPooling, VerifiedVoice
-from hifitse.model.gridnet import GridBlock
+from hifitse.model.gridnet import CROSS_ATTENTION, FiLM, GridBlock, Resolutions, SpeakerPooling, VerifiedVoice
 from hifitse.model.pretrained import CODERS, Pretrained
 from hifitse.model.verifier import Verifier
 

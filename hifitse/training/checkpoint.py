@@ -191,10 +191,8 @@ class Journal:
             if isinstance(value, int | float):
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
-    def __enter__(self) -> "Journal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Write what TensorBoard has not yet written."""
         self._board.close()
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -174,7 +174,7 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
     bar = progress_bar(total=params.steps, initial=state.step, unit="step", disable=not shown, mininterval=1.0)
     deadline = time.monotonic() + 60 * params.max_minutes if params.max_minutes else math.inf
     log_every = max(1, params.steps // 2000)
-    with bar, Journal(run.folder, params, bar, others) if group.main else nullcontext() as journal:
+    with bar, closing(Journal(run.folder, params, bar, others)) if group.main else nullcontext() as journal:
         while state.step < params.steps:
             started, before = time.monotonic(), state.step
             with group.together():
