@@ -1,12 +1,14 @@
-"""Conditioning: AdaLN, the enrolment at several scales and levels, the share of parameters that exist for the enrolment."""
+"""Conditioning: AdaLN, the enrolment at several scales and levels, what items of a batch share, blocks that hear the mixture alone."""
 
+import numpy as np
 import pytest
 import torch
+from sounds import folders, small
 from test_model import make, stir
 from torch.nn.functional import layer_norm
 
-from hifitse import HifitseError
-from hifitse.model import ExtractorConfig
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
 from hifitse.model.gridnet import AdaptiveNorm, Resolutions
 
 TINY = dict(
@@ -87,20 +89,73 @@ def test_recordings_of_different_lengths_equal_one_encoding_where_lengths_are_eq
     assert est.isfinite().all()
 
 
-# ---- what is refused
+# ---- what is shared, and who hears what
+
+
+SMALL = {
+    "n_fft": 512, "win_length": 480, "hop_length": 240, "bands_fine": 2, "bands_medium": 3, "bands_coarse": 2, "features": 8, "blocks": 2,
+    "lstm_hidden": 8, "heads": 2, "band_layer": "mixer", "frame_layer": "conv", "frame_attention": False, "usef": "full",
+    "reinject": "none", "speaker_blocks": 1, "speaker_features": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    dry = {"seconds": 0.5, "enroll_seconds": 0.5, "both_talkers": True, "interferers_max": [1]}
+    return folders(tmp_path_factory.mktemp("sources")) | dry
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"speaker_blocks": 0, "adaln": True}, ["adaln is True", "expected False where speaker_blocks is 0"]),
-        ({"speaker_blocks": 0, "enroll_levels": True}, ["enroll_levels is True", "expected False where speaker_blocks is 0"]),
-        ({"usef": "none", "reinject": "none", "enroll_scales": 3}, ["enroll_scales is 3", "expected 1 where usef and reinject are 'none'"]),
-        ({"usef": "none", "reinject": "none", "enroll_levels": True}, ["enroll_levels is True", "where usef and reinject are 'none'"]),
-        ({"enroll_scales": 5}, ["'enroll_scales' is 5", "from 1 up to 4"]),
-    ],
+    "changes", [{}, {"mixture_blocks": 1}, {"adaln": True}, {"usef": "band", "reinject": "full"}, {"enroll_scales": 2}], ids=str
 )
-def test_what_would_do_nothing_is_refused_in_one_sentence(changes, words):
-    with pytest.raises(HifitseError) as error:
-        ExtractorConfig(**TINY | changes)
-    assert all(word in str(error.value) for word in words) and "\n" not in str(error.value)
+def test_what_is_shared_is_encoded_once_with_the_same_estimates_and_gradients(sources, changes):
+    params = small(sources, batch_size=6)
+    batch = next(iter(training_loader(params, Mixer(params, "train"), 6, 6)))
+    shared = batch["shared"]
+    assert (len(shared.unique_mix), len(shared.unique_enroll)) == (3, 6)
+    batch["enroll"] = batch["enroll"][[0, 1, 0, 3, 4, 3]]  # two voices that are asked for twice
+    shared = shared._replace(unique_enroll=torch.tensor([0, 1, 3, 4]), enroll_index=torch.tensor([0, 1, 0, 2, 3, 2]))
+    model = make(SMALL, **changes)
+    for parameter in model.parameters():  # a fresh model's mask is 1, whatever goes in
+        torch.nn.init.normal_(parameter, std=0.1)
+    ests, grads = [], []
+    for given in (None, shared):
+        model.zero_grad()
+        est = model(batch["mix"], batch["enroll"], shared=given)
+        (est - batch["target"]).square().mean().backward()
+        ests.append(est.detach())
+        grads.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]))
+    assert (ests[0] - batch["mix"]).abs().max() > 1e-3
+    torch.testing.assert_close(ests[1], ests[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-3, atol=1e-7)
+
+
+def test_the_first_blocks_see_the_mixture_alone():
+    model = make(SMALL, mixture_blocks=1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    seen = []
+    model.blocks[0].register_forward_hook(lambda module, given, out: seen.append(out.detach()))
+    mix = torch.randn(1, 9600) * 0.1
+    with torch.no_grad():
+        ests = [model(mix, torch.randn(1, 9600) * 0.1) for _ in range(2)]
+    assert torch.equal(*seen) and not torch.allclose(*ests)
+
+
+def test_without_phases_the_network_hears_magnitudes_alone():
+    model = make(SMALL, phase_input=False, input_power=0.3)
+    spec = model.spectrum(torch.randn(1, 4800) * 0.1)
+    turned = spec * torch.exp(torch.tensor(1.3j))
+    torch.testing.assert_close(model.split(turned), model.split(spec), rtol=1e-4, atol=1e-4)
+    # the one input: the magnitude to the power 0.3, normalised over a band's bins and frames
+    region = model.split.regions[0]
+    assert region.channels == 1
+    with torch.no_grad():
+        region.weight.fill_(0)
+        region.weight[0, 0, 0] = 1  # the first place of the first band
+        out = model.split(spec)[0, 0, :, 0] - region.bias[0, 0]
+    power = spec[0].abs().numpy()[slice(*region.bands[0])] ** 2
+    band = (power + 1e-12) ** 0.15  # the floor counts where a frame is silent
+    np.testing.assert_allclose(out.numpy(), (band[0] - band.mean()) / np.sqrt(band.var() + 1e-5), rtol=1e-3, atol=1e-3)
+    both = make(SMALL, phase_input=False, magnitude_input=True)
+    assert [region.channels for region in both.split.regions] == [2, 2, 2]

@@ -83,24 +83,20 @@ def test_it_is_the_models_forward_at_48_khz(extractor, mixtures):
     assert np.abs(extractor.extract(mix, enroll[0]) - known).max() < 1e-5
 
 
-@pytest.mark.parametrize("rate", [16_000, 44_100, 22_050, 96_000])
-def test_other_rates_give_the_same_voice_in_the_same_length(rate, extractor, mixtures):
+@pytest.mark.parametrize("rate", [16_000, 44_100, 96_000])
+def test_other_rates_give_the_same_voice_in_the_same_length(rate, extractor, mixtures, monkeypatch):
     mix, enroll = (audio.resample(x, SAMPLE_RATE, rate) for x in (mixtures[1].mix, mixtures[1].enroll[0]))
     est = extractor.extract(mix[:-7], enroll, rate)
     assert est.shape == mix[:-7].shape
     if rate >= 44_100:
         known = audio.resample(extractor.extract(mixtures[1].mix, mixtures[1].enroll[0]), SAMPLE_RATE, rate)
         assert difference_db(est, known[:-7]) < -20  # it was -8 before training mixtures ended at lower frequencies, too
-
-
-@pytest.mark.parametrize("rate", [16_000, 44_100, 22_050, 96_000])
-def test_a_model_that_changes_nothing_gives_the_mixture_back_at_any_rate(rate, extractor, mixtures, monkeypatch):
-    monkeypatch.setattr(extractor, "extract_speaker", lambda mix, speaker: mix)
+    monkeypatch.setattr(extractor, "extract_speaker", lambda mix, speaker: mix)  # a model that changes nothing gives the mixture back
     mix = audio.resample(extraction.without_rumble(torch.from_numpy(mixtures[1].mix)).numpy(), SAMPLE_RATE, rate)[:-7]
-    assert difference_db(extractor.extract(mix, mixtures[1].enroll[0], rate), mix) < -35
+    assert difference_db(extractor.extract(mix, enroll, rate), mix) < -35
 
 
-def test_the_type_of_the_mixture_is_kept(extractor, mixtures):
+def test_the_type_of_the_mixture_is_kept_and_channels_are_averaged_whichever_axis_they_are(extractor, mixtures):
     mix, enroll = mixtures[0].mix[:48_000], mixtures[0].enroll[0]
     known = extractor.extract(mix, enroll)
     assert isinstance(known, np.ndarray) and known.dtype == np.float32
@@ -108,12 +104,7 @@ def test_the_type_of_the_mixture_is_kept(extractor, mixtures):
     tensor = extractor.extract(torch.from_numpy(mix).double(), torch.from_numpy(enroll))
     assert tensor.dtype == torch.float64 and not tensor.requires_grad
     assert np.allclose(tensor.numpy(), known, atol=1e-6)
-
-
-def test_channels_are_averaged_whichever_axis_they_are(extractor, mixtures):
-    mix, enroll = mixtures[0].mix[:48_000], mixtures[0].enroll[0]
     stereo = np.stack([1.5 * mix, 0.5 * mix])
-    known = extractor.extract(mix, enroll)
     for shape in (stereo, stereo.T, torch.from_numpy(stereo)):
         est = np.asarray(extractor.extract(shape, np.stack([enroll, enroll])))
         assert est.shape == mix.shape and np.allclose(est, known, atol=1e-5)
@@ -213,29 +204,23 @@ def test_a_local_filter_gives_the_same_as_on_the_whole():
     assert not torch.allclose(run(signal, lambda chunk: smooth(chunk, 51)), smooth(signal, 51), atol=1e-3)
 
 
-def test_chunks_begin_on_the_grid_and_the_last_is_not_short():
+def test_chunks_begin_on_the_grid_the_last_is_not_short_and_little_is_read_ahead():
     """Time is the signal, so that a chunk's first value is its place."""
-    starts = []
-    signal = torch.arange(1003, dtype=torch.float32)
-    run(signal, lambda chunk: (starts.append((int(chunk[0]), len(chunk))), chunk)[1])
-    assert len(starts) > 10 and all(start % SMALL.hop == 0 for start, _ in starts)
-    assert all(length > SMALL.length - SMALL.hop for _, length in starts)
-
-
-def test_what_is_read_ahead_does_not_grow_with_the_signal():
-    read = 0
+    starts, read = [], 0
 
     def source():
         nonlocal read
-        for _ in range(400):
-            read += 25
-            yield torch.zeros(25)
+        for piece in torch.arange(10_003, dtype=torch.float32).split(25):
+            read += len(piece)
+            yield piece
 
     out, ahead = 0, []
-    for piece in overlap_add(source(), lambda chunk: chunk, SMALL):
+    for piece in overlap_add(source(), lambda chunk: (starts.append((int(chunk[0]), len(chunk))), chunk)[1], SMALL):
         out += len(piece)
         ahead.append(read - out)
-    assert out == 10_000 and max(ahead) <= 2 * SMALL.length
+    assert out == 10_003 and max(ahead) <= 2 * SMALL.length
+    assert len(starts) > 100 and all(start % SMALL.hop == 0 for start, _ in starts)
+    assert all(length > SMALL.length - SMALL.hop for _, length in starts)
 
 
 def test_seconds_become_whole_frames():

@@ -13,7 +13,7 @@ from hifitse.data.scene import Conditions
 from hifitse.evaluation.evaluate import NOT_EVALUATION
 from hifitse.losses.formulas import absent_floor, audible
 from hifitse.losses.objective import Objective
-from hifitse.params import ParameterError, resolve
+from hifitse.params import resolve
 from hifitse.training.train import train
 from hifitse.training.validation import RIGHT, validation_mixtures
 
@@ -183,5 +183,3 @@ def test_band_limits_depend_on_seed_and_step_only_and_none_are_there_without_a_s
     assert all(map(torch.equal, once, again))
     assert not torch.equal(once[0], hide_bands(given, None, LIMITED, 2, 0)[0])
     assert hide_bands(given, None, resolve("smoke"), 1, 0) is given
-    with pytest.raises(ParameterError, match="band_limit_prob"):
-        resolve("smoke", band_limit_prob=1.5)

@@ -1,13 +1,25 @@
-"""Loss terms: minima, invariances, weights of 0, and who each term applies to."""
+"""Loss terms: formulas, minima, invariances, who each term applies to; late terms and learned weights."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from hifitse import HifitseError
 from hifitse.evaluation import comparison
 from hifitse.losses import item_terms, objective
-from hifitse.losses.formulas import Sums, absent_level, negative_si_sdr, negative_snr, spectral_distances
-from hifitse.losses.objective import Objective
+from hifitse.losses.formulas import (
+    FLOOR,
+    RESOLUTIONS,
+    Sums,
+    absent_level,
+    negative_multires_si_sdr,
+    negative_si_sdr,
+    negative_snr,
+    spectral_distances,
+)
+from hifitse.losses.objective import LEAST, WELL_DB, Objective, Uncertainty, positive
 from hifitse.metrics import si_sdr
 from hifitse.params import resolve
 
@@ -40,6 +52,7 @@ def test_every_term_is_least_at_the_truth(batch):
     assert (near < far - 20).all()
     for value, best in zip(spectral_distances(est, target), spectral_distances(target, target), strict=True):
         assert (best[:2] < 0.01 * value[:2]).all()
+    assert (negative_multires_si_sdr(target[:2], target[:2]) < -60).all()
 
 
 @pytest.mark.parametrize(("error", "digits"), [(1.0, 1e-3), (1e-2, 1e-3), (1e-4, 3e-2)])
@@ -59,16 +72,40 @@ def test_waveform_terms_and_their_gradients_are_those_of_the_definitions(error, 
             assert (mine - reference).norm() <= digits * reference.norm()
 
 
-def test_amplitude_term_is_blind_to_sign_and_phase_term_is_not(batch):
-    _, target, _ = batch
+def test_spectral_terms_ignore_the_level_and_the_amplitude_term_the_sign_too(batch):
+    est, target, _ = batch
     phase, amplitude = spectral_distances(-target[:2], target[:2])
     assert (amplitude < 1e-4).all() and (phase > 0.5).all()
-
-
-def test_spectral_terms_do_not_depend_on_the_level(batch):
-    est, target, _ = batch
     for loud, quiet in zip(spectral_distances(est, target), spectral_distances(0.01 * est, 0.01 * target), strict=True):
         assert torch.allclose(loud[:2], quiet[:2], rtol=1e-3)
+
+
+def written_out(est, target):
+    """The multi-resolution term in numpy, frame by frame."""
+    ratios = []
+    for n_fft in RESOLUTIONS:
+        vectors = []
+        for sound in (est, target):
+            sound = np.pad(sound / np.sqrt(np.mean(sound**2) + 1e-10), n_fft // 2)
+            window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+            starts = range(0, len(sound) - n_fft + 1, n_fft // 2)
+            power = [np.abs(np.fft.rfft(window * sound[start : start + n_fft])) ** 2 for start in starts]
+            vectors.append(np.sqrt(np.array(power) + FLOOR).ravel())
+        e, t = vectors
+        scaled = e @ t / (t @ t) * t
+        ratios.append(10 * np.log10((scaled @ scaled) / ((e - scaled) @ (e - scaled))))
+    return -np.mean(ratios)
+
+
+def test_multires_is_its_formula_ignores_level_and_sign_and_minds_a_delay_less_than_the_waveform(batch):
+    est, target = (each[:2].detach() for each in batch[:2])
+    expected = [written_out(e, t) for e, t in zip(est.double().numpy(), target.double().numpy(), strict=True)]
+    assert negative_multires_si_sdr(est, target).tolist() == pytest.approx(expected, abs=1e-3)
+    value = negative_multires_si_sdr(est, target)
+    for changed in (30 * est, 0.01 * est, -est):
+        assert torch.allclose(negative_multires_si_sdr(changed, target), value, atol=0.02)
+    late = target.roll(8, -1)  # 0.17 ms
+    assert (si_sdr(late, target) < -20).all() and (negative_multires_si_sdr(late, target) < -10).all()
 
 
 def test_absent_term_is_relative_to_the_mixture_and_still_falls_far_below_minus_30_dbfs(batch):
@@ -111,8 +148,6 @@ def test_late_terms_and_learned_weights_count_from_the_middle_of_the_training(ba
         late.progress = progress
         found = late(*batch, PRESENT)
         assert found.total == same(*batch, PRESENT).total and ("multires" in found.terms) == (same is full)
-    with pytest.raises(HifitseError, match="loss_late is multires, expected some of weighting, si_sdr"):
-        resolve("full", loss_late="multires")
 
 
 @pytest.mark.parametrize(("value", "words"), [
@@ -135,3 +170,44 @@ def test_a_mistake_in_a_new_term_of_an_arm_is_said_before_the_baseline_is_traine
         monkeypatch.setattr(objective, "TERMS", objective.TERMS[:-1])
         with pytest.raises(HifitseError, match="l1 is a term without a weight"):
             Objective(resolve("smoke").model_copy(update={"loss_l1": 2.0}))
+
+
+# ---- learned weights
+
+
+def test_terms_in_decibels_become_positive_and_keep_their_slope_where_there_is_something_to_gain():
+    values = torch.tensor([40.0, 0.0, -20.0, -60.0, -100.0], requires_grad=True)
+    found = positive("si_sdr", values)
+    expected = [10 * math.log10(1 + 10 ** ((x + WELL_DB) / 10)) + LEAST for x in values.tolist()]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5) and (found >= LEAST).all()
+    (slope,) = torch.autograd.grad(found.sum(), values)
+    assert slope.tolist() == pytest.approx([1, 0.999, 10 / 11, 0.001, 0], abs=1e-3)
+    assert torch.equal(positive("phase", values), values + LEAST)
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0, 50.0])
+def test_the_best_factor_makes_a_term_count_one_whatever_its_weight(weight):
+    term = Uncertainty(("phase", "si_sdr"))
+    optimizer = torch.optim.LBFGS(term.parameters(), max_iter=200, line_search_fn="strong_wolfe")
+    values = {"phase": torch.tensor([0.3]), "si_sdr": torch.tensor([-12.0])}
+
+    def closure():
+        optimizer.zero_grad()
+        total = sum(term(name, weight, value).sum() for name, value in values.items())
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    for name, scale in term.scales().items():
+        assert scale * weight * float(positive(name, values[name])) == pytest.approx(1, rel=1e-2)
+
+
+def test_a_term_that_applies_to_no_item_learns_nothing(batch):
+    """Or its log-variance would fall for ever in a phase without absent targets."""
+    objective = Objective(resolve("smoke", loss_weighting="uncertainty"))
+    logged = objective(*(each[:2] for each in (*batch, PRESENT)))
+    logged.total.backward()
+    gradient = dict(zip(objective.uncertainty.names, objective.uncertainty.tenths.grad.tolist(), strict=True))
+    assert gradient["absent"] == 0 and all(gradient[name] != 0 for name in ("si_sdr", "phase", "amplitude"))
+    assert "absent" not in logged.terms and logged.terms["weight_absent"] == 1.0
+    assert objective(*batch, PRESENT).total.isfinite()

@@ -88,16 +88,10 @@ def test_si_sdri_is_the_gain_over_the_mixture():
 # ---- levels and spectra
 
 
-def test_levels_of_known_signals():
+def test_levels_of_known_signals_and_their_difference():
     tone = torch.sin(2 * torch.pi * 1_000 * torch.arange(SAMPLE_RATE) / SAMPLE_RATE)
-    assert level_db(tone).item() == pytest.approx(-3.0103, abs=1e-3)
-    assert level_db(torch.stack([tone, 0.1 * tone]))[1].item() == pytest.approx(-23.0103, abs=1e-3)
-    assert level_db(torch.zeros(100)).item() == pytest.approx(-120)
-
-
-def test_suppression_is_the_attenuation():
+    assert level_db(torch.stack([tone, 0.1 * tone, 0 * tone])).tolist() == pytest.approx([-3.0103, -23.0103, -120], abs=1e-3)
     mix = torch.randn(3, 1_000, generator=torch.Generator().manual_seed(0)) * 0.1
-    torch.testing.assert_close(suppression_db(mix, mix), torch.zeros(3), atol=0, rtol=0)
     torch.testing.assert_close(suppression_db(0.01 * mix, mix), torch.full((3,), 40.0), atol=1e-3, rtol=0)
 
 

@@ -12,7 +12,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses.formulas import identity_contrast, speaker_contrast, voice
 from hifitse.losses.objective import Objective
-from hifitse.params import ParameterError, resolve
+from hifitse.params import resolve
 from hifitse.training.train import new_state
 
 
@@ -87,11 +87,6 @@ def test_an_item_without_its_target_is_left_out(smoke, mixer):
     assert torch.equal(applies, present)
     loss.total.backward()
     assert [bool(gradient.any()) for gradient in est.grad] == present.tolist()
-
-
-def test_without_an_embedding_the_parameter_is_refused():
-    with pytest.raises(ParameterError, match=r"^loss_speaker is 0.1, expected 0 where speaker_blocks is 0"):
-        resolve("full", loss_speaker=0.1)
 
 
 PARAMS = resolve("smoke", device="cpu", threads=1, seconds=0.5, enroll_seconds=0.5, batch_size=3, loss_identity=1.0)

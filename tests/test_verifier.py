@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from hifitse import HifitseError
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.model.verifier import Likeness, Verifier
@@ -74,8 +73,3 @@ def test_its_cosine_as_a_loss_brings_an_estimate_nearer_to_the_voice():
     before = objective(est, *given).total
     (slope,) = torch.autograd.grad(before, est)
     assert before > 0.02 and objective(est - 0.01 * slope / slope.square().mean().sqrt(), *given).total < before
-
-
-def test_without_a_verifier_there_is_none_to_ask():
-    with pytest.raises(HifitseError, match="loss_verifier is 1.0, expected 0 where verifier is False"):
-        resolve("smoke", loss_verifier=1.0)

@@ -99,15 +99,11 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
 
 
 class NotFinite(TrainingError):
-    """The loss or its gradient is NaN or infinite."""
+    """The loss or its gradient is NaN or infinite at a step, counted from 1, with mixtures of these ids: the two arguments."""
 
-    def __init__(self, step: int, ids: list[str]) -> None:
-        self.step, self.ids = step, ids
-        named = ", ".join(ids)
-        super().__init__(f"the loss or its gradient is not finite at step {step}, expected a finite one; mixtures of that step: {named}")
-
-    def __reduce__(self) -> tuple[type, tuple[int, list[str]]]:  # it is told to the other processes
-        return type(self), (self.step, self.ids)
+    def __str__(self) -> str:
+        step, ids = self.args
+        return f"the loss or its gradient is not finite at step {step}, expected a finite one; mixtures of that step: {', '.join(ids)}"
 
 
 def train(params: Params, progress: bool = True, others: int = 0, judge: Params | None = None) -> Run:
@@ -139,7 +135,7 @@ def train(params: Params, progress: bool = True, others: int = 0, judge: Params 
                 _loop(state, run, stop, progress, others, judge or params)
         except NotFinite as error:
             if group.main:
-                record = {"step": error.step, "mixtures": error.ids, "seed": params.seed}
+                record = dict(zip(("step", "mixtures"), error.args, strict=True)) | {"seed": params.seed}
                 write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
             raise
         except Collapse as error:
