@@ -15,7 +15,7 @@ from sounds import hum
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.commands import cli
-from hifitse.model import Extractor, extract_files
+from hifitse.model import Extractor, extract_files, extraction
 
 MIX, VOICE = "gemischt 混合.wav", ["--enroll", "мой голос.flac"]
 
@@ -54,7 +54,7 @@ def test_a_file_gives_what_memory_gives(extractor, tmp_path):
         mix, voice = (audio.resample(x, SAMPLE_RATE, rate) for x in (minute, enroll))
         for name, sound in (("mix.wav", mix), ("voice.wav", voice)):
             soundfile.write(tmp_path / name, sound, rate, subtype="FLOAT")
-        speaker = extract_files.encode_files(extractor, [tmp_path / "voice.wav"])
+        speaker = extraction.encode(extractor, [extract_files.enrolment(tmp_path / "voice.wav")])
         done = extract_files.extract_file(extractor, speaker, tmp_path / "mix.wav", tmp_path / "est.wav")
         est, out_rate = soundfile.read(tmp_path / "est.wav", dtype="float32")
         known = extractor.extract(mix, voice, rate)
@@ -67,11 +67,10 @@ MEMORY = """
 import sys, torch
 from pathlib import Path
 from hifitse import machine
-from hifitse.model import extract_files
-from hifitse.model import Extractor
+from hifitse.model import Extractor, extract_files, extraction
 torch.set_num_threads(1)
 extractor = Extractor.from_pretrained()
-speaker = extract_files.encode_files(extractor, ["voice.wav"])
+speaker = extraction.encode(extractor, [extract_files.enrolment("voice.wav")])
 extract_files.extract_file(extractor, speaker, Path(sys.argv[1]), Path("est.wav"))
 print(machine.peak_mb())
 """
@@ -103,7 +102,7 @@ def extract(*arguments: str) -> int:
 def test_a_flac_says_how_many_samples_it_clipped(files, extractor):
     loud = np.clip(20 * soundfile.read("gemischt 混合.wav", dtype="float32")[0], -3, 3)
     soundfile.write("loud.wav", loud, SAMPLE_RATE, subtype="FLOAT")
-    speaker = extract_files.encode_files(extractor, ["мой голос.flac"])
+    speaker = extraction.encode(extractor, [extract_files.enrolment("мой голос.flac")])
     done = extract_files.extract_file(extractor, speaker, Path("loud.wav"), Path("loud.flac"), False)
     assert done.clipped > 0 and f"{done.clipped} samples clipped" in str(done)
     assert np.abs(soundfile.read("loud.flac")[0]).max() <= 1

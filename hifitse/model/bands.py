@@ -32,18 +32,17 @@ class Spectrum(nn.Module):
         spec = torch.stft(padded, self.n_fft, self.hop_length, self.win_length, self.window, center=False, return_complex=True)
         return spec.reshape(*batch, *spec.shape[-2:])
 
-    def inverse(self, spec: Tensor, samples: int, mask: Tensor | None = None, mix_index: Tensor | None = None) -> Tensor:
-        """The signal (B, T) of M spectra ``spec`` (M, F, L), or of their products with masks (B, F, L); ``samples`` is T.
+    def inverse(self, spec: Tensor, samples: int, mask: Tensor, mix_index: Tensor | None = None) -> Tensor:
+        """The signal (B, T) of the products of M spectra ``spec`` (M, F, L) with masks (B, F, L); ``samples`` is T.
 
         ``mix_index`` (B,) int64 says which of the M spectra a mask is for; ``None``: each its own, M = B.
         """
-        if kernels.fast():
+        if kernels.fast() and not spec.requires_grad:
             rows = torch.arange(len(spec), device=spec.device) if mix_index is None else mix_index
-            frames = spec.transpose(1, 2), None if mask is None else mask.transpose(1, 2)  # (M, L, F), (B, L, F)
+            frames = spec.transpose(1, 2), mask.transpose(1, 2)  # (M, L, F), (B, L, F)
             return kernels.Inverse.apply(*frames, rows, self.window, self.n_fft, self.hop_length, samples)
-        spec = spec if mix_index is None else spec[mix_index]
-        spec = spec if mask is None else spec * mask
-        return torch.istft(spec, self.n_fft, self.hop_length, self.win_length, self.window, center=True, length=samples)
+        masked = (spec if mix_index is None else spec[mix_index]) * mask
+        return torch.istft(masked, self.n_fft, self.hop_length, self.win_length, self.window, center=True, length=samples)
 
 
 REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)  # borders of the fine, medium and coarse bands

@@ -19,7 +19,7 @@ from hifitse import SAMPLE_RATE
 from hifitse.audio import FLOOR_DB, SUBTYPES, AudioError, cancelled, downmix
 from hifitse.decode import Sound
 from hifitse.files import write_atomic
-from hifitse.model.extraction import ENROLL_MAX_S, encode, stream
+from hifitse.model.extraction import ENROLL_MAX_S, stream
 from hifitse.model.verifier import Likeness
 
 FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-4  # a sample as high beside another one is clipped; the share of such that is worth saying
@@ -124,11 +124,6 @@ class Extracted:
         return f"{self.mix.name} -> {self.out}: {self.seconds:.1f} s in {self.took_s:.1f} s ({speed}), {level}"
 
 
-def encode_files(extractor: Any, enrolments: Sequence[str | Path]) -> Any:
-    """The speaker of recordings on disk, of each the first 30 s; errors as :func:`hifitse.model.extraction.encode`."""
-    return encode(extractor, [enrolment(path) for path in enrolments], names=[f"enrolment {str(path)!r}" for path in enrolments])
-
-
 def extract_file(
     extractor: Any, speaker: Any, mix: Path, out: Path, progress: bool = True,
     how: How | None = None, residual: Path | None = None, found: Survey | None = None,
@@ -136,7 +131,7 @@ def extract_file(
     """Extract from one file into others, each of which appears when it is whole.
 
     Args:
-        extractor, speaker: a :class:`hifitse.model.Extractor`, and as :func:`encode_files` gives it.
+        extractor, speaker: a :class:`hifitse.model.Extractor`, and as :func:`hifitse.model.extraction.encode` gives it.
         mix: any rate, length and number of channels.
         out: ends in .wav (float32, beyond 4 GiB as RF64) or .flac (24 bit, clipped at full scale); has the mixture's rate and length.
         progress: show a progress bar, where there is a terminal.

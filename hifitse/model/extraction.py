@@ -119,10 +119,9 @@ def _like(est: np.ndarray, mix: Signal) -> Signal:
     return est.astype(mix.dtype, copy=False)
 
 
-def stream(extractor: Any, blocks: Iterable[Tensor], speaker: Any, chunks: Chunks | None = None) -> Iterator[Tensor]:
+def stream(extractor: Any, blocks: Iterable[Tensor], speaker: Any) -> Iterator[Tensor]:
     """Pieces of the mixture at 48 kHz -> pieces of the estimate, on the CPU; ``speaker`` as :func:`encode` gives it."""
-    chunks = chunks or Chunks.of_seconds(extractor.config.hop_length)
-    return overlap_add(blocks, partial(_one, extractor, speaker), chunks)
+    return overlap_add(blocks, partial(_one, extractor, speaker), Chunks.of_seconds(extractor.config.hop_length))
 
 
 def _one(extractor: Any, speaker: Any, mix: Tensor) -> Tensor:

@@ -134,13 +134,14 @@ def convolve(x: Tensor, taps: nn.Linear, dilation: int) -> Tensor:
 
 class Inverse(torch.autograd.Function):
     """Masked frames back to signals: product, inverse transform, window, overlapping sum, division by the sum of the squared windows.
+    The gradient reaches the masks alone.
 
-    Shape: spec (M, L, F) complex, mask (B, L, F) complex or ``None``, rows (B,) into spec, window (W), n_fft = N, hop, samples = T
+    Shape: spec (M, L, F) complex, mask (B, L, F) complex, rows (B,) into spec, window (W), n_fft = N, hop, samples = T
         -> (B, T), from the middle of the first frame on
     """
 
     @staticmethod
-    def forward(ctx: Any, spec: Tensor, mask: Tensor | None, rows: Tensor, window: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
+    def forward(ctx: Any, spec: Tensor, mask: Tensor, rows: Tensor, window: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
         L, places = spec.shape[1], -(-len(window) // hop)
         audio, weight = window.new_empty(len(rows), samples), window.new_zeros(L - 1 + places, hop)
         first = n_fft // 2 - (n_fft - len(window)) // 2  # the first window begins so many samples before the middle of its frame
@@ -149,25 +150,21 @@ class Inverse(torch.autograd.Function):
             weight[number : number + L, : len(part)] += part.square()
         weight.clamp_min_(LEAST_WEIGHT)
         for items in _together(rows):
-            masked = spec[rows[items]]
-            frames = torch.fft.irfft(masked if mask is None else masked.mul_(mask[items]), n_fft)  # (b, L, N)
-            waves = window.new_zeros(len(masked), *weight.shape)
+            frames = torch.fft.irfft(spec[rows[items]].mul_(mask[items]), n_fft)  # (b, L, N)
+            waves = window.new_zeros(len(frames), *weight.shape)
             for number, place, part in _pieces(window, n_fft, hop):
                 waves[:, number : number + L, : len(part)].addcmul_(frames[..., place], part)
             audio[items] = waves.div_(weight).flatten(1)[:, ctx.part]
         ctx.n_fft, ctx.hop = n_fft, hop
-        ctx.save_for_backward(spec, mask if ctx.needs_input_grad[0] else None, rows, window, weight)
-        ctx.masked = mask is not None
+        ctx.save_for_backward(spec, rows, window, weight)
         return audio
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        spec, mask, rows, window, weight = ctx.saved_tensors
-        to_spec, to_mask = ctx.needs_input_grad[:2]
+        spec, rows, window, weight = ctx.saved_tensors
         L, scaled = spec.shape[1], window * (2 / ctx.n_fft)
-        spec_gradient = torch.zeros_like(spec) if to_spec else None
-        mask_gradient = spec.new_empty(len(rows), *spec.shape[1:]) if to_mask else None
+        mask_gradient = spec.new_empty(len(rows), *spec.shape[1:])
         for items in _together(rows):
             waves = window.new_zeros(len(rows[items]), *weight.shape)
             waves.flatten(1)[:, ctx.part] = gradient[items]
@@ -179,11 +176,8 @@ class Inverse(torch.autograd.Function):
             bins[..., 0] *= 0.5  # the two bins that the inverse takes once, and all others twice
             if ctx.n_fft % 2 == 0:
                 bins[..., -1] *= 0.5
-            if to_mask:
-                torch.mul(bins, spec[rows[items]].conj_physical_(), out=mask_gradient[items])
-            if to_spec:
-                spec_gradient.index_add_(0, rows[items], bins * mask[items].conj() if ctx.masked else bins)
-        return spec_gradient, mask_gradient, *[None] * 5
+            torch.mul(bins, spec[rows[items]].conj_physical_(), out=mask_gradient[items])
+        return None, mask_gradient, *[None] * 5
 
 
 def _together(rows: Tensor) -> Iterator[slice]:

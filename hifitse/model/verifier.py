@@ -22,7 +22,8 @@ LEVEL_DB = -30.0  # dBFS: RMS level to which quiet recordings are raised
 class Verifier(nn.Module):
     """GE2E speaker encoder (Wan et al., ICASSP 2018): mel energies, three LSTM layers, one linear layer, unit length.
 
-    The mean over pieces of 1.6 s that overlap by half; in training the loudest piece alone. A gradient flows only through :meth:`voice`.
+    The mean over pieces of 1.6 s that overlap by half; in training the loudest piece alone. No gradient flows through it:
+    :meth:`voice` has one.
 
     Shape: enroll (B, N, T') at 48 kHz -> (B, 256) of unit length, the mean over the N recordings
     """
@@ -44,14 +45,10 @@ class Verifier(nn.Module):
     def voice(self, audio: Tensor) -> Tensor:
         """Embedding of one recording each, with a gradient to it: (B, T) -> (B, 256) of unit length."""
         with torch.autocast(audio.device.type, enabled=False):
-            return F.normalize(self._embedded(audio).mean(1), dim=-1)
+            return F.normalize(self.pieces(audio).mean(1), dim=-1)
 
-    @torch.no_grad()
     def pieces(self, audio: Tensor) -> Tensor:
         """Embeddings of the pieces of recordings: (M, T) -> (M, P, 256) of unit length."""
-        return self._embedded(audio)
-
-    def _embedded(self, audio: Tensor) -> Tensor:
         pieces = self._pieces(self.frames(audio.float()))  # (M, P, PIECE, MELS)
         last = self.lstm(pieces.flatten(0, 1))[1][0][-1]
         return F.normalize(F.relu(self.linear(last)), dim=-1).view(len(audio), -1, SIZE)

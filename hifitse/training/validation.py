@@ -92,13 +92,13 @@ def stack(signals: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(signals).astype(np.float32, copy=False))
 
 
-def batched(items: Iterable[Item], key: Callable[[Item], object], size: int = BATCH) -> Iterator[list[Item]]:
-    """Lists of at most ``size`` items that agree in ``key``, in one pass and without holding more items than needed."""
+def batched(items: Iterable[Item], key: Callable[[Item], object]) -> Iterator[list[Item]]:
+    """Lists of at most ``BATCH`` items that agree in ``key``, in one pass and without holding more items than needed."""
     open_batches: dict[object, list[Item]] = {}
     for item in items:
         batch = open_batches.setdefault(key(item), [])
         batch.append(item)
-        if len(batch) == size:
+        if len(batch) == BATCH:
             yield open_batches.pop(key(item))
     yield from open_batches.values()
 
