@@ -39,14 +39,12 @@ def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params
         present: (B,) bool.
     """
     terms: dict[str, Term] = {}
-    sums = formulas.Sums.of(est, target) if params.loss_si_sdr or params.loss_snr else None
-    if params.loss_si_sdr:
-        terms["si_sdr"] = (formulas.negative_si_sdr(sums), present & formulas.audible(target))
-    if params.loss_snr:
-        terms["snr"] = (formulas.negative_snr(sums), present)
+    if params.loss_si_sdr or params.loss_snr:
+        both = zip(("si_sdr", "snr"), formulas.waveform_terms(est, target), (present & formulas.audible(target), present), strict=True)
+        terms |= {name: (value, applies) for name, value, applies in both if getattr(params, f"loss_{name}")}
     if params.loss_phase or params.loss_amplitude:
-        both = dict(zip(("phase", "amplitude"), formulas.spectral_distances(est, target), strict=True))
-        terms |= {name: (value, present) for name, value in both.items() if getattr(params, f"loss_{name}")}
+        both = zip(("phase", "amplitude"), formulas.spectral_distances(est, target), strict=True)
+        terms |= {name: (value, present) for name, value in both if getattr(params, f"loss_{name}")}
     if params.loss_absent:
         level = formulas.absent_level(est, mix) if params.loss_absent_kind == "relative" else formulas.absent_floor(est)
         terms["absent"] = (level, ~present)

@@ -1,7 +1,7 @@
 """The formula of every term: sounds against sounds, voices against voices, and what discriminators take for a target."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,34 +21,12 @@ Maps = list[list[Tensor]]
 # ---- sounds
 
 
-class Sums(NamedTuple):
-    """What SI-SDR and SNR need of an estimate and its target: energies and inner product over ``samples`` values, (B,) each. By
-    themselves, with their gradients, the two went through the signals two dozen times, and kept more of them in memory."""
-
-    est: Tensor
-    target: Tensor  # has no gradient
-    product: Tensor
-    residual: Tensor  # energy of the estimate without its projection on the target
-    samples: int
-
-    @classmethod
-    def of(cls, est: Tensor, target: Tensor) -> "Sums":
-        """(B, T), (B, T) float32; gradients flow to ``est`` alone."""
-        est_energy, product, residual, target_energy = _Sums.apply(est, target)
-        return cls(est_energy, target_energy, product, residual, est.shape[-1])
-
-    @property
-    def error(self) -> Tensor:
-        """Energy of the difference: that across the target, and that along it."""
-        present = self.target.clamp_min(SILENCE_MEAN_SQUARE * self.samples)
-        along = torch.where(self.target > 0, (self.product - self.target).square() / present, 0.0)
-        return self.residual + along
-
-
 class _Sums(torch.autograd.Function):
-    """The sums of :class:`Sums`; the gradients of all are multiples of the estimate and of the target.
+    """Energies of estimate and target, their inner product, and the energy of the estimate without its projection on the target, of which
+    SI-SDR and SNR are functions: (B, T), (B, T) float32 -> (B,) each. Gradients flow to the estimate alone.
 
-    In float32 the gradient of the residual is right to 0.1 % up to an SI-SDR of 60 dB, which is more than any extraction reaches.
+    By themselves, with their gradients, the two went through the signals two dozen times, and kept more of them in memory. In float32
+    the gradient of the residual is right to 0.1 % up to an SI-SDR of 60 dB, which is more than any extraction reaches.
     """
 
     @staticmethod
@@ -58,30 +36,31 @@ class _Sums(torch.autograd.Function):
         rest = torch.addcmul(est, target, scale[:, None], value=-1)  # not E - A^2 / T, which loses all digits where the two are alike
         ctx.save_for_backward(est, target, scale)
         ctx.mark_non_differentiable(target_energy)
-        return torch.linalg.vecdot(est, est), product, torch.linalg.vecdot(rest, rest), target_energy
+        return torch.linalg.vecdot(est, est), target_energy, product, torch.linalg.vecdot(rest, rest)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_est: Tensor, to_product: Tensor, to_residual: Tensor, _: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, to_est: Tensor, _: Tensor, to_product: Tensor, to_residual: Tensor) -> tuple[Tensor, None]:
         est, target, scale = ctx.saved_tensors
         # the residual is least at this scale, so that it has no gradient by way of it
         gradient = target * (to_product - 2 * scale * to_residual)[:, None]
         return gradient.addcmul_(est, 2 * (to_est + to_residual)[:, None]), None
 
 
-def negative_si_sdr(sums: Sums) -> Tensor:
-    """Negative SI-SDR in dB, that of :func:`hifitse.metrics.si_sdr`: (B,)."""
-    silence, limit = SILENCE_MEAN_SQUARE * sums.samples, 10 ** (-SI_SDR_LIMIT_DB / 10)
-    floor = limit * sums.est.clamp_min(silence)
-    along = sums.product.square() / sums.target.clamp_min(silence)
-    value = 10 * torch.log10((along + floor) / (sums.residual + floor + (silence - sums.est).clamp_min(0)))
-    return torch.where(sums.target <= silence, torch.nan, -value)
+def waveform_terms(est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Negative SI-SDR, that of :func:`hifitse.metrics.si_sdr`, and negative SNR, above -60 dB, which holds the level too.
 
-
-def negative_snr(sums: Sums) -> Tensor:
-    """Negative signal-to-noise ratio in dB, above -60 dB; unlike SI-SDR it holds the level: (B,)."""
-    energy = sums.target / sums.samples + 1e-10
-    return 10 * torch.log10(sums.error / sums.samples / energy + 1e-6)
+    Shape: est (B, T), target (B, T) -> (B,), (B,), in dB; of a silent target the first is nan
+    """
+    est_energy, target_energy, product, residual = _Sums.apply(est, target)
+    samples, silence = est.shape[-1], SILENCE_MEAN_SQUARE * est.shape[-1]
+    present = target_energy.clamp_min(silence)
+    floor = 10 ** (-SI_SDR_LIMIT_DB / 10) * est_energy.clamp_min(silence)
+    distortion = residual + floor + (silence - est_energy).clamp_min(0)
+    si_sdr_db = 10 * torch.log10((product.square() / present + floor) / distortion)
+    along = torch.where(target_energy > 0, (product - target_energy).square() / present, 0.0)  # the error along the target
+    snr = 10 * torch.log10((residual + along) / samples / (target_energy / samples + 1e-10) + 1e-6)
+    return torch.where(target_energy <= silence, torch.nan, -si_sdr_db), snr
 
 
 def absent_level(est: Tensor, mix: Tensor) -> Tensor:
