@@ -103,7 +103,7 @@ def test_a_flac_says_how_many_samples_it_clipped(files, extractor):
     loud = np.clip(20 * soundfile.read("gemischt 混合.wav", dtype="float32")[0], -3, 3)
     soundfile.write("loud.wav", loud, SAMPLE_RATE, subtype="FLOAT")
     speaker = extraction.encode(extractor, [extract_files.enrolment("мой голос.flac")])
-    done = extract_files.extract_file(extractor, speaker, Path("loud.wav"), Path("loud.flac"), False)
+    done = extract_files.extract_file(extractor, speaker, Path("loud.wav"), Path("loud.flac"))
     assert done.clipped > 0 and f"{done.clipped} samples clipped" in str(done)
     assert np.abs(soundfile.read("loud.flac")[0]).max() <= 1
 

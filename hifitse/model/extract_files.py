@@ -125,29 +125,27 @@ class Extracted:
 
 
 def extract_file(
-    extractor: Any, speaker: Any, mix: Path, out: Path, progress: bool = True,
-    how: How | None = None, residual: Path | None = None, found: Survey | None = None,
-) -> Extracted:  # fmt: skip
+    extractor: Any, speaker: Any, mix: Path, out: Path, how: How = How(), residual: Path | None = None, found: Survey | None = None
+) -> Extracted:
     """Extract from one file into others, each of which appears when it is whole.
 
     Args:
         extractor, speaker: a :class:`hifitse.model.Extractor`, and as :func:`hifitse.model.extraction.encode` gives it.
         mix: any rate, length and number of channels.
         out: ends in .wav (float32, beyond 4 GiB as RF64) or .flac (24 bit, clipped at full scale); has the mixture's rate and length.
-        progress: show a progress bar, where there is a terminal.
         residual: file of what was taken away, the mixture minus the estimate.
         found: of :func:`survey`, where that was done before.
 
     Raises AudioError: the mixture is no sound, or not finite; CheckpointError: an output cannot be written.
     """
-    began, how = time.monotonic(), how or How()
+    began = time.monotonic()
     found = found or survey(mix, how.channel)
     rate, stereo = found.sample_rate, how.keep_stereo and found.channels > 1
     levels, likeness = Levels(found.samples, rate), None
     if how.likeness and extractor.verifier is not None:
         likeness = Likeness(extractor.verifier, speaker.voice)
     shown = os.fsencode(mix.name).decode(errors="backslashreplace")
-    bar = tqdm(total=found.seconds, desc=shown, unit="s", disable=None if progress else True, dynamic_ncols=True, leave=False)
+    bar = tqdm(total=found.seconds, desc=shown, unit="s", disable=None, dynamic_ncols=True, leave=False)
     bar.bar_format = "{l_bar}{bar}| {n:.0f}/{total:.0f} s [{elapsed}<{remaining}]"
     files = [path for path in (out, residual) if path is not None]
 
