@@ -17,11 +17,10 @@ from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import Loss
 from hifitse.losses.formulas import adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.model import Extractor
-from hifitse.model.discriminators import HiFiGAN, Spectral
 from hifitse.model.pretrained import DEFAULT
 from hifitse.params import Params, resolve
 from hifitse.training import adversary
-from hifitse.training.adversary import Adversary, Collapse, Watch, held_steps, ramp
+from hifitse.training.adversary import Adversary, Collapse, HiFiGAN, Spectral, Watch, held_steps, ramp
 from hifitse.training.run import Run
 from hifitse.training.train import learning_rate, new_state, train
 

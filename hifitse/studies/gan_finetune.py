@@ -8,13 +8,12 @@ from IPython.display import HTML, Image
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import BANDS_HZ, Fidelity
 from hifitse.evaluation.rows import difference, mean
-from hifitse.model.discriminators import discriminators
 from hifitse.params import PHASED, Params
 from hifitse.report import tables
 from hifitse.report.figures import lines, series
 from hifitse.report.show import box, card, picture, scale, table, voices
 from hifitse.report.show_arms import expectation, headline
-from hifitse.training.adversary import held_steps
+from hifitse.training.adversary import discriminators, held_steps
 from hifitse.training.run import Run
 
 TUNING = ("freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
