@@ -243,25 +243,7 @@ def finished(tmp_path, monkeypatch) -> Run:
     return run
 
 
-def test_export_measures_what_it_stores(finished, tmp_path, capsys):
-    assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--shifts", "2"]) == 0
-    assert "README.md" in capsys.readouterr().out
-    model = Extractor.from_pretrained(tmp_path / "out")
-    assert Params(**model.origin.params) == finished.params.model_copy(update={"shifts": 2}) and model.config.shifts == 2
-    stored = load_file(tmp_path / "out" / "model.safetensors")
-    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    evaluation = model.origin.metrics["evaluations"]["training"]
-    assert evaluation["data"]["corpus"] == "synthetic" and evaluation["metrics"]["si_sdri_db"]["n"] > 0
-    assert "presence" not in model.origin.metrics, "this model has no verifier"
-    presence = calibrate(Extractor.from_pretrained(), finished.params.model_copy(update={"eval_mixtures": 4, "eval_absent_share": 0.5}))
-    assert presence["absent"] == 80 and 0 <= presence["false_alarm_rate"] <= 0.1 and 0 < presence["threshold_likeness"] < 1
-    assert -60 < presence["two_voices_db"] < -3 and presence["two_voices_rate"] > 0.5
-    head = yaml.safe_load(model.origin.card.split("---")[1])
-    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(evaluation["metrics"]["si_sdri_db"]["mean"], 3)
-    assert "made up" in model.origin.card and "synthetic voices" in model.origin.card
-
-
-def test_a_licence_and_the_numbers_of_notebook_14_go_into_the_card(finished, tmp_path, capsys):
+def test_export_measures_what_it_stores_and_takes_a_licence_and_the_numbers_of_notebook_14(finished, tmp_path, capsys):
     value = {"mean": 9.1, "low": 8.4, "high": 9.7, "n": 50}
     row = {"mixtures": 50, "people": 7, "metrics": {"si_sdri_db": value}, "aims": {"si_sdri_db": {"aim": 8, "met": True}}}
     found = {"conditions": {"people, dry": row}, "aims": 1, "aims_met": 1}
@@ -269,13 +251,28 @@ def test_a_licence_and_the_numbers_of_notebook_14_go_into_the_card(finished, tmp
     (tmp_path / "metrics.json").write_text(json.dumps(study), encoding="utf-8")
     (tmp_path / "terms.txt").write_text("cc-by-nc-sa-4.0\n\nNot for sale.\n", encoding="utf-8")
     command = ["export", str(finished.folder), "-o", str(tmp_path / "out"), "--study", str(tmp_path / "metrics.json")]
-    assert cli.main([*command, "--licence", str(tmp_path / "terms.txt")]) == 0
-    origin = Extractor.from_pretrained(tmp_path / "out").origin
-    assert "| people, dry | 50, 7 | 9.1 (8.4 to 9.7) |" in origin.card
-    assert origin.license == "cc-by-nc-sa-4.0\n\nNot for sale.\n"
-    assert "\nlicense: cc-by-nc-sa-4.0\n" in origin.card and "Not for sale." in origin.card
+    assert cli.main([*command, "--shifts", "2", "--licence", str(tmp_path / "terms.txt")]) == 0
+    assert "README.md" in capsys.readouterr().out
+    model = Extractor.from_pretrained(tmp_path / "out")
+    assert Params(**model.origin.params) == finished.params.model_copy(update={"shifts": 2}) and model.config.shifts == 2
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    evaluation, shown = model.origin.metrics["evaluations"]["training"], model.origin.card
+    assert evaluation["data"]["corpus"] == "synthetic" and evaluation["metrics"]["si_sdri_db"]["n"] > 0
+    assert "presence" not in model.origin.metrics, "this model has no verifier"
+    head = yaml.safe_load(shown.split("---")[1])
+    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == round(evaluation["metrics"]["si_sdri_db"]["mean"], 3)
+    assert "made up" in shown and "synthetic voices" in shown and "| people, dry | 50, 7 | 9.1 (8.4 to 9.7) |" in shown
+    assert model.origin.license == "cc-by-nc-sa-4.0\n\nNot for sale.\n"
+    assert "\nlicense: cc-by-nc-sa-4.0\n" in shown and "Not for sale." in shown
     (tmp_path / "metrics.json").write_text(json.dumps(study | {"params": {"start_from": ""}}), encoding="utf-8")
     assert cli.main(command) != 0 and "is of the model inside, expected start_from" in capsys.readouterr().err
+
+
+def test_presence_is_calibrated_on_mixtures_with_and_without_the_voice(finished):
+    presence = calibrate(Extractor.from_pretrained(), finished.params.model_copy(update={"eval_mixtures": 4, "eval_absent_share": 0.5}))
+    assert presence["absent"] == 80 and 0 <= presence["false_alarm_rate"] <= 0.1 and 0 < presence["threshold_likeness"] < 1
+    assert -60 < presence["two_voices_db"] < -3 and presence["two_voices_rate"] > 0.5
 
 
 def test_all_that_a_run_began_with_counts_however_far_back(finished):

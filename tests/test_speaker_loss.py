@@ -111,32 +111,14 @@ def reference(enrolled: np.ndarray, spoken: np.ndarray, voices: list, present: l
     return np.array(values)
 
 
-@pytest.mark.parametrize("voices", [["a", "b", "c", "d"], ["a", "b", "a", "d"], [("a", 1.0), ("a", 1.1), ("b", 1.0), ("a", 1.0)]])
+@pytest.mark.parametrize("voices", ["abcd", "abad", "aaaa", [("a", 1.0), ("a", 1.1), ("b", 1.0), ("a", 1.0)]])
 @pytest.mark.parametrize("present", [[True] * 4, [True, False, True, True]])
-def test_against_its_definition_in_numpy(voices, present):
+def test_identity_against_its_definition_in_numpy(voices, present):
+    """The same voice is never a negative, nor is a target that is not there; without any other voice the term is 0."""
     enrolled, spoken = np.random.default_rng(0).standard_normal((2, 4, 5))
     values = identity_contrast(torch.tensor(enrolled), torch.tensor(spoken), voices, torch.tensor(present), 0.2)
     expected = reference(enrolled, spoken, voices, present, 0.2)
-    np.testing.assert_allclose(values.numpy()[present], expected[present], rtol=1e-4)
-
-
-def test_the_same_voice_is_never_a_negative():
-    enrolled, spoken = torch.randn(2, 3, 5)
-    present = torch.ones(3, dtype=torch.bool)
-    assert not identity_contrast(enrolled, spoken, ["a", "a", "a"], present, 0.1).any(), "there is no other voice to be told from"
-    changed = spoken.clone()
-    changed[1] += 1
-    before, after = (identity_contrast(enrolled, each, ["a", "a", "b"], present, 0.1) for each in (spoken, changed))
-    assert before[0] == after[0] and before[2] != after[2], "item 1 is of item 0's voice, but not of item 2's"
-
-
-def test_a_target_that_is_not_there_is_nobodys_negative():
-    enrolled, spoken = torch.randn(2, 3, 5)
-    present = torch.tensor([True, False, True])
-    changed = spoken.clone()
-    changed[1] = torch.randn(5)
-    before, after = (identity_contrast(enrolled, each, ["a", "b", "c"], present, 0.1) for each in (spoken, changed))
-    assert torch.equal(before[present], after[present])
+    np.testing.assert_allclose(values.numpy()[present], expected[present], rtol=1e-4, atol=1e-6)
 
 
 def test_voices_of_a_batch():
