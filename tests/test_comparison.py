@@ -14,7 +14,7 @@ from hifitse.evaluation.rows import of_list
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.report import show_arms
 from hifitse.studies import gan_finetune
-from hifitse.studies.combined import declared
+from hifitse.studies.levers import declared
 from hifitse.training.run import Run
 
 CURRICULUM = {"phase_starts", "absent_prob", "noisy_enroll_prob", "interferers_min", "interferers_max", "similarity"}

@@ -13,7 +13,7 @@ from hifitse.metrics import Interval, bootstrap
 from hifitse.params import resolve
 from hifitse.report import figures, listening
 from hifitse.report.figures import forest, grouped, lines, log_axis, presence, training
-from hifitse.studies.curriculum import course
+from hifitse.studies.levers import course
 
 SECOND = np.arange(48_000) / 48_000
 LONG = "a description that goes on and on until nobody can read it in one line any more"

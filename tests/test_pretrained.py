@@ -15,9 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from hifitse import HifitseError
 from hifitse.commands import cli, exporting
-from hifitse.commands.exporting import Licence, card
+from hifitse.commands.exporting import Licence, calibrate, card
 from hifitse.data.manifest import by_content
-from hifitse.evaluation.presence import calibrate
 from hifitse.files import CheckpointError
 from hifitse.model import Extractor, ExtractorConfig, pretrained
 from hifitse.params import Params, resolve

@@ -13,7 +13,7 @@ from hifitse.evaluation.experiment import Arm
 from hifitse.evaluation.rows import ExperimentError
 from hifitse.metrics import Interval
 from hifitse.report import show_arms
-from hifitse.studies import curriculum
+from hifitse.studies import levers
 
 
 def variant(name: str, gain: float, changes: dict, seed: int = 0, **run) -> Arm:
@@ -115,7 +115,7 @@ def test_learning_curves_and_schedules_name_their_arms(compared):
             "noisy_enroll_prob": [0.0, 0.5, 0.5]}, validation=validation)}  # fmt: skip
     drawn = Comparison(made_up_arm(validation=validation), arms)
     assert "baseline, harder" in show_arms.learning(drawn).alt
-    assert "phases from 0 %, 50 %, 75 %" in curriculum.schedule(arms["harder"], drawn.baseline)[1].alt
+    assert "phases from 0 %, 50 %, 75 %" in levers.schedule(arms["harder"], drawn.baseline)[1].alt
     assert "No arm was validated" in show_arms.growth(drawn).data
 
 

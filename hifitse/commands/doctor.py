@@ -21,7 +21,7 @@ DYNAMIC_DB, VOICED_SHARE = 12.0, 0.25
 Of 133 recordings of speech here none was taken for noise, and of 62 of noise 45 were."""
 UNITY = 0.838
 """Length of the mean embedding of its pieces below which the voice changes. Below are 5 % of 140 recordings of 65 validation people; of two
-people in four turns of 1 to 3 s 70 %, of 4 and 4 s 93 %, of 6 and 2 s 88 %. Two at once: see :mod:`hifitse.evaluation.presence`."""
+people in four turns of 1 to 3 s 70 %, of 4 and 4 s 93 %, of 6 and 2 s 88 %. Two at once: see :mod:`hifitse.commands.exporting`."""
 HEARD_S = 8.0  # of what is spoken, pauses left out: so much is heard by the verifier and the extractor
 
 

@@ -98,7 +98,7 @@ def arms(notebooks: tuple[str, ...], **given: Any) -> int:
     What is finished is kept: the same command goes on after a stop, and `hifitse run` then finds all done.
     """
     from hifitse.evaluation.comparison import completed
-    from hifitse.studies.combined import declared
+    from hifitse.studies.levers import declared
     from hifitse.training.abreast import train_abreast
 
     params = resolve(**({"preset": "people"} | values(**given)), arms=True)

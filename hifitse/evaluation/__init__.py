@@ -9,7 +9,6 @@ evaluate.py    run + fixed evaluation lists -> one row per mixture
 score.py       the same rows of any system's files
 rows.py        rows -> means, paired differences, bins
 experiment.py  arms, shared cached runs; their spectra below and above 8 kHz
-presence.py    from which level on a voice counts as present
 comparison.py  a baseline and its variants, by declared changes
 cost.py        what a model costs: parameters, operations, memory, time
 """

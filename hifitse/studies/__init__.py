@@ -1,13 +1,11 @@
-"""What exactly one notebook needs, what it measures and what it displays in one file named after it, or two (``show_<name>.py``).
+"""What exactly one notebook needs, measured and displayed in one file named after it; small needs of several share a file.
 
 In: runs and rows.
 Out: what one notebook shows.
 May not import: prepare or commands.
 
 gan_finetune.py   01: a finished baseline trained on, and which weights are kept
-curriculum.py     05: how hard the mixtures are over the steps
-losses.py         06: how much of the gradient each term of a loss has
-conditioning.py   07: test mixtures by how alike their voices are
+levers.py         05, 06, 07, 09: curricula, gradients of a loss, alike voices, what helped elsewhere
 data_loading.py   08: the old path beside the present one, in batches, on a GPU, beside a training
 performance.py    11: fast paths against plain formulas, length, busy machines
 diagnosis.py      12: faults of the plan's baseline as changes, and its way of testing

@@ -1,20 +1,22 @@
-"""Shares of the gradient: a term whose gradient is known, what they depend on, the figures that show them."""
+"""Shares of the gradient: a term whose gradient is known, what they depend on, their figures. Test mixtures by how alike voices are."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from arms import made_up_arm
 
+from hifitse.data.similarity import Voices
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses import TERMS as LOSS_TERMS
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
 from hifitse.report.figures import training
-from hifitse.studies import losses
-from hifitse.studies.losses import gradient_norms, gradient_shares
+from hifitse.studies import levers
+from hifitse.studies.levers import gradient_norms, gradient_shares
 from hifitse.training.train import train
 
 ALL = {"loss_snr": 0.25, "loss_multires": 0.5, "loss_speaker": 0.3, "loss_identity": 0.3, "loss_weighting": "uncertainty"}
@@ -63,9 +65,9 @@ def run(tmp_path_factory):
 
 
 def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
-    found = gradient_shares(run, batches=2)
+    found = gradient_shares(run)
     assert set(found) == set(LOSS_TERMS) - {"verifier"} and sum(found.values()) == pytest.approx(1) and min(found.values()) >= 0
-    assert found["si_sdr"] > 0 and found["speaker"] > 0 and gradient_shares(run, batches=2) == found
+    assert found["si_sdr"] > 0 and found["speaker"] > 0 and gradient_shares(run) == found
 
 
 # ---- what is shown
@@ -79,11 +81,48 @@ def test_each_arm_s_terms_have_weight_and_share_a_new_one_too(run):
             weights={"si_sdr": 1.0, "loudness": 0.5}, learned_weights=lambda: last, uncertainty=last or None
         )
         arm.run.history = [{"step": step} | last for step in (1, 2)]
-    shown = losses.share_table(arms, {name: {"si_sdr": 0.7, "loudness": 0.3} for name in arms.all}).data
+    shown = levers.share_table(arms, {name: {"si_sdr": 0.7, "loudness": 0.3} for name in arms.all}).data
     assert "loudness" in shown and "1; 70 %" in shown and "1 → 0.250; 70 %" in shown and "0.5 → 2.000; 30 %" in shown
-    assert losses.weights(arms).alt == "Learned weights over the training steps of learned"
+    assert levers.weights(arms).alt == "Learned weights over the training steps of learned"
 
 
 def test_curves_of_a_training_leave_the_learned_weights_out(run):
     titles = [axis.get_title(loc="left") for axis in training(run.history, run.validation).axes]
     assert "term 'multires', dB" in titles and not any("weight" in title for title in titles)
+
+
+# ---- alike voices
+
+HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
+
+
+def voices() -> Voices:
+    rng = np.random.default_rng(0)
+    return Voices(list(HZ), np.column_stack([rng.standard_normal((4, 5)), np.log2(list(HZ.values()))]))
+
+
+def row(index: int, target: str, *others: str, **more) -> dict:
+    told = {"target_speaker": target, "target_speed": 1.0, "interferer_speakers": list(others), "n_interferers": len(others)}
+    return {"list": "test", "index": index, "present": True} | told | more
+
+
+def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_all_arms():
+    known, names = voices(), list(HZ)
+    pairs = [(a, b) for a in names for b in names if a != b]
+    rows = [row(i, *pair) for i, pair in enumerate(pairs)]
+    left_out = [row(90, "low"), row(91, "low", "high", present=False), row(92, "low", "high", list="long")]
+    arms = {name: SimpleNamespace(rows=[dict(each, arm=name) for each in rows + left_out]) for name in ("baseline", "other")}
+    found = levers.by_likeness(arms, known)
+    assert list(found) == list(levers.THIRDS)
+    sizes = [len(condition["baseline"]) for condition in found.values()]
+    assert sum(sizes) == len(rows) and min(sizes) >= 2
+    alike = []
+    for condition in found.values():
+        assert list(condition["baseline"]["index"]) == list(condition["other"]["index"])
+        alike.append([known.similarity(*pairs[index]) for index in condition["baseline"]["index"]])
+    assert max(alike[0]) < min(alike[1]) and max(alike[1]) < min(alike[2])
+
+
+def test_likeness_is_that_of_the_interferer_most_like_the_target():
+    known = voices()
+    assert levers.likeness(row(0, "low", "lower", "high"), known) == max(known.similarity("low", each) for each in ("lower", "high"))

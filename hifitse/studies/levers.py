@@ -1,0 +1,230 @@
+"""Notebooks 05, 06, 07 and 09: what each shows of its arms beside what all comparisons show.
+
+05: how hard the mixtures are from the first step to the last. 06: how much of the gradient each term of a loss has, of which its weight
+says little. 07: results by how alike the voices are. 09: what helped in the other notebooks' reports of the same preset.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from IPython.display import HTML, Image
+from matplotlib.figure import Figure
+
+from hifitse import HifitseError
+from hifitse import params as parameters
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
+from hifitse.data.scene import training_conditions
+from hifitse.data.similarity import Voices
+from hifitse.evaluation.comparison import Comparison, Declared, declaring
+from hifitse.evaluation.experiment import Arm, declared_diff
+from hifitse.evaluation.rows import BASELINE, of_list
+from hifitse.losses.objective import Objective
+from hifitse.model import Extractor
+from hifitse.params import Params
+from hifitse.report import report, tables
+from hifitse.report.contract import complete
+from hifitse.report.figures import BLUE, GREY, lines, series
+from hifitse.report.page import piece
+from hifitse.report.show import picture, table
+from hifitse.training.run import Run
+from hifitse.training.validation import evaluation_mode, valid_seed
+
+# ---- 05: the curriculum
+
+PANELS = {
+    "target-to-noise ratio, dB: lowest and highest": ("snr_min_db", "snr_max_db"),
+    "interferers: fewest and most": ("interferers_min", "interferers_max"),
+    "target absent, share of mixtures": ("absent_prob",),
+    "noisy enrolment, share of mixtures": ("noisy_enroll_prob",),
+    "similarity of interferers": ("similarity",),
+}
+"""Title of a panel -> its parameters."""
+COLOURS = {"this curriculum": BLUE, "baseline": GREY}
+
+
+def schedule(arm: Arm, baseline: Arm) -> list[HTML | Image]:
+    """The curriculum of a variant beside the baseline's, with its name above, to be displayed one after the other."""
+    starts = ", ".join(f"{100 * start:.0f} %" for start in arm.params.phase_starts)
+    about = f"phases from {starts} of the steps"
+    return [HTML(piece("heading", arm.name, about)), picture(course(arm.params, baseline.params), f"Curriculum of {arm.name}: {about}")]
+
+
+def course(params: Params, baseline: Params) -> Figure:
+    """Two curricula over the steps, as the training draws from them; panels that stay the same for both are left out."""
+    panels, varying = {}, {}
+    for title, names in PANELS.items():
+        curves = {label: [_curve(each, name) for name in names] for label, each in zip(COLOURS, (params, baseline), strict=True)}
+        panels[title] = {label: [point for one in mine for point in (*one, (np.nan, np.nan))] for label, mine in curves.items()}
+        if any(len({value for one in of_both for _, value in one}) > 1 for of_both in zip(*curves.values(), strict=True)):
+            varying[title] = panels[title]
+    return lines(varying or panels, "step", colours=COLOURS)
+
+
+def _curve(params: Params, name: str) -> list[tuple[float, float]]:
+    """A parameter at many steps."""
+    shares = np.linspace(0, 1, 401)[:-1]
+    drawn = [training_conditions(params, share * params.steps * params.batch_size) for share in shares]
+    values = [params.at_phase(name, each.phase) if name == "similarity" else getattr(each, name) for each in drawn]
+    return list(zip(shares * params.steps, values, strict=True))
+
+
+# ---- 06: the terms of a loss
+
+BATCHES = 8
+"""Batches over which the norms of gradients are averaged."""
+
+
+def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]) -> dict[str, float]:
+    """Size of the gradient of each weighted term with respect to the estimate, by term.
+
+    The gradient of an item, (T,), is multiplied by the RMS level of its mixture: the estimate is the mixture under the network's mask,
+    so that is how the network sees it, and without it the quietest items would decide. The norm is over all items together. A term
+    whose items are missing has 0. Gradients may point against each other, so the norms need not add up to that of the sum.
+
+    Args:
+        objective: with its weights, learned ones as they are now.
+        model: on the CPU, in evaluation mode.
+        batch: as :data:`hifitse.data.dataset.Batch`.
+    """
+    mix, target, present = batch["mix"], batch["target"], batch["present"]
+    with torch.no_grad():
+        est = model(mix, batch["enroll"]).float()
+    est.requires_grad_()
+    level, found = mix.square().mean(-1, keepdim=True).sqrt(), {}  # (B, 1)
+    for name, (values, applies) in objective.terms(est, target, mix, present, batch, model).items():
+        value, gradient = objective.weighted(name, values, applies), None
+        if value.requires_grad:  # the terms share parts of the graph, which is kept for the next one
+            gradient = torch.autograd.grad(value, est, retain_graph=True, allow_unused=True)[0]  # (B, T)
+        found[name] = 0.0 if gradient is None else float((gradient * level).norm())
+    return found
+
+
+def gradient_shares(run: Run) -> dict[str, float]:
+    """Share of each weighted term in the sum of the terms' gradients, at the end of a training; they add up to 1.
+
+    The norms of :func:`gradient_norms` are averaged over ``BATCHES`` batches of unseen speakers, drawn as the last batches of the
+    training are, and extracted with the averaged weights.
+
+    Raises:
+        HifitseError: no checkpoint; or no term has a gradient.
+    """
+    model, objective = run.extractor(), run.objective()
+    total = dict.fromkeys(objective.weights, 0.0)
+    params = run.params.model_copy(update={"seed": valid_seed(run.params), "workers": 0})
+    every, wanted = params.steps * params.batch_size, min(params.steps, BATCHES) * params.batch_size
+    with evaluation_mode(model):
+        for batch in training_loader(params, Mixer(params, "valid"), every - wanted, wanted):
+            for name, norm in gradient_norms(objective, model, batch).items():
+                total[name] += norm
+    whole = sum(total.values())
+    if not whole:
+        raise HifitseError(f"run {run.folder.name} has no term with a gradient, expected a loss with a weight above 0")
+    return {name: norm / whole for name, norm in total.items()}
+
+
+def share_table(comparison: Comparison, shares: Mapping[str, Mapping[str, float]]) -> HTML:
+    """Each arm's terms: weight, what became of it where it is learned, and share of the gradient by arm and term."""
+    rows = []
+    terms = dict.fromkeys(term for of_terms in shares.values() for term in of_terms)
+    for name, arm in comparison.all.items():
+        objective, row = arm.run.objective(), {"arm": name}
+        learned = objective.learned_weights()
+        for term in terms:
+            weight = objective.weights.get(term)
+            last = f" → {tables.number(learned[f'weight_{term}'], 3)}" if learned and weight else ""
+            row[term] = f"{weight:g}{last}; {100 * shares[name][term]:.0f} %" if weight else "–"
+        rows.append(row)
+    return table(rows, "weight, and where it is learned weight at last; share of the gradient")
+
+
+def weights(comparison: Comparison) -> Image:
+    """Learned weights over the steps, of the arms that learn them, one panel per arm on a logarithmic axis."""
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for name, arm in comparison.all.items():
+        if arm.run.objective().uncertainty is not None:
+            terms = dict.fromkeys(key for row in arm.run.history for key in row if key.startswith("weight_"))
+            panels[name] = {term.removeprefix("weight_"): series(arm.run.history, term) for term in terms}
+    return picture(lines(panels, "step", "weight of the term", log="y"), f"Learned weights over the training steps of {', '.join(panels)}")
+
+
+# ---- 07: alike voices, measured on the speakers' recordings, since corpora do not say who is a man and who a woman
+
+THIRDS = ("least alike", "in between", "most alike")
+
+
+def voices_of(params: Params) -> Voices:
+    """The voices of the test speakers."""
+    return Voices.of(Mixer(params, "test").corpus)
+
+
+def likeness(row: Mapping[str, Any], voices: Voices) -> float:
+    """Cosine between the target's voice and the interferer's most like it, -1 to 1; speeds are not considered."""
+    return max(voices.similarity(row["target_speaker"], name) for name in row["interferer_speakers"])
+
+
+def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> dict[str, dict[str, pd.DataFrame]]:
+    """The test mixtures with target and interferer in three parts of about one size, by :func:`likeness`; empty ones are left out.
+
+    Args:
+        arms: by name, evaluated on the same mixtures, one of them the baseline.
+        voices: of the test speakers.
+
+    Returns:
+        Third -> arm -> rows.
+    """
+    tests = {name: of_list(arm.rows, "test") for name, arm in arms.items()}
+    tests = {name: rows[rows["present"].astype(bool) & (rows["n_interferers"] > 0)] for name, rows in tests.items()}
+    values = {row["index"]: likeness(row, voices) for row in tests[BASELINE].to_dict("records")}
+    edges = np.quantile(list(values.values()), (1 / 3, 2 / 3)) if values else []
+    third = {index: THIRDS[int(np.searchsorted(edges, value, side="left"))] for index, value in values.items()}
+    filled = [label for label in THIRDS if label in third.values()]
+    return {label: {name: rows[rows["index"].map(third) == label] for name, rows in tests.items()} for label in filled}
+
+
+# ---- 09: what helped elsewhere, put together
+
+FROM = ("02", "03", "04", "05", "06", "07")
+"""Notebooks whose arms can be put together."""
+
+
+def declared(notebook: str, params: Params) -> dict[str, Params]:
+    """The baseline's parameters and those of the arms of a notebook, by name: its cells up to ``run_all`` are run, which trains nothing.
+
+    Raises:
+        HifitseError: it compares no arms; or as ``run_all`` before anything starts.
+    """
+    cells = json.loads((report.CHECKOUT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and not cell["metadata"].get("tags")]
+    if not any("run_all(" in source for source in sources):
+        raise HifitseError(f"notebook {notebook} compares no arms, expected one of those that call run_all")
+    namespace: dict[str, Any] = {"p": params, "params": parameters}
+    with declaring() as found, contextlib.suppress(Declared):
+        for source in (source for source in sources if "from_notebook" not in source):
+            exec(compile(source, notebook, "exec"), namespace)  # noqa: S102 (a notebook of this checkout)
+    return found
+
+
+def helped(params: Params) -> dict[str, dict[str, Any]]:
+    """Of each notebook the arm with the largest gain, where its complete report of this preset says that it helped: its changes by name."""
+    found = {}
+    for notebook in sorted(path.stem for path in (report.CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb") if path.stem[:2] in FROM):
+        places = [root / report.top(params.preset, params.corpus) / notebook / report.FILES[2] for root in reversed(report.roots())]
+        kept = next(filter(None, map(complete, places)), None)  # the user's own report before the committed one
+        told = [c for c in kept.comparisons if (c.metric, c.list, c.baseline) == ("si_sdri_db", "test", BASELINE)] if kept else []
+        best = max((c for c in told if c.verdict == "helped"), key=lambda c: c.difference, default=None)
+        arms = declared(notebook, params) if best else {}
+        if best and best.arm in arms:
+            changes = declared_diff(arms[best.arm], arms[BASELINE])
+            found[f"{notebook[:2]} {best.arm}"] = {name: value for name, (_, value) in changes.items()}
+    return found
+
+
+def union(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """All changes at once; a parameter that several change has the last one's value."""
+    return {name: value for each in changes.values() for name, value in each.items()}
