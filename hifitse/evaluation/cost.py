@@ -97,36 +97,6 @@ def _forward(model: Extractor, batch: int, seconds: float, enroll_seconds: float
         return list(state.values())
 
 
-def _place(tensor: Tensor) -> int:
-    """What two tensors share if they lie in the same memory."""
-    return tensor.untyped_storage()._cdata
-
-
-class _Kept(dict):
-    """Place -> memory that a graph keeps. It is held, or its place would be used again; each counts once."""
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        self[_place(tensor)] = tensor.untyped_storage()
-        return tensor
-
-
-class _LSTM(nn.Module):
-    """What the gradient of an LSTM needs, which torch cannot see: input, output, four gates and the cell of each direction.
-
-    Libraries keep more: oneDNN, on CPUs, three times the gates and cells. Shape: (G, S, I) -> (G, S, 2 H)
-    """
-
-    def __init__(self, lstm: nn.LSTM, dtype: torch.dtype, kept: _Kept) -> None:
-        super().__init__()
-        self.hidden, self.dtype, self.kept = (1 + lstm.bidirectional) * lstm.hidden_size, dtype, kept
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        output, gates_and_cell = (x.new_empty(*x.shape[:-1], n * self.hidden, dtype=self.dtype) for n in (1, 5))
-        for tensor in (x.to(self.dtype), output, gates_and_cell):
-            self.kept.pack(tensor)
-        return output.requires_grad_(), None  # nothing was computed, and what follows is kept as if it had been
-
-
 def training_bytes(params: Params) -> int | None:
     """Bytes that a training step holds when its backward pass begins; ``None`` with checkpointing, where it is not counted.
 
@@ -135,26 +105,39 @@ def training_bytes(params: Params) -> int | None:
     """
     if params.checkpointing:
         return None
-    kept, batch, model = _Kept(), made_up_batch(params), build(params)
-    moments = {Muon: 1, torch.optim.AdamW: 2}
-    groups = [(moments[type(each)], group) for each in new_optimizers(model, params) for group in each.param_groups]
-    state = sum(count * parameter.numel() for count, group in groups for parameter in group["params"])
-    half = params.precision == "bf16"
-    shapes = build(params).train()
-    for parent in list(shapes.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.LSTM) and child.weight_ih_l0.requires_grad:  # a frozen one keeps nothing
-                setattr(parent, name, _LSTM(child, torch.bfloat16 if half else torch.float32, kept))
-    with saved_tensors_hooks(kept.pack, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+    batch, model, shapes = made_up_batch(params), build(params), build(params).train()
+    dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
+    kept: dict[int, torch.UntypedStorage] = {}  # held, or their places would be used again; each counts once
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
+        return tensor
+
+    def lstm(module: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:
+        """(G, S, I) -> (G, S, 2 H), not computed. Its gradient needs input, output, four gates and the cell of each direction, which torch
+        does not see; oneDNN, on CPUs, keeps three times the gates and cells."""
+        hidden = (1 + module.bidirectional) * module.hidden_size
+        output, gates_and_cell = (x.new_empty(*x.shape[:-1], n * hidden, dtype=dtype) for n in (1, 5))
+        for tensor in (x.to(dtype), output, gates_and_cell):
+            pack(tensor)
+        return output.requires_grad_(), None
+
+    for module in shapes.modules():
+        if isinstance(module, nn.LSTM) and module.weight_ih_l0.requires_grad:  # a frozen one keeps nothing
+            module.forward = partial(lstm, module)
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
             weights = _forward(shapes, params.batch_size, params.seconds, params.enroll_seconds, params.enrollments)
         est = batch["mix"].clone().requires_grad_()
         for sound in (est, batch["mix"], batch["target"], batch["enroll"]):
-            kept.pack(sound)
+            pack(sound)
         Objective(params)(est, batch["target"], batch["mix"], batch["present"], batch, model.train())
-    places = {_place(weight) for weight in (*weights, *model.parameters())}
-    activations = sum(storage.nbytes() for place, storage in kept.items() if place not in places)
-    return 4 * (3 * sum(parameter.numel() for parameter in model.parameters()) + state) + activations
+    for weight in (*weights, *model.parameters()):
+        kept.pop(weight.untyped_storage()._cdata, None)
+    moments = {Muon: 1, torch.optim.AdamW: 2}
+    groups = [(moments[type(each)], group) for each in new_optimizers(model, params) for group in each.param_groups]
+    state = sum(count * parameter.numel() for count, group in groups for parameter in group["params"])
+    return 4 * (3 * sum(parameter.numel() for parameter in model.parameters()) + state) + sum(each.nbytes() for each in kept.values())
 
 
 def made_up_batch(params: Params) -> dict[str, Any]:

@@ -33,19 +33,16 @@ GOAL, FULL_S = 1.5, 0.35
 LEAST_ROUNDS = 3
 """Below this number of rounds no verdict is given."""
 Times = Mapping[str, Sequence[float]]
-"""Name -> seconds, one a round."""
-Version = Mapping[str, Times]
-"""What is done -> version -> seconds."""
+"""Version -> seconds of a training step, one a round."""
 Lengths = Mapping[str, Mapping[float, float]]
 """Model -> length of the mixture, s -> seconds of its forward pass."""
 
 
 def models(params: Params) -> dict[str, Params]:
     """The parameters by the name of their preset, and with the preset's best recipe laid over, where there is one."""
-    best, found = f"{params.preset}-best", {params.preset: params}
-    if (PRESET_DIR / f"{best}.yaml").is_file():
-        found[best] = Params(**(params.model_dump() | load_yaml(best)))
-    return found
+    best = f"{params.preset}-best"
+    there = (PRESET_DIR / f"{best}.yaml").is_file()
+    return {params.preset: params} | ({best: Params(**(params.model_dump() | load_yaml(best)))} if there else {})
 
 
 def plans(params: Params) -> dict[str, Params]:
@@ -66,11 +63,8 @@ def _states(params: Params) -> dict[str, tuple[State, dict[str, Any]]]:
     return found | {PLAIN: (new_state(params), alone)}
 
 
-def versions(params: Params, rounds: int) -> Version:
-    """Training step -> version -> seconds: equal weights, in turns, ``rounds`` 1 or more.
-
-    The plain formulas are those of :func:`hifitse.model.kernels.plain`.
-    """
+def versions(params: Params, rounds: int) -> Times:
+    """Version -> seconds of a training step: equal weights, in turns, ``rounds`` 1 or more; plain: :func:`hifitse.model.kernels.plain`."""
 
     def step(name: str, state: State, batch: dict[str, Any]) -> None:
         with kernels.plain(name == PLAIN):
@@ -78,7 +72,7 @@ def versions(params: Params, rounds: int) -> Version:
 
     with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
         states = _states(params.model_copy(update={"accumulation": 1}))
-        return {"training step": turns({name: partial(step, name, *each) for name, each in states.items()}, rounds)}
+        return turns({name: partial(step, name, *each) for name, each in states.items()}, rounds)
 
 
 def equal(params: Params) -> dict[str, float]:
@@ -139,10 +133,9 @@ def beside_others(params: Params, rounds: int, programs: Sequence[int] = (0, 1, 
 
 
 def waiting(params: Params, rounds: int) -> Times:
-    """Seconds of a training step on 2 threads that wait for each other as the system has it, or passively; one a round, in turns.
+    """Seconds of a training step on 2 threads that wait for each other passively, or as the system has it: one a round, in turns.
 
-    Each is a process of its own, for the way is chosen when torch is loaded. Where anything else runs, the ratio says nothing of an
-    idle machine.
+    Each is a process of its own, for the way is chosen when torch is loaded. On a busy machine it says nothing of an idle one.
     """
     found: dict[str, list[float]] = {PASSIVE: [], SPINNING: []}
     environment = {name: value for name, value in importing().items() if not name.startswith(("OMP_", "GOMP_"))}
@@ -164,9 +157,9 @@ def gain(times: Times) -> dict[str, Interval]:
     return {name: value for name, value in ratios(times, first).items() if name != first}
 
 
-def answer(models: Mapping[str, Version], lengths: Lengths) -> HTML:
+def answer(models: Mapping[str, Times], lengths: Lengths) -> HTML:
     """The verdict: gain over the plain formulas, growth with the length, the plan's model."""
-    steps = {name: gain(version["training step"])[PLAIN] for name, version in models.items()}
+    steps = {name: gain(times)[PLAIN] for name, times in models.items()}
     worst, best = (end(value.mean for value in steps.values()) for end in (min, max))
     rounds = next(iter(steps.values())).n
     said = "the goal of 1.5 is reached" if worst >= GOAL else "the goal of 1.5 is reached in part" if best >= GOAL else "short of 1.5"
@@ -175,25 +168,24 @@ def answer(models: Mapping[str, Version], lengths: Lengths) -> HTML:
     line = line if rounds >= LEAST_ROUNDS else f"Too few rounds ({rounds}) to say how much faster."
     cards = "".join(card(f"training step, {name}", value, "plain / fast", unit="×") for name, value in steps.items())
     powers = {name: np.polyfit(*np.log([list(each), list(each.values())]), 1)[0] for name, each in lengths.items() if len(each) > 1}
-    text = [f"{name}: exponent {power:.2f}" for name, power in powers.items()]
-    parts = [f"Time grows with the length: {', '.join(text)}." if text else ""]
+    grows = ", ".join(f"{name}: exponent {power:.2f}" for name, power in powers.items())
+    text = f"Time grows with the length: {grows}. " if grows else ""
     if full := lengths.get("full", {}).get(4.0):
-        parts.append(f"The 11.79 M model takes {tables.number(full / 4)} s per second of audio at 4 s; the plan asked for {FULL_S}.")
-    return box("good" if worst >= GOAL and rounds >= LEAST_ROUNDS else "weak", line, cards, " ".join(filter(None, parts)))
+        text += f"The 11.79 M model takes {tables.number(full / 4)} s per second of audio at 4 s; the plan asked for {FULL_S}."
+    return box("good" if worst >= GOAL and rounds >= LEAST_ROUNDS else "weak", line, cards, text)
 
 
-def versions_table(models: Mapping[str, Version], same: Mapping[str, Mapping[str, float]]) -> HTML:
-    """Seconds of each version, how many times as fast the first one is, and how far the results differ."""
+def versions_table(models: Mapping[str, Times], same: Mapping[str, Mapping[str, float]]) -> HTML:
+    """Seconds of a training step by each version, how many times as fast the first one is, and how far the results differ."""
     rows = []
-    for model, version in models.items():
-        for what, times in version.items():
-            faster = gain(times)
-            for name, each in times.items():
-                row = {"model": model, "what": what, "version": name, "median, s": tables.number(float(np.median(each)), 4)}
-                row["time / first"] = tables.measured(faster[name]) if name in faster else "1"
-                differ = ", ".join(f"{key} {value:.0e}" for key, value in same[model].items()) if name == PLAIN else ""
-                rows.append(row | {"largest relative difference, float64": differ})
-    return table(rows, "rounds in turns; ratios within a round, with 95 % intervals")
+    for model, times in models.items():
+        faster = gain(times)
+        for name, each in times.items():
+            row = {"model": model, "version": name, "median, s": tables.number(float(np.median(each)), 4)}
+            row["time / first"] = tables.measured(faster[name]) if name in faster else "1"
+            differ = ", ".join(f"{key} {value:.0e}" for key, value in same[model].items()) if name == PLAIN else ""
+            rows.append(row | {"largest relative difference, float64": differ})
+    return table(rows, "training steps in turns; ratios within a round, with 95 % intervals")
 
 
 def lengths_picture(found: Lengths) -> Image:
@@ -210,10 +202,8 @@ def busy_table(found: Mapping[str, Mapping[int, float]]) -> HTML:
     return table({"model": name} | {f"beside {n}, s": f"{took:.2f}" for n, took in each.items()} for name, each in found.items())
 
 
-def content(params: Params, models: Mapping[str, Version], **others: Any) -> dict[str, Any]:
+def content(params: Params, models: Mapping[str, Times], **others: Any) -> dict[str, Any]:
     """What ``metrics.json`` holds: gains with intervals under ``groups``, all other numbers under ``measured``."""
-    groups = {
-        model: {what: {name: {"ratio": vars(value)} for name, value in gain(times).items()} for what, times in version.items()}
-        for model, version in models.items()
-    }
+    ratio = {model: {name: {"ratio": vars(value)} for name, value in gain(times).items()} for model, times in models.items()}
+    groups = {model: {"training step": each} for model, each in ratio.items()}
     return report.metrics("11_performance", params, []) | {"groups": groups, "measured": others}
