@@ -1,5 +1,7 @@
 """Cost: counts against counts by hand, against real runs and against an LSTM made of linear layers; times of paired rounds."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -116,7 +118,7 @@ def test_training_bytes_follow_batch_length_precision_loss_and_optimizer():
 def test_steps_are_timed_in_turn_forth_and_back(monkeypatch):
     order, clock = [], iter(range(100))
     monkeypatch.setattr(cost, "train_step", lambda state, batches: order.append((state.params.lr, len(batches), torch.get_num_threads())))
-    monkeypatch.setattr(cost.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(cost, "turns", partial(cost.turns, clock=lambda: next(clock)))
     before = torch.get_num_threads()
     arms = {"baseline": SMOKE, "other": SMOKE.model_copy(update={"lr": 0.5, "accumulation": 3, "threads": 2})}
     times = step_seconds(arms, repeats=2)

@@ -8,7 +8,6 @@ import pytest
 from arms import made_up_arm, made_up_rows
 
 from hifitse.evaluation.comparison import Comparison, vary
-from hifitse.evaluation.rows import compare, difference
 from hifitse.metrics import unpaired
 from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.studies import diagnosis
@@ -91,5 +90,3 @@ def test_claims_against_the_control_say_so(compared):
     assert claims[0]["difference"] == pytest.approx(-0.25)
     none = replace(compared, arms={name: arm for name, arm in compared.arms.items() if name != CONTROL})
     assert diagnosis.against_control(none, ("si_sdri_db",)) == []
-    assert compare("x", compared.arms[TOGETHER].rows, compared.baseline.rows)["difference"] == pytest.approx(-3.0)
-    assert difference(compared.arms[TOGETHER].rows, compared.baseline.rows).n == 40

@@ -1,4 +1,4 @@
-"""Performance: what is measured, two ratios that must not be lost, and notebook 11 as typed."""
+"""Speed of the model and of mixtures: what is measured, two ratios that must not be lost, and notebooks 08 and 11 as typed."""
 
 import re
 import subprocess
@@ -12,6 +12,7 @@ import pytest
 from headless import checkout, typed
 
 from hifitse import machine
+from hifitse.evaluation.cost import turns
 from hifitse.model import ExtractorConfig, kernels
 from hifitse.params import resolve
 from hifitse.report import page
@@ -60,18 +61,6 @@ def test_models_and_the_plans_model():
 # ---- ratios that must not be lost
 
 
-def medians(calls: dict, rounds: int) -> dict[str, float]:
-    """Median seconds of this process's own time, in turns: other programs weigh on it little."""
-    times = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name in list(calls) if turn % 2 else reversed(calls):
-            started = time.process_time()
-            calls[name]()
-            if turn:
-                times[name].append(time.process_time() - started)
-    return {name: float(np.median(each)) for name, each in times.items()}
-
-
 def test_a_training_step_stays_faster_than_by_the_plain_formulas():
     """53 bands and shared mixtures: about 1.8 times as fast; below 1.2 something of it is lost."""
     bands = {"n_fft": 2048, "bands_fine": 10, "bands_medium": 28, "bands_coarse": 15, "heads": 4, "reinject": "none"}
@@ -84,8 +73,8 @@ def test_a_training_step_stays_faster_than_by_the_plain_formulas():
             performance.train_step(state, [batch])
 
     with machine.threads(1):
-        times = medians({name: partial(step, name) for name in states}, 3)
-    assert times[PLAIN] > 1.2 * times[FAST]
+        times = turns({name: partial(step, name) for name in states}, 3, time.process_time)
+    assert np.median(times[PLAIN]) > 1.2 * np.median(times[FAST])
 
 
 def test_mixtures_stay_faster_to_make_than_on_the_old_path(synthetic_sound):
@@ -96,12 +85,7 @@ def test_mixtures_stay_faster_to_make_than_on_the_old_path(synthetic_sound):
 
 # ---- words
 
-VERSIONS = {
-    "small": {
-        "forward pass": {FAST: [1.0, 1.0, 1.1], PLAIN: [2.0, 2.0, 2.2]},
-        "training step": {FAST: [1.0, 1.0, 2.0], ALONE: [1.1, 1.1, 2.2], PLAIN: [1.6, 1.6, 3.2]},
-    }
-}
+VERSIONS = {"small": {FAST: [1.0, 1.0, 2.0], ALONE: [1.1, 1.1, 2.2], PLAIN: [1.6, 1.6, 3.2]}}
 LENGTHS = {"small": {1.0: 0.02, 4.0: 0.08, 60.0: 1.2}, "full": {4.0: 6.0}}
 
 
@@ -112,11 +96,9 @@ def test_the_verdict_says_gain_growth_the_full_model_and_long_recordings():
         "asked for 0.35",
     ):  # fmt: skip
         assert words in text, words
-    slow = {"small": VERSIONS["small"] | {"training step": {FAST: [1.0] * 3, PLAIN: [1.2] * 3}}}
-    text = performance.answer(slow, LENGTHS).data
+    text = performance.answer({"small": {FAST: [1.0] * 3, PLAIN: [1.2] * 3}}, LENGTHS).data
     assert "short of 1.5" in text and "verdict weak" in text
-    once = {"small": {what: {name: each[:1] for name, each in times.items()} for what, times in VERSIONS["small"].items()}}
-    assert "Too few rounds (1)" in performance.answer(once, LENGTHS).data
+    assert "Too few rounds (1)" in performance.answer({"small": {FAST: [1.0], PLAIN: [1.6]}}, LENGTHS).data
 
 
 def test_tables_and_pictures_hold_the_numbers():
@@ -126,23 +108,43 @@ def test_tables_and_pictures_hold_the_numbers():
     assert "0.50" in performance.busy_table({"small": {0: 0.1, 2: 0.5}}).data
 
 
-# ---- the notebook, as a user types it
+def test_the_verdict_of_data_loading_follows_from_the_ratios():
+    same = {"kept_bit_equal": 1.0, "old_to_present_db": -30.0}
+    for factor, words in ((6.0, "is reached."), (2.0, "is not reached.")):
+        seconds = {data_loading.OLD: [factor] * 3, data_loading.NEW: [1.0] * 3, data_loading.KEPT: [0.9] * 3}
+        text = data_loading.answer({"files": seconds}, same, data_loading.Params()).data
+        assert f"the goal of 5 {words}" in text and "verdict" in text
 
 
-def test_the_notebook_runs_as_typed_and_explains_itself(tmp_path):
+# ---- the notebooks, as a user types them
+
+WORDS = {
+    "08_data_loading": ("Too few rounds", "bit for bit the same"),
+    "11_performance": ("Too few rounds", "exponent", "nothing shared"),
+}
+
+
+@pytest.mark.parametrize("stem", WORDS)
+def test_a_notebook_runs_as_typed_and_explains_itself(stem, tmp_path):
     elsewhere = checkout(tmp_path)
-    done = typed(elsewhere, "11_performance", "out.ipynb", "-p", "preset", "smoke", threads=1)
+    done = typed(elsewhere, stem, "out.ipynb", "-p", "preset", "smoke", threads=1)
     assert done.returncode == 0, done.stderr[-3000:]
-    metrics = headless.metrics(elsewhere, "11_performance")
-    assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", "11_performance", "smoke")
-    assert set(metrics["groups"]) == {"smoke", "smoke-best"}
-    assert all(each["training step"][PLAIN]["ratio"]["mean"] > 0 for each in metrics["groups"].values())
-    measured = metrics["measured"]
-    assert all(value < 1e-4 for each in measured["equal"].values() for value in each.values())
-    assert set(measured["busy"]["smoke"]) == {"0", "1", "2"}
-    assert all(measured["waiting"][name][0] > 0 for name in (performance.SPINNING, performance.PASSIVE))
+    metrics = headless.metrics(elsewhere, stem)
+    assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", stem, "smoke")
+    measured, groups = metrics["measured"], metrics["groups"]
+    if stem == "08_data_loading":
+        assert all(set(kind["total"]) == {data_loading.NEW, data_loading.KEPT} for kind in groups.values())
+        assert all(each["ratio"]["mean"] > 0 for kind in groups.values() for each in kind["total"].values())
+        assert measured["content"]["kept_bit_equal"] == 1
+        assert len(measured["rendering"]) >= 2 and all(each[0] > 0 for each in measured["rendering"].values())
+        assert len(measured["waiting"]) >= 2 and all(0 < share < 1 for share in measured["waiting"].values())
+    else:
+        assert set(groups) == {"smoke", "smoke-best"}
+        assert all(each["training step"][PLAIN]["ratio"]["mean"] > 0 for each in groups.values())
+        assert all(value < 1e-4 for each in measured["equal"].values() for value in each.values())
+        assert set(measured["busy"]["smoke"]) == {"0", "1", "2"}
+        assert all(measured["waiting"][name][0] > 0 for name in (performance.SPINNING, performance.PASSIVE))
     text = page.render(nbformat.read(elsewhere / "out.ipynb", as_version=4))
-    assert "Too few rounds" in text and "exponent" in text and "nothing shared" in text.lower()
-    alts = re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)
-    assert len(alts) == len(re.findall("<img", text)) == 1
+    assert all(words.lower() in text.lower() for words in WORDS[stem])
+    assert len(re.findall(r"<img[^>]*alt=\"([^\"]+)\"", text)) == len(re.findall("<img", text)) == (stem == "11_performance")
     assert "Traceback (most recent" not in text and not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text)

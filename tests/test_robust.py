@@ -3,9 +3,8 @@
 import warnings
 
 import pytest
-from bad_audio import AUDIO
 from bad_case import meets
-from bad_inputs import MANIFESTS, NASTY, PARAMETERS, REPORTS, save_speech
+from bad_inputs import AUDIO, MANIFESTS, NASTY, PARAMETERS, REPORTS, save_speech
 
 from hifitse.data.corpus import load_corpus
 from hifitse.report import tables

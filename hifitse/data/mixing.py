@@ -44,13 +44,10 @@ class Mixer:
     The parameters give sources, levels and shares; the curriculum comes with the conditions. HifitseError where a source is missing,
     unusable or too small to be split into "train", "valid" and "test"."""
 
-    keeps_memory = True
-
     def __init__(self, params: Params, split: Split) -> None:
         if split not in SIDES:
             raise HifitseError(f"split is {split!r}, expected one of {', '.join(SIDES)}")
-        if self.keeps_memory:
-            keep_freed_memory()
+        keep_freed_memory()
         self.params, self.split = params, split
         kept = [each.strip() for each in params.train_only.split(",") if each.strip()]
         speech = merged([load_corpus(each) for each in source_folders(params, "corpus")])

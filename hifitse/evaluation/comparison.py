@@ -118,7 +118,8 @@ def run_all(
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, or take what is there.
 
-    With ``arm_seeds_within`` further seeds are for the baseline and for the arms that are not clearly worse; see :func:`undecided`.
+    With ``arm_seeds_within`` further seeds are for the baseline and for the arms that are not clearly worse: all but those whose interval
+    ends more than this below 0.
 
     Args:
         params: of the baseline, which also decide everyone's test mixtures.
@@ -154,8 +155,9 @@ def completed(
     seeds = range(params.seed, params.seed + params.arm_seeds)
     arms = _run(wanted, params, seeds[:1] if params.arm_seeds_within else seeds, progress, split)
     if params.arm_seeds_within and len(seeds) > 1:
-        again = {BASELINE, *(name for name, arm in arms.items() if undecided(arm, arms[BASELINE], params.arm_seeds_within))}
-        arms |= _run({name: each for name, each in wanted.items() if name in again}, params, seeds, progress, split)
+        worse = {name for name, arm in arms.items() if difference(arm.rows, arms[BASELINE].rows).high < -params.arm_seeds_within}
+        again = {name: wanted[name] for name, arm in arms.items() if name not in worse and not isinstance(arm.run, OwnModel)}
+        arms |= _run(again, params, seeds, progress, split)
     return arms
 
 
@@ -174,11 +176,6 @@ def beginning(params: Params, changes: Mapping[str, Changes | Extract]) -> dict[
         rule = f"the weights of run {params.start_from}, with which the baseline begins, do not fit them"
         raise HifitseError(f"all arms change the network ({', '.join(changes)}): {rule}; expected -p start_from '' or the preset gpu")
     return kept
-
-
-def undecided(arm: Arm, baseline: Arm, within: float) -> bool:
-    """Whether further seeds could change what is concluded: all but trained arms whose interval ends more than ``within`` dB below 0."""
-    return not isinstance(arm.run, OwnModel) and not difference(arm.rows, baseline.rows).high < -within
 
 
 def _run(wanted: Mapping[str, Params | Extract], params: Params, seeds: Sequence[int], progress: bool, split: str) -> dict[str, Arm]:

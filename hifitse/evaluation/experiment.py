@@ -15,7 +15,7 @@ from hifitse.metrics import log_spectral_distance
 from hifitse.params import Params
 from hifitse.training.run import Run
 from hifitse.training.train import train
-from hifitse.training.validation import batched, estimate
+from hifitse.training.validation import Extract, batched, estimate
 
 __all__ = ["BANDS_HZ", "METRICS", "PUBLISHED", "Arm", "OwnModel", "declared_diff", "fidelity", "measure", "of_list"]
 __all__ += ["run_arm", "summarise"]
@@ -26,8 +26,6 @@ BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}
 """Column -> the band's limits in Hz."""
 Fidelity = dict[str, list[dict[str, Any]]]
 """Arm -> a row per mixture and seed, as of an evaluation, and in dB the columns of ``BANDS_HZ``."""
-Extract = Callable[[Tensor, Tensor], Tensor]
-"""``(mix (B, T), enroll (B, N, T')) -> est (B, T)``."""
 
 
 class _Wrapped(nn.Module):

@@ -7,11 +7,9 @@ present path, so the content is the same but for the resampler. Seconds are CPU 
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from math import ceil, gcd
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +69,6 @@ class _OldRenderer(Renderer):
 class OldMixer(Mixer):
     """Mixtures of one split in the old ways; arguments and errors as :class:`hifitse.data.mixing.Mixer`."""
 
-    keeps_memory = False  # the memory goes back to the system as it did
-
     def __init__(self, params: Params, split: str) -> None:
         super().__init__(params, split)
         self.reader = self.sampler.reader = _OldReader(self.corpus.root)
@@ -110,43 +106,29 @@ def _join(source: Path, folder: Path) -> None:
             soundfile.write(folder / name / f"{number}.flac", np.roll(whole, number * len(whole) // 2), SAMPLE_RATE, subtype="PCM_16")
 
 
+def _mixers(params: Params) -> dict[str, Mixer]:
+    kept = Mixer(params.model_copy(update={"cache_mb": KEPT_MB}), "train")
+    return {OLD: OldMixer(params, "train"), NEW: Mixer(params, "train"), KEPT: kept}
+
+
 def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, list[float]]:
     """Path -> CPU seconds per mixture, one value per round; all paths make the same mixtures, in turns.
 
-    Each path has a process of its own and has looked at every recording before the first round, which is not counted.
+    Each has looked at every recording, and the one that keeps them at every room, before the first round.
     """
-    arranged = {OLD: (OldMixer, params), NEW: (Mixer, params)}
-    arranged[KEPT] = (Mixer, params.model_copy(update={"cache_mb": KEPT_MB}))
-    found: dict[str, list[float]] = {name: [] for name in arranged}
-    with ExitStack() as held:
-        pools = {name: held.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _begin, each)) for name, each in arranged.items()}
-        for turn in range(rounds + 1):
-            for name in list(pools) if turn % 2 else reversed(pools):
-                seconds = pools[name].submit(_make, turn * mixtures, mixtures).result()
-                found[name] += [seconds] if turn else []
-    return found
 
+    def make(mixer: Mixer, indices: count) -> None:
+        for _ in range(mixtures):
+            mixer.mixture(params.seed, next(indices), validation_conditions(params)[0])
 
-_here: dict[str, Any] = {}
-"""In a process of :func:`paths`: its mixer and parameters."""
-
-
-def _begin(kind: type[Mixer], params: Params) -> None:
-    torch.set_num_threads(1)
-    mixer = kind(params, "train")
-    mixer.look()
-    if params.cache_mb:
-        silence = np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
-        for clip in mixer.acoustics.rooms.clips:
-            mixer.renderer.reverberate(silence, [File(clip.path, clip.samples)])
-    _here.update(mixer=mixer, params=params)
-
-
-def _make(first: int, count: int) -> float:
-    params, started = _here["params"], time.process_time()
-    for index in range(first, first + count):
-        _here["mixer"].mixture(params.seed, index, validation_conditions(params)[0])
-    return (time.process_time() - started) / count
+    mixers, silence = _mixers(params), np.zeros((1, round(params.seconds * SAMPLE_RATE)), np.float32)
+    for mixer in mixers.values():
+        mixer.look()
+    for clip in mixers[KEPT].acoustics.rooms.clips:
+        mixers[KEPT].renderer.reverberate(silence, [File(clip.path, clip.samples)])
+    with threads(1):
+        times = turns({name: partial(make, mixer, count()) for name, mixer in mixers.items()}, rounds, time.process_time)
+    return {name: [seconds / mixtures for seconds in each] for name, each in times.items()}
 
 
 def gains(found: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
@@ -157,11 +139,9 @@ def gains(found: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
 
 def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
     """Power of the largest difference of the old path's mixtures, dB relative to the mixture; whether keeping recordings changes a bit."""
-    kept = params.model_copy(update={"cache_mb": KEPT_MB})
-    mixers = OldMixer(params, "train"), Mixer(params, "train"), Mixer(kept, "train")
-    worst, same = -np.inf, True
+    mixers, worst, same = _mixers(params), -np.inf, True
     for index in range(mixtures):
-        one, other, third = (mixer.mixture(params.seed, index, validation_conditions(params)[0]) for mixer in mixers)
+        one, other, third = (each.mixture(params.seed, index, validation_conditions(params)[0]) for each in mixers.values())
         same &= bool(np.array_equal(other.mix, third.mix) and np.array_equal(other.enroll, third.enroll))
         error = np.mean((one.mix - other.mix).astype(np.float64) ** 2) / np.mean(other.mix.astype(np.float64) ** 2)
         worst = max(worst, 10 * np.log10(max(float(error), 1e-20)))
@@ -188,8 +168,8 @@ def waiting(params: Params, steps: int) -> dict[str, float]:
     ways = {"the training's process": (0, 0), f"{workers} worker{'s' * (workers > 1)}": (workers, 0)}
     device, found = pick_device(params.device), {}
     ways |= {"the card": (workers, KEPT_MB)} if device.type == "cuda" else {}
-    for name, (count, kept) in ways.items():
-        own = params.model_copy(update={"workers": count, "cache_mb": kept, "accumulation": 1, "steps": steps + 2})
+    for name, (helpers, kept) in ways.items():
+        own = params.model_copy(update={"workers": helpers, "cache_mb": kept, "accumulation": 1, "steps": steps + 2})
         mixer, state, spent = Mixer(own, "train"), new_state(own), []
         mixer.look()  # a training sees its recordings many times, and looks at each once
         for batch in training_loader(own, mixer, device=device):

@@ -132,38 +132,34 @@ def default_extractor(params: Params) -> Extractor:
     return replace(run, params=run.params.model_copy(update={"shifts": params.shifts})).extractor()
 
 
-def measure(
-    params: Params, extractor: Extractor, conditions: Sequence[Condition] = CONDITIONS, progress: bool = True
-) -> tuple[Found, dict[str, str], dict[str, pd.DataFrame]]:
+def measure(params: Params, extractor: Extractor) -> tuple[Found, dict[str, str], dict[str, pd.DataFrame]]:
     """Evaluate the extractor under each condition; finished rows are kept in ``runs/`` and found again.
 
     Args:
         params: of the preset whose corpus the model is to be tested on.
         extractor: in evaluation mode.
-        conditions: the first is the reference of ``change_db``.
-        progress: show progress bars.
 
     Returns:
         What was found, condition -> why it was left out, and condition -> rows.
 
     Raises:
-        HifitseError: as the evaluation does, or the first condition cannot be measured.
+        HifitseError: as the evaluation does, or the reference cannot be measured.
     """
     extractor = extractor.to(pick_device(params.device))
     rows: dict[str, pd.DataFrame] = {}
     left_out: dict[str, str] = {}
-    for condition in conditions:
+    for condition in CONDITIONS:
         asked = condition.params(params)
         if why := missing(asked.corpus, asked.noise, asked.rooms):
             left_out[condition.name] = why
             continue
         tested = condition.wrap(extractor).eval() if condition.wrap else extractor
-        folder = runs_dir() / "default_model"
-        mine = frame(evaluate(tested, asked, folder, progress, lists=("test",), change=condition.change, silent=False))
+        kept = runs_dir() / "default_model"
+        mine = frame(evaluate(tested, asked, kept, lists=("test",), change=condition.change, silent=False))
         rows[condition.name] = mine[~mine["present"]] if condition.metric == "absent_suppression_db" else mine
-    if conditions[0].name in left_out:
-        raise HifitseError(f"condition {conditions[0].name!r} cannot be measured: {left_out[conditions[0].name]}")
-    return summary([(each, rows[each.name]) for each in conditions if each.name in rows]), left_out, rows
+    if REFERENCE in left_out:
+        raise HifitseError(f"condition {REFERENCE!r} cannot be measured: {left_out[REFERENCE]}")
+    return summary([(each, rows[each.name]) for each in CONDITIONS if each.name in rows]), left_out, rows
 
 
 def summary(rows: Sequence[tuple[Condition, Rows]]) -> Found:
@@ -171,10 +167,10 @@ def summary(rows: Sequence[tuple[Condition, Rows]]) -> Found:
     found = {}
     for condition, mine in rows:
         mine, metrics = frame(mine), summarise(mine, rows[0][1])
-        counts = {"mixtures": len(mine), "people": mine["target_speaker"].nunique(), "rooms": mine["room"].nunique()}
+        entry = {"question": condition.question, "mixtures": len(mine), "people": mine["target_speaker"].nunique()}
+        entry |= {"rooms": mine["room"].nunique(), "metrics": {name: vars(value) for name, value in metrics.items()}}
         aims = {name: judged(name, aim, metrics[name]) for name, aim in condition.aims.items() if name in metrics}
-        entry = {"question": condition.question, **counts, "metrics": {name: vars(value) for name, value in metrics.items()}, "aims": aims}
-        found[condition.name] = entry
+        found[condition.name] = entry | {"aims": aims}
     every = [aim["met"] for entry in found.values() for aim in entry["aims"].values()]
     return {"conditions": found, "aims": len(every), "aims_met": sum(every)}
 

@@ -6,14 +6,14 @@ something open, the comments here say what was assumed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from IPython.display import HTML
 
 from hifitse.evaluation.comparison import Changes, Comparison
 from hifitse.evaluation.experiment import measure
 from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, compare, difference, frame, matrix, mean, of_list
-from hifitse.metrics import Interval, paired, unpaired
+from hifitse.metrics import paired, unpaired
 from hifitse.params import Params
 from hifitse.report import tables
 from hifitse.report.show import table
@@ -99,6 +99,7 @@ FAULTS = (
 
 
 def _changes(changes: Changes, params: Params) -> dict[str, Any]:
+    """With the values that depend on the preset."""
     return {name: min(10.0, params.seconds) if value is None else value for name, value in changes.items()}
 
 
@@ -106,9 +107,6 @@ def arms(params: Params) -> dict[str, Changes]:
     """Arm -> changes: each fault alone, the control of the optimiser, and all faults together.
 
     A fault that the preset has itself cannot be put back, and is left out; so is the control where the preset's optimiser is AdamW.
-
-    Args:
-        params: of the baseline.
     """
     # at a rate that was tried for AdamW here
     adamw: dict[str, Any] = {"optimizer": "adamw", "lr": max(2e-3, params.lr_min)} if params.optimizer != "adamw" else {}
@@ -131,64 +129,48 @@ def against_control(comparison: Comparison, metrics: Sequence[str]) -> list[dict
     return [compare(name, comparison.arms[name].rows, control, metric) | {"baseline": CONTROL} for metric in metrics for name in names]
 
 
-def protocols(params: Params) -> dict[str, tuple[Params, str]]:
-    """Way of testing -> parameters of the evaluation and the split whose voices are used; the right one is not among them.
-
-    Args:
-        params: of the right evaluation.
-    """
+def tested(comparison: Comparison) -> Ways:
+    """The baseline and the arm with all faults, tested in each way: rightly, and with one fault of the testing at a time."""
     own_speed, unchecked = (FAULTS[place].changes for place in (0, 2))
-    changes: dict[str, tuple[Changes, str]] = {
+    faulty: dict[str, tuple[Changes, Literal["test", "train"]]] = {
         "voices, rooms and noises of the training": ({}, "train"),
         "enrolments at their own speed": (own_speed, "test"),
         "crops not checked": (unchecked, "test"),
         f"SIR from -{WIDE_SIR_DB:.0f} to {WIDE_SIR_DB:.0f} dB": ({"sir_min_db": -WIDE_SIR_DB, "sir_max_db": WIDE_SIR_DB}, "test"),
     }
-    given = params.model_dump() | {"eval_pesq": False}
-    return {name: (Params(**(given | _changes(changed, params))), split) for name, (changed, split) in changes.items()}
-
-
-def tested(comparison: Comparison, names: Sequence[str] = (BASELINE, TOGETHER), progress: bool = True) -> Ways:
-    """The trained arms of these names, tested in each way."""
-    some = {name: comparison.all[name] for name in names}
-    found = {RIGHT_TEST: {name: of_list(arm.rows, "test") for name, arm in some.items()}}
-    for way, (params, split) in protocols(comparison.baseline.evaluation).items():
-        found[way] = {name: measure(arm, params, ("test",), split=split, progress=progress) for name, arm in some.items()}
+    arms, right = {name: comparison.all[name] for name in (BASELINE, TOGETHER)}, comparison.baseline.evaluation
+    found = {RIGHT_TEST: {name: of_list(arm.rows, "test") for name, arm in arms.items()}}
+    for way, (changes, split) in faulty.items():
+        params = Params(**(right.model_dump() | {"eval_pesq": False} | _changes(changes, right)))
+        found[way] = {name: measure(arm, params, ("test",), split=split) for name, arm in arms.items()}
     return found
 
 
 def faults(comparison: Comparison) -> HTML:
     """Each fault: what it was, what is done here, what it costs in SI-SDRi, and what it does where it should show."""
-    rows, arms = [], comparison.arms
+    columns, rows = ("SI-SDRi with the fault, difference in dB", "against", "verdict", "where it should show"), []
     for fault in FAULTS:
-        row = {"fault": fault.name, "in the plan's baseline": fault.was}
-        row |= {"here in its place": "nothing else: the preset has this fault itself"}
-        row |= {"SI-SDRi with the fault, difference in dB": "not measured", "against": "", "verdict": "", "where it should show": ""}
-        if fault.name in arms:
-            against = fault.against if fault.against in arms else comparison.baseline.name
-            cost, *others = (
-                difference(arms[fault.name].rows, comparison.all[against].rows, metric) for metric in ("si_sdri_db", *fault.shows)
-            )
-            words = [(*SHOWN[metric], value) for metric, value in zip(fault.shows, others, strict=True)]
-            shown = "; ".join(f"{label} {tables.measured(value, digits, True)} {unit}".strip() for label, unit, digits, value in words)
-            row |= {"here in its place": fault.here, "SI-SDRi with the fault, difference in dB": cost, "against": against}
-            row |= {"verdict": judged(cost), "where it should show": shown}
-        rows.append(row)
+        here, cells = "nothing else: the preset has this fault itself", ["not measured", "", "", ""]
+        if fault.name in comparison.arms:
+            here, against = fault.here, fault.against if fault.against in comparison.arms else BASELINE
+            sides = comparison.arms[fault.name].rows, comparison.all[against].rows
+            cost, shown = difference(*sides), []
+            for metric in fault.shows:
+                label, unit, digits = SHOWN[metric]
+                shown.append(f"{label} {tables.measured(difference(*sides, metric), digits, True)} {unit}".strip())
+            cells = [cost, against, judged(cost), "; ".join(shown)]
+        row = {"fault": fault.name, "in the plan's baseline": fault.was, "here in its place": here}
+        rows.append(row | dict(zip(columns, cells, strict=True)))
     return table(rows, "paired differences with 95 % intervals, on correct test mixtures")
 
 
 def protocol_table(ways: Ways) -> HTML:
     """How far each fault of the testing moves the same model's number."""
-    rows = []
+    right, rows = frame(ways[RIGHT_TEST][BASELINE]), []
     for way, of_arms in ways.items():
-        mine = of_arms[BASELINE]
-        moved = "" if way == RIGHT_TEST else _moved(mine, ways[RIGHT_TEST][BASELINE])
+        mine = frame(of_arms[BASELINE])
+        same = (mine["split"].values == right["split"].values).all()  # the same voices at each index
+        moved = "" if way == RIGHT_TEST else (paired if same else unpaired)(matrix(mine), matrix(right))
         row = {"tested on": way, "SI-SDRi of the baseline, dB": mean(mine), "moved by, dB": moved, "SI-SDR, dB": mean(mine, "si_sdr_db")}
         rows.append(row | {"confusions": tables.measured(mean(mine, "confusion_rate"))})
     return table(rows, "means with 95 % intervals; not paired where the voices are others")
-
-
-def _moved(rows: Rows, right: Rows) -> Interval:
-    """How far the same model's number moves: paired where the voices of an index are the same, else the two are drawn independently."""
-    same = (frame(rows)["split"].values == frame(right)["split"].values).all()
-    return (paired if same else unpaired)(matrix(rows), matrix(right))

@@ -7,7 +7,7 @@ from IPython.display import HTML, Image
 
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import BANDS_HZ, Fidelity
-from hifitse.evaluation.rows import difference, mean
+from hifitse.evaluation.rows import BASELINE, difference, mean
 from hifitse.params import PHASED, Params
 from hifitse.report import tables
 from hifitse.report.figures import lines, series
@@ -66,11 +66,6 @@ def changes(
     return found
 
 
-def weights(params: Params) -> int:
-    """Number of the discriminators' weights, which training alone has; 0 without."""
-    return sum(weight.numel() for weight in discriminators(params).parameters()) if params.gan != "none" else 0
-
-
 def choose(comparison: Comparison, validation: Fidelity) -> dict[str, dict[str, Any]]:
     """Which weights are kept: the fine-tuned ones where SI-SDRi is at most 0.1 dB lower and the spectrum above 8 kHz nearer, by the means.
 
@@ -81,16 +76,17 @@ def choose(comparison: Comparison, validation: Fidelity) -> dict[str, dict[str, 
     Returns:
         Arm -> ``tuned`` (its own weights are kept), ``why``, and the differences ``si_sdri_db`` and ``lsd_high_db``.
     """
-    found, base = {}, validation[comparison.baseline.name]
+    found = {}
     for name, arm in comparison.arms.items():
-        gain, distance = (difference(validation[name], base, metric) for metric in ("si_sdri_db", "lsd_high_db"))
-        why = arm.run.collapsed
+        gain, distance = (difference(validation[name], validation[BASELINE], metric) for metric in ("si_sdri_db", "lsd_high_db"))
+        tuned, why = False, arm.run.collapsed
         if not why and not gain.mean >= -LOSS_ALLOWED_DB:
             why = f"SI-SDRi is more than {LOSS_ALLOWED_DB:g} dB lower"
         elif not why and not distance.mean < 0:
             why = "the spectrum above 8 kHz is no nearer to the target's"
-        better = f"SI-SDRi is not more than {LOSS_ALLOWED_DB:g} dB lower and the spectrum above 8 kHz is nearer"
-        found[name] = {"tuned": not why, "why": why or better, "si_sdri_db": gain, "lsd_high_db": distance}
+        elif not why:
+            tuned, why = True, f"SI-SDRi is not more than {LOSS_ALLOWED_DB:g} dB lower and the spectrum above 8 kHz is nearer"
+        found[name] = {"tuned": tuned, "why": why, "si_sdri_db": gain, "lsd_high_db": distance}
     return found
 
 
@@ -106,17 +102,13 @@ def choices(chosen: Mapping[str, Mapping[str, Any]]) -> HTML:
 
 def record(comparison: Comparison, test: Fidelity, chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What ``metrics.json`` keeps of a fine-tuning beside the arms' metrics."""
-    base = test[comparison.baseline.name]
-    return {
-        name: {
-            "discriminator_parameters": weights(arm.params),
-            "collapsed": arm.run.collapsed,
-            "kept": chosen[name]["tuned"],
-            "why": chosen[name]["why"],
-            "test": {metric: vars(difference(test[name], base, metric)) for metric in BANDS_HZ},
-        }
-        for name, arm in comparison.arms.items()
-    }
+    found = {}
+    for name, arm in comparison.arms.items():
+        trained = discriminators(arm.params).parameters() if arm.params.gan != "none" else ()
+        row = {"discriminator_parameters": sum(weight.numel() for weight in trained), "collapsed": arm.run.collapsed}
+        row |= {"kept": chosen[name]["tuned"], "why": chosen[name]["why"]}
+        found[name] = row | {"test": {metric: vars(difference(test[name], test[BASELINE], metric)) for metric in BANDS_HZ}}
+    return found
 
 
 WORDS = {
