@@ -2,10 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import nbformat
+
+from hifitse.report import page
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,3 +35,21 @@ def typed(folder: Path, notebook: str, *arguments: str, threads: int | None = No
     environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
     command = [str(Path(sys.executable).parent / "papermill"), f"{notebook}.ipynb", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def shown(path: Path) -> str:
+    """The page of an executed notebook, in which every picture is described, nothing failed and nothing is fetched."""
+    text = page.render(nbformat.read(path, as_version=4))
+    assert len(re.findall(r"<img[^>]*alt=\"[^\"]+\"", text)) == text.count("<img") and "Traceback (most recent" not in text
+    assert not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text) and "<script" not in text
+    return text
+
+
+def explained(root: Path, stem: str) -> tuple[dict, str]:
+    """What a notebook has measured, typed in a new checkout in ``root`` with the preset smoke, and its page."""
+    folder = checkout(root)
+    done = typed(folder, stem, "out.ipynb", "-p", "preset", "smoke", threads=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = metrics(folder, stem)
+    assert (found["status"], found["notebook"], found["preset"]) == ("complete", stem, "smoke")
+    return found, shown(folder / "out.ipynb")

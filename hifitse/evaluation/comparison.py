@@ -67,21 +67,16 @@ class Comparison:
             for name, arm in self.arms.items()
         ]
         elsewhere = {name: of_list(arm.rows, UNSEEN) for name, arm in self.all.items()}
-        return found + (by_condition({UNSEEN: elsewhere}, self.baseline.name) if len(elsewhere[self.baseline.name]) else [])
+        return found + (by_condition({UNSEEN: elsewhere}) if len(elsewhere[BASELINE]) else [])
 
 
-def by_condition(conditions: Mapping[str, Mapping[str, Rows]], baseline: str = BASELINE) -> list[dict[str, Any]]:
-    """Each arm's SI-SDRi against the baseline's under each condition, which is named as the ``list`` of the comparison.
-
-    Args:
-        conditions: condition -> arm -> rows of one list.
-        baseline: the arm that the others are compared with.
-    """
+def by_condition(conditions: Mapping[str, Mapping[str, Rows]]) -> list[dict[str, Any]]:
+    """Condition -> arm -> rows of one list: each arm's SI-SDRi against the baseline's, with the condition as the comparison's ``list``."""
     return [
-        compare(name, rows, arms[baseline], list_name=only_list(rows)) | {"list": condition}
+        compare(name, rows, arms[BASELINE], list_name=only_list(rows)) | {"list": condition}
         for condition, arms in conditions.items()
         for name, rows in arms.items()
-        if name != baseline
+        if name != BASELINE
     ]
 
 

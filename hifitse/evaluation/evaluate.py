@@ -113,9 +113,8 @@ def evaluate(
             kinds = [kind for kind in batch[0].enrolments if silent or kind != "zero"]
             ests = {kind: estimate(extractor, [item.mixture for item in batch], kind, device_of(extractor)) for kind in kinds}
             for place, item in enumerate(batch):
-                row = rows[item.list, item.index] = measured(item, {kind: values[place] for kind, values in ests.items()})
-                if params.eval_pesq and item.present and item.list in PERCEPTUAL_LISTS:
-                    pool.submit(row, ests["right"][place].numpy(), item.mixture.mix, item.mixture.target)
+                mine = {kind: values[place] for kind, values in ests.items()}
+                rows[item.list, item.index] = measured(item, mine, pool if params.eval_pesq else None)
             bar.update(len(batch))
     ordered = [plain(rows[place]) for place in expected]
     if path and not pool.gave_up:  # asked again where the processes can start, PESQ and STOI are measured
@@ -135,7 +134,7 @@ def conditions_of(params: Params, lists: Sequence[str]) -> dict[str, list[Condit
 def listed_items(
     params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None = None
 ) -> Iterator[Item]:
-    """The mixtures of some lists, one after the other; arguments as of :func:`evaluate`."""
+    """The mixtures of some lists, one after the other; arguments as of :func:`evaluate` and :func:`conditions_of`."""
     mixer = list_mixer(params, split)
     seed = params.eval_seed if split == "test" else valid_seed(params)
     for name, entries in conditions.items():
@@ -149,17 +148,22 @@ def listed_mixture(mixer: Mixer | ListMixer, seed: int, index: int, conditions: 
     return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
 
 
-def measured(item: Item, ests: dict[str, Tensor]) -> dict[str, Any]:
-    """The row of a mixture, PESQ and STOI still missing; ``ests`` ``(T,)`` with the "right", and perhaps "wrong" and "zero", enrolment."""
+def measured(item: Item, ests: dict[str, Tensor], pool: PerceptualPool | None = None) -> dict[str, Any]:
+    """The row of a mixture; ``ests`` ``(T,)`` with the "right", and perhaps "wrong" and "zero", enrolment. A pool adds PESQ and STOI until
+    it ends."""
     mix = torch.from_numpy(item.mixture.mix).double()
     mine = {name: est.double() for name, est in ests.items()}
     ratios = item.mixture.metadata["sir_db"]
     # the mixture's seed is in its id: a row's "seed" would be taken for that of a training
     row = {"list": item.list, "index": item.index} | {key: value for key, value in item.mixture.metadata.items() if key != "seed"}
     row |= {"sir_db": min(ratios, default=None), "sirs_db": ratios} | NOT_APPLICABLE | unmeasured()
-    if item.present:
-        return row | _present(item, mine, mix)
-    return row | {"absent_level_db": level_db(mine["right"]).item(), "absent_suppression_db": suppression_db(mine["right"], mix).item()}
+    if not item.present:
+        level, less = level_db(mine["right"]).item(), suppression_db(mine["right"], mix).item()
+        return row | {"absent_level_db": level, "absent_suppression_db": less}
+    row |= _present(item, mine, mix)
+    if pool and item.list in PERCEPTUAL_LISTS:
+        pool.submit(row, ests["right"].numpy(), item.mixture.mix, item.mixture.target)
+    return row
 
 
 def _present(item: Item, ests: dict[str, Tensor], mix: Tensor) -> dict[str, Any]:
@@ -195,27 +199,23 @@ def _partial(conditions: Conditions, est: Tensor, mix: Tensor, target: Tensor) -
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
     """The row as strict JSON has it: Python's own numbers, None for what is not finite."""
-    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()}
+    own = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in own.items()}
 
 
-def weights_fingerprint(extractor: nn.Module) -> str:
-    """SHA-256 of all weights with their names, types and shapes."""
+def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
+    """Named by the SHA-256 of all weights with their names, types and shapes, and of all else that decides the rows."""
+    if folder is None or not isinstance(extractor, nn.Module):
+        return None
     digest = hashlib.sha256()
     for name, tensor in sorted(extractor.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
-    if folder is None or not isinstance(extractor, nn.Module):
-        return None
     values = {name: value for name, value in by_content(params).changed().items() if name not in NOT_EVALUATION}
     kind = type(extractor).__name__  # two wrappers may hold the same weights under the same names
     options = options if kind == "Extractor" else options | {"module": kind}
-    key = json.dumps([ROWS_VERSION, values, options, weights_fingerprint(extractor)], sort_keys=True)
-    return Path(folder) / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
+    key = json.dumps([ROWS_VERSION, values, options, digest.hexdigest()], sort_keys=True)
+    return folder / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
 
 
 def _read_rows(path: Path, expected: list[tuple[str, int]]) -> list[dict[str, Any]] | None:

@@ -107,22 +107,22 @@ class PerceptualPool(Pool):
 
     def __exit__(self, error_type: type | None, *error: object) -> None:
         try:
-            while error_type is None and self._waiting:
-                self._read_oldest()
+            self._read(0 if error_type is None else len(self._waiting))
         finally:
             super().__exit__(error_type, *error)
 
     def submit(self, row: dict[str, Any], est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> None:
         """Measure ``(T,)`` signals and update ``row`` with the scores, at the latest when the ``with`` block ends."""
         self._waiting.append((row, self.start(est, mix, target)))
-        if len(self._waiting) > MOST_WAITING:
-            self._read_oldest()
+        self._read(MOST_WAITING)
 
-    def _read_oldest(self) -> None:
-        row, task = self._waiting.popleft()
-        try:
-            row.update(self.result(task))
-        except DiedError:
-            row.update(unmeasured(DIED))
-        except Exception as error:  # noqa: BLE001 - whatever a metric stumbles over, the other rows are still wanted
-            row.update(unmeasured(f"{type(error).__name__}: {error}"))
+    def _read(self, left: int) -> None:
+        """Wait for the oldest until at most ``left`` are waiting."""
+        while len(self._waiting) > left:
+            row, task = self._waiting.popleft()
+            try:
+                row.update(self.result(task))
+            except DiedError:
+                row.update(unmeasured(DIED))
+            except Exception as error:  # noqa: BLE001 - whatever a metric stumbles over, the other rows are still wanted
+                row.update(unmeasured(f"{type(error).__name__}: {error}"))

@@ -9,7 +9,7 @@ import torch
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import list_mixer
-from hifitse.evaluation.evaluate import PERCEPTUAL_LISTS, Item, measured, plain
+from hifitse.evaluation.evaluate import Item, measured, plain
 from hifitse.evaluation.perceptual import PerceptualPool
 from hifitse.evaluation.rows import of_list, summarise
 from hifitse.files import write_text
@@ -59,9 +59,7 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
             wrong = _file(estimates / "wrong", scene.id)
             if wrong and "wrong" in item.enrolments:
                 ests["wrong"] = _estimate(wrong, samples)
-            rows.append(measured(item, ests))
-            if params.eval_pesq and item.present and name in PERCEPTUAL_LISTS:
-                pool.submit(rows[-1], ests["right"].numpy(), item.mixture.mix, item.mixture.target)
+            rows.append(measured(item, ests, pool if params.eval_pesq else None))
     return [plain(row) for row in rows]
 
 
