@@ -36,7 +36,7 @@ def fake(monkeypatch):
 
     def run_arm(name, params, *, evaluation, seeds, **_):
         called.append((name, params, evaluation, list(seeds)))
-        return made_up_arm(name, params, 4.0 + len(called) - 1, evaluation)
+        return made_up_arm(name, params, {"worse": 2.0, "near": 3.6}.get(name, 4.0 + len(called) - 1), evaluation)
 
     monkeypatch.setattr(comparison, "run_arm", run_arm)
     return called
@@ -198,17 +198,12 @@ def test_arms_that_change_the_network_are_left_out_and_said(fake):
     assert "AdaLN" not in variants("07_conditioning", "people")[1] and "AdaLN" in variants("07_conditioning", "gpu")[1]
 
 
-def test_only_arms_that_are_not_clearly_worse_get_further_seeds(monkeypatch):
-    gains, called = {"baseline": 4.0, "good": 5.0, "worse": 2.0, "near": 3.6}, []
-
-    def run_arm(name, params, *, evaluation, seeds, **_):
-        called.append((name, list(seeds)))
-        return made_up_arm(name, params, gains[name], evaluation)
-
-    monkeypatch.setattr(comparison, "run_arm", run_arm)
-    run_all(SMOKE.model_copy(update={"arm_seeds": 3, "arm_seeds_within": 0.5}), {n: {"lr": g} for n, g in
-            {"good": 2e-3, "worse": 3e-3, "near": 4e-3}.items()})  # fmt: skip
-    assert called[:4] == [(name, [0]) for name in gains] and called[4:] == [(name, [0, 1, 2]) for name in ("baseline", "good", "near")]
+def test_only_arms_that_are_not_clearly_worse_get_further_seeds(fake):
+    base, changes = SMOKE.model_copy(update={"arm_seeds": 3, "arm_seeds_within": 0.5}), {"good": 2e-3, "worse": 3e-3, "near": 4e-3}
+    run_all(base, {name: {"lr": lr} for name, lr in changes.items()})
+    called = [(name, seeds) for name, _, _, seeds in fake]
+    assert called[:4] == [(name, [0]) for name in ("baseline", *changes)]
+    assert called[4:] == [(name, [0, 1, 2]) for name in ("baseline", "good", "near")]
 
 
 def test_speech_that_no_training_hears_is_a_list_of_its_own(tmp_path):
