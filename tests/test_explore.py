@@ -14,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
+import torch
 from arms import SMOKE, made_up_arm
 from test_listening import decoded, made_up_mixture
 
@@ -111,7 +112,7 @@ def test_an_extraction_is_measured_seen_and_heard(kind):
     heard = trial.extract(half, mixture, kind, np.ones(24_000, np.float32))
     wanted = {"right": mixture.enroll, "wrong": mixture.wrong_enroll, "zero": 0 * mixture.enroll, "own": np.ones((1, 24_000))}[kind]
     assert np.array_equal(given[0][0], wanted) and np.array_equal(heard.clips["enrolment"], wanted[0])
-    before = si_sdr(*(tensor(signal) for signal in (mixture.mix, mixture.target))).item()
+    before = si_sdr(*(torch.from_numpy(signal) for signal in (mixture.mix, mixture.target))).item()
     assert heard.said.startswith("SI-SDRi 0.0 dB") and f"{before:+.1f} dB before".replace("-", "−") in heard.said
     picture, listen = trial.shown(heard).data.split('<div class="players">')
     assert picture.count("<img") == 1 and "test mixture 3" in picture and f"{heard.said}\" src=" in picture
@@ -125,12 +126,6 @@ def test_of_a_model_with_a_verifier_the_likeness_is_seen_too():
     assert heard.threshold == Extractor.from_pretrained().origin.metrics["presence"]["threshold_likeness"]
     assert trial.shown(heard).data.count("<img") == 2
     assert trial.extract(Extractor.from_pretrained(), mixture, "zero").likeness is None, "nobody is enrolled"
-
-
-def tensor(signal: np.ndarray):
-    import torch
-
-    return torch.from_numpy(signal)
 
 
 def test_an_own_mixture_is_extracted_but_not_measured():

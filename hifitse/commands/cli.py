@@ -21,7 +21,7 @@ from hifitse import HifitseError
 from hifitse.commands.extract import extract
 from hifitse.commands.run import arms, run
 from hifitse.commands.sitting import pack, sitting, unpack
-from hifitse.presets import PRESET_DIR, call, parameter_options, values
+from hifitse.presets import call, parameter_options, values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,7 +85,7 @@ def export(run: str, output: str, licence: str | None, study: str | None, best: 
     from hifitse.commands.exporting import Licence
 
     terms = Licence.read(Path(licence)) if licence else None
-    found = exporting.find_run(run, sorted(path.stem for path in PRESET_DIR.glob("*.yaml")))
+    found = exporting.find_run(run)
     if shifts:
         found.params = found.params.model_copy(update={"shifts": shifts})
     known = exporting.conditions(Path(study), found) if study else None

@@ -18,7 +18,6 @@ from IPython.display import HTML, clear_output, display
 from hifitse import HifitseError
 from hifitse.commands import trial
 from hifitse.commands.trial import Scene, Scenes
-from hifitse.data.mixing import Mixture
 from hifitse.decode import SUFFIXES
 from hifitse.evaluation.experiment import Arm
 from hifitse.machine import is_live
@@ -44,7 +43,6 @@ class Panel:
         self.scenes = Scenes(arm.evaluation)
         self.files: dict[str, np.ndarray] = {}
         self.shown: tuple | None = None
-        self._kept: tuple[Scene, Mixture] | None = None
         self._make()
         self._speakers()
 
@@ -146,7 +144,7 @@ class Panel:
 
     def _speakers(self) -> None:
         """Offer the test speakers, and choose those of the mixture; what is not loaded cannot be chosen."""
-        drawn, acoustics = self._mixture(Scene(self.index.value)).metadata, self.scenes.acoustics
+        drawn, acoustics = self.scenes.scene(Scene(self.index.value)).metadata, self.scenes.acoustics
         lacking = [(self.room, acoustics.rooms, "No rooms are loaded: reverb_prob is 0.")]
         lacking += [(self.snr, acoustics.noises, "No noise is loaded: noise_prob is 0.")]
         with self._silently():
@@ -159,12 +157,6 @@ class Panel:
             for widget, value in zip((self.target, self.interferers), self.drawn, strict=True):
                 widget.options, widget.value = names, value
 
-    def _mixture(self, scene: Scene) -> Mixture:
-        """The mixture of a scene; the last one is kept, for another enrolment of it."""
-        if self._kept is None or self._kept[0] != scene:
-            self._kept = (scene, self.scenes.scene(scene))
-        return self._kept[1]
-
     def _extract(self, _: object = None) -> None:
         if self.source.value == "own file":
             if "mixture" not in self.files:
@@ -175,7 +167,7 @@ class Panel:
             if target == self.drawn[0] and set(others) == set(self.drawn[1]):
                 target, others = None, None
             ratios = (None if each.value == AS_DRAWN[1] else each.value for each in (self.sir, self.snr, self.room))
-            mixture = self._mixture(Scene(self.index.value, target, others, *ratios))
+            mixture = self.scenes.scene(Scene(self.index.value, target, others, *ratios))
         found = trial.shown(trial.extract(self.extractor, mixture, self.kind.value, self.files.get("enrolment")))
         clear_output(wait=True)
         display(found)

@@ -22,6 +22,7 @@ from hifitse.model.extraction import taken_db
 from hifitse.model.pretrained import packed, unpacked
 from hifitse.model.verifier import likeness
 from hifitse.params import ParameterError, Params, resolve
+from hifitse.presets import PRESET_DIR
 from hifitse.report import tables
 from hifitse.studies.default_model import markdown
 from hifitse.training.checkpoint import BEST, load_tensors
@@ -91,8 +92,9 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
     return str(filled).strip() + "\n"
 
 
-def find_run(name: str, presets: Sequence[str]) -> Run:
+def find_run(name: str) -> Run:
     """The run of a preset, or the one in a folder. Raises HifitseError: neither, or the training is not finished."""
+    presets = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     try:
         run = Run.of(resolve(name)) if name in presets else Run.at(Path(name))
     except ParameterError:
