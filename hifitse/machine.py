@@ -126,13 +126,3 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):  # macOS, musl; Windows
         return False
     return bool(mallopt(MMAP_THRESHOLD, LARGEST // 2)) and bool(mallopt(TRIM_THRESHOLD, LARGEST))
-
-
-def peak_mb() -> float:
-    """Most resident memory of this process so far, 10^6 bytes; on Linux not by ``getrusage``, which begins with the parent's memory."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError):
-        value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
-        return value / 1e6 if sys.platform == "darwin" else value * 1024 / 1e6

@@ -72,7 +72,7 @@ def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
     active = power > loud * 10 ** (ACTIVE_DB / 10)
     level = 10 * np.log10(max(float(power[active].mean()), 1e-12)) if active.any() else audio.FLOOR_DB
     dynamic = 10 * float(np.log10(loud / quiet))
-    found = bandwidth(density(signal), rate).hertz
+    found, _ = bandwidth(density(signal), rate)
     several = _several(_spoken(audio.resample(signal, rate, SAMPLE_RATE), active), extractor)
     voiced = _voiced(frames[active])
     return Diagnosis(len(signal) / rate, active.sum() * HOP / RATE, float(level), found, clipped, dynamic, voiced, *several)

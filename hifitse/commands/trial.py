@@ -69,8 +69,7 @@ class Scenes(Mixer):
             if math.isfinite(scene.snr_db):
                 conditions = replace(conditions, snr_min_db=scene.snr_db, snr_max_db=scene.snr_db)
         if scene.room is not None:
-            made.acoustics = copy.copy(self.acoustics)
-            made.acoustics.reverb_prob = float(scene.room)
+            values["reverb_prob"] = float(scene.room)
         made.params = self.params.model_copy(update=values)
         return listed_mixture(made, self.params.eval_seed, scene.index, conditions)
 

@@ -6,7 +6,6 @@ without the room is otherwise the same mixture. To draw, of the sound nothing is
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from itertools import chain, islice
@@ -57,7 +56,6 @@ class Mixer:
         self.origins = [(said[0].group, said[0].origin) for said in self.corpus.speakers.values()]
         self.reader = Reader(self.corpus.root, limit := params.cache_mb * 2**20, WHOLE_S)
         self.sampler = SpeechSampler(self.reader)
-        self.enrolments = Enrolments(self)
         self.voices = Voices.of(self.corpus) if max(params.similarity) > 0 else None
         rooms = self.acoustics.rooms
         self.renderer = Renderer(self.reader, self.acoustics.reader, rooms.root if rooms else None, limit)
@@ -81,7 +79,7 @@ class Mixer:
         there, chance, level = presence(conditions, rng(Stream.TURNS)), rng(Stream.NOISE), rng(Stream.LEVEL)
         has_noise = self.acoustics.noises is not None and chance.random() < self.params.noise_prob
         present, noisy, cast = self._cast(rng, conditions, has_noise, there)
-        room, responses = self.acoustics.room(rng(Stream.ROOM), len(cast))
+        room, responses = self.acoustics.room(rng(Stream.ROOM), len(cast), self.params.reverb_prob)
         talkers = tuple(
             Talker(name, said, there[min(number, 1)], responses[number] if room else None, self._elsewhere(seed, index, number))
             for number, (name, said) in enumerate(cast)
@@ -161,13 +159,36 @@ class Mixer:
     def _enroll(
         self, seed: int, index: int, conditions: Conditions, cast: list[tuple[str, Segment]], number: int, noisy: bool
     ) -> tuple[Enrollment, ...]:
-        """Enrolments of a talker; those of an interferer are disturbed as often, or they could be told without listening to the voice."""
-        chosen, changed = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
-        rngs = self._rng(seed, index, chosen), self._rng(seed, index, changed)
-        name, said = cast[number]
-        speed = said.speed if self.params.enroll_speed == "matched" else 1.0
-        enrolled = self.enrolments.draw(*rngs, conditions, name, speed, set(said.utterances), noisy)
-        return tuple(replace(each, elsewhere=self._elsewhere(seed, index, 100 + 10 * number + row)) for row, each in enumerate(enrolled))
+        """Enrolments of a talker, from utterances other than those in the mixture where there are some. Those of an interferer are
+        disturbed as often as the target's, or they could be told without listening to the voice."""
+        streams = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
+        rng, change = (self._rng(seed, index, stream) for stream in streams)
+        name, heard = cast[number]
+        speed = heard.speed if self.params.enroll_speed == "matched" else 1.0
+        samples = round(self.params.enroll_seconds * SAMPLE_RATE)
+
+        def noise(rng: np.random.Generator) -> dict[str, Any]:
+            return {"noise": self.acoustics.noise(rng, samples), "snr_db": rng.uniform(*ENROLL_SNR_DB)}
+
+        def room(rng: np.random.Generator, prob: float | None = None) -> dict[str, Any]:
+            found, responses = self.acoustics.room(rng, 1, prob)
+            return {"room": found, "response": responses[0] if responses else None}
+
+        said, used, taken = self.corpus.speakers[name], set(heard.utterances), set[str]()
+        enrolled = []
+        for row in range(self.params.enrollments):
+            order = rng.permutation(len(said))
+            segment = self.sampler.draw(rng, others(said, order, used, frozenset(taken)), ordered(said, order), samples, speed)
+            taken |= set(segment.utterances)
+            values = room(rng) | noise(rng) if noisy and self.acoustics.noises is not None else {}
+            if (how := conditions.enroll_as) != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be
+                asked = {"noisy": partial(noise, change), "reverberant": partial(room, change, 1.0)}
+                values = asked[how]() if how in asked else {"changes": (draw_change(change, how),)}
+            if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:
+                values["changes"] = (*values.get("changes", ()), draw_change(change))
+            values["elsewhere"] = self._elsewhere(seed, index, 100 + 10 * number + row)
+            enrolled.append(Enrollment(segment, level_db=rng.uniform(*ENROLL_LEVEL_DB), **values))
+        return tuple(enrolled)
 
 
 def _acoustics(params: Params, split: Split) -> Acoustics:
@@ -181,52 +202,6 @@ def _acoustics(params: Params, split: Split) -> Acoustics:
     noises = held("noise") if noisy else None
     rooms = held("rooms") if params.reverb_prob > 0 or asked == "reverberant" else None
     return Acoustics(noises, rooms, params.reverb_prob, params.cache_mb * 2**20)
-
-
-class Enrolments:
-    """Draws enrolments of a mixer's speakers: which utterances, how they are disturbed, at which level."""
-
-    def __init__(self, mixer: Mixer) -> None:
-        self.params, self.corpus, self.acoustics, self.sampler = mixer.params, mixer.corpus, mixer.acoustics, mixer.sampler
-
-    def draw(
-        self, rng: np.random.Generator, change: np.random.Generator, conditions: Conditions, speaker: str, speed: float,
-        used: Set[str], noisy: bool,
-    ) -> list[Enrollment]:  # fmt: skip
-        """Enrolments of a speaker at one speed, from utterances other than those ``used`` in the mixture where there are some.
-
-        CorpusError where a speaker or noise folder is silent throughout, or noise or a room is asked for and none is loaded.
-
-        Args:
-            rng: for the utterances, the level, and the noise and room of a noisy enrolment that is "drawn", whatever it is asked to be.
-            change: for all else that is done to them.
-            noisy: whether "drawn" enrolments are noisy."""
-        samples = round(self.params.enroll_seconds * SAMPLE_RATE)
-        said = self.corpus.speakers[speaker]
-        taken: set[str] = set()
-        drawn = []
-        for _ in range(self.params.enrollments):
-            order = rng.permutation(len(said))
-            segment = self.sampler.draw(rng, others(said, order, used, frozenset(taken)), ordered(said, order), samples, speed)
-            taken |= set(segment.utterances)
-            values: dict[str, Any] = {}
-            if noisy and self.acoustics.noises is not None:
-                values = self._room(rng) | self._noise(rng, samples)
-            if (how := conditions.enroll_as) != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be
-                asked = {"noisy": partial(self._noise, change, samples), "reverberant": partial(self._room, change, 1.0)}
-                values = asked[how]() if how in asked else {"changes": (draw_change(change, how),)}
-            if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:
-                values["changes"] = (*values.get("changes", ()), draw_change(change))
-            drawn.append(Enrollment(segment, level_db=rng.uniform(*ENROLL_LEVEL_DB), **values))
-        return drawn
-
-    def _room(self, rng: np.random.Generator, prob: float | None = None) -> dict[str, Any]:
-        """A room of its own, if not said otherwise as often as mixtures have one."""
-        room, responses = self.acoustics.room(rng, 1, prob)
-        return {"room": room, "response": responses[0] if responses else None}
-
-    def _noise(self, rng: np.random.Generator, samples: int) -> dict[str, Any]:
-        return {"noise": self.acoustics.noise(rng, samples), "snr_db": rng.uniform(*ENROLL_SNR_DB)}
 
 
 def ordered(said: Sequence[Utterance], order: np.ndarray) -> Iterator[Utterance]:

@@ -9,13 +9,14 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections import Counter, defaultdict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from hifitse import HifitseError
@@ -29,12 +30,13 @@ from hifitse.prepare.layouts import Item, listing, others, suffix_of
 from hifitse.prepare.recording import VERSION, Found, measure
 from hifitse.report.contract import plain
 
+MEASURED = ("reason", "detail", "samples", "sample_rate", "flags", "bandwidth_hz", "level_db")  # of each file, for the summary
 EXAMPLES = 20  # files named in the summary for each reason
 WAITING = 16  # files a process that are under way or wait for those before them
 DEATHS = 10  # files that may end their process, because some do kill a decoder; if more do, the cause lies elsewhere
 SUFFIXES = (".jsonl", ".jsonl.gz")
-Task = tuple[Item, Path, tuple[str, int, int] | None, Found | None]
-"""Item, file, its key in the partial results, and the result where it is known."""
+Key = tuple[bytes, int, int]  # in the partial results: path, size, time of change in ns
+Task = tuple[Item, Path, Key | None, Found | None]  # the last where it is known
 
 
 def prepare(
@@ -68,26 +70,58 @@ def prepare(
         above = target.parent if base.is_relative_to(target.parent) else base
         if above == base != target.parent:
             lines.write(json.dumps({"root": str(base)}).encode() + b"\n")
-        tally = Tally(above)
         tasks = (_task(item, base, partial) for item in items())
         results = _in_order(tasks, partial, kind, usable_cores() if workers is None else workers)
+        scanned, linked = [], set()
         for item, found in tqdm(results, total=sum(1 for _ in items()), unit="file", disable=None if progress else True):
-            tally.add(item, base / item.path, found)
+            scanned.append((item.path, item.speaker, *map(found.get, MEASURED)))
             if "reason" not in found:
+                if not within(path := base / item.path, [above]):
+                    linked.add(os.path.dirname(os.path.realpath(path)))
                 who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
-                line = who | {"path": os.path.relpath(base / item.path, above)} | found
-                lines.write(json.dumps(line).encode() + b"\n")
-        if trouble := tally.trouble(kind, folder):
+                lines.write(json.dumps(who | {"path": os.path.relpath(path, above)} | found).encode() + b"\n")
+        files = pd.DataFrame(scanned, columns=["path", "speaker", *MEASURED], dtype=object)  # names need not be UTF-8
+        if trouble := _trouble(files, kind, folder):
             partial.remove()
             raise HifitseError(trouble)
         write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
         outside = [] if within(above, [target.parent]) else [str(above)]
-        outside += [os.path.commonpath(tally.outside)] if tally.outside else []  # the folder that holds all that links lead to
-        summary = {"root": str(folder), "layout": layout, "kind": kind} | tally.summary()
+        outside += [os.path.commonpath(linked)] if linked else []  # the folder that holds all that links lead to
+        summary = {"root": str(folder), "layout": layout, "kind": kind} | _counted(files)
         summary |= {"not_audio": others(folder, layout), "permission": outside}
         write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
         partial.remove()
     return summary
+
+
+def _counted(files: pd.DataFrame) -> dict[str, Any]:
+    """All counts of a scan, and of each measure the median and the deciles at the ends."""
+    def counts(values: pd.Series) -> dict[str, int]:
+        return values.value_counts().sort_index().to_dict()
+
+    left, kept = files[files.reason.notna()], files[files.reason.isna()]
+    said = kept.speaker[kept.speaker != ""].value_counts()
+    by_suffix = left.reason.groupby(left.path.map(suffix_of))
+    return {
+        "files": len(files), "kept": len(kept), "speakers": len(said), "speakers_with_one_file": int((said == 1).sum()),
+        "minutes": round(float((kept.samples / kept.sample_rate).sum()) / 60, 2),
+        "left_out": counts(left.reason), "marked": counts(kept["flags"].explode()),
+        **{name: dict(zip(("p10", "median", "p90"), np.percentile(kept[name].astype(float), (10, 50, 90)).round(1).tolist(), strict=True))
+           for name in ("bandwidth_hz", "level_db")},
+        "suffixes": {suffix: counts(reasons) for suffix, reasons in by_suffix},
+        "examples": {reason: some[["path", "detail"]].head(EXAMPLES).to_dict("records") for reason, some in left.groupby("reason")},
+    }  # fmt: skip
+
+
+def _trouble(files: pd.DataFrame, kind: Kind, folder: Path) -> str:
+    """Why no manifest is written, or an empty text."""
+    kept, dead = int(files.reason.isna().sum()), files[files.reason == "no decay"]
+    if kind == "rooms" and len(dead) > kept:
+        first = f"the first is {plain(dead.path.iloc[0], 80)} ({dead.detail.iloc[0]})"
+        said = f"{len(dead)} of {len(files)} files do not decay like one, {first}"
+        return f"{folder} is no folder of room responses: {said}; expected impulse responses"
+    counted = ", ".join(f"{count} {reason}" for reason, count in files.reason.value_counts().items())
+    return "" if kept else f"{folder} has no usable file among {len(files)} ({counted}), expected a folder of recordings"
 
 
 def summary_path(manifest: Path) -> Path:
@@ -109,8 +143,8 @@ def _task(item: Item, base: Path, partial: "Partial") -> Task:
         state = channel_of(path)[0].stat()
     except OSError as error:
         return item, path, None, {"reason": "broken", "detail": f"{error.strerror}"}
-    key = (str(path), state.st_size, state.st_mtime_ns)
-    return item, path, key, partial.get(*key)
+    key = (os.fsencode(path), state.st_size, state.st_mtime_ns)
+    return item, path, key, partial.get(key)
 
 
 def _in_order(tasks: Iterable[Task], partial: "Partial", kind: Kind, workers: int) -> Iterator[tuple[Item, Found]]:
@@ -121,7 +155,7 @@ def _in_order(tasks: Iterable[Task], partial: "Partial", kind: Kind, workers: in
             (item, _, key, known), started = waiting.popleft()
             if known is None:
                 known = _measured(pool, started)
-                partial.add(*key, known)
+                partial.add(key, known)
             return item, known
 
         for task in tasks:
@@ -169,17 +203,16 @@ class Partial:
             said = f"cannot write in {self.path.parent} ({error}), expected a folder that can be written"
             raise HifitseError(f"{said}; remove {self.path.name} if it is damaged") from None
 
-    def get(self, path: str, size: int, changed: int) -> Found | None:
-        """The result kept for a file of that size and time of change in ns, or ``None``."""
-        asked = [os.fsencode(path), size, changed, self.made_for]
-        row = self._file.execute("SELECT found FROM known WHERE path = ? AND size = ? AND changed = ? AND made_for = ?", asked).fetchone()
+    def get(self, key: Key) -> Found | None:
+        """The result kept for a file, or ``None``."""
+        asked = "SELECT found FROM known WHERE path = ? AND size = ? AND changed = ? AND made_for = ?"
+        row = self._file.execute(asked, [*key, self.made_for]).fetchone()
         return json.loads(row[0]) if row else None
 
-    def add(self, path: str, size: int, changed: int, found: Found) -> None:
+    def add(self, key: Key, found: Found) -> None:
         """Keep a result; HifitseError where the disk is full."""
         try:
-            row = [os.fsencode(path), size, changed, self.made_for, json.dumps(found)]
-            self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", row)
+            self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", [*key, self.made_for, json.dumps(found)])
         except sqlite3.Error as error:
             said = f"cannot write in {self.path.parent} ({error}), the same command goes on when there is room"
             raise HifitseError(said) from None
@@ -194,61 +227,3 @@ class Partial:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-class Tally:
-    """Counts of a scan, and the folders outside of ``root`` that links lead to."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.outside = root, set[str]()
-        self.files, self.seconds = 0, 0.0
-        self.left_out: Counter[str] = Counter()
-        self.suffixes: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self.marked: Counter[str] = Counter()
-        self.speakers: Counter[str] = Counter()
-        self.examples: defaultdict[str, list[dict[str, str]]] = defaultdict(list)
-        self.values: dict[str, list[float]] = {"bandwidth_hz": [], "level_db": []}
-
-    def add(self, item: Item, path: Path, found: Found) -> None:
-        """Count one file."""
-        self.files += 1
-        if reason := found.get("reason"):
-            self.left_out[reason] += 1
-            self.suffixes[suffix_of(item.path)][reason] += 1
-            if len(self.examples[reason]) < EXAMPLES:
-                self.examples[reason].append({"path": item.path, "detail": found["detail"]})
-            return
-        if not within(path, [self.root]):
-            self.outside.add(os.path.dirname(os.path.realpath(path)))
-        self.seconds += found["samples"] / found["sample_rate"]
-        self.marked.update(found["flags"])
-        self.speakers.update([item.speaker] if item.speaker else [])
-        for name, values in self.values.items():
-            values.append(found[name])
-
-    @property
-    def kept(self) -> int:
-        return self.files - self.left_out.total()
-
-    def summary(self) -> dict[str, Any]:
-        """All counts, and of each measure the median and the deciles at the ends."""
-        spread = {name: dict(zip(("p10", "median", "p90"), np.percentile(values, (10, 50, 90)).round(1).tolist(), strict=True))
-                  for name, values in self.values.items() if values}  # fmt: skip
-        return {
-            "files": self.files, "kept": self.kept, "speakers": len(self.speakers),
-            "speakers_with_one_file": sum(count == 1 for count in self.speakers.values()),
-            "minutes": round(self.seconds / 60, 2),
-            "left_out": dict(sorted(self.left_out.items())), "marked": dict(sorted(self.marked.items())), **spread,
-            "suffixes": {suffix: dict(sorted(self.suffixes[suffix].items())) for suffix in sorted(self.suffixes)},
-            "examples": self.examples,
-        }  # fmt: skip
-
-    def trouble(self, kind: Kind, folder: Path) -> str:
-        """Why no manifest is written, or an empty text."""
-        dead = self.left_out["no decay"]
-        if kind == "rooms" and dead > self.kept:
-            first = self.examples["no decay"][0]
-            said = f"{dead} of {self.files} files do not decay like one, the first is {plain(first['path'], 80)} ({first['detail']})"
-            return f"{folder} is no folder of room responses: {said}; expected impulse responses"
-        counted = ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
-        return "" if self.kept else f"{folder} has no usable file among {self.files} ({counted}), expected a folder of recordings"

@@ -14,7 +14,7 @@ settings, and linear interpolation leaves it everywhere: that is then the bandwi
 """
 
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 from scipy.signal import welch
@@ -96,13 +96,13 @@ def _pass(file: Sound) -> Found:
         square += float(np.square(mono, dtype=np.float64).sum())
         spectrum += len(mono) * density(mono)
     count = max(samples, 1)
-    end = bandwidth(spectrum / count, file.sample_rate, file.subtype)
+    hertz, cliff = bandwidth(spectrum / count, file.sample_rate, file.subtype)
     variance = max(square / count - (offset / count) ** 2, 0.0)
     return {
         "samples": samples, "sample_rate": file.sample_rate, "channels": file.channels,
         "level_db": round(max(10 * float(np.log10(max(variance, 1e-30))), audio.FLOOR_DB), 2),
         "clipped_share": round(clipped / count, 6), "dc": round(float(np.abs(total).max()) / count, 5),
-        "bandwidth_hz": round(end.hertz), "cliff": end.cliff, "missing": file.missing,
+        "bandwidth_hz": round(hertz), "cliff": cliff, "missing": file.missing,
     }  # fmt: skip
 
 
@@ -155,13 +155,6 @@ def _decay(path: str | Path, samples: int) -> tuple[float | None, str]:
 # ---- true bandwidth
 
 
-class Bandwidth(NamedTuple):
-    """Where a spectrum ends: ``hertz``, 0 where there is no sound; ``cliff`` where it ends in a filter's edge."""
-
-    hertz: float
-    cliff: bool
-
-
 def density(block: np.ndarray) -> np.ndarray:
     """Mean power of each bin of a signal, (T,) -> (F,), so scaled that white noise of power 1 has 1 in every bin."""
     padded = np.pad(block, (0, max(0, N_FFT - len(block))))
@@ -169,26 +162,23 @@ def density(block: np.ndarray) -> np.ndarray:
     return welch(padded, 2.0, "blackmanharris", N_FFT, 0, detrend=False)[1]
 
 
-def bandwidth(spectrum: np.ndarray, sample_rate: int, subtype: str = "FLOAT") -> Bandwidth:
-    """Where a spectrum (F,) as of :func:`density` ends; ``subtype`` of the file, as libsndfile names it, decides the rounding noise."""
+def bandwidth(spectrum: np.ndarray, sample_rate: int, subtype: str = "FLOAT") -> tuple[float, bool]:
+    """Where a spectrum (F,) as of :func:`density` ends, Hz, 0 where there is no sound; and whether it ends in a filter's edge.
+    ``subtype`` of the file, as libsndfile names it, decides the rounding noise."""
     width = max(1, round(BAND_HZ * N_FFT / sample_rate))
     bands = spectrum[: len(spectrum) // width * width].reshape(-1, width)
     # The median, so that a lone tone (a screen's whine, a pilot) makes no bandwidth; exact silence must have a logarithm.
     level_db = 10 * np.log10(np.maximum(np.median(bands, axis=1), 1e-30))  # (bands,)
     hertz = np.arange(1, len(level_db) + 1) * width * sample_rate / N_FFT  # upper edges
-    floor_db = max(rounding_db(subtype) + ABOVE_DB, level_db.max() - RANGE_DB, -150.0)
+    rounding_db = 10 * float(np.log10(4.0 ** (1 - BITS[subtype]) / 12)) if subtype in BITS else -200.0  # a step's square over twelve
+    floor_db = max(rounding_db + ABOVE_DB, level_db.max() - RANGE_DB, -150.0)
     sounding = np.flatnonzero(level_db > floor_db)
     if not len(sounding):
-        return Bandwidth(0.0, False)
+        return 0.0, False
     end = int(sounding[-1])
     edge = _cliff(np.maximum(level_db, floor_db - ABOVE_DB))
     cliff = edge is not None and edge <= end + 1
-    return Bandwidth(float(hertz[min(edge, end) if cliff else end]), cliff)
-
-
-def rounding_db(subtype: str) -> float:
-    """dBFS: power of the rounding noise of a format, a step's square over twelve."""
-    return 10 * float(np.log10(4.0 ** (1 - BITS[subtype]) / 12)) if subtype in BITS else -200.0
+    return float(hertz[min(edge, end) if cliff else end]), cliff
 
 
 def _cliff(level_db: np.ndarray) -> int | None:
