@@ -1,4 +1,4 @@
-"""Large corpora: the list on disk against the list in memory, damage, changed manifests; recordings kept under their limit."""
+"""Large corpora: the list on disk against that in memory, damage, changed manifests; recordings kept under a limit, and long ones."""
 
 import json
 import os
@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import soundfile
 from bad_case import full_disk
+from scipy.signal import correlate
 from sounds import speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
+from hifitse.data import sampling
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer, ordered, others
 from hifitse.data.reader import Reader
+from hifitse.data.rendering import Renderer
+from hifitse.data.sampling import WHOLE_S, SpeechSampler
 from hifitse.data.scene import File, validation_conditions
 from hifitse.params import resolve
 from hifitse.studies import data_loading
@@ -134,6 +138,57 @@ def test_mixtures_are_the_same_bit_for_bit_with_recordings_kept():
     assert 0 < kept.reader.bytes <= 30 * 2**20 and kept.acoustics.reader.bytes > 0
 
 
+# ---- stretches of speech from long recordings
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("long") / "anna"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, seconds in (("a", 27), ("b", 31)):
+        loud = np.repeat(rng.random(seconds) > 0.4, SAMPLE_RATE)
+        audio.write(folder / f"{name}.flac", (0.1 * loud * rng.standard_normal(seconds * SAMPLE_RATE)).astype(np.float32))
+    return load_corpus(folder.parent)
+
+
+def drawn(corpus, seed: int, seconds: float = 4.0):
+    """A segment, its sound, and the (start, samples) of every read from disk."""
+    reads, read = [], audio.read
+
+    def counted(path, start=0, samples=None):
+        reads.append((start, samples))
+        return read(path, start, samples)
+
+    said = corpus.speakers["anna"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "read", counted)
+        reader = Reader(corpus.root, 0, WHOLE_S)
+        segment = SpeechSampler(reader).draw(np.random.default_rng(seed), said[:1], said[1:], round(seconds * SAMPLE_RATE), 1.0)
+        sound = Renderer(reader, None, None).segment(segment)
+    return segment, sound, reads
+
+
+def test_of_a_long_recording_one_part_is_read_and_only_once(corpus):
+    """It was read whole to 20 s and then the crop again: most of the time of a mixture on corpora of long files."""
+    for seed in range(5):
+        *_, reads = drawn(corpus, seed)
+        assert [samples for _, samples in reads] == [round(sampling.PART_S * SAMPLE_RATE)]
+    *_, reads = drawn(corpus, 0, seconds=8.0)
+    assert [samples for _, samples in reads] == [16 * SAMPLE_RATE]
+
+
+def test_the_crop_is_that_piece_of_the_recording(corpus):
+    whole = corpus.read(corpus.speakers["anna"][0])
+    for seed in range(5):
+        segment, sound, _ = drawn(corpus, seed)
+        at = int(np.argmax(correlate(whole, sound, "valid", "fft")))
+        piece = whole[at : at + len(sound)]
+        gain = float(piece @ sound) / float(piece @ piece)
+        assert gain > 1 and np.allclose(sound, gain * piece, atol=1e-4)
+        assert segment.activity >= sampling.MIN_ACTIVITY
+
+
 # ---- the old path
 
 
@@ -147,6 +202,3 @@ def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler():
         assert one.metadata == other.metadata and np.abs(one.mix - other.mix).max() < 2e-6  # rooms differ in rounding only
     found = data_loading.alike(dry, mixtures=3)
     assert found["old_to_present_db"] < -20 and found["kept_bit_equal"] == 1
-
-
-# ---- what is measured

@@ -50,17 +50,6 @@ def test_sir_snr_and_level_are_those_drawn_and_nothing_clips(sources, mixer):
     assert loud.metadata["level_db"] == pytest.approx(-3 + loud.metadata["clip_gain_db"]) and loud.metadata["clip_gain_db"] < 0
 
 
-def test_same_arguments_same_mixture_in_any_order(sources, mixer):
-    first = [mixer.mixture(1, index, HARD) for index in range(4)]
-    other = Mixer(mixer.params, "test")
-    for index in (3, 1, 0, 2):
-        again = other.mixture(1, index, HARD)
-        assert np.array_equal(again.mix, first[index].mix) and np.array_equal(again.enroll, first[index].enroll)
-        assert again.metadata == first[index].metadata
-    assert not np.array_equal(mixer.mixture(2, 0, HARD).mix, first[0].mix)
-    assert Mixer(mixer.params, "train").mixture(1, 0, HARD).metadata["target_speaker"] not in mixer.speakers
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_look_beforehand_changes_no_mixture_and_sees_all_that_is_asked_for(workers, sources):
     fresh, looked = (Mixer(small(sources, test_share=0.34), "test") for _ in range(2))

@@ -1,17 +1,24 @@
-"""Scenes: plain data that comes back from JSON, drawn without the sound; sources, lone targets, talkers recorded elsewhere."""
+"""Scenes: how hard they are and who is there when; plain data that comes back from JSON, drawn without the sound; sources, lone targets,
+talkers recorded elsewhere."""
 
+import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sounds import folders, hum, pitch, save, small
 
-from hifitse import HifitseError, audio
+from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import from_json, read_scenes, to_json, write_scenes
 from hifitse.data.mixing import Mixer
-from hifitse.data.scene import Conditions
+from hifitse.data.scene import Conditions, evaluation_conditions, training_conditions, turns, validation_conditions
+from hifitse.evaluation.evaluate import evaluate
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
+TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)
 CASES = {
     "plain": (HARD, {}),
     "partial": (replace(HARD, seconds=2.0, active_from_s=0.5, active_to_s=1.5), {}),
@@ -112,3 +119,108 @@ def test_lone_targets_and_talkers_recorded_elsewhere_in_the_training_only(source
     assert 0.3 < np.mean([len(alone.draw(0, index, HARD).talkers) == 1 for index in range(40)]) < 0.7
     for test in (Mixer(each.params, "test").draw(1, 0, HARD) for each in (other, alone)):
         assert len(test.talkers) == 3 and all(each.elsewhere is None for each in (*test.talkers, *test.enroll))
+
+
+# ---- conditions
+
+
+def test_curriculum_phases(sources):
+    params = small(sources, steps=100, batch_size=2, accumulation=3, phase_starts=[0.0, 0.5], interferers_max=[1, 3])
+    first, edge, quarter, last = (training_conditions(params, index) for index in (0, 100, 150, 200))
+    assert (first.phase, first.absent_prob, first.noisy_enroll_prob, first.interferers_max) == (0, 0.0, 0.0, 1)
+    assert training_conditions(params, 99).phase == 0
+    assert (edge.phase, edge.absent_prob, edge.noisy_enroll_prob, edge.interferers_max) == (1, 0.2, 0.0, 3)
+    assert quarter.noisy_enroll_prob == pytest.approx(0.25)
+    assert last.noisy_enroll_prob == training_conditions(params, 10**9).noisy_enroll_prob == pytest.approx(0.5)
+    mixer = Mixer(params, "train")
+    assert all(mixer.mixture(0, index, first).metadata["present"] for index in range(40))
+    absent = sum(not mixer.mixture(0, index, last).metadata["present"] for index in range(150))
+    assert 15 <= absent <= 46  # 30 expected, standard deviation 4.9
+
+
+def test_evaluation_lists(sources):
+    params = small(sources, eval_mixtures=200, eval_seconds=4.0)
+    lists = evaluation_conditions(params)
+    absent = [index for index, each in enumerate(lists["test"]) if each.absent]
+    assert (len(lists["test"]), len(absent)) == (200, 42)
+    assert set(np.diff(absent)) == {4, 5}  # spread evenly
+    assert all(each.absent_prob in (0, 1) and each.noisy_enroll_prob == 0.5 for each in lists["test"])
+    assert {(each.seconds, each.active_from_s, each.active_to_s) for each in lists["partial"]} == {(8.0, 2.0, 5.5)}
+    lengths = [each.seconds for each in lists["long"]]
+    assert (lengths[0], lengths[-1], len(set(lengths))) == (5.0, 8.0, 20)
+    assert len(validation_conditions(params)) == 50 and not any(each.absent_prob for each in validation_conditions(params))
+
+
+@pytest.mark.parametrize("changes", [
+    {"interferers_max": 9}, {"interferers_min": -1}, {"similarity": 1.1}, {"enroll_augment_prob": -0.1}, {"enroll_as": "loud"},
+    {"turns": -2}, {"seconds": 0},
+])  # fmt: skip
+def test_impossible_conditions_of_a_list_are_named(changes, sources):
+    line = json.loads(to_json(Mixer(small(sources), "train").draw(0, 0, HARD)))
+    with pytest.raises(HifitseError, match=f"conditions.{next(iter(changes))}"):
+        from_json(json.dumps(line | {"conditions": line["conditions"] | changes}))
+
+
+# ---- turns
+
+
+def power(signal):
+    return np.mean(np.square(signal, dtype=np.float64))
+
+
+@given(st.integers(2, 30), st.floats(1, 3), st.integers(0, 1000))
+def test_turns_fill_the_time_overlap_their_neighbours_and_nobody_meets_themselves(count, each, seed):
+    samples = round(count * each * SAMPLE_RATE)
+    spans = turns(samples, count, np.random.default_rng(seed))
+    assert spans[0][0] == 0 and spans[-1][1] == samples and len(spans) == count
+    assert all(start < stop for start, stop in spans)
+    assert all(before[1] > after[0] for before, after in itertools.pairwise(spans))
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[2:], strict=False))
+
+
+def test_talkers_are_there_in_their_turns_and_nowhere_else(sources):
+    mixer = Mixer(small(sources), "train")
+    for index in range(4):
+        mixture = mixer.mixture(0, index, TALK, wrong_enroll=True)
+        meta = mixture.metadata
+        mine = np.zeros(len(mixture.mix), bool)
+        for start, stop in meta["turns"]:
+            mine[round(start * SAMPLE_RATE) : round(stop * SAMPLE_RATE)] = True
+        edges = np.concatenate([[0], np.cumsum(np.abs(np.diff(mine.astype(int))))])
+        assert len(meta["turns"]) == 3 and edges[-1] == 4
+        assert not mixture.target[~mine].any() and mixture.target[mine].any()
+        theirs = mixture.interferers.any(axis=0)
+        assert theirs[~mine].mean() > 0.99  # somebody else speaks wherever the target does not
+        both = (theirs & mine).mean() * TALK.seconds
+        assert 4 * 0.2 < both < 4 * 0.7  # the four overlaps
+        assert np.allclose(mixture.mix, mixture.target + mixture.interferers.sum(0) + mixture.noise, rtol=0, atol=1e-6)
+        there = mixture.interferers[0] != 0
+        begin, end = np.flatnonzero(there)[[0, -1]]
+        assert begin > SAMPLE_RATE * 0.4 and end < len(mixture.mix) - SAMPLE_RATE * 0.4
+        assert mixture.wrong_enroll is not None and json.loads(json.dumps(meta)) == meta
+
+
+def test_sir_is_that_over_the_time_in_which_each_is_there(sources):
+    mixer = Mixer(small(sources, reverb_prob=0.0), "train")
+    for index in range(4):
+        mixture = mixer.mixture(0, index, TALK)
+        spans = turns(len(mixture.mix), TALK.turns, mixer._rng(0, index, 7))
+        mine, theirs = (np.concatenate([np.arange(*span) for span in spans[first::2]]) for first in (0, 1))
+        assert mixture.metadata["turns"] == [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in spans[::2]]
+        reference = power(mixture.target[mine])
+        found = [10 * np.log10(reference / power(each[theirs])) for each in mixture.interferers]
+        assert found == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
+        assert 10 * np.log10(reference / power(mixture.noise)) == pytest.approx(mixture.metadata["snr_db"], abs=0.01)
+
+
+def test_evaluation_of_the_turns_alone(sources):
+    params = small(sources, eval_turns=2, eval_pesq=True, test_share=0.34)
+    rows = evaluate(lambda mix, enroll: mix, params, progress=False, lists=("turns",))
+    assert [(row["list"], row["index"]) for row in rows] == [("turns", 0), ("turns", 1)]
+    for row in rows:
+        assert row["si_sdri_db"] == row["si_sdri_wrong_enroll_db"] == row["si_sdri_zero_enroll_db"] == 0
+        assert np.isfinite(row["swap_si_sdri_db"]) and row["confused"] in (True, False)
+        assert row["pesq"] is None and row["stoi"] is None and row["inside_db"] is None
+        assert (row["enroll_as"], row["similarity"]) == ("drawn", None) and len(row["turns"]) >= 2
+    json.dumps(rows, allow_nan=False)
+    assert evaluate(lambda mix, enroll: mix, small(sources), progress=False, lists=("turns",)) == []
