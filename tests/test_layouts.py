@@ -9,7 +9,7 @@ from sounds import save
 
 from hifitse import HifitseError, audio
 from hifitse.data.corpus import load_corpus
-from hifitse.prepare.layouts import LAYOUTS, LayoutError, listing
+from hifitse.prepare.layouts import LAYOUTS, listing
 from hifitse.prepare.prepare import prepare
 
 
@@ -160,7 +160,7 @@ def test_lhotse_recordings_that_are_no_utterance_have_a_reason(tmp_path):
 @pytest.mark.parametrize("text, words", [(b"{not json\n", "cannot be read"), (b"[1, 2]\n", "line 1 of .* is not a JSON object")])
 def test_a_damaged_lhotse_manifest_is_one_sentence(tmp_path, text, words):
     (tmp_path / "recordings.jsonl").write_bytes(text)
-    with pytest.raises(LayoutError, match=words):
+    with pytest.raises(HifitseError, match=words):
         listing(tmp_path, "lhotse")
 
 
@@ -170,6 +170,6 @@ def test_a_damaged_lhotse_manifest_is_one_sentence(tmp_path, text, words):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_that_finds_nothing_says_what_it_looked_for(tmp_path, layout):
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(LayoutError, match="no files like .* under .*, expected a folder with some") as caught:
+    with pytest.raises(HifitseError, match="no files like .* under .*, expected a folder with some") as caught:
         listing(tmp_path, layout)
     assert LAYOUTS[layout].like in str(caught.value)

@@ -51,6 +51,7 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, wo
     ROOT is the folder of the corpus, or of Lhotse's manifests. What is wrong with its files is counted.
     """
     from hifitse.data.manifest import ALLOW_ROOTS
+    from hifitse.files import write_text
     from hifitse.prepare import audit
     from hifitse.prepare.prepare import prepare as scan
     from hifitse.prepare.prepare import summary_path
@@ -59,7 +60,7 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, wo
     page = audit.checked(page) if page else None
     summary = scan(root, output, layout, kind, workers=workers)
     if page:
-        audit.write(Path(output).expanduser(), summary, page)
+        write_text(page, audit.render(Path(output).expanduser(), summary))
     for line in said(summary, time.monotonic() - began):
         print(f"hifitse: {line}")
     beside = f"{summary_path(Path(output)).name}{f' and {page.name}' if page else ''}"

@@ -15,7 +15,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from hifitse import HifitseError
 from hifitse.data.manifest import opened
-from hifitse.files import write_text
 from hifitse.prepare.prepare import of_suffixes
 from hifitse.report import figures, tables
 from hifitse.report.contract import plain
@@ -45,13 +44,8 @@ def checked(page: str) -> Path:
     return path
 
 
-def write(manifest: Path, summary: Row, page: Path) -> None:
-    """Write the page, whole or not at all, of a manifest and the summary that :func:`hifitse.prepare.prepare.prepare` returned."""
-    write_text(page, render(manifest, summary))
-
-
 def render(manifest: Path, summary: Row) -> str:
-    """The page's HTML: one file without scripts, which opens offline."""
+    """The page of a manifest and of the summary that :func:`hifitse.prepare.prepare.prepare` returned: HTML that opens offline."""
     with opened(manifest) as lines:
         listed = (row for row in map(json.loads, lines) if "path" in row)
         rows = pd.DataFrame.from_records([[row.get(name) for name in COLUMNS] for row in listed], columns=COLUMNS)

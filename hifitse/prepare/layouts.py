@@ -10,13 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.data.manifest import CorpusError, Kind, opened
-from hifitse.decode import SUFFIXES
+from hifitse.data.manifest import CorpusError, Kind, audio_files, opened
 from hifitse.prepare.recording import KINDS
-
-
-class LayoutError(HifitseError):
-    """A folder that is not laid out as said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +66,30 @@ def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Calla
         kind: speech, noise or rooms.
 
     Raises:
-        LayoutError: no such folder or layout, not of this kind, or no file like the layout's."""
+        HifitseError: no such folder or layout, not of this kind, or no file like the layout's."""
     for name, value, allowed in (("layout", layout, LAYOUTS), ("kind", kind, KINDS)):
         if value not in allowed:
-            raise LayoutError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
+            raise HifitseError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
     if not root.is_dir():
-        raise LayoutError(f"{str(root)!r} is not a folder, expected the folder of a corpus")
+        raise HifitseError(f"{str(root)!r} is not a folder, expected the folder of a corpus")
     chosen = LAYOUTS[layout]
     if kind not in chosen.kinds:
-        raise LayoutError(f"layout {layout} holds no {kind}, expected {', '.join(chosen.kinds)}; {kind} files have the layout folder")
+        raise HifitseError(f"layout {layout} holds no {kind}, expected {', '.join(chosen.kinds)}; {kind} files have the layout folder")
     try:
         base, found = (root, None) if chosen.names else _lhotse(root, kind)
         items = (lambda: _by_name(root, chosen, kind)) if found is None else (lambda: found)
         if all(item.reason for item in items()):
             also = ", ".join(name for name in LAYOUTS if name != layout)
             like = chosen.like.removeprefix("speaker/") if kind != "speech" else chosen.like
-            raise LayoutError(f"no files like {like} under {root}, expected a folder with some; other layouts are {also}")
+            raise HifitseError(f"no files like {like} under {root}, expected a folder with some; other layouts are {also}")
     except OSError as error:
-        raise LayoutError(f"{root} cannot be listed ({error}), expected a folder that can be read") from None
+        raise HifitseError(f"{root} cannot be listed ({error}), expected a folder that can be read") from None
     return base, items
 
 
 def others(root: Path, layout: str) -> dict[str, int]:
     """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
-    return dict(sorted(Counter(map(suffix_of, _walk(root, audio=False))).items())) if LAYOUTS[layout].names else {}
+    return dict(sorted(Counter(suffix_of(str(path)) for path in audio_files(root, others=True)).items())) if LAYOUTS[layout].names else {}
 
 
 def suffix_of(path: str) -> str:
@@ -102,23 +97,9 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(re.sub(r"/\d+$", "", path))[1].lower() or os.path.splitext(path)[1].lower() or "no suffix"
 
 
-def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
-    """Paths of the audio files, or of all others, relative to the root; hidden ones left out, links followed, in the order of names."""
-    with os.scandir(root / below) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    for entry in entries:
-        path = f"{below}/{entry.name}" if below else entry.name
-        if entry.is_dir():
-            # a link to a folder that it lies in would never end
-            if not entry.is_symlink() or os.path.realpath(entry) not in map(os.path.realpath, Path(entry.path).parents):
-                yield from _walk(root, path, audio)
-        elif (suffix_of(path) in SUFFIXES) == audio:
-            yield path
-
-
 def _by_name(root: Path, layout: Layout, kind: Kind) -> Iterator[Item]:
     """Items by their paths; of noise and rooms any audio file."""
-    for path in _walk(root):
+    for path in (file.relative_to(root).as_posix() for file in audio_files(root)):
         stem = os.path.splitext(path)[0]
         reasons = (why for pattern, why in layout.left_out.items() if re.fullmatch(pattern, stem, re.DOTALL))
         if kind != "speech":
@@ -142,11 +123,11 @@ def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
                 for number, line in enumerate(lines, start=1):
                     entry = json.loads(line) if line.strip() else {}
                     if not isinstance(entry, dict):
-                        raise LayoutError(f"line {number} of {path} is not a JSON object, expected a manifest of Lhotse as JSON lines")
+                        raise HifitseError(f"line {number} of {path} is not a JSON object, expected a manifest of Lhotse as JSON lines")
                     if entry:
                         yield entry
         except (CorpusError, ValueError) as error:
-            raise LayoutError(f"{path} cannot be read ({error}), expected a manifest of Lhotse as JSON lines") from None
+            raise HifitseError(f"{path} cannot be read ({error}), expected a manifest of Lhotse as JSON lines") from None
 
 
 def _source(root: Path, recording: dict[str, Any]) -> str | None:
