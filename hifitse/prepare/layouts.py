@@ -59,14 +59,8 @@ LAYOUTS = {
 
 def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Callable[[], Iterable[Item]]]:
     """The folder that a corpus' paths are relative to, and a function that lists its items in the order of names, again at each call.
-
-    Args:
-        root: folder of the corpus, or of Lhotse's manifests.
-        layout: a name of ``LAYOUTS``.
-        kind: speech, noise or rooms.
-
-    Raises:
-        HifitseError: no such folder or layout, not of this kind, or no file like the layout's."""
+    ``root`` is the folder of the corpus, or of Lhotse's manifests; ``layout`` a name of ``LAYOUTS``.
+    HifitseError: no such folder or layout, not of this kind, or no file like the layout's."""
     for name, value, allowed in (("layout", layout, LAYOUTS), ("kind", kind, KINDS)):
         if value not in allowed:
             raise HifitseError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
@@ -142,10 +136,8 @@ def _source(root: Path, recording: dict[str, Any]) -> str | None:
 
 
 def _lhotse(root: Path, kind: Kind) -> tuple[Path, list[Item]]:
-    """The folder that all recordings of Lhotse's manifests lie in, and the items: of ``recordings.jsonl`` and ``supervisions.jsonl``, and
-    of ``cuts.jsonl``, plain or packed with gzip.
-    A recording is one utterance if it has one speaker, or one a channel if each of its channels has a speaker of its own.
-    """
+    """The folder that all recordings of Lhotse's manifests lie in, and the items.
+    A recording is one utterance if it has one speaker, or one a channel if each of its channels has a speaker of its own."""
     cuts = [each for cut in _lines(root, "cuts") for each in ([track.get("cut", {}) for track in cut.get("tracks", [])] or [cut])]
     recordings: dict[str, dict[str, Any]] = {}
     for recording in (*_lines(root, "recordings"), *(cut.get("recording") for cut in cuts)):

@@ -27,21 +27,12 @@ NOISE_SHARE = 0.15  # at most, of the space that rooms leave
 
 
 def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
-    """Write recordings of ``corpus``, ``eval_unseen``, ``noise`` and ``rooms`` below ``folder``, under the names of their own folders.
+    """Write recordings of ``corpus``, ``eval_unseen``, ``noise`` and ``rooms`` below an empty or new folder, under the names of their own
+    folders, in ``megabytes`` (10^6 bytes) at most; returns 10^6 bytes by name. Synthetic sources need no room.
 
     With ``HIFITSE_DATA`` naming ``folder``, a preset that names ``$HIFITSE_DATA/people`` reads the packed ones. Every speaker stays, so
-    that the same are held out; of those with much speech, and of long noises, the beginning is kept. Synthetic sources need no room.
-
-    Args:
-        params: name the sources.
-        folder: that does not exist yet, or is empty.
-        megabytes: 10^6 bytes of all files, at most.
-
-    Returns:
-        10^6 bytes by name of the source.
-
-    Raises:
-        HifitseError: bad sources, a folder with something in it, or not enough space."""
+    that the same are held out; of those with much speech, and of long noises, the beginning is kept.
+    HifitseError: bad sources, a folder with something in it, or not enough space."""
     _refuse_full(folder)
     speech, noise, rooms = (_by_folder(getattr(params, name), name) for name in ("corpus", "noise", "rooms"))
     speech |= _by_folder(params.eval_unseen, "eval_unseen")
@@ -78,17 +69,8 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
 
 
 def unpack(packed: Path, folder: Path) -> float:
-    """Decode what :func:`pack` made into WAV files of 48 kHz, by all cores: no worker of a training then decodes or resamples.
-
-    Args:
-        packed: folder that :func:`pack` wrote.
-        folder: that does not exist yet, or is empty; an hour of sound takes 350 MB.
-
-    Returns:
-        Seconds of sound.
-
-    Raises:
-        HifitseError: a folder with something in it, or nothing packed."""
+    """Decode what :func:`pack` wrote into an empty or new folder of WAV files of 48 kHz, by all cores: no worker of a training then decodes
+    or resamples. An hour takes 350 MB; returns seconds of sound. HifitseError: a folder with something in it, or nothing packed."""
     _refuse_full(folder)
     files = [path for path in sorted(packed.rglob("*")) if path.is_file()]
     sounds = {path.relative_to(packed): path for path in files if path.suffix == ".ogg"}

@@ -42,7 +42,7 @@ Task = tuple[Item, Path, Key | None, Found | None]  # the last where it is known
 def prepare(
     root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech", workers: int | None = None, progress: bool = True
 ) -> dict[str, Any]:
-    """Write a manifest of the usable recordings below a folder, and beside it ``<name>.summary.json``.
+    """Write a manifest of the usable recordings below a folder, and beside it ``<name>.summary.json``, which is returned.
 
     Args:
         root: folder of the corpus; ``~`` and environment variables are expanded.
@@ -52,14 +52,10 @@ def prepare(
         layout, kind: as :func:`hifitse.prepare.layouts.listing` has them.
         workers: processes; ``None``: one per core; 0: none, this process does the work.
 
-    Returns:
-        The summary: ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), ``suffixes`` (of
-        those left out, counts by suffix and reason), ``not_audio`` (files not looked at, counts by suffix), medians, examples, and
-        ``permission``: the folders outside of the manifest's own for which a run will need it.
-
-    Raises:
-        HifitseError: nothing to take, the output cannot be written or another process makes it, or a folder of rooms holds something else.
-    """
+    The summary has ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), ``suffixes`` (of those
+    left out, counts by suffix and reason), ``not_audio`` (files not looked at, counts by suffix), medians, examples, and ``permission``:
+    the folders outside of the manifest's own for which a run will need it.
+    HifitseError: nothing to take, the output cannot be written or another process makes it, or a folder of rooms holds something else."""
     folder, target = locate(root, "folder"), Path(os.path.abspath(Path(output).expanduser()))
     if not target.name.endswith(SUFFIXES) or target.is_dir():
         raise HifitseError(f"output is {target.name!r}, expected the name of a file that ends in {' or '.join(SUFFIXES)}")

@@ -55,14 +55,10 @@ Found = dict[str, Any]
 
 def measure(path: str | Path, kind: Kind = "speech") -> Found:
     """One pass over a file; responses of rooms must decay.
-
-    Returns:
-        ``samples`` and ``sample_rate`` (the file's own), ``channels``, ``level_db`` (of the channels' mean, dBFS without its
-        constant part), ``clipped_share`` (samples that like both neighbours are at full scale),
-        ``dc`` (largest mean of a channel), ``bandwidth_hz`` (see above), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow",
-        "below 48 kHz", "stereo", "dc", "cut short" (what is there is used).
-        Or ``reason``, one of "broken", "empty", "too short", "silent", "clipped", "no decay", with ``detail`` in words.
-    """
+    Gives ``samples`` and ``sample_rate`` (the file's own), ``channels``, ``level_db`` (of the channels' mean, dBFS without its constant
+    part), ``clipped_share`` (samples that like both neighbours are at full scale), ``dc`` (largest mean of a channel), ``bandwidth_hz``
+    (see above), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow", "below 48 kHz", "stereo", "dc", "cut short".
+    Or ``reason``, one of "broken", "empty", "too short", "silent", "clipped", "no decay", with ``detail`` in words."""
     try:
         with Sound(path) as file:
             found = _pass(file)
