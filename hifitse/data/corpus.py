@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, field, replace
@@ -68,12 +68,12 @@ class Clips:
     read = Corpus.read
 
     @property
-    def groups(self) -> dict[str, tuple[Utterance, ...]]:
+    def groups(self) -> dict[str, list[Utterance]]:
         """Clips by group: the positions in one room, the parts of one recording."""
-        found: dict[str, tuple[Utterance, ...]] = {}
+        found = defaultdict(list)
         for clip in self.clips:
-            found[clip.group] = (*found.get(clip.group, ()), clip)
-        return found
+            found[clip.group].append(clip)
+        return dict(found)
 
     def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
         """Lists without a common group, as :meth:`Corpus.split` has them, with one group at least in each."""

@@ -78,13 +78,10 @@ class Voices:
         return [other for _, other in sorted(zip((-self._similarities(name, among)).tolist(), among, strict=True))]
 
     def _similarities(self, name: str, among: list[str]) -> np.ndarray:
-        [own], rows = (self._unit[self._places(names)] for names in ([name], among))  # (D,), (S', D)
-        return np.einsum("sd,d->s", rows, own)  # which, unlike a product of matrices, sums in one order for any number of threads
-
-    def _places(self, names: list[str]) -> list[int]:
-        for unknown in set(names) - self.places.keys():
+        for unknown in {name, *among} - self.places.keys():
             raise HifitseError(f"speaker is {unknown!r}, expected one of the {len(self.places)} of the corpus")
-        return [self.places[name] for name in names]
+        own, rows = self._unit[self.places[name]], self._unit[[self.places[other] for other in among]]  # (D,), (S', D)
+        return np.einsum("sd,d->s", rows, own)  # which, unlike a product of matrices, sums in one order for any number of threads
 
 
 def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:

@@ -5,8 +5,9 @@ import json
 import math
 import multiprocessing
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ import soundfile
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Clips, Corpus, load_clips, load_corpus
 from hifitse.data.manifest import Utterance, locate, manifest_of, sources
-from hifitse.files import write_atomic
 from hifitse.machine import usable_cores
 from hifitse.params import Params
+from hifitse.prepare.prepare import write_lines
 
 KBPS = 26  # kbit/s of speech at ``LEVEL`` at most: 60 short utterances had 24.6, noise 23.2
 LEVEL = 0.93  # libsndfile's compression level: about 25 kbit/s
@@ -50,7 +51,7 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
         lengths = [clip.samples for each in clips.values() for clip in each.clips]
         most = fair_share(lengths, NOISE_SHARE * seconds_beside(*rooms) * SAMPLE_RATE)
         for path, each in clips.items():
-            rows = list(threads.map(lambda clip, each=each, path=path: _one(each, clip, folder / path.name, most), each.clips))
+            rows = list(threads.map(partial(_one, each, folder / path.name, most), each.clips))
             if manifest_of(noise[path]):
                 _write_manifest(rows, folder / path.name / MANIFEST)
             for notice in path.glob("ATTRIBUTION*"):
@@ -60,8 +61,7 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
         most = fair_share(spoken, seconds_beside(*rooms, *noise))
         for path, corpus in corpora.items():
             chosen = [said for each in corpus.speakers.values() for said in _first(each, most)]
-            rows = list(threads.map(lambda said, corpus=corpus, path=path: _one(corpus, said, folder / path.name), chosen))
-            _write_manifest(rows, folder / path.name / MANIFEST)
+            _write_manifest(threads.map(partial(_one, corpus, folder / path.name, math.inf), chosen), folder / path.name / MANIFEST)
     found = {path.name: _size(folder / path.name) for path in (*speech, *noise, *rooms)}
     if sum(found.values()) > megabytes:
         raise HifitseError(f"the recordings take {sum(found.values()):.1f} MB, expected at most {megabytes:g} MB: ask for more space")
@@ -106,9 +106,8 @@ def _refuse_full(folder: Path) -> None:
         raise HifitseError(f"folder {folder} has something in it, expected an empty or a new one")
 
 
-def _write_manifest(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    text = gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode(), mtime=0)
-    write_atomic(path, lambda place: place.write_bytes(text))
+def _write_manifest(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    write_lines(path, (json.dumps(row).encode() + b"\n" for row in rows))
 
 
 def _by_folder(text: str, what: str) -> dict[Path, Path]:
@@ -140,7 +139,7 @@ def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
             yield each
 
 
-def _one(listed: Corpus | Clips, said: Utterance, folder: Path, most: float = math.inf) -> dict[str, str | int]:
+def _one(listed: Corpus | Clips, folder: Path, most: float, said: Utterance) -> dict[str, str | int]:
     """Write a recording up to ``most`` samples of 48 kHz, speech at its own rate where Opus has it. Returns its line of the manifest."""
     if said.speaker and said.sample_rate in RATES and said.sample_rate != SAMPLE_RATE:
         signal, rate = soundfile.read(listed.root / said.path, dtype="float32", always_2d=True)

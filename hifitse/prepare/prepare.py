@@ -6,14 +6,13 @@ A scan that is cut goes on where it was. The manifest is the same for any number
 import gzip
 import json
 import os
-import shutil
 import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -80,7 +79,8 @@ def prepare(
         if trouble := _trouble(files, kind, folder):
             partial.remove()
             raise HifitseError(trouble)
-        write_atomic(target, lambda path: _pack(lines, path, target.suffix == ".gz"))
+        lines.seek(0)
+        write_lines(target, lines)
         outside = [] if within(above, [target.parent]) else [str(above)]
         outside += [os.path.commonpath(linked)] if linked else []  # the folder that holds all that links lead to
         summary = {"root": str(folder), "layout": layout, "kind": kind} | _counted(files)
@@ -172,11 +172,14 @@ def _measured(pool: Pool, started: Started) -> Found:
         return {"reason": "broken", "detail": "reading it ended the process"}
 
 
-def _pack(lines: BinaryIO, path: Path, packed: bool) -> None:
-    """Without a time in gzip's header the same lines give the same file."""
-    lines.seek(0)
-    with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else nullcontext(file) as target:
-        shutil.copyfileobj(lines, target)
+def write_lines(manifest: Path, lines: Iterable[bytes]) -> None:
+    """Write lines, whole or not at all, packed by gzip where the name says so, without a time: the same lines give the same file."""
+    def write(path: Path) -> None:
+        packed = manifest.suffix == ".gz"
+        with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else nullcontext(file) as target:
+            target.writelines(lines)
+
+    write_atomic(manifest, write)
 
 
 class Partial:
