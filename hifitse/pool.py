@@ -105,10 +105,10 @@ def importing(**variables: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path} | variables
 
 
-def answer(what: str, code: str, environment: dict[str, str], folder: Path | None = None) -> Any:
-    """The JSON that Python code prints in its last line, in a process of its own in ``folder``; ``environment`` as of :func:`importing`.
+def answer(what: str, code: str, environment: dict[str, str]) -> Any:
+    """The JSON that Python code prints in its last line, in a process of its own; ``environment`` as of :func:`importing`.
     Raises HifitseError: the process, which does ``what``, failed, with its last words."""
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise HifitseError(f"process that {what} ended with {done.returncode}, expected 0: {done.stderr.strip()[-300:]}")
     return json.loads(done.stdout.splitlines()[-1])

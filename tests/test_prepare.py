@@ -210,7 +210,7 @@ def test_a_manifest_trains(tmp_path):
 
 
 def test_a_cut_scan_goes_on_and_gives_the_file_of_any_number_of_processes(tmp_path, corpus, monkeypatch):
-    prepare(corpus, tmp_path / "a.jsonl", workers=2, progress=False)
+    prepare(corpus, tmp_path / "a.jsonl", workers=2)
     whole = (tmp_path / "a.jsonl").read_bytes()
     calls = []
 

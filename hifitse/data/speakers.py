@@ -159,12 +159,11 @@ def _extend(speech: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.nd
     return (halves[1:, 0] + halves[:-1, 1]).reshape(-1)[: len(speech)]
 
 
-def trim(speech: np.ndarray, keep_s: float = 0.04) -> np.ndarray:
-    """Cut silence (frames 40 dB below the loudest) from both ends but for ``keep_s`` seconds, and fade the ends over 5 ms."""
-    frame = 480
+def trim(speech: np.ndarray) -> np.ndarray:
+    """Cut silence (frames 40 dB below the loudest) from both ends but for 40 ms, and fade the ends over 5 ms."""
+    frame, keep = 480, 1920
     levels = np.square(speech[: len(speech) // frame * frame].reshape(-1, frame)).mean(axis=1)
     loud = np.flatnonzero(levels > 1e-4 * levels.max())
-    keep = round(keep_s * SAMPLE_RATE)
     cut = speech[max(0, loud[0] * frame - keep) : (loud[-1] + 1) * frame + keep].copy()
     fade = np.linspace(0, 1, 240, dtype=np.float32)
     cut[:240] *= fade

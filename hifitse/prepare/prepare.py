@@ -39,7 +39,7 @@ Task = tuple[Item, Path, Key | None, Found | None]  # the last where it is known
 
 
 def prepare(
-    root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech", workers: int | None = None, progress: bool = True
+    root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech", workers: int | None = None
 ) -> dict[str, Any]:
     """Write a manifest of the usable recordings below a folder, and beside it ``<name>.summary.json``, which is returned.
 
@@ -68,7 +68,7 @@ def prepare(
         tasks = (_task(item, base, partial) for item in items())
         results = _in_order(tasks, partial, kind, usable_cores() if workers is None else workers)
         scanned, linked = [], set()
-        for item, found in tqdm(results, total=sum(1 for _ in items()), unit="file", disable=None if progress else True):
+        for item, found in tqdm(results, total=sum(1 for _ in items()), unit="file", disable=None):
             scanned.append((item.path, item.speaker, *map(found.get, MEASURED)))
             if "reason" not in found:
                 if not within(path := base / item.path, [above]):
