@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from sounds import folders
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -40,6 +41,12 @@ def synthetic_sound(request, tmp_path_factory) -> Path:
     folder.mkdir(exist_ok=True)
     os.environ["HIFITSE_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory) -> dict[str, str]:
+    """Parameters that name small folders of speech, noise and rooms, which no test changes."""
+    return folders(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="session")

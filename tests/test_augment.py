@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sounds import folders, small
+from sounds import small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
@@ -17,11 +17,6 @@ from hifitse.data.scene import Conditions, evaluation_conditions
 
 PLAIN = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 PARTS = ("mix", "target", "interferers", "noise")
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")

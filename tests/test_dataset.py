@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from sounds import folders, save, small
+from sounds import save, small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.corpus import CorpusError
@@ -18,8 +18,8 @@ PLAIN = Conditions("valid", 0.5)
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources")) | {"seconds": 0.5, "enroll_seconds": 0.5}
+def sources(sources):
+    return sources | {"seconds": 0.5, "enroll_seconds": 0.5}
 
 
 def listed(mixer, seed, conditions, batch_size=1, **values):

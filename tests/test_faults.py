@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sounds import folders, pitch, save, small
+from sounds import pitch, save, small
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.augment import RATES, hide_bands, low_pass
@@ -18,11 +18,6 @@ from hifitse.training.train import train
 from hifitse.training.validation import RIGHT, validation_mixtures
 
 ONE = Conditions("test", 1.0, 0.0, 1, 1, -5.0, 15.0, 0.0)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources"))
 
 
 def peak_hz(signal):

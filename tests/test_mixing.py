@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sounds import folders, pitch, save, small, speech_folder
+from sounds import pitch, save, small, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
@@ -15,11 +15,6 @@ from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sounds import folders, small
+from sounds import small
 
 from hifitse import SAMPLE_RATE, audio, presets
 from hifitse.data.mixing import Mixer
@@ -143,11 +143,6 @@ def mixer(root: str, similar: bool, augment: bool) -> Mixer:
     return Mixer(small(json.loads(root), **values), "test")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> str:
-    return json.dumps(folders(tmp_path_factory.mktemp("sources")))
-
-
 @st.composite
 def conditions(draw: Any, similar: bool) -> Conditions:
     turns = draw(st.sampled_from([0, 0, 2, 3]))
@@ -164,8 +159,8 @@ def conditions(draw: Any, similar: bool) -> Conditions:
 
 @settings(max_examples=20)
 @given(st.data(), st.booleans(), st.booleans(), SEEDS, st.integers(0, 10**6))
-def test_any_mixture_is_the_sum_of_its_parts_as_loud_as_it_says_and_the_same_again(root, data, similar, augment, seed, index):
-    made, asked = mixer(root, similar, augment), data.draw(conditions(similar))
+def test_any_mixture_is_the_sum_of_its_parts_as_loud_as_it_says_and_the_same_again(sources, data, similar, augment, seed, index):
+    made, asked = mixer(json.dumps(sources), similar, augment), data.draw(conditions(similar))
     mixture = made.mixture(seed, index, asked, wrong_enroll=True)
     total = mixture.target + mixture.interferers.sum(0) + mixture.noise
     assert mixture.mix.shape == (round(asked.seconds * SAMPLE_RATE),) and np.abs(mixture.mix - total).max() <= 1e-6

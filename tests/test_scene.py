@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sounds import folders, hum, pitch, save, small
+from sounds import hum, pitch, save, small
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import from_json, read_scenes, to_json, write_scenes
@@ -27,11 +27,6 @@ CASES = {
     "elsewhere": (HARD, {"acoustics_prob": 1.0}),
     "dry, absent, alone": (replace(HARD, absent_prob=1.0, interferers_min=0, interferers_max=0), {"reverb_prob": 0.0}),
 }
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")

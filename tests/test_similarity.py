@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sounds import folders, save, small, speech_folder
+from sounds import save, small, speech_folder
 
 from hifitse import HifitseError
 from hifitse.data import similarity
@@ -21,11 +21,6 @@ TWO = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 def corpus():
     """40 synthetic speakers with two utterances each."""
     return load_corpus(make_speech(40, 2, 3))
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources"))
 
 
 # ---- what is measured

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from sounds import folders, small
+from sounds import small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.commands import sitting
@@ -20,11 +20,6 @@ from hifitse.model.pretrained import DEFAULT
 from hifitse.params import resolve
 from hifitse.prepare.pack import pack, unpack
 from hifitse.training import abreast
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    return folders(tmp_path_factory.mktemp("sources"))
 
 
 def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_path):
