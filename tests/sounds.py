@@ -14,6 +14,12 @@ def pitch(speaker: int) -> float:
     return 300.0 + 50 * speaker
 
 
+def peak_hz(signal: np.ndarray) -> float:
+    """Place of the highest peak of a signal's spectrum."""
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
+    return np.argmax(spectrum) * SAMPLE_RATE / (8 * len(signal))
+
+
 def save(path: Path, audio: np.ndarray, rate: int = SAMPLE_RATE, subtype: str = "PCM_16") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, audio, rate, subtype=subtype)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sounds import pitch, save, small
+from sounds import peak_hz, pitch, save, small
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.augment import RATES, hide_bands, low_pass
@@ -18,11 +18,6 @@ from hifitse.training.train import train
 from hifitse.training.validation import RIGHT, validation_mixtures
 
 ONE = Conditions("test", 1.0, 0.0, 1, 1, -5.0, 15.0, 0.0)
-
-
-def peak_hz(signal):
-    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
-    return np.argmax(spectrum) * SAMPLE_RATE / (8 * len(signal))
 
 
 def test_an_enrolment_at_its_own_speed_is_as_it_was_recorded_and_the_mixture_stays(sources):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sounds import pitch, save, small, speech_folder
+from sounds import peak_hz, pitch, save, small, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
@@ -24,11 +24,6 @@ def mixer(sources):
 
 def ratio_db(signal, other):
     return 10 * np.log10(np.sum(np.square(signal, dtype=np.float64)) / np.sum(np.square(other, dtype=np.float64)))
-
-
-def peak_hz(signal):
-    spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
-    return np.argmax(spectrum) * SAMPLE_RATE / (8 * len(signal))
 
 
 def test_sir_snr_and_level_are_those_drawn_and_nothing_clips(sources, mixer):
