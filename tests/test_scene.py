@@ -15,7 +15,6 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import from_json, read_scenes, to_json, write_scenes
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions, evaluation_conditions, training_conditions, turns, validation_conditions
-from hifitse.evaluation.evaluate import evaluate
 
 HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 TALK = Conditions("turns", 9.0, 0.0, 2, 2, -5.0, 15.0, turns=5)
@@ -206,16 +205,3 @@ def test_sir_is_that_over_the_time_in_which_each_is_there(sources):
         found = [10 * np.log10(reference / power(each[theirs])) for each in mixture.interferers]
         assert found == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
         assert 10 * np.log10(reference / power(mixture.noise)) == pytest.approx(mixture.metadata["snr_db"], abs=0.01)
-
-
-def test_evaluation_of_the_turns_alone(sources):
-    params = small(sources, eval_turns=2, eval_pesq=True, test_share=0.34)
-    rows = evaluate(lambda mix, enroll: mix, params, progress=False, lists=("turns",))
-    assert [(row["list"], row["index"]) for row in rows] == [("turns", 0), ("turns", 1)]
-    for row in rows:
-        assert row["si_sdri_db"] == row["si_sdri_wrong_enroll_db"] == row["si_sdri_zero_enroll_db"] == 0
-        assert np.isfinite(row["swap_si_sdri_db"]) and row["confused"] in (True, False)
-        assert row["pesq"] is None and row["stoi"] is None and row["inside_db"] is None
-        assert (row["enroll_as"], row["similarity"]) == ("drawn", None) and len(row["turns"]) >= 2
-    json.dumps(rows, allow_nan=False)
-    assert evaluate(lambda mix, enroll: mix, small(sources), progress=False, lists=("turns",)) == []
