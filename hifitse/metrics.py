@@ -156,11 +156,7 @@ def unpaired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
     mean = float(np.nanmean(kept[0]) - np.nanmean(kept[1])) if n else float("nan")
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
-    means = []
-    for runs in kept:
-        count = runs.shape[1]
-        mixtures = rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES)  # (draws, M)
-        means.append(_weighted_means(runs, mixtures, rng))
+    means = [_weighted_means(runs, _drawn(runs.shape[1], RESAMPLES, rng), rng) for runs in kept]
     low, high = np.nanquantile(means[0] - means[1], (0.025, 0.975))
     return Interval(mean, float(low), float(high), n)
 
@@ -186,8 +182,7 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
     chunk = max(1, 2_000_000 // n)  # bounds the memory of the counts
     means = []
     for start in range(0, RESAMPLES, chunk):
-        draws = min(chunk, RESAMPLES - start)
-        mixtures = rng.multinomial(n, np.full(n, 1 / n), size=draws)  # (draws, M): how often each is drawn
+        mixtures = _drawn(n, min(chunk, RESAMPLES - start), rng)
         means.append(sum(weight * _weighted_means(each, mixtures, rng) for each, weight in zip(runs, weights, strict=True)))
     low, high = np.nanquantile(np.concatenate(means), (0.025, 0.975))
     return Interval(mean, float(low), float(high), n)
@@ -200,10 +195,14 @@ def _runs(values: ArrayLike) -> np.ndarray:
     return np.atleast_2d(values)
 
 
+def _drawn(n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of ``n`` is drawn when ``n`` are, with replacement: ``(draws, n)``."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=draws)
+
+
 def _weighted_means(runs: np.ndarray, mixtures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mean of ``(S, M)`` in each of the draws ``(draws, M)`` of mixtures, with runs drawn here: ``(draws,)``."""
-    s = len(runs)
-    drawn = rng.multinomial(s, np.full(s, 1 / s), size=len(mixtures))  # (draws, S)
+    drawn = _drawn(len(runs), len(mixtures), rng)
     finite = np.isfinite(runs)
     total = np.einsum("ds,sm,dm->d", drawn, np.where(finite, runs, 0.0), mixtures, optimize=True)
     weight = np.einsum("ds,sm,dm->d", drawn, finite.astype(np.float64), mixtures, optimize=True)

@@ -90,8 +90,8 @@ class FullBandAttention(BandAttention):
     comparison. Queries and keys are a few features of every band, side by side; the values found are returned to each band.
     """
 
-    def __init__(self, features: int, heads: int, per_band: int = 4, speaker: int = 0) -> None:
-        super().__init__(features, heads, speaker, per_band * heads)
+    def __init__(self, features: int, heads: int, speaker: int = 0) -> None:
+        super().__init__(features, heads, speaker, width=4 * heads)
 
     def look(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         bands = q.shape[1]

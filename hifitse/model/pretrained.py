@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, snapshot_download
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -142,13 +141,8 @@ def _folder(path_or_hub_id: str | Path, options: dict[str, Any]) -> Path:
     path, name = Path(path_or_hub_id).expanduser(), str(path_or_hub_id)
     if path.is_dir():
         return path
-    allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
-    try:
-        validate_repo_id(name)
-        is_name = name.count("/") == 1 and not isinstance(path_or_hub_id, Path) and not path.exists()
-    except HFValidationError:
-        is_name = False
-    if not is_name:
+    if isinstance(path_or_hub_id, Path) or path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
         raise CheckpointError(f"model is {name!r}, which is no folder, expected {allowed}")
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES), **options))

@@ -208,10 +208,9 @@ class Adversary:
         self.model.requires_grad_(True)
         return adversarial_loss(fake), feature_loss(fake, real)
 
-    def update(self, step: int, group: Group | None = None) -> None:
+    def update(self, step: int, group: Group) -> None:
         """One step of the discriminators from the gradients that :meth:`join` left, where it left any.
         Raises Collapse: as :class:`Watch`, or the gradient is not finite."""
-        group = group or Group()
         parts = sum(group.gather(self.parts), [])
         if not parts:
             return

@@ -144,7 +144,7 @@ def cut_rows(path: Path, step: int) -> None:
 class Journal:
     """Tells what happens, in the run's folder and beside the progress bar; ``others`` are trainings like it that come after it."""
 
-    def __init__(self, folder: Path, params: Params, bar: tqdm, others: int = 0) -> None:
+    def __init__(self, folder: Path, params: Params, bar: tqdm, others: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
         self.folder, self.params, self.bar, self.others, self._first = folder, params, bar, others, bar.n

@@ -135,7 +135,7 @@ def launched_rank() -> int:
 
 
 @contextmanager
-def graceful_stop(patient: bool = False) -> Iterator[threading.Event]:
+def graceful_stop(patient: bool) -> Iterator[threading.Event]:
     """An event that SIGINT and SIGTERM set, so that a stop ends after a whole step. A second signal stops at once, unless ``patient``:
     where several processes train together, a scheduler and a launcher each send theirs."""
     stop = threading.Event()
