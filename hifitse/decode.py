@@ -31,7 +31,7 @@ FORMATS = (
 SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")  # FFmpeg's readers that do not guess the length
 OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000  # sizes in a header, and the least of others, that a pipe's writer left open
 MP3_MARGIN_S = 1.0  # s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones
-NO_END = "its last page is missing, and how much sound that is, it does not say"
+NO_END = "its last page is missing, and with it the length: how much sound is lost is unknown"
 NOTICED_S = 0.1  # s: a smaller difference between a header and the sound is an encoder's padding
 
 
@@ -66,8 +66,8 @@ class Sound:
             self.sample_rate, first = next(self._decoded(), (0, np.zeros((0, 1), np.float32)))
             self.channels, self.subtype = first.shape[1], "FFMPEG"
         if not RATES_HZ[0] <= self.sample_rate <= RATES_HZ[1]:
-            wrong = f"holds samples at {self.sample_rate} Hz" if self.sample_rate else "holds 0 samples"
-            wrong += f", expected at least 1 at {RATES_HZ[0]} to {RATES_HZ[1]} Hz"
+            wrong = f"has the sample rate {self.sample_rate} Hz, expected {RATES_HZ[0]} to {RATES_HZ[1]}"
+            wrong = wrong if self.sample_rate else "holds 0 samples, expected at least 1"
         elif self.channel is not None and self.channel >= self.channels:
             wrong = f"has {self.channels} channels, expected one of them, got {self.channel}"
         if wrong:

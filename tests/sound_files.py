@@ -165,6 +165,6 @@ NONE: dict[str, tuple[Make, str]] = {
     "no samples": (raw("a.wav", lambda: bytes_of("WAV", sound=signal()[:0])), "0 samples"),
     "mp4 without its index": (by_ffmpeg("a.m4a", "aac", change=cut), "not readable as audio"),
     "NaN": (raw("a.wav", lambda: bytes_of("WAV", "FLOAT", np.where(np.arange(9_600) == 7, np.nan, 0.1))), "NaN or infinite"),
-    "impossible rate": (raw("a.wav", lambda: bytes_of("WAV", rate=10)), "holds samples at 10 Hz, expected"),
+    "impossible rate": (raw("a.wav", lambda: bytes_of("WAV", rate=10)), "has the sample rate 10 Hz, expected"),
 }
 """Files that are refused, and why."""

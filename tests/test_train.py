@@ -194,13 +194,14 @@ def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):
 
 
 def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatch, capsys):
-    first = train(resolve("smoke", steps=1), progress=True, others=2)
-    assert "training: 1 steps of 2 mixtures, 1 CPU thread" in (said := capsys.readouterr().err) and "2 more trainings after it" in said
+    first = train(resolve("smoke", steps=1, threads=1), progress=True, others=2)
+    assert "training: 1 step of 2 mixtures, 1 CPU thread, and" in (said := capsys.readouterr().err) and "2 more trainings after it" in said
     monkeypatch.setattr(checkpoint, "FIRST_S", 0.0)
     train(resolve("smoke", steps=2, threads=1), progress=True, others=1)
     said = capsys.readouterr().err
     assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
     assert "minutes to go" in said and "with those after it" in said
+    assert [checkpoint.minutes(hours * 3600) for hours in (0.5, 5, 192.3)] == ["30 minutes", "5.0 hours", "8 days"]
     assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
 
 

@@ -160,7 +160,7 @@ class Panel:
     def _extract(self, _: object = None) -> None:
         if self.source.value == "own file":
             if "mixture" not in self.files:
-                raise HifitseError("no mixture was dropped in, expected 'own file' with one; sound and video files can be read")
+                raise HifitseError("no mixture of your own is here, expected a sound or video file dropped in, or its path")
             mixture = trial.own_mixture(self.files["mixture"])
         else:  # the speakers of the list in its order, so that each keeps their level
             target, others = self.target.value, tuple(self.interferers.value)

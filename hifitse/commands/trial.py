@@ -132,10 +132,10 @@ def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | N
     is_own = mixture.metadata["index"] is None
     if kind == "own":
         if own is None:
-            raise HifitseError("no enrolment was dropped in, expected 'own file' with one; sound and video files can be read")
+            raise HifitseError("no enrolment of your own is here, expected a sound or video file dropped in, or its path")
         mixture = replace(mixture, enroll=own[None])
     elif kind != "zero" and is_own:
-        raise HifitseError("nobody knows here who speaks in a mixture of your own; expected the enrolment 'own file' or 'silence'")
+        raise HifitseError("the speakers of your own mixture are not known, expected the enrolment 'own file' or 'silence'")
     elif kind == "wrong" and mixture.wrong_enroll is None:
         raise HifitseError("the target of this mixture is absent or alone, so no interferer is enrolled; expected another enrolment")
     est = estimate(extractor, [mixture], "right" if kind == "own" else kind, "cpu")[0].numpy()

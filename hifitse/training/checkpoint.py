@@ -154,7 +154,9 @@ class Journal:
         after = f", and {others} more training{'s' if others > 1 else ''} after it" if others else ""
         limit = f"at most {params.max_minutes:g} minutes, " if params.max_minutes else ""
         left = f"{params.steps - bar.n:,} of " if bar.n else ""
-        self._say(f"{left}{params.steps:,} steps of {params.batch_size} mixtures, {limit}{torch.get_num_threads()} CPU threads{after}")
+        steps = f"{params.steps:,} step{'s' * (params.steps > 1)} of {params.batch_size} mixtures"
+        threads = f"{(count := torch.get_num_threads())} CPU thread{'s' * (count > 1)}"
+        self._say(f"{left}{steps}, {limit}{threads}{after}")
 
     def _say(self, text: str) -> None:
         if not self.bar.disable:
@@ -198,4 +200,5 @@ class Journal:
 
 def minutes(seconds: float) -> str:
     """A duration in the unit that suits it."""
-    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes"
+    days = f"{seconds / 86_400:.0f} days" if seconds > 259_200 else ""
+    return days or (f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes")
