@@ -56,7 +56,7 @@ class Learning(Data):
     loss_speaker: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between the estimate's voice and others")
     loss_identity: float = Field(0.0, ge=0, le=1000, description="weight of the contrast between enrolments and clean targets by embedding")
     loss_verifier: float = Field(0.0, ge=0, le=1000, description="weight of 1 - cosine of estimate and clean target to the verifier")
-    loss_late: str = Field("", description="terms that count from half of the steps on, as multires; weighting: learned weights from there")
+    loss_late: str = Field("", description="terms of the second half of the training, such as multires; weighting: learned weights there")
     speaker_temperature: float = Field(0.1, gt=0, le=10, description="temperature of these contrasts: voices are compared by cosine")
     loss_weighting: Literal["fixed", "uncertainty"] = Field("fixed", description="uncertainty: factors are learned (Kendall et al. 2018)")
     loss_absent_kind: Literal["relative", "floor"] = Field("relative", description="level relative to the mixture, or dBFS, flat below -30")

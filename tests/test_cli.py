@@ -31,12 +31,14 @@ def write_notebook(folder: Path, name: str, *sources: str) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """A folder that the command takes for the checkout, with a notebook ``98_made_up``; reports go to ``out``."""
-    monkeypatch.setattr(report, "CHECKOUT", tmp_path)
-    monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path / "out"))
+    """A folder that the command takes for the checkout, with a notebook ``98_made_up``; reports go to ``out``. Papermill formats paths."""
+    root = tmp_path / "a {} {x}"
+    root.mkdir()
+    monkeypatch.setattr(report, "CHECKOUT", root)
+    monkeypatch.setenv("HIFITSE_REPORTS", str(root / "out"))
     monkeypatch.setenv("PYTHONPATH", str(Path(cli.__file__).parents[2]))
-    write_notebook(tmp_path, "98_made_up", PARAMETERS, "print(preset)")
-    return tmp_path
+    write_notebook(root, "98_made_up", PARAMETERS, "print(preset)")
+    return root
 
 
 def test_alone_it_says_what_it_can(capsys):

@@ -111,7 +111,7 @@ def test_what_is_no_notebook_passes_the_filter():
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    return checkout(tmp_path_factory.mktemp("checkout"))
+    return checkout(tmp_path_factory.mktemp("checkout") / "a {} {x}")
 
 
 def papermill(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

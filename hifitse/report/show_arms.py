@@ -69,7 +69,7 @@ def answer(comparison: Comparison) -> HTML:
     mark, line = headline(found)
     boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
     n = next((value.n for value in found.values()), 0)
-    many = f" Of {len(found)} intervals one in twenty misses 0 by chance alone." if len(found) > 2 else ""
+    many = f" Of {len(found)} intervals about one in twenty excludes 0 by chance." if len(found) > 2 else ""
     text = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
     text += f" {trainings(comparison)}{many} {scale(base, 'The baseline')}"
     if comparison.left_out:

@@ -140,7 +140,7 @@ def share_table(comparison: Comparison, shares: Mapping[str, Mapping[str, float]
             last = f" → {tables.number(learned[f'weight_{term}'], 3)}" if learned and weight else ""
             row[term] = f"{weight:g}{last}; {100 * shares[name][term]:.0f} %" if weight else "–"
         rows.append(row)
-    return table(rows, "weight, and where it is learned weight at last; share of the gradient")
+    return table(rows, "weight → last weight, where it is learned; share of the gradient")
 
 
 def weights(comparison: Comparison) -> Image:
