@@ -55,7 +55,7 @@ WORDS = {
     "03_long_segments": ["audio per update", "turns", "by items heard"],
     "04_augmentation": ["late", "band-limited", "second pass"],
     "05_curriculum": ["Easy and hard", "phases from 0 %"],
-    "06_losses": ["share of the gradient", "Learned weights over", "weight at last", "Whose voice"],
+    "06_losses": ["share of the gradient", "Learned weights over", "last weight", "Whose voice"],
     "07_conditioning": ["right minus wrong", "least alike"],
     "09_combined": ["sum of the separate gains", "together minus the sum"],
     "12_diagnosis": ["the preset has this fault itself", "cannot be split"],
