@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sounds import folders, small
+from sounds import small
 from test_model import make, stir
 from torch.nn.functional import layer_norm
 
@@ -100,9 +100,8 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    dry = {"seconds": 0.5, "enroll_seconds": 0.5, "both_talkers": True, "interferers_max": [1]}
-    return folders(tmp_path_factory.mktemp("sources")) | dry
+def sources(sources):
+    return sources | {"seconds": 0.5, "enroll_seconds": 0.5, "both_talkers": True, "interferers_max": [1]}
 
 
 @pytest.mark.parametrize(
