@@ -49,7 +49,7 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
     scenes = [(name, index, scene) for name, listed in mixer.scenes.items() for index, scene in enumerate(listed)]
     missing = [scene.id for _, _, scene in scenes if _file(estimates, scene.id) is None]
     if missing:
-        raise ScoreError(f"{estimates} has no estimate {missing[0]}.wav, nor {len(missing) - 1} others, expected {len(scenes)} files")
+        raise ScoreError(f"{estimates} lacks {len(missing)} of {len(scenes)} estimates, expected {missing[0]}.wav and so on")
     rows: list[dict[str, Any]] = []
     with PerceptualPool() as pool:
         for name, index, scene in progress_bar(scenes, desc="score", unit="mixture", disable=not progress):
