@@ -41,7 +41,8 @@ def test_folder_follows_links_but_not_into_itself(tmp_path):
     touch(tmp_path, "elsewhere/deep/u1.wav", "root/a/u1.wav")
     (tmp_path / "root" / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "root" / "a" / "up").symlink_to(tmp_path / "root", target_is_directory=True)
-    assert [path for path, *_ in listed(tmp_path / "root", "folder")[0]] == ["a/u1.wav", "b/deep/u1.wav"]
+    (tmp_path / "root" / "a" / "more").symlink_to(tmp_path / "elsewhere" / "deep", target_is_directory=True)
+    assert [path for path, *_ in listed(tmp_path / "root", "folder")[0]] == ["a/more/u1.wav", "a/u1.wav", "b/deep/u1.wav"]
 
 
 VCTK = [f"p225/p225_00{n}_mic{m}.flac" for n in (1, 2) for m in (1, 2)] + ["s5/s5_001_mic1.flac", "log.txt", "p225/x.flac"]

@@ -96,14 +96,13 @@ def manifest_of(path: Path) -> Path | None:
     return next((path / name for name in MANIFESTS if (path / name).is_file()), None)
 
 
-def audio_files(folder: Path, others: bool = False) -> Iterator[Path]:
-    """Audio files below a folder by name, or all ``others``, without hidden ones and hidden folders: in an order that is the same on every
-    machine. Of links to folders those at the top are followed, after all others."""
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Audio files below a folder by name, hidden ones left out: in an order that is the same on every machine. Of links to folders those
+    at the top are followed, after all others."""
     linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())
     for top in (folder, *linked):
         for path in sorted(top.rglob("*")):
-            hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-            if not hidden and (path.suffix.lower() in SUFFIXES) != others and path.is_file():
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
                 yield path
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hifitse import HifitseError
-from hifitse.data.manifest import CorpusError, Kind, audio_files, opened
+from hifitse.data.manifest import CorpusError, Kind, opened
+from hifitse.decode import SUFFIXES
 from hifitse.prepare.recording import KINDS
 
 
@@ -83,7 +84,7 @@ def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Calla
 
 def others(root: Path, layout: str) -> dict[str, int]:
     """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
-    return dict(sorted(Counter(suffix_of(str(path)) for path in audio_files(root, others=True)).items())) if LAYOUTS[layout].names else {}
+    return dict(sorted(Counter(map(suffix_of, _walk(root, audio=False))).items())) if LAYOUTS[layout].names else {}
 
 
 def suffix_of(path: str) -> str:
@@ -91,9 +92,24 @@ def suffix_of(path: str) -> str:
     return os.path.splitext(re.sub(r"/\d+$", "", path))[1].lower() or os.path.splitext(path)[1].lower() or "no suffix"
 
 
+def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
+    """Paths of the audio files, or of all others, relative to the root; hidden ones left out, links followed, in the order of names.
+    One folder is listed at a time, so that the size of a corpus costs no memory."""
+    with os.scandir(root / below) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        path = f"{below}/{entry.name}" if below else entry.name
+        if entry.is_dir():
+            # a link to a folder that it lies in would never end
+            if not entry.is_symlink() or os.path.realpath(entry) not in map(os.path.realpath, Path(entry.path).parents):
+                yield from _walk(root, path, audio)
+        elif (suffix_of(path) in SUFFIXES) == audio:
+            yield path
+
+
 def _by_name(root: Path, layout: Layout, kind: Kind) -> Iterator[Item]:
     """Items by their paths; of noise and rooms any audio file."""
-    for path in (file.relative_to(root).as_posix() for file in audio_files(root)):
+    for path in _walk(root):
         stem = os.path.splitext(path)[0]
         reasons = (why for pattern, why in layout.left_out.items() if re.fullmatch(pattern, stem, re.DOTALL))
         if kind != "speech":
