@@ -40,6 +40,7 @@ def trained(tmp_path_factory):
     """Two small trainings, evaluated nowhere yet, in a folder of runs of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("HIFITSE_NAME", "two talkers")
         yield [train(SMALL.model_copy(update={"lr": lr}), progress=False) for lr in (1e-3, 1e-2)]
 
 
@@ -57,7 +58,7 @@ def test_trainings_are_listed_the_newest_first(trained, capsys):
     found = trainings(trained[0].folder.parent)
     assert list(found) == COLUMNS and set(found["run"]) == {run.folder.name for run in trained}
     (first,) = found[found["run"] == trained[0].folder.name].to_dict("records")
-    assert (first["preset"], first["steps"], first["of"]) == ("smoke", 4, 4)
+    assert (first["preset"], first["label"], first["steps"], first["of"]) == ("smoke", "two talkers", 4, 4)
     assert first["what differs"] == "interferers_max=[2]"  # 0.001 is the preset's own rate
     (trained[0].folder.parent / "damaged").mkdir(exist_ok=True)
     (trained[0].folder.parent / "damaged" / "params.json").write_text("{")

@@ -72,6 +72,22 @@ def test_groups_and_splits_of_manifests_travel(sources, tmp_path):
     assert [clip.path for clip in clips[2]] == [clip.path for clip in clips[0]], "rooms"
 
 
+def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name(sources, tmp_path):
+    """As README says: manifests lie where the command was typed, beside other things."""
+    place = tmp_path / "place"
+    shutil.copytree(sources["rooms"], place / "rooms")
+    (place / "letters.txt").write_text("private")
+    assert main(["prepare", str(place / "rooms"), "--kind", "rooms", "-o", str(place / "rooms.jsonl.gz")]) == 0
+    pack(small(sources | {"rooms": str(place / "rooms.jsonl.gz")}), tmp_path / "packed", 0.5)
+    assert not list((tmp_path / "packed").rglob("letters.txt"))
+    before, after = load_clips(place / "rooms.jsonl.gz"), load_clips(tmp_path / "packed" / "place")
+    assert before.clips == after.clips and all((after.root / clip.path).is_file() for clip in after.clips)
+    assert main(["prepare", str(sources["noise"]), "--kind", "noise", "-o", str(place / "noises.jsonl.gz")]) == 0
+    both = {"rooms": str(place / "rooms.jsonl.gz"), "noise": str(place / "noises.jsonl.gz")}
+    with pytest.raises(HifitseError, match="would both be packed as place, expected folders of different names"):
+        pack(small(sources | both), tmp_path / "again", 0.5)
+
+
 def test_too_little_space_is_said(sources, tmp_path):
     with pytest.raises(HifitseError, match="expected more space"):
         pack(small(sources), tmp_path / "packed", 0.01)

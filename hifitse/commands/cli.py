@@ -26,7 +26,7 @@ from hifitse.presets import call, parameter_options, values
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ["run", "preset", "what differs", "steps", "of", "best SI-SDRi, dB", "date"]
+COLUMNS = ["run", "label", "preset", "steps", "of", "best SI-SDRi, dB", "date", "what differs"]
 
 
 @click.group("hifitse", context_settings={"show_default": True})
@@ -129,21 +129,22 @@ def runs() -> None:
     from hifitse.training.run import runs_dir
 
     found = trainings(runs_dir())
-    found["what differs"] = found["what differs"].str.slice(0, 80)
-    text = found.to_string(index=False, float_format=lambda value: f"{value:+.2f}", na_rep="–")
+    widths = {name: min(found[name].str.len().max(), most) for name, most in (("label", 40), ("what differs", 400)) if len(found)}
+    left = {name: f"{{:<{width}.{width}}}".format for name, width in widths.items()}  # to be read from the left
+    text = found.to_string(index=False, formatters=left, float_format="{:+.2f}".format, na_rep="–")
     print(text if len(found) else f"no training in {runs_dir()} yet")
 
 
 def trainings(folder: Path) -> "pd.DataFrame":
     """The trainings in a folder of runs, the newest first, what cannot be read left out: a frame with :data:`COLUMNS`.
 
-    They are id; preset, with ``-real`` for recordings; what differs from the preset; steps done and asked for; the best SI-SDRi
-    on the validation list; time of the last checkpoint.
+    They are id; label of the report it was trained for; preset, with ``-real`` for recordings; steps done and asked for; the best
+    SI-SDRi on the validation list; time of the last checkpoint; what differs from the preset.
     """
     import pandas as pd
 
     from hifitse.report import report
-    from hifitse.training.run import Run
+    from hifitse.training.run import LABEL, Run
 
     rows = []
     for path in folder.glob("*/params.json"):
@@ -154,8 +155,9 @@ def trainings(folder: Path) -> "pd.DataFrame":
             differs = ", ".join(f"{name}={value}" for name, value in sorted(report.differences(run.params, evaluation=False).items()))
             top = report.top(run.params.preset, run.params.corpus)
             date = f"{datetime.fromtimestamp(changed):%Y-%m-%d %H:%M}"
-            rows.append([run.folder.name, top, differs, run.step, run.params.steps, best, date])
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"what differs": str}).sort_values("date", ascending=False)
+            label = (path.parent / LABEL).read_text(encoding="utf-8") if (path.parent / LABEL).is_file() else ""
+            rows.append([run.folder.name, label, top, run.step, run.params.steps, best, date, differs])
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": str, "what differs": str}).sort_values("date", ascending=False)
 
 
 @hifitse.command()

@@ -15,7 +15,8 @@ import soundfile
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Clips, Corpus, load_clips, load_corpus
-from hifitse.data.manifest import Utterance, locate, manifest_of, sources
+from hifitse.data.manifest import Utterance, locate, manifest_of, opened, root_of, sources
+from hifitse.decode import channel_of
 from hifitse.machine import usable_cores
 from hifitse.params import Params
 from hifitse.prepare.prepare import write_lines
@@ -33,12 +34,13 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
 
     With ``HIFITSE_DATA`` naming ``folder``, a preset that names ``$HIFITSE_DATA/people`` reads the packed ones. Every speaker stays, so
     that the same are held out; of those with much speech, and of long noises, the beginning is kept.
-    HifitseError: bad sources, a folder with something in it, or not enough space."""
+    HifitseError: bad sources, two whose folders have one name, a folder with something in it, or not enough space."""
     _refuse_full(folder)
-    speech, noise, rooms = (_by_folder(getattr(params, name), name) for name in ("corpus", "noise", "rooms"))
-    speech |= _by_folder(params.eval_unseen, "eval_unseen")
-    for path in rooms:
-        shutil.copytree(path, folder / path.name)
+    found = {name: _by_folder(getattr(params, name), name) for name in ("corpus", "eval_unseen", "noise", "rooms")}
+    _refuse_one_name([pair for pairs in found.values() for pair in pairs])
+    speech, noise, rooms = dict(found["corpus"] + found["eval_unseen"]), dict(found["noise"]), dict(found["rooms"])
+    for path, source in rooms.items():
+        _copy_rooms(source, folder / path.name)
 
     def seconds_beside(*there: Path) -> float:
         """Of sound that still fit."""
@@ -110,10 +112,32 @@ def _write_manifest(rows: Iterable[dict[str, Any]], path: Path) -> None:
     write_lines(path, (json.dumps(row).encode() + b"\n" for row in rows))
 
 
-def _by_folder(text: str, what: str) -> dict[Path, Path]:
-    """Sources that are no synthetic ones, by their folders."""
+def _by_folder(text: str, what: str) -> list[tuple[Path, Path]]:
+    """Sources that are no synthetic ones, each behind its folder."""
     found = [locate(source, what) for source in sources(text) if source != "synthetic"]
-    return {path if path.is_dir() else path.parent: path for path in found}
+    return [(path if path.is_dir() else path.parent, path) for path in found]
+
+
+def _refuse_one_name(found: Sequence[tuple[Path, Path]]) -> None:
+    for number, (path, source) in enumerate(found):
+        for other, another in found[:number]:
+            if path.name == other.name and source != another:
+                raise HifitseError(f"{source} and {another} would both be packed as {path.name}, expected folders of different names")
+
+
+def _copy_rooms(source: Path, folder: Path) -> None:
+    """A folder as it is; of a manifest what it lists, beside a copy of it."""
+    if source.is_dir():
+        shutil.copytree(source, folder)
+        return
+    root = root_of(source)
+    for clip in load_clips(source).clips:
+        path = channel_of(root / clip.path)[0]
+        (folder / path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.relative_to(root))
+    with opened(source) as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    _write_manifest((row for row in rows if "root" not in row), folder / MANIFEST)
 
 
 def _size(folder: Path) -> float:

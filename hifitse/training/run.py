@@ -32,6 +32,10 @@ def runs_dir() -> Path:
     return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "runs"
 
 
+LABEL = "label.txt"
+"""In a run's folder: the label of the report that it was trained for, where there was one."""
+
+
 @dataclass
 class Run:
     """One training, finished or cut. Reads what lies in the folder; :func:`hifitse.training.train.train` writes it."""

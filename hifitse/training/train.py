@@ -8,6 +8,7 @@ of (seed, index), the learning rate of the step, all else is in the checkpoint. 
 
 import json
 import math
+import os
 import sys
 import threading
 import time
@@ -32,7 +33,7 @@ from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Collapse
 from hifitse.training.checkpoint import BEST, Journal, save_checkpoint, save_tensors
 from hifitse.training.group import Group, GroupError, graceful_stop, launched_rank, leave
-from hifitse.training.run import Run, locked, refuse_another, relative
+from hifitse.training.run import LABEL, Run, locked, refuse_another, relative
 from hifitse.training.state import State, learning_rate, new_state, resume
 from hifitse.training.validation import quick_validate, validation_mixtures
 
@@ -154,6 +155,8 @@ def _claim(run: Run, held: ExitStack) -> None:
     held.enter_context(locked(run.folder))
     refuse_another(run.folder / "params.json", run.params)
     write_text(run.folder / "params.json", run.params.model_dump_json(indent=1))
+    if label := os.environ.get("HIFITSE_NAME"):
+        write_text(run.folder / LABEL, label)
 
 
 def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others: int, judge: Params) -> None:
