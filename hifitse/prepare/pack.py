@@ -36,9 +36,9 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
     that the same are held out; of those with much speech, and of long noises, the beginning is kept.
     HifitseError: bad sources, two whose folders have one name, a folder with something in it, or not enough space."""
     _refuse_full(folder)
-    found = {name: _by_folder(getattr(params, name), name) for name in ("corpus", "eval_unseen", "noise", "rooms")}
-    _refuse_one_name([pair for pairs in found.values() for pair in pairs])
-    speech, noise, rooms = dict(found["corpus"] + found["eval_unseen"]), dict(found["noise"]), dict(found["rooms"])
+    named = {name: _by_folder(getattr(params, name), name) for name in ("corpus", "eval_unseen", "noise", "rooms")}
+    _refuse_one_name([pair for pairs in named.values() for pair in pairs])
+    speech, noise, rooms = dict(named["corpus"] + named["eval_unseen"]), dict(named["noise"]), dict(named["rooms"])
     for path, source in rooms.items():
         _copy_rooms(source, folder / path.name)
 
@@ -64,10 +64,10 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
         for path, corpus in corpora.items():
             chosen = [said for each in corpus.speakers.values() for said in _first(each, most)]
             _write_manifest(threads.map(partial(_one, corpus, folder / path.name, math.inf), chosen), folder / path.name / MANIFEST)
-    found = {path.name: _size(folder / path.name) for path in (*speech, *noise, *rooms)}
-    if sum(found.values()) > megabytes:
-        raise HifitseError(f"the recordings take {sum(found.values()):.1f} MB, expected at most {megabytes:g} MB: ask for more space")
-    return found
+    sizes = {path.name: _size(folder / path.name) for path in (*speech, *noise, *rooms)}
+    if sum(sizes.values()) > megabytes:
+        raise HifitseError(f"the recordings take {sum(sizes.values()):.1f} MB, expected at most {megabytes:g} MB: ask for more space")
+    return sizes
 
 
 def unpack(packed: Path, folder: Path) -> float:
