@@ -98,7 +98,9 @@ class Condition:
         return Params(**(params.model_dump() | DRY | {"eval_mixtures": count} | dict(self.changes)))
 
 
-ROOMS = {"reverb_prob": 1.0, "noise_prob": 1.0, "rooms": "$HIFITSE_DATA/rir"}
+MEASURED = "$HIFITSE_DATA/rir"
+"""Rooms that no training of the default model heard."""
+ROOMS = {"reverb_prob": 1.0, "noise_prob": 1.0, "rooms": MEASURED}
 RAVDESS, PERSIAN = (ELSEWHERE | {"corpus": f"$HIFITSE_DATA/{name}"} for name in ("speech", "speech_swb"))
 LONE = {"interferers_min": [0], "interferers_max": [0]}
 CONDITIONS = (
@@ -117,7 +119,7 @@ CONDITIONS = (
         for seconds in (1, 2, 4, 8)
     ),
     Condition("noisy enrolment", "An enrolment in noise?", {"eval_enroll": "noisy"}),
-    Condition("reverberant enrolment", "An enrolment in a room?", {"eval_enroll": "reverberant"}),
+    Condition("reverberant enrolment", "An enrolment in a measured room?", {"eval_enroll": "reverberant", "rooms": MEASURED}),
     Condition("coded enrolment", "An enrolment through a codec?", {"eval_enroll": "codec"}),
     Condition("alike voices", "Interferers among the tenth most like the target?", {"similarity": [0.9]}),
     Condition("second pass", "Does the first estimate help as a second enrolment?", {}, wrap=SecondPass),
