@@ -138,7 +138,7 @@ def export(
     model, params = rounded(run, best), run.params
     metrics = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "weights": str(DTYPE).removeprefix("torch."),
+        "weights": str(DTYPE).removeprefix("torch.") + (", of the verifier mostly int8" if params.verifier else ""),
         "run": run.folder.name,
         "steps": load_tensors(run.folder / BEST)[1]["step"] if best else run.step,
         "seconds_of_training": round(run.seconds),
