@@ -119,7 +119,7 @@ def test_conditions_change_what_they_say_and_missed_aims_are_shown():
 def test_notebook_14_runs_as_typed_and_leaves_out_what_has_no_recordings(tmp_path):
     found, text = explained(tmp_path, "14_default_model")
     names = {condition.name for condition in CONDITIONS}
-    assert set(found["left_out"]) == {"people, rooms and noise", "RAVDESS, dry", "Persian, dry"}
+    assert set(found["left_out"]) == {"people, rooms and noise", "reverberant enrolment", "RAVDESS, dry", "Persian, dry"}
     assert set(found["default_model"]["conditions"]) == names - set(found["left_out"])
     assert "si_sdr_db" in found["default_model"]["conditions"]["lone target"]["aims"]
     assert "Too few mixtures" in text and "absent target" in text
