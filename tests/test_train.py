@@ -16,6 +16,7 @@ from torch import nn
 import hifitse.training.train as train_module
 from hifitse import HifitseError
 from hifitse.commands.run import run as run_command
+from hifitse.data import dataset
 from hifitse.data.augment import hide_enrollments, spectrum_mask
 from hifitse.data.manifest import CorpusError
 from hifitse.evaluation.comparison import vary, with_phase
@@ -289,9 +290,12 @@ def test_no_memory_no_such_device_and_a_mistyped_corpus_are_one_sentence(runs, m
     if not torch.cuda.is_available():
         with pytest.raises(TrainingError, match="parameter 'device' is 'cuda', expected one of: auto"):
             train(resolve("smoke", device="cuda"), progress=False)
-    monkeypatch.setattr(Objective, "forward", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
-    with pytest.raises(TrainingError, match="batch_size 2 does not fit .* at step 1: halve batch_size and double accumulation"):
-        train(resolve("smoke"), progress=False)
+    where = ((Objective, "forward"), (torch.nn.utils, "clip_grad_norm_"), (dataset, "collate"), (train_module, "quick_validate"))
+    for owner, name in where:  # a step, its optimiser, a batch rendered on the card, a validation
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
+            with pytest.raises(TrainingError, match="batch_size 2 does not fit .*: halve batch_size and double accumulation"):
+                train(resolve("smoke", validate_every=1), progress=False)
 
 
 def test_the_progress_bar_shows_what_the_history_holds(capsys):

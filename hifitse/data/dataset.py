@@ -177,7 +177,9 @@ def deaths_said() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not any(words in f"{type(error)} {error}" for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
+        told = f"{type(error)} {error}"
+        on_card = isinstance(error, torch.OutOfMemoryError)
+        if on_card or not any(words in told for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
             raise
         cure = "expected it to go on; start again, with fewer workers if memory was short"
         raise HifitseError(f"a process that makes mixtures was killed or ran out of memory, {cure}") from error

@@ -53,9 +53,7 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
             try:
                 terms = _accumulate(state, batch, group.rank + number * group.size, parts)
             except torch.OutOfMemoryError as error:
-                cure = "halve batch_size and double accumulation and steps, which learns the same, or set checkpointing"
-                reason = f"batch_size {params.batch_size} does not fit into the memory of {device_name(state.device)}"
-                raise TrainingError(f"{reason} at step {state.step + 1}: {cure}") from error
+                raise _too_large(state) from error
             for name, value in terms.items():
                 row[name] = row.get(name, 0.0) + value / parts
     row = group.add_up(row)
@@ -139,12 +137,20 @@ def train(params: Params, progress: bool = True, others: int = 0, judge: Params 
                 record = dict(zip(("step", "mixtures"), error.args, strict=True)) | {"seed": params.seed}
                 write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
             raise
+        except torch.OutOfMemoryError as error:  # of the optimiser, a batch rendered there, or a validation
+            raise _too_large(state) from error
         except Collapse as error:
             with group.together():
                 _fall_back(state, run, str(error))
         if stop.is_set():
             raise KeyboardInterrupt(f"training stopped at step {state.step} of {params.steps}; the same call goes on from there")
     return Run.of(params)
+
+
+def _too_large(state: State) -> TrainingError:
+    cure = "halve batch_size and double accumulation and steps, which learns the same, or set checkpointing"
+    reason = f"batch_size {state.params.batch_size} does not fit into the memory of {device_name(state.device)}"
+    return TrainingError(f"{reason} at step {state.step + 1}: {cure}")
 
 
 def _claim(run: Run, held: ExitStack) -> None:
