@@ -78,6 +78,8 @@ def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name
     shutil.copytree(sources["rooms"], place / "rooms")
     (place / "letters.txt").write_text("private")
     assert main(["prepare", str(place / "rooms"), "--kind", "rooms", "-o", str(place / "rooms.jsonl.gz")]) == 0
+    with gzip.open(place / "rooms.jsonl.gz", "ab") as manifest:
+        manifest.write(b'{"path": damaged\n')
     pack(small(sources | {"rooms": str(place / "rooms.jsonl.gz")}), tmp_path / "packed", 0.5)
     assert not list((tmp_path / "packed").rglob("letters.txt"))
     before, after = load_clips(place / "rooms.jsonl.gz"), load_clips(tmp_path / "packed" / "place")

@@ -7,6 +7,7 @@ import multiprocessing
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import soundfile
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Clips, Corpus, load_clips, load_corpus
-from hifitse.data.manifest import Utterance, locate, manifest_of, opened, root_of, sources
+from hifitse.data.manifest import Utterance, locate, manifest_of, opened, sources
 from hifitse.decode import channel_of
 from hifitse.machine import usable_cores
 from hifitse.params import Params
@@ -126,18 +127,21 @@ def _refuse_one_name(found: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _copy_rooms(source: Path, folder: Path) -> None:
-    """A folder as it is; of a manifest what it lists, beside a copy of it."""
+    """A folder as it is; of a manifest what it lists, with its lines but for damaged ones and that of the root."""
     if source.is_dir():
         shutil.copytree(source, folder)
         return
-    root = root_of(source)
-    for clip in load_clips(source).clips:
-        path = channel_of(root / clip.path)[0]
-        (folder / path.relative_to(root)).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, folder / path.relative_to(root))
+    listed, rows = load_clips(source), []
+    for clip in listed.clips:
+        path = channel_of(listed.root / clip.path)[0]
+        copy = folder / path.relative_to(listed.root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
     with opened(source) as lines:
-        rows = [json.loads(line) for line in lines if line.strip()]
-    _write_manifest((row for row in rows if "root" not in row), folder / MANIFEST)
+        for line in lines:
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+    _write_manifest((row for row in rows if isinstance(row, dict) and "path" in row), folder / MANIFEST)
 
 
 def _size(folder: Path) -> float:
