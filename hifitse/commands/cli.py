@@ -129,10 +129,12 @@ def runs() -> None:
     from hifitse.training.run import runs_dir
 
     found = trainings(runs_dir())
-    widths = {name: min(found[name].str.len().max(), most) for name, most in (("label", 40), ("what differs", 400)) if len(found)}
+    if found.empty:
+        print(f"no training in {runs_dir()} yet")
+        return
+    widths = {name: min(found[name].str.len().max(), most) for name, most in (("label", 40), ("what differs", 400))}
     left = {name: f"{{:<{width}.{width}}}".format for name, width in widths.items()}  # to be read from the left
-    text = found.to_string(index=False, formatters=left, float_format="{:+.2f}".format, na_rep="–")
-    print(text if len(found) else f"no training in {runs_dir()} yet")
+    print(found.to_string(index=False, formatters=left, float_format="{:+.2f}".format, na_rep="–"))
 
 
 def trainings(folder: Path) -> "pd.DataFrame":
@@ -144,7 +146,7 @@ def trainings(folder: Path) -> "pd.DataFrame":
     import pandas as pd
 
     from hifitse.report import report
-    from hifitse.training.run import LABEL, Run
+    from hifitse.training.run import Run
 
     rows = []
     for path in folder.glob("*/params.json"):
@@ -155,8 +157,7 @@ def trainings(folder: Path) -> "pd.DataFrame":
             differs = ", ".join(f"{name}={value}" for name, value in sorted(report.differences(run.params, evaluation=False).items()))
             top = report.top(run.params.preset, run.params.corpus)
             date = f"{datetime.fromtimestamp(changed):%Y-%m-%d %H:%M}"
-            label = (path.parent / LABEL).read_text(encoding="utf-8") if (path.parent / LABEL).is_file() else ""
-            rows.append([run.folder.name, label, top, run.step, run.params.steps, best, date, differs])
+            rows.append([run.folder.name, run.label, top, run.step, run.params.steps, best, date, differs])
     return pd.DataFrame(rows, columns=COLUMNS).astype({"label": str, "what differs": str}).sort_values("date", ascending=False)
 
 

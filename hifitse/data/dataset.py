@@ -176,10 +176,10 @@ def deaths_said() -> Iterator[None]:
     """HifitseError where a worker was killed, or has no memory. Torch tells the first by a signal, whatever this process does just then."""
     try:
         yield
+    except torch.OutOfMemoryError:  # the card's, not a worker's
+        raise
     except (RuntimeError, MemoryError) as error:
-        told = f"{type(error)} {error}"
-        on_card = isinstance(error, torch.OutOfMemoryError)
-        if on_card or not any(words in told for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
+        if not any(words in f"{type(error)} {error}" for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
             raise
         cure = "expected it to go on; start again, with fewer workers if memory was short"
         raise HifitseError(f"a process that makes mixtures was killed or ran out of memory, {cure}") from error

@@ -33,7 +33,6 @@ def runs_dir() -> Path:
 
 
 LABEL = "label.txt"
-"""In a run's folder: the label of the report that it was trained for, where there was one."""
 
 
 @dataclass
@@ -98,6 +97,11 @@ class Run:
         return load_checkpoint(self.folder) or ({}, {})
 
     _header = property(lambda self: self._loaded[1])
+
+    @property
+    def label(self) -> str:
+        """Of the report that it was trained for, empty where there was none."""
+        return (self.folder / LABEL).read_text(encoding="utf-8") if (self.folder / LABEL).is_file() else ""
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
