@@ -44,6 +44,7 @@ class Learning(Data):
     specaug_masks: int = Field(2, ge=1, le=10, description="masks along frequency, and as many along time, on a mixture; see specaug")
     band_limit_prob: float = Field(0.0, ge=0, le=1, description="share of mixtures, and of enrolments, as if recorded at a lower rate")
     enroll_augment_prob: float = Field(0.0, ge=0, le=1, description="share of enrolments through an equaliser, a band limit or a codec")
+    pitch_prob: float = Field(0.0, ge=0, le=1, description="share of training enrolments spoken lower or higher, and slower or faster")
     enrollments_min: int = Field(0, ge=0, le=10, description="fewest enrolments of a training step, drawn up to enrollments; 0: always all")
 
     # ---- losses: weight 0 leaves a term out

@@ -45,6 +45,10 @@ FLOOR_PROB = 0.7
 FLOOR_DB = (-60.0, -30.0)  # of the noise floor, relative to the speech
 FLOOR_SLOPE = (0.0, 0.8)  # exponent by which the floor's amplitude falls above 100 Hz: from white to nearly brown
 SLOPE = 0.02  # share of the edge's frequency, below it, over which the gain falls from 1 to 0
+FRAME = 2048  # samples in which formants stand still: 43 ms
+LIFTER = 128  # samples of the cepstrum that make the envelope, 2.7 ms: shorter than a period of 370 Hz
+FORMANT_GAIN = 4.0  # largest change, log of 35 dB
+PITCHES = (80, 125)  # percent: four semitones down and up
 TABLE = 2**19  # complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here
 
 
@@ -198,6 +202,30 @@ def _frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     at = np.log(np.maximum(hertz, 20))
     hats = np.stack([np.interp(at, np.log(COLOUR_HZ), row) for row in np.eye(len(COLOUR_HZ))])
     return tuple(torch.from_numpy(each.astype(np.float32)).to(device) for each in (hertz, hats))
+
+
+# ---- another manner of speaking
+
+
+def restore_formants(speech: Tensor, factors: Sequence[float]) -> Tensor:
+    """Rows of speech, (R, T) -> (R, T) float32, that were played ``factors`` times as fast, with the formants where they had been.
+
+    The pitch stays as it is. Each frame's envelope is the start of its cepstrum, too short to follow the harmonics.
+    """
+    window = torch.hann_window(FRAME, device=speech.device)
+    spec = torch.stft(speech, FRAME, FRAME // 4, window=window, return_complex=True)  # (R, F, L)
+    level = spec.abs().clamp_min(1e-6).log()
+    cepstrum = torch.fft.irfft(level, dim=1)
+    cepstrum[:, LIFTER : FRAME - LIFTER + 1] = 0
+    envelope = torch.fft.rfft(cepstrum, dim=1).real
+    bins = torch.arange(FRAME // 2 + 1, device=speech.device)
+    moved = (speech.new_tensor(factors)[:, None] * bins).clamp_max(FRAME // 2)
+    low = moved.long().clamp_max(FRAME // 2 - 1)
+    share = (moved - low)[..., None]
+    index = low[..., None].expand(-1, -1, spec.shape[-1])
+    before = torch.lerp(envelope.gather(1, index), envelope.gather(1, index + 1), share)
+    gain = (before - envelope).clamp_(-FORMANT_GAIN, FORMANT_GAIN).exp_()
+    return torch.istft(spec * gain, FRAME, FRAME // 4, window=window, length=speech.shape[-1])
 
 
 # ---- what training hides: functions of (seed, step, part), so that a resumed run hides the same; part counts an update's batches

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.augment import changed, recorded_elsewhere
+from hifitse.data.augment import changed, recorded_elsewhere, restore_formants
 from hifitse.data.reader import KEPT_S, PCM_16, as_int16
 from hifitse.data.rendering import PEAK, Mixture, Renderer, gain_below, gate, loop, put, transform_length
 from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment, length
@@ -137,7 +137,10 @@ class BatchRenderer:
             sound = self._faster(crops[chosen, : max(each.crop for each in together)], speed)[:, : out.shape[1]]
             out[chosen, : sound.shape[1]] = sound
             done = chosen.stop
-        return out[torch.from_numpy(np.argsort(order)).to(self.device)]
+        out = out[torch.from_numpy(np.argsort(order)).to(self.device)]
+        if other := [number for number, each in enumerate(segments) if each.pitch != 1]:
+            out[other] = restore_formants(out[other], [segments[number].pitch for number in other])
+        return out
 
     def _faster(self, crops: Tensor, speed: float) -> Tensor:
         percent = round(100 * speed)

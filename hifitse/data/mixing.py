@@ -6,6 +6,7 @@ without the room is otherwise the same mixture. To draw, of the sound nothing is
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import replace
 from enum import IntEnum
 from functools import partial
 from itertools import chain, islice
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.data.augment import draw_change, draw_elsewhere
+from hifitse.data.augment import PITCHES, draw_change, draw_elsewhere
 from hifitse.data.corpus import Clips, load_clips, load_corpus, merged, merged_clips
 from hifitse.data.manifest import SIDES, Utterance
 from hifitse.data.reader import Reader
@@ -31,7 +32,7 @@ __all__ = ["Mixer", "Mixture"]
 
 ENROLL_LEVEL_DB = (-32.0, -20.0)  # dBFS, RMS
 ENROLL_SNR_DB = (0.0, 20.0)  # of a noisy enrolment
-Stream = IntEnum("Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS", start=0)
+Stream = IntEnum("Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS PITCH", start=0)
 """Purposes that draw independently of each other; a new one goes to the end."""
 Split = Literal["train", "valid", "test"]
 
@@ -156,6 +157,12 @@ class Mixer:
         prob = self.params.acoustics_prob if self.split == "train" else 0.0
         return draw_elsewhere(self._key(seed, index, Stream.ACOUSTICS, number), prob)
 
+    def _pitch(self, seed: int, index: int, number: int, row: int) -> float:
+        """By how much a talker of the training speaks higher in an enrolment, as often as ``pitch_prob`` says."""
+        rng = self._rng(seed, index, Stream.PITCH, number, row)
+        prob = self.params.pitch_prob if self.split == "train" else 0.0
+        return rng.integers(PITCHES[0], PITCHES[1] + 1) / 100 if rng.random() < prob else 1.0
+
     def _enroll(
         self, seed: int, index: int, conditions: Conditions, cast: list[tuple[str, Segment]], number: int, noisy: bool
     ) -> tuple[Enrollment, ...]:
@@ -178,7 +185,10 @@ class Mixer:
         enrolled = []
         for row in range(self.params.enrollments):
             order = rng.permutation(len(said))
-            segment = self.sampler.draw(rng, others(said, order, used, frozenset(taken)), ordered(said, order), samples, speed)
+            pitch = self._pitch(seed, index, number, row)
+            faster = round(speed * pitch, 2)
+            segment = self.sampler.draw(rng, others(said, order, used, frozenset(taken)), ordered(said, order), samples, faster)
+            segment = replace(segment, pitch=faster / speed)
             taken |= set(segment.utterances)
             values = room(rng) | noise(rng) if noisy and self.acoustics.noises is not None else {}
             if (how := conditions.enroll_as) != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be

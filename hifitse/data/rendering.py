@@ -17,7 +17,7 @@ import torch
 from scipy.fft import next_fast_len, rfft
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.augment import changed, recorded_elsewhere
+from hifitse.data.augment import changed, recorded_elsewhere, restore_formants
 from hifitse.data.reader import Reader, Recent
 from hifitse.data.sampling import align, power
 from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment, Spans, length
@@ -70,7 +70,8 @@ class Renderer:
         for piece in segment.pieces:
             sound = self.speech.read(piece.file, piece.start, piece.samples)
             crop[piece.at : piece.at + len(sound)] = sound * np.float32(piece.gain)
-        return audio.crop_or_pad(self.faster(crop, segment.speed), segment.samples)
+        speech = audio.crop_or_pad(self.faster(crop, segment.speed), segment.samples)
+        return speech if segment.pitch == 1 else restore_formants(torch.from_numpy(speech)[None], [segment.pitch])[0].numpy()
 
     def piece(self, noise: Noise, samples: int) -> np.ndarray:
         """A piece of noise, (T,), looped where the recording is shorter."""

@@ -99,6 +99,7 @@ class Segment:
     speed: float = 1.0  # factor of hifitse.audio.change_speed
     start_s: float = 0.0  # where the crop begins in the joined utterances, before the change of speed
     activity: float = 1.0  # share of active frames
+    pitch: float = 1.0  # part of the speed that changes pitch and tempo alone: the formants are put back
 
     @property
     def said(self) -> str:
