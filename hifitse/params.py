@@ -122,7 +122,7 @@ class Params(Learning):
     eval_partial: int = Field(20, ge=0, le=10_000, description="8 s mixtures with the target only from 2.0 to 5.5 s")
     eval_long: int = Field(20, ge=0, le=10_000, description="mixtures of 5 to 8 s")
     eval_turns: int = Field(0, ge=0, le=10_000, description="mixtures of 8 to 12 s in which the target and an interferer take turns")
-    eval_enroll: Literal["drawn", "eq", "noisy", "reverberant", "band", "codec"] = Field(
+    eval_enroll: Literal["drawn", "eq", "noisy", "reverberant", "band", "codec", "pitch"] = Field(
         "drawn", description="enrolments of the evaluation: as the curriculum's last phase draws them, or all of them disturbed in one way"
     )
     bench_rounds: int = Field(5, ge=1, le=1000, description="rounds in which times are measured in turns")

@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 from sounds import small
 
 from hifitse import SAMPLE_RATE, HifitseError
-from hifitse.audio import level_db
-from hifitse.data.augment import CHANGES, CUTOFFS_HZ, changed, draw_change, specaug_mask
+from hifitse.audio import change_speed, level_db
+from hifitse.data.augment import CHANGES, CUTOFFS_HZ, PITCHES, changed, draw_change, restore_formants, specaug_mask
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions, evaluation_conditions
@@ -131,7 +132,7 @@ def test_augmentation_changes_the_enrolments_alone(sources):
 def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
     values = {"enrollments": 2, "noisy_enroll_prob": [0.6], "phase_starts": [0.0], "absent_prob": [0.0]}
     ways = {}
-    for how in ("drawn", "eq", "noisy", "reverberant", "band", "codec"):
+    for how in ("drawn", "eq", "noisy", "reverberant", "band", "codec", "pitch"):
         params = small(sources, eval_enroll=how, **values)
         mixer = Mixer(params, "test")
         conditions = evaluation_conditions(params)["test"]
@@ -142,13 +143,15 @@ def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
         for mixture, drawn in zip(mixtures, ways["drawn"], strict=True):
             meta = mixture.metadata
             assert all(np.array_equal(getattr(mixture, part), getattr(drawn, part)) for part in PARTS)
-            assert meta["enroll_utterances"] == drawn.metadata["enroll_utterances"] and meta["enroll_as"] == how
+            assert meta["enroll_as"] == how
+            assert meta["enroll_utterances"] == drawn.metadata["enroll_utterances"] or how == "pitch"  # which needs more or less of them
             for side in ("enroll", "wrong_enroll"):
                 noisy, rooms, changed = ([*meta[f"{side}_{key}"]] for key in ("snr_db", "room", "changed"))
-                if how != "drawn":
+                if how not in ("drawn", "pitch"):
                     assert [value is not None for value in noisy] == [how == "noisy"] * 2
                     assert [value is not None for value in rooms] == [how == "reverberant"] * 2
                     assert changed == [how if how in CHANGES else None] * 2
+                if how != "drawn":
                     assert not np.array_equal(getattr(mixture, side), getattr(drawn, side))
 
 
@@ -167,6 +170,59 @@ def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources
         assert asked.metadata["room"] is None and asked.metadata["snr_db"] is None
         with pytest.raises(CorpusError, match="asked for and none"):
             plain.mixture(0, 0, replace(PLAIN, enroll_as=how))
+
+
+# ---- another pitch
+
+
+def vowel(pitch_hz, formants_hz):
+    """2 s of a vowel: pulses through resonances, (96000,) float32."""
+    sound = np.diff(np.floor(np.arange(2 * SAMPLE_RATE) * pitch_hz / SAMPLE_RATE), prepend=0)
+    for hertz in formants_hz:
+        radius = np.exp(-np.pi * 80 / SAMPLE_RATE)
+        sound = lfilter([1], [1, -2 * radius * np.cos(2 * np.pi * hertz / SAMPLE_RATE), radius**2], sound)
+    return (0.5 * sound / np.abs(sound).max()).astype(np.float32)
+
+
+def envelope_db(sound):
+    """The highest level near each of many frequencies from 200 to 4000 Hz."""
+    spectrum = 20 * np.log10(np.abs(np.fft.rfft(sound[20_000:60_000] * np.hanning(40_000))) + 1e-9)
+    hertz = np.fft.rfftfreq(40_000, 1 / SAMPLE_RATE)
+    return np.array([spectrum[np.abs(hertz - centre) < 130].max() for centre in range(200, 4000, 50)])
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+@pytest.mark.parametrize("formants_hz", [(700, 1220, 2600), (300, 2300, 3000)])
+def test_restored_formants_are_where_they_had_been_and_the_pitch_is_not(factor, formants_hz):
+    sound = vowel(120.0, formants_hz)
+    faster = change_speed(sound, factor)
+    restored = restore_formants(torch.from_numpy(faster)[None], [factor])[0].numpy()
+    assert restored.shape == faster.shape and restored.dtype == np.float32
+    wrong, left = (np.std(envelope_db(each) - envelope_db(sound)) for each in (faster, restored))
+    assert left < 0.4 * wrong
+    size = 40_000
+    cepstrum = np.fft.irfft(np.log(np.abs(np.fft.rfft(restored[20_000 : 20_000 + size] * np.hanning(size))) + 1e-6))
+    period = 200 + np.argmax(cepstrum[200:800])  # 60 to 240 Hz
+    assert SAMPLE_RATE / period == pytest.approx(120 * factor, rel=0.02)
+    assert torch.allclose(restore_formants(torch.from_numpy(sound)[None], [1.0])[0], torch.from_numpy(sound), atol=1e-5)
+
+
+def test_training_enrolments_have_another_pitch_as_often_as_asked_and_nothing_else_changes(sources):
+    mixers = [Mixer(small(sources, pitch_prob=prob, speed_min=0.5), "train") for prob in (0.0, 0.5)]
+    pitches = []
+    for index in range(40):
+        plain, other = (mixer.mixture(3, index, PLAIN, wrong_enroll=True) for mixer in mixers)
+        assert all(np.array_equal(getattr(plain, part), getattr(other, part)) for part in PARTS)
+        for side in ("enroll", "wrong_enroll"):
+            (factor,) = other.metadata[f"{side}_pitch"]
+            assert plain.metadata[f"{side}_pitch"] == [1.0]
+            assert np.array_equal(getattr(plain, side), getattr(other, side)) == (factor == 1)
+            pitches.append(factor)
+    changed = [factor for factor in pitches if factor != 1]
+    assert 25 < len(changed) < 55 and min(changed) < 0.9 and max(changed) > 1.1
+    assert all(PITCHES[0] / 100 - 0.02 < factor < PITCHES[1] / 100 + 0.02 for factor in changed)
+    tested = Mixer(mixers[1].params, "test").mixture(3, 0, PLAIN)
+    assert tested.metadata["enroll_pitch"] == [1.0]
 
 
 # ---- masks of a spectrogram

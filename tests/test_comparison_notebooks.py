@@ -15,7 +15,7 @@ ARMS = {
     "01_gan_finetune": ["longer", "HiFi-GAN", "STFT"],
     "02_capacity": ["A wider", "B deeper", "C both", "half the bands", "half the frames", "half the features"],
     "03_long_segments": ["1.5 s", "2 s"],
-    "04_augmentation": ["SpecAugment 5 %", "SpecAugment 2 %", "enrolment", "2-3 enrolments", "all three"],
+    "04_augmentation": ["SpecAugment 5 %", "SpecAugment 2 %", "enrolment", "another pitch", "2-3 enrolments", "all three"],
     "05_curriculum": ["1-4 interferers", "2-5 interferers", "similar voices"],
     "06_losses": [
         "multi-resolution", "speaker contrast", "learned weights",
@@ -36,7 +36,7 @@ ARMS = {
 GROUPS = {
     "03_long_segments": {"list": ["1 s", "5 to 8 s", "8 s, partly there", "8 to 12 s, turns"]},
     "04_augmentation": {
-        "enrolment": ["clean", "equalised", "noisy", "in a room", "band-limited", "coded"],
+        "enrolment": ["clean", "equalised", "noisy", "in a room", "band-limited", "coded", "at another pitch"],
         "enrolments": ["1", "2", "3", "5"],
     },
     "05_curriculum": {"list": ["easy", "hard", "similar voices"]},

@@ -24,6 +24,7 @@ CASES = {
     "turns": (replace(HARD, seconds=3.0, turns=3), {"similarity": [0.2]}),
     "changed": (replace(HARD, enroll_augment_prob=1.0), {"enrollments": 4, "enroll_augment_prob": 1.0}),
     "elsewhere": (HARD, {"acoustics_prob": 1.0}),
+    "another pitch": (HARD, {"pitch_prob": 1.0}),
     "dry, absent, alone": (replace(HARD, absent_prob=1.0, interferers_min=0, interferers_max=0), {"reverb_prob": 0.0}),
 }
 

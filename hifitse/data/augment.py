@@ -4,7 +4,8 @@ A change is another device, channel or file format, and the same voice. It takes
 time and, within a few dB, the level, and does not clip. ``CHANGES`` has them by name.
 
 Recordings of one source share colour, band edge and noise floor. Where sources are mixed, a network could tell the talkers apart by them
-and never listen to the voice: so a talker is recorded elsewhere, with a colour, an edge and a floor drawn for them alone.
+and never listen to the voice: so a talker is recorded elsewhere, with a colour, an edge and a floor drawn for them alone. Nor is
+somebody who speaks higher and faster somebody else: an enrolment may have another pitch, with the formants where they were.
 """
 
 import contextlib
@@ -72,11 +73,6 @@ def _seeds(rng: np.random.Generator) -> dict[str, Any]:
     return {"seeds": [int(rng.integers(2**63)), int(rng.integers(2**32))]}
 
 
-def _draw_band(rng: np.random.Generator) -> dict[str, Any]:
-    seeds = _seeds(rng)
-    return {"cutoff_hz": CUTOFFS_HZ[rng.integers(len(CUTOFFS_HZ))]} | seeds
-
-
 def _draw_device(rng: np.random.Generator) -> dict[str, Any]:
     # The direct sound, and behind it noise that decays by 60 dB and has up to half of its energy.
     body = rng.standard_normal(BODY) * 10 ** np.linspace(0, -3, BODY)
@@ -127,7 +123,7 @@ def _filtered(enroll: np.ndarray, name: str, seeds: list[int], cutoff_hz: float 
 
 CHANGES: dict[str, tuple[Callable[[np.random.Generator], dict[str, Any]], Callable[..., np.ndarray]]] = {
     "eq": (_seeds, partial(_filtered, name="eq")),
-    "band": (_draw_band, partial(_filtered, name="band")),
+    "band": (lambda rng: _seeds(rng) | {"cutoff_hz": CUTOFFS_HZ[rng.integers(len(CUTOFFS_HZ))]}, partial(_filtered, name="band")),
     "codec": (lambda rng: {"rate": CODED_RATES[rng.integers(len(CODED_RATES))], "compression": rng.uniform(*COMPRESSION)}, _coded),
     "device": (_draw_device, partial(_filtered, name="device")),
 }
@@ -174,7 +170,8 @@ def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
     start = torch.tensor([each.start for each in told], device=speech.device)[:, None]
     floor = _table(speech.device)[(start + torch.arange(len(hertz), device=speech.device)) % TABLE]
     floor *= (-slope * hertz.clamp_min(100).log()).exp_()
-    floor *= level * (_norm(spec) / _norm(floor).clamp_min(1e-9))
+    norms = [torch.view_as_real(each).flatten(1).square().sum(1, keepdim=True).sqrt_() for each in (spec, floor)]
+    floor *= level * (norms[0] / norms[1].clamp_min(1e-9))
     gain = torch.exp(speech.new_tensor([each.colour for each in told]) @ hats * (math.log(10) / 20))
     gain *= band_edge(hertz, edge)
     return torch.fft.irfft(spec.add_(floor).mul_(gain), size)[:, :samples]
@@ -183,10 +180,6 @@ def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
 def band_edge(hertz: Tensor, edge: Tensor | float) -> Tensor:
     """Gain at frequencies of a recording whose band ends at ``edge`` Hz: 1, and from a little below it 0."""
     return ((edge - hertz) / (SLOPE * edge)).clamp_(0, 1)
-
-
-def _norm(spec: Tensor) -> Tensor:
-    return torch.view_as_real(spec).flatten(1).square().sum(1, keepdim=True).sqrt_()
 
 
 @cache
@@ -210,7 +203,7 @@ def _frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 def restore_formants(speech: Tensor, factors: Sequence[float]) -> Tensor:
     """Rows of speech, (R, T) -> (R, T) float32, that were played ``factors`` times as fast, with the formants where they had been.
 
-    The pitch stays as it is. Each frame's envelope is the start of its cepstrum, too short to follow the harmonics.
+    The pitch stays changed. Each frame's envelope is the start of its cepstrum, too short to follow the harmonics.
     """
     window = torch.hann_window(FRAME, device=speech.device)
     spec = torch.stft(speech, FRAME, FRAME // 4, window=window, return_complex=True)  # (R, F, L)
@@ -221,11 +214,10 @@ def restore_formants(speech: Tensor, factors: Sequence[float]) -> Tensor:
     bins = torch.arange(FRAME // 2 + 1, device=speech.device)
     moved = (speech.new_tensor(factors)[:, None] * bins).clamp_max(FRAME // 2)
     low = moved.long().clamp_max(FRAME // 2 - 1)
-    share = (moved - low)[..., None]
     index = low[..., None].expand(-1, -1, spec.shape[-1])
-    before = torch.lerp(envelope.gather(1, index), envelope.gather(1, index + 1), share)
-    gain = (before - envelope).clamp_(-FORMANT_GAIN, FORMANT_GAIN).exp_()
-    return torch.istft(spec * gain, FRAME, FRAME // 4, window=window, length=speech.shape[-1])
+    before = torch.lerp(envelope.gather(1, index), envelope.gather(1, index + 1), (moved - low)[..., None])
+    spec *= (before - envelope).clamp_(-FORMANT_GAIN, FORMANT_GAIN).exp_()
+    return torch.istft(spec, FRAME, FRAME // 4, window=window, length=speech.shape[-1])
 
 
 # ---- what training hides: functions of (seed, step, part), so that a resumed run hides the same; part counts an update's batches
@@ -281,8 +273,7 @@ def hide_bands(
     mix, target, enroll = sounds
     if not params.band_limit_prob:
         return sounds
-    # not the numbers that decide which enrolments are hidden
-    generator = torch.Generator().manual_seed(_step_seed(params, step, part) ^ 1)
+    generator = torch.Generator().manual_seed(_step_seed(params, step, part) ^ 1)  # not the one that hides enrolments
     of_mix, of_enroll = (_edges(len(mix), params.band_limit_prob, generator) for _ in range(2))
     if shared is not None:
         of_mix, of_enroll = of_mix[shared.unique_mix][shared.mix_index], of_enroll[shared.unique_enroll][shared.enroll_index]

@@ -157,10 +157,10 @@ class Mixer:
         prob = self.params.acoustics_prob if self.split == "train" else 0.0
         return draw_elsewhere(self._key(seed, index, Stream.ACOUSTICS, number), prob)
 
-    def _pitch(self, seed: int, index: int, number: int, row: int) -> float:
-        """By how much a talker of the training speaks higher in an enrolment, as often as ``pitch_prob`` says."""
+    def _pitch(self, seed: int, index: int, number: int, row: int, how: str) -> float:
+        """How much higher and faster a talker speaks in an enrolment: in training as often as ``pitch_prob`` says."""
         rng = self._rng(seed, index, Stream.PITCH, number, row)
-        prob = self.params.pitch_prob if self.split == "train" else 0.0
+        prob = 1.0 if how == "pitch" else self.params.pitch_prob if self.split == "train" else 0.0
         return rng.integers(PITCHES[0], PITCHES[1] + 1) / 100 if rng.random() < prob else 1.0
 
     def _enroll(
@@ -185,13 +185,13 @@ class Mixer:
         enrolled = []
         for row in range(self.params.enrollments):
             order = rng.permutation(len(said))
-            pitch = self._pitch(seed, index, number, row)
-            faster = round(speed * pitch, 2)
+            faster = min(max(0.5, round(speed * self._pitch(seed, index, number, row, conditions.enroll_as), 2)), 2.0)
             segment = self.sampler.draw(rng, others(said, order, used, frozenset(taken)), ordered(said, order), samples, faster)
             segment = replace(segment, pitch=faster / speed)
             taken |= set(segment.utterances)
             values = room(rng) | noise(rng) if noisy and self.acoustics.noises is not None else {}
-            if (how := conditions.enroll_as) != "drawn":  # of the clean one; what was drawn above is dropped, but rng is where it would be
+            if (how := conditions.enroll_as) not in ("drawn", "pitch"):
+                # of the clean one; what was drawn above is dropped, but rng is where it would be
                 asked = {"noisy": partial(noise, change), "reverberant": partial(room, change, 1.0)}
                 values = asked[how]() if how in asked else {"changes": (draw_change(change, how),)}
             if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:

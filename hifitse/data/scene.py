@@ -213,11 +213,12 @@ class Scene:
             some = getattr(self, side)
             known |= {
                 f"{side}_utterances": [each.segment.said for each in some],
+                f"{side}_pitch": [round(each.segment.pitch, 4) for each in some],
                 f"{side}_snr_db": [None if each.snr_db is None else round(each.snr_db, 4) for each in some],
                 f"{side}_noise": [each.noise and each.noise.file.path for each in some],
                 f"{side}_room": [each.room for each in some],
                 f"{side}_changed": [each.changes[-1].name if each.changes else None for each in some],
-            } if some else {f"{side}_{key}": None for key in ("utterances", "snr_db", "noise", "room", "changed")}  # fmt: skip
+            } if some else {f"{side}_{key}": None for key in ("utterances", "pitch", "snr_db", "noise", "room", "changed")}  # fmt: skip
         return known
 
 
@@ -268,10 +269,9 @@ def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
         return [round(span[0] + i * ((span[1] - span[0]) / max(1, count - 1)), 3) for i in range(count)]
 
     last = len(params.phase_starts) - 1
-    count, absent = params.eval_mixtures, round(params.eval_absent_share * params.eval_mixtures)
-    # Item i is absent where the running count i * absent / count passes a whole number.
+    (start, stop), count = PARTIAL_ACTIVE_S, params.eval_mixtures
+    absent = round(params.eval_absent_share * count)  # item i is, where the running count i * absent / count passes a whole number
     gone = [(i + 1) * absent // count > i * absent // count for i in range(count)]
-    start, stop = PARTIAL_ACTIVE_S
     return {
         "test": [one("test", params.eval_seconds, absent_prob=float(each)) for each in gone],
         "partial": [one("partial", PARTIAL_SECONDS, active_from_s=start, active_to_s=stop)] * params.eval_partial,

@@ -121,6 +121,7 @@ CONDITIONS = (
     Condition("noisy enrolment", "An enrolment in noise?", {"eval_enroll": "noisy"}),
     Condition("reverberant enrolment", "An enrolment in a measured room?", {"eval_enroll": "reverberant", "rooms": MEASURED}),
     Condition("coded enrolment", "An enrolment through a codec?", {"eval_enroll": "codec"}),
+    Condition("enrolment at another pitch", "Up to four semitones lower or higher?", {"eval_enroll": "pitch"}),
     Condition("alike voices", "Interferers among the tenth most like the target?", {"similarity": [0.9]}),
     Condition("second pass", "Does the first estimate help as a second enrolment?", {}, wrap=SecondPass),
 )
