@@ -18,6 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import hifitse
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hifitse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -25,9 +27,6 @@ RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
 DEV = [Requirement(text) for text in PROJECT["optional-dependencies"]["dev"]]
 PINS = [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
 PINNED = {canonicalize_name(name): pin for name, _, pin in (line.partition("==") for line in PINS)}
-
-
-# ---- dependencies
 
 
 def test_constraints_are_exact_versions_each_once() -> None:
@@ -73,42 +72,30 @@ def test_environment_yml_gives_the_same_environment() -> None:
     assert environment["name"] == PROJECT["name"]
 
 
-def imported(source: str) -> set[str]:
-    """Full names of the modules that a source imports anywhere in it, those inside functions too."""
+def third_party(sources: list[str]) -> set[str]:
+    """Packages that the sources import anywhere in them, inside functions too."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import"
-            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def notebook_source(path: Path) -> str:
-    """Code of a notebook without IPython's own lines."""
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    return "\n".join(line for cell in cells for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
-
-
-def third_party(sources: list[str]) -> set[str]:
-    top = {name.partition(".")[0] for source in sources for name in imported(source)}
-    return top - set(sys.stdlib_module_names) - {"hifitse"} - {path.stem for path in (ROOT / "tests").glob("*.py")}
+            names.add(node.module)
+    own = {"hifitse", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - own
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    library = [path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))]
-    notebooks = [notebook_source(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-    tests = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").glob("*.py"))]
+    library = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    tests = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("*.py")]
+    cells = [cell for path in (ROOT / "notebooks").glob("*.ipynb") for cell in nbformat.read(path, as_version=4).cells]
+    notebooks = [cell.source for cell in cells if cell.cell_type == "code"]
     homes = packages_distributions()
     for sources, declared in ((library + notebooks, RUNTIME), (tests, RUNTIME + DEV)):
         names = {canonicalize_name(requirement.name) for requirement in declared}
         missing = {module for module in third_party(sources) if not names & {canonicalize_name(home) for home in homes.get(module, [])}}
         assert missing == set()
     assert {"torch", "yaml"} <= third_party(library)
-
-
-# ---- make and continuous integration
 
 
 @pytest.fixture
@@ -155,16 +142,18 @@ def test_make_reports_runs_each_notebook_and_the_real_ones_on_recordings(tree: P
     command.chmod(0o755)
     synthetic = ["called: run 00_baseline --preset demo-best"]
     synthetic += [f"called: run {name} --preset demo" for name in ("00_first", "01_second", "12_last", "10_summary")]
-    calls = [line for line in make(tree, "reports", HIFITSE_DATA="").stdout.splitlines() if line.startswith("called")]
-    assert calls == [*synthetic, "called: gallery"]
-    calls = [line for line in make(tree, "reports", "THRICE=12_last", HIFITSE_DATA="").stdout.splitlines() if line.startswith("called")]
-    assert calls == [line + " -p arm_seeds 3" * ("12_last" in line) for line in [*synthetic, "called: gallery"]]
-    for real, names in (({}, []), ({"REAL": "01_second 00_first"}, ["01_second", "00_first"])):
-        given = [f"{name}={value}" for name, value in real.items()]
-        calls = [line for line in make(tree, "reports", *given, HIFITSE_DATA="data").stdout.splitlines() if line.startswith("called")]
-        first = [f"called: run {name} --preset demo --overlay real" for name in names]
-        assert calls[: len(first) + 1] == [*first, synthetic[0]] and calls[len(first) + 2 :] == [*synthetic[1:], "called: gallery"]
-        assert calls[len(first) + 1] == "called: run 14_default_model --preset people"
+    synthetic += ["called: gallery"]
+
+    def calls(*given: str, data: str = "") -> list[str]:
+        said = make(tree, "reports", *given, HIFITSE_DATA=data).stdout
+        return [line for line in said.splitlines() if line.startswith("called: ")]
+
+    assert calls() == synthetic
+    assert calls("THRICE=12_last") == [line + " -p arm_seeds 3" * ("12_last" in line) for line in synthetic]
+    for given, names in (([], []), (["REAL=01_second 00_first"], ["01_second", "00_first"])):
+        real = [f"called: run {name} --preset demo --overlay real" for name in names]
+        people = "called: run 14_default_model --preset people"
+        assert calls(*given, data="data") == [*real, synthetic[0], people, *synthetic[1:]]
     command.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
     assert make(tree, "reports").returncode != 0
 
@@ -198,24 +187,9 @@ def test_ci_runs_lint_and_tests_with_the_recordings_beside_the_checkout(tmp_path
     assert said.returncode == 7
 
 
-# ---- the code
-
-
-def modules() -> list[tuple[str, Path]]:
-    """(name in the map of ``hifitse/__init__.py``, file) of each module."""
-    files = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
-    return [(path.relative_to(PACKAGE).parts[0].removesuffix(".py"), path) for path in files]
-
-
-def listed() -> list[str]:
-    """The package's parts in the order of the map."""
-    text = ast.get_docstring(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))) or ""
-    return [match[1] for match in re.finditer(r"^ {4}(\w+)(?:\.py|/) ", text, re.MULTILINE)]
-
-
-def test_the_map_lists_every_module_once() -> None:
-    """``hifitse/__init__.py`` lists rooms and flat files; none is missing there or gone."""
-    assert sorted(listed()) == sorted({name for name, _ in modules()})
+def test_the_map_lists_every_room_and_flat_file_once() -> None:
+    there = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in PACKAGE.rglob("*.py")} - {"__init__"}
+    assert sorted(re.findall(r"^ {4}(\w+)(?:\.py|/) ", hifitse.__doc__, re.MULTILINE)) == sorted(there)
 
 
 def test_files_and_functions_stay_short() -> None:
@@ -244,9 +218,6 @@ def test_no_file_names_a_path_of_one_machine() -> None:
             text = path.read_text(encoding="utf-8", errors="replace")
             found += [f"{path.relative_to(ROOT)}: {text[hit.start() : hit.start() + 60]!r}" for hit in MACHINE_PATH.finditer(text)]
     assert found == []
-
-
-# ---- reports
 
 
 def test_committed_reports_are_small_and_complete() -> None:

@@ -5,21 +5,23 @@ import os
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
-import huggingface_hub.hub_mixin
 import numpy as np
 import pytest
 import torch
 import yaml
+from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 
 from hifitse import HifitseError
 from hifitse.commands import cli, exporting
 from hifitse.commands.exporting import Licence, calibrate, card
 from hifitse.data.manifest import by_content
-from hifitse.files import CheckpointError
+from hifitse.files import CheckpointError, write_text
 from hifitse.model import Extractor, ExtractorConfig, pretrained
 from hifitse.params import Params, resolve
+from hifitse.training.checkpoint import save_checkpoint
 from hifitse.training.run import Run
 
 SMALL = ExtractorConfig(
@@ -137,10 +139,18 @@ def test_a_folder_that_is_not_right_is_refused_in_one_sentence(case, folder):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["./absent", "https://example.org/model"])
-def test_what_is_no_folder_and_no_name_is_refused_without_the_network(name):
-    with pytest.raises(CheckpointError, match="which is no folder, expected"):
-        Extractor.from_pretrained(name)
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("./absent", "which is no folder, expected"),
+        ("https://example.org/model", "which is no folder, expected"),
+        ("ann/model", "'ann/model' is no folder here and cannot be had from the Hugging Face Hub"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence_without_the_network(name, words, tmp_path):
+    with pytest.raises(CheckpointError, match=words) as caught:
+        Extractor.from_pretrained(name, cache_dir=tmp_path, local_files_only=True)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_name_is_downloaded_without_other_files(folder, monkeypatch):
@@ -155,27 +165,15 @@ def test_a_name_is_downloaded_without_other_files(folder, monkeypatch):
     assert asked == [("ann/model", list(pretrained.FILES), "v1")]
 
 
-def test_without_a_network_a_name_is_one_sentence(tmp_path):
-    with pytest.raises(CheckpointError, match="'ann/model' is no folder here and cannot be had from the Hugging Face Hub") as caught:
-        Extractor.from_pretrained("ann/model", cache_dir=tmp_path, local_files_only=True)
-    assert "\n" not in str(caught.value)
-
-
 def test_an_upload_is_the_folder(folder, tmp_path, monkeypatch):
     sent = {}
 
-    class Hub:
-        def __init__(self, token: object = None) -> None:
-            self.token = token
+    def upload_folder(_: HfApi, folder_path: Path, repo_id: str, **__: object) -> str:
+        sent[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+        return "url"
 
-        def create_repo(self, repo_id: str, **_: object) -> object:
-            return type("Url", (), {"repo_id": repo_id})
-
-        def upload_folder(self, folder_path: Path, repo_id: str, **_: object) -> str:
-            sent[repo_id] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
-            return "url"
-
-    monkeypatch.setattr(huggingface_hub.hub_mixin, "HfApi", Hub)
+    monkeypatch.setattr(HfApi, "create_repo", lambda _, repo_id, **__: SimpleNamespace(repo_id=repo_id))
+    monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
     assert Extractor.from_pretrained(folder).push_to_hub("ann/model") == "url"
     assert sent == {"ann/model": {name: (folder / name).read_bytes() for name in pretrained.FILES}}
 
@@ -186,9 +184,6 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     with pytest.raises(CheckpointError, match="torch.float16 holds NaN or infinity"):
         model.save_pretrained(tmp_path / "model", dtype=torch.float16)
     assert not (tmp_path / "model").exists()
-
-
-# ---- the committed default
 
 
 def test_the_default_is_small_known_and_says_how_good_it_is():
@@ -223,9 +218,6 @@ def test_the_default_agrees_with_the_committed_report():
             assert said == pytest.approx(value["mean"], abs=0.05), (name, metric)
 
 
-# ---- export
-
-
 @pytest.fixture
 def finished(tmp_path, monkeypatch) -> Run:
     """A run of the smoke preset with made-up weights and no evaluation of minutes."""
@@ -234,9 +226,6 @@ def finished(tmp_path, monkeypatch) -> Run:
     run = Run.of(params)
     torch.manual_seed(0)
     tensors = {f"ema.{name}": value for name, value in Extractor(params.extractor).state_dict().items()}
-    from hifitse.files import write_text
-    from hifitse.training.checkpoint import save_checkpoint
-
     save_checkpoint(run.folder, 1, tensors, {"seconds": 2.0, "device": "made up"})
     write_text(run.folder / "params.json", params.model_dump_json())
     return run
@@ -275,18 +264,23 @@ def test_presence_is_calibrated_on_mixtures_with_and_without_the_voice(finished)
 
 
 def test_all_that_a_run_began_with_counts_however_far_back(finished):
-    made = {}
-    for name, start, corpus in (("a" * 16, "", "voices/of/people"), ("b" * 16, "a" * 16, "synthetic"), ("c" * 16, "b" * 16, "synthetic")):
-        made[name] = finished.folder.with_name(name)
-        shutil.copytree(finished.folder, made[name])
+    """Weights that once heard recordings are not under the MIT licence because they heard synthetic voices last."""
+    first, second, last = ("a" * 16, "b" * 16, "c" * 16)
+    for name, start, corpus in ((first, "", "voices/of/people"), (second, first, "synthetic"), (last, second, "synthetic")):
+        folder = shutil.copytree(finished.folder, finished.folder.with_name(name))
         values = finished.params.model_dump(mode="json") | {"start_from": start, "corpus": corpus}
-        (made[name] / "params.json").write_text(json.dumps(values), encoding="utf-8")
-    trainings = exporting._before(Run.named("c" * 16))
+        (folder / "params.json").write_text(json.dumps(values), encoding="utf-8")
+    run = Run.named(last)
+    trainings = exporting._before(run)
     assert [each.corpus for each in trainings] == ["synthetic", "voices/of/people"]
-    assert Licence.of(Run.named("c" * 16).params, *trainings).name == "other"
-    shutil.rmtree(made["a" * 16])
-    with pytest.raises(HifitseError, match=f"run {'a' * 16} to start from is not in"):
-        exporting.export(Run.named("c" * 16), finished.folder.with_name("out"), progress=False)
+    licence = Licence.of(run.params, *trainings)
+    assert Licence.of(run.params).name == "mit" and licence.name == "other"
+    metrics = json.loads((pretrained.DEFAULT / "metrics.json").read_text(encoding="utf-8"))
+    text = card(run.params, metrics, licence, trainings)
+    assert f"started from the weights of run `{second}`" in text and "`voices/of/people`" in text and "license: other" in text
+    shutil.rmtree(finished.folder.with_name(first))
+    with pytest.raises(HifitseError, match=f"run {first} to start from is not in"):
+        exporting.export(run, finished.folder.with_name("out"), progress=False)
     assert not finished.folder.with_name("out").exists()
 
 
@@ -296,16 +290,6 @@ def test_a_licence_without_a_name_is_refused_before_anything_is_measured(finishe
         (tmp_path / "terms.txt").write_bytes(content)
     assert cli.main(["export", str(finished.folder), "-o", str(tmp_path / "out"), "--licence", str(tmp_path / "terms.txt")]) != 0
     assert "terms.txt" in capsys.readouterr().err and not (tmp_path / "out").exists()
-
-
-def test_a_model_that_began_with_another_says_what_that_one_heard():
-    """Weights that once heard recordings are not under the MIT licence because they heard synthetic voices last."""
-    first = resolve("smoke", corpus="voices/of/people")
-    second = resolve("smoke", start_from=first.run_id)
-    assert Licence.of(second).name == "mit" and Licence.of(second, first).name == "other"
-    metrics = json.loads((pretrained.DEFAULT / "metrics.json").read_text(encoding="utf-8"))
-    text = card(second, metrics, Licence.of(second, first), [first])
-    assert f"started from the weights of run `{first.run_id}`" in text and "`voices/of/people`" in text and "license: other" in text
 
 
 @pytest.mark.parametrize(

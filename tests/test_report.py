@@ -21,9 +21,6 @@ def interval(mean: float, half: float = 0.5, n: int = 50) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-# ---- verdict
-
-
 @pytest.mark.parametrize(
     ("right", "difference", "mark", "word"),
     [
@@ -64,9 +61,6 @@ def test_conditions_sort_every_mixture_into_one_bin_by_its_lowest_sir():
     assert list(show.conditions(made_up_arm(rows))) == ["lowest SIR, dB"]  # what does not vary is left out
 
 
-# ---- tables
-
-
 def test_numbers_have_real_minus_signs_and_no_negative_zero():
     assert tables.number(-1.25, 1, signed=True) in ("−1.2", "−1.3")
     assert tables.number(-0.01, 1, signed=True) == "0.0"
@@ -86,9 +80,6 @@ def test_facts_count_failures_and_name_what_was_used():
     assert said == ["none", "2 of 50 mixtures (2 times: no speech)"]
     used, unused = (report.facts(made_up_arm(params=SMOKE.model_copy(update={"noise_prob": p, "reverb_prob": p}))) for p in (1.0, 0.0))
     assert (used["noise"], used["rooms"], unused["noise"], unused["rooms"]) == ("synthetic", "synthetic", "none", "none")
-
-
-# ---- metrics.json
 
 
 def test_metrics_have_the_agreed_form():
