@@ -1,7 +1,9 @@
 """The notebooks that compare variants with the baseline, run as typed: each a whole report from one cached baseline."""
 
+import functools
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import headless
@@ -42,12 +44,10 @@ GROUPS = {
     "05_curriculum": {"list": ["easy", "hard", "similar voices"]},
     "06_losses": {"weights": ["the same terms"]},
     "07_conditioning": {"likeness": ["least alike"]},  # two test voices: one pair
-    "12_diagnosis": {
-        "test": [
-            "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed", "crops not checked",
-            "SIR from -15 to 15 dB",
-        ]
-    },
+    "12_diagnosis": {"test": [
+        "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed", "crops not checked",
+        "SIR from -15 to 15 dB",
+    ]},
 }  # fmt: skip
 WORDS = {
     "01_gan_finetune": ["what the discriminators add", "LSD, 8 to 24 kHz", "estimate, longer"],
@@ -70,21 +70,19 @@ def elsewhere(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(elsewhere, request) -> dict[str, subprocess.CompletedProcess]:
-    """The notebooks that this session asks for, one after another, for they share their runs."""
-    items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
-    asked = {item.callspec.params["stem"] for item in items} or set(ARMS)
-    return {stem: typed(elsewhere, stem, f"{stem}_out.ipynb", "-p", "preset", "smoke", threads=1) for stem in ARMS if stem in asked}
+def done(elsewhere) -> Callable[[str], subprocess.CompletedProcess]:
+    """Runs a notebook when it is first asked for, in the folder where all share their runs."""
+    return functools.cache(lambda stem: typed(elsewhere, stem, f"{stem}_out.ipynb", "-p", "preset", "smoke", threads=1))
 
 
 @pytest.mark.parametrize("stem", ARMS)
-def test_a_comparison_runs_as_typed(stem, elsewhere, done):
-    assert done[stem].returncode == 0, done[stem].stderr[-3000:]
+def test_a_comparison_runs_as_typed_and_its_page_explains_itself(stem, elsewhere, done):
+    assert done(stem).returncode == 0, done(stem).stderr[-3000:]
     metrics = headless.metrics(elsewhere, stem)
     assert (metrics["status"], metrics["notebook"], metrics["preset"]) == ("complete", stem, "smoke")
     assert list(metrics["arms"]) == ["baseline", *ARMS[stem]]
-    base = resolve("smoke", arms=True)
-    assert all(arm["steps"] == base.steps and set(arm["metrics"]) == set(METRICS) for arm in metrics["arms"].values())
+    steps = resolve("smoke", arms=True).steps
+    assert all(arm["steps"] == steps and set(arm["metrics"]) == set(METRICS) for arm in metrics["arms"].values())
     said = {(each["arm"], each["metric"]) for each in metrics["comparisons"]}
     assert said == {(name, metric) for name in ARMS[stem] for metric in METRICS}
     assert all(each["verdict"] in ("helped", "neutral", "hurt") and each["baseline"] == "baseline" for each in metrics["comparisons"])
@@ -92,10 +90,6 @@ def test_a_comparison_runs_as_typed(stem, elsewhere, done):
         assert list(metrics["groups"][kind]) == conditions
         counts = {each["si_sdri_db"]["n"] for arms in metrics["groups"][kind].values() for each in arms.values()}
         assert counts and 0 not in counts
-
-
-@pytest.mark.parametrize("stem", ARMS)
-def test_its_page_explains_itself(stem, elsewhere, done):
     text = headless.shown(elsewhere / f"{stem}_out.ipynb")
     for words in ("Too few mixtures", "synthetic voices", "Paired differences", "most improved", "most worsened", *WORDS[stem]):
         assert words.lower() in text.lower(), words
@@ -104,8 +98,8 @@ def test_its_page_explains_itself(stem, elsewhere, done):
 
 
 def test_they_share_one_baseline(elsewhere, done):
-    """The notebooks' arms, of which some are the same: the baseline once, and what 09 takes from the others."""
-    base, runs = resolve("smoke", arms=True), list((elsewhere / "runs").iterdir())
-    assert base.run_id in [run.name for run in runs]
-    named = sum(len(arms) for arms in ARMS.values())
-    assert len(runs) == 1 + named - 4  # 09's four parts were trained by 02, 03, 04 and 05
+    """And what 09 takes from the others: its four parts were trained by 02, 03, 04 and 05."""
+    assert all(done(stem).returncode == 0 for stem in ARMS)
+    runs = [run.name for run in (elsewhere / "runs").iterdir()]
+    assert resolve("smoke", arms=True).run_id in runs
+    assert len(runs) == 1 + sum(map(len, ARMS.values())) - 4

@@ -53,15 +53,6 @@ def test_batches_are_the_same_with_any_number_of_workers(sources):
             assert_equal(one, two)
 
 
-def test_resumed_loader_goes_on_where_the_first_stopped(sources):
-    params = small(sources, batch_size=2, accumulation=1, steps=6)
-    mixer = Mixer(params, "train")
-    whole = list(training_loader(params, mixer))
-    assert len(whole) == len(training_loader(params, mixer)) == 6
-    for one, two in zip(whole[4:], training_loader(params, Mixer(params, "train"), first_index=8), strict=True):
-        assert_equal(one, two)
-
-
 def test_batches_of_a_list_have_wrong_enrolments_and_several_lengths(sources):
     params = small(sources)
     mixer = Mixer(params, "test")

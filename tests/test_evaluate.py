@@ -22,8 +22,7 @@ SMALL = Params(
     eval_mixtures=8, eval_absent_share=0.25, eval_partial=2, eval_long=2, eval_seconds=1.0, seconds=1.0, valid_mixtures=5,
     enroll_seconds=0.5, eval_pesq=False,
 )  # fmt: skip
-made: list[tuple] = []
-"""Arguments of every mixture that was made."""
+made: list[tuple] = []  # arguments of every mixture that was made
 
 
 class FakeMixer:
@@ -35,33 +34,30 @@ class FakeMixer:
     def mixture(self, seed, index, conditions, wrong_enroll=False):
         made.append((self.split, seed, index, conditions.name))
         rng = np.random.default_rng([seed, index])
-        samples, enrolled = round(conditions.seconds * SAMPLE_RATE), round(self.params.enroll_seconds * SAMPLE_RATE)
-        target, other, noise = (scale * rng.standard_normal(samples).astype(np.float32) for scale in (0.05, 0.05, 0.005))
+        time = np.arange(round(conditions.seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        target, other, noise = (scale * rng.standard_normal(len(time)).astype(np.float32) for scale in (0.05, 0.05, 0.005))
         present = conditions.absent_prob < 1
         start, stop = conditions.active_from_s or 0, conditions.active_to_s or conditions.seconds
-        time = np.arange(samples) / SAMPLE_RATE
         target *= present * (time >= start) * (time < stop)
-        enroll = np.full((1, enrolled), 1.0, np.float32)
+        enroll = np.ones((1, round(self.params.enroll_seconds * SAMPLE_RATE)), np.float32)
+        wrong = 2 * enroll if wrong_enroll and present else None
         metadata = {"id": f"{conditions.name}-{index:05d}", "seed": seed, "present": present, "n_interferers": 1}
         metadata |= {"sir_db": [0.0], "snr_db": 20.0}
-        wrong = np.full((1, enrolled), 2.0, np.float32) if wrong_enroll and present else None
         return Mixture(target + other + noise, target, other[None], noise, enroll, wrong, metadata)
 
 
 class Known(nn.Module):
     """Knows every mixture of the list and returns what ``choose`` takes of it, at half the level."""
 
-    def __init__(self, choose, seed: int = 42, split: str = "test") -> None:
+    def __init__(self, choose) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(3))
-        self.choose = choose
-        self.parts = {}
-        mixer = FakeMixer(SMALL, split)
+        self.choose, self.calls, self.parts = choose, 0, {}
+        mixer = FakeMixer(SMALL, "test")
         for entries in evaluation_conditions(SMALL).values():
             for index, conditions in enumerate(entries):
-                mixture = mixer.mixture(seed, index, conditions)
+                mixture = mixer.mixture(42, index, conditions)
                 self.parts[mixture.mix[:64].tobytes(), len(mixture.mix)] = mixture
-        self.calls = 0
 
     def forward(self, mix, enroll):
         self.calls += 1
@@ -71,23 +67,18 @@ class Known(nn.Module):
         return 0.5 * torch.from_numpy(np.stack(chosen))
 
 
-def follows_enrolment(mixture, who):
-    return {0.0: mixture.mix, 1.0: mixture.target + 0.1 * mixture.noise, 2.0: mixture.interferers[0]}[who]
-
-
 def returns_target_for_anyone(mixture, who):
     return mixture.target + 0.1 * mixture.noise
 
 
-def swapped(mixture, who):
-    return follows_enrolment(mixture, {0.0: 0.0, 1.0: 2.0, 2.0: 1.0}[who])
+def follows_enrolment(mixture, who):
+    return {0.0: mixture.mix, 1.0: returns_target_for_anyone(mixture, who), 2.0: mixture.interferers[0]}[who]
 
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    monkeypatch.setattr(evaluate, "list_mixer", FakeMixer)
-    monkeypatch.setattr(validation, "Mixer", FakeMixer)
-    monkeypatch.setattr(listening, "list_mixer", FakeMixer)
+    for module, name in ((evaluate, "list_mixer"), (listening, "list_mixer"), (validation, "Mixer")):
+        monkeypatch.setattr(module, name, FakeMixer)
     validation._kept.cache_clear()
     made.clear()
     yield
@@ -98,16 +89,12 @@ def run(extractor, params=SMALL, **options):
     return evaluate.evaluate(extractor, params, progress=False, **options)
 
 
-def mean(rows, key, name="test"):
-    values = [row[key] for row in rows if row["list"] == name and row[key] is not None]
-    return np.mean(values)
+def mean(rows, key):
+    return np.mean([row[key] for row in rows if row["list"] == "test" and row[key] is not None])
 
 
 def identity(mix, enroll):
     return mix
-
-
-# ---- what the numbers mean
 
 
 def test_one_row_a_mixture_in_the_order_of_the_lists():
@@ -116,7 +103,6 @@ def test_one_row_a_mixture_in_the_order_of_the_lists():
     assert [(row["list"], row["index"]) for row in rows] == [(name, i) for name, count in counts.items() for i in range(count)]
     assert len({row["id"] for row in rows}) == 12
     assert sum(not row["present"] for row in rows) == 2
-    assert {len(row) for row in rows} == {len(rows[0])}  # the same keys in each
     assert all(set(row) == set(rows[0]) for row in rows)
     assert all((row["snr_db"], row["sir_db"], row["sirs_db"]) == (20.0, 0.0, [0.0]) for row in rows)  # metadata goes along
     assert not any("seed" in row for row in rows)  # which means the training's
@@ -142,12 +128,12 @@ def test_an_oracle_that_follows_the_enrolment_is_told_from_one_that_does_not():
     assert mean(ignores, "si_sdri_wrong_enroll_db") == pytest.approx(mean(follows, "si_sdri_db"))
     assert mean(follows, "swap_si_sdri_db") > 30 and mean(ignores, "swap_si_sdri_db") < -20
     assert mean(follows, "confused") == 0
-    assert mean(run(Known(swapped)), "confused") == 1
+    swapped = Known(lambda mixture, who: follows_enrolment(mixture, {0.0: 0.0, 1.0: 2.0, 2.0: 1.0}[who]))
+    assert mean(run(swapped), "confused") == 1
 
 
 def test_absent_target_is_measured_by_level():
-    rows = run(lambda mix, enroll: 0.01 * mix, lists=("test",))
-    absent = [row for row in rows if not row["present"]]
+    absent = [row for row in run(lambda mix, enroll: 0.01 * mix, lists=("test",)) if not row["present"]]
     assert len(absent) == 2
     for row in absent:
         assert row["absent_suppression_db"] == pytest.approx(40, abs=1e-3)
@@ -185,18 +171,13 @@ def test_an_estimate_that_is_not_finite_names_its_mixture():
         run(Known(broken))
 
 
-# ---- cache
-
-
 def test_rows_are_kept_by_weights_and_parameters(tmp_path):
     extractor = Known(follows_enrolment)
     first = run(extractor, folder=tmp_path)
     calls, mixtures = extractor.calls, len(made)
     assert run(extractor, folder=tmp_path) == first
-    assert (extractor.calls, len(made)) == (calls, mixtures)
     run(extractor, SMALL.model_copy(update={"lr": 1e-3, "workers": 0}), folder=tmp_path)  # nothing that matters here
-    assert extractor.calls == calls
-    assert len(list(tmp_path.iterdir())) == 1
+    assert (extractor.calls, len(made)) == (calls, mixtures) and len(list(tmp_path.iterdir())) == 1
     run(extractor, SMALL.model_copy(update={"eval_partial": 1}), folder=tmp_path)
     with torch.no_grad():
         extractor.weight += 1
@@ -229,14 +210,11 @@ def test_turns_are_rows_of_their_own():
 def test_a_damaged_cache_is_made_again(tmp_path, damage):
     extractor = Known(follows_enrolment)
     first = run(extractor, folder=tmp_path)
-    path = next(tmp_path.iterdir())
+    (path,) = tmp_path.iterdir()
     whole = path.read_text()
     path.write_text(damage(whole))
     assert run(extractor, folder=tmp_path) == first
     assert path.read_text() == whole
-
-
-# ---- listening
 
 
 def test_listening_rebuilds_the_mixture_that_was_evaluated():
@@ -251,12 +229,6 @@ def test_listening_rebuilds_the_mixture_that_was_evaluated():
         assert mixture.metadata["id"] == row["id"]
         assert np.array_equal(given[mixture.mix.tobytes()], mixture.enroll)
         assert (mixture.wrong_enroll is not None) == row["present"]
-
-
-SMALL_TEST = evaluation_conditions(SMALL)["test"]
-
-
-# ---- PESQ and STOI
 
 
 def test_evaluation_measures_present_targets_and_tells_failures():
@@ -274,9 +246,6 @@ def test_evaluation_measures_present_targets_and_tells_failures():
     assert run(identity, params, lists=("test",))[0]["pesq"] is None  # switched off
 
 
-# ---- the quick look
-
-
 def test_validation_mixtures_are_made_once_of_the_validation_split_and_all_present():
     mixtures = validation_mixtures(SMALL)
     assert len(mixtures) == 5 and all(m.metadata["present"] and m.wrong_enroll is not None for m in mixtures)
@@ -287,7 +256,8 @@ def test_validation_mixtures_are_made_once_of_the_validation_split_and_all_prese
 
 def test_quick_validation_agrees_with_the_evaluation():
     extractor = Known(follows_enrolment).train()
-    mixtures = [FakeMixer(SMALL, "test").mixture(42, i, c, wrong_enroll=True) for i, c in enumerate(SMALL_TEST) if not c.absent_prob]
+    conditions, mixer = evaluation_conditions(SMALL)["test"], FakeMixer(SMALL, "test")
+    mixtures = [mixer.mixture(42, index, each, wrong_enroll=True) for index, each in enumerate(conditions) if not each.absent_prob]
     quick = quick_validate(extractor, mixtures, "cpu")
     rows = run(extractor, lists=("test",))
     assert extractor.training

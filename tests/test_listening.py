@@ -45,9 +45,6 @@ def test_players_are_labelled_and_escaped():
     assert "<i>" not in text and 'aria-label="&lt;i&gt;mixture, best &#34;one&#34;, 1.0 seconds"' in text
 
 
-# ---- listening
-
-
 def test_examples_are_best_median_worst_and_absent():
     rows = made_up_rows()
     chosen = listening.choose(rows)

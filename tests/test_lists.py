@@ -39,9 +39,6 @@ def table(path, rows):
     return path
 
 
-# ---- written and evaluated
-
-
 def test_the_rows_of_a_written_list_are_those_of_the_drawn_one(params):
     listed = evaluate(half, params, progress=False)
     assert [row["list"] for row in listed] == ["test"] * 4 + ["partial"]
@@ -71,9 +68,6 @@ def test_a_faulty_list_is_named(old, new, reason, params, tmp_path):
     (tmp_path / "bad.jsonl").write_text(line.replace(old, new, 1))
     with pytest.raises(HifitseError, match=reason):
         ListMixer(params.model_copy(update={"eval_list": str(tmp_path / "bad.jsonl")}))
-
-
-# ---- published lists
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +163,6 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
         librimix(libri[1], tmp_path / "map", libri[0])
 
 
-# ---- another system's files
-
-
 def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
     """The estimates of a made-up system, written as float files, and once at 16 kHz."""
     mixer, rows = ListMixer(params), evaluate(half, params, progress=False)
@@ -215,5 +206,3 @@ def test_the_commands(params, vctk, tmp_path, capsys):
     assert main(["score", listed, "--estimates", str(sound / "target"), "-p", "corpus", str(root), "-p", "eval_pesq", "false"]) == 0
     assert "| SI-SDRi, dB |" in capsys.readouterr().out and (sound / "target" / "score" / "report.md").is_file()
     assert main(["scenes", "--librimix", "a", "-o", "b"]) == 2
-
-

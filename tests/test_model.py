@@ -34,15 +34,11 @@ def stir(model: Extractor) -> Extractor:
 
 def test_default_is_the_plans_baseline_of_11_79_million_parameters():
     model = Extractor(ExtractorConfig())
-    count = sum(p.numel() for p in model.parameters())
-    assert 11.74e6 <= count <= 11.84e6
-    parts = {"blocks": 0.0, "usef": 0.066, "film": 0.033, "split": 0.311, "merge": 0.302}
+    assert 11.74e6 <= sum(p.numel() for p in model.parameters()) <= 11.84e6
+    parts = {"blocks": 10.675 + 0.398, "usef": 0.066, "film": 0.033, "split": 0.311, "merge": 0.302}
     for name, millions in parts.items():
-        have = sum(p.numel() for p in getattr(model, name).parameters()) / 1e6
-        expected = 10.675 + 0.398 if name == "blocks" else millions
-        assert have == pytest.approx(expected, rel=0.02), name
-    assert model.split.n_bands == 53
-    assert model.spectrum.n_fft // 2 + 1 == 1025
+        assert sum(p.numel() for p in getattr(model, name).parameters()) / 1e6 == pytest.approx(millions, rel=0.02), name
+    assert model.split.n_bands == 53 and model.spectrum.n_fft // 2 + 1 == 1025
 
 
 @pytest.mark.parametrize("samples", [1, 100, 959, 960, 48_000, 48_001])
@@ -96,8 +92,7 @@ def test_all_one_mask_is_perfect_reconstruction_through_split_and_merge():
     assert torch.allclose(model(mix, torch.randn(2, 9_000)), mix, atol=1e-5)
 
 
-EVERY = FAST | dict(frame_attention=True, adaln=True, mixture_blocks=1, reinject="band")
-"""Every layer that there is."""
+EVERY = FAST | dict(frame_attention=True, adaln=True, mixture_blocks=1, reinject="band")  # every layer that there is
 MAGNITUDES = TINY | dict(frame_layer="conv", input_power=0.3, phase_input=False, usef="band")
 
 

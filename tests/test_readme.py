@@ -107,9 +107,6 @@ def test_a_model_of_ones_own_is_measured_as_the_notebooks_readme_says(capsys) ->
     assert "'mean': 0.0," in capsys.readouterr().out
 
 
-# ---- numbers
-
-
 def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path) -> None:
     """Whoever has run the demo has other reports in the working tree, so both are taken from the last commit."""
     wanted = ["README.md", "notebooks", ":(glob)reports/*/*/metrics.json"]

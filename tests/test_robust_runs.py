@@ -47,10 +47,6 @@ def folder(trained, tmp_path, monkeypatch) -> Path:
     return Run.of(PARAMS).folder
 
 
-def whole(trained: Path) -> dict[str, torch.Tensor]:
-    return load_tensors(checkpoints(trained / PARAMS.run_id)[0])[0]
-
-
 class Bomb:
     """Unpickled, it leaves a file."""
 
@@ -77,10 +73,6 @@ def of(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Call
     return write
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1000])
-
-
 def poisoned(tensor: torch.Tensor) -> torch.Tensor:
     return tensor * float("nan") if tensor.is_floating_point() else tensor
 
@@ -91,7 +83,7 @@ def becomes_folder(path: Path) -> None:
 
 
 UNREADABLE: dict[str, Damage] = {
-    "cut short": cut,
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
     "no bytes": lambda path: path.write_bytes(b""),
     "a pickle": lambda path: path.write_bytes(pickle.dumps(Bomb())),
     "NaN weights": changed(of("ema.", poisoned)),
@@ -139,9 +131,8 @@ MISFITS: dict[str, tuple[Damage, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MISFITS)
-def test_a_checkpoint_of_another_model_is_refused(name, folder):
-    damage, words = MISFITS[name]
+@pytest.mark.parametrize(("damage", "words"), MISFITS.values(), ids=MISFITS)
+def test_a_checkpoint_of_another_model_is_refused(damage, words, folder):
     damage(checkpoints(folder)[0])
     refused(folder, CheckpointError, words)
 
@@ -180,7 +171,7 @@ def test_two_trainings_of_one_run_at_once(folder):
 def finishes_as_ever(trained: Path) -> None:
     """The same call goes on, and ends with the weights and the rows of a run that nothing happened to."""
     run = train(PARAMS, progress=False)
-    assert run.finished and same(weights(run), whole(trained))
+    assert run.finished and same(weights(run), load_tensors(checkpoints(trained / PARAMS.run_id)[0])[0])
     assert [row["step"] for row in run.history] == [1, 2, 3, 4] and [row["step"] for row in run.validation] == [4]
     assert not list(run.folder.glob(".*"))
 
