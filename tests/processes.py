@@ -19,13 +19,6 @@ from hifitse.training.checkpoint import checkpoints, load_tensors
 from hifitse.training.run import Run, locked
 from hifitse.training.train import train
 
-SCRIPT = """
-import json, sys
-from hifitse.params import resolve
-from hifitse.training.train import train
-train(resolve("smoke", **json.loads(sys.argv[1])), progress=False)
-"""
-
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
     """Everything in the newest checkpoint: weights, average, optimiser."""
@@ -41,7 +34,9 @@ def losses(run: Run) -> list[dict]:
 
 
 def start(values: dict) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(values)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    code = "import json, sys; from processes import train_there; train_there(json.loads(sys.argv[1]), {})"
+    command = [sys.executable, "-c", code, json.dumps(values)]
+    return subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
@@ -86,7 +81,6 @@ def cut(params: Params, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError
         return step(state, batches)
 
-    monkeypatch.setattr(train_module, "train_step", interrupted)
-    with pytest.raises(ZeroDivisionError):
-        train_module.train(params, progress=False)
-    monkeypatch.setattr(train_module, "train_step", step)
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(train_module, "train_step", interrupted)
+        train(params, progress=False)

@@ -32,7 +32,7 @@ def bytes_of(kind: str, subtype: str | None = None, sound: np.ndarray | None = N
 
 def raw(name: str | bytes, data: Callable[[], bytes]) -> Make:
     def make(folder: Path) -> Path:
-        path = Path(os.fsdecode(os.path.join(os.fsencode(folder), os.fsencode(name))))
+        path = folder / os.fsdecode(name)
         path.write_bytes(data())
         return path
 
@@ -74,30 +74,20 @@ def by_ffmpeg(name: str, codec: str, rate: int = SAMPLE_RATE, video: bool = Fals
     def make(folder: Path) -> Path:
         path = folder / name
         with av.open(str(path), "w") as container:
-            picture = container.add_stream("mpeg4", rate=10) if video else None
-            sound = container.add_stream(codec, rate=rate)
-            sound.layout = "mono"
-            if codec == "wmav2":
-                sound.bit_rate = 128_000
-            if picture is not None:
-                picture.width = picture.height = 32
-                picture.pix_fmt = "yuv420p"
+            sound = container.add_stream(codec, rate=rate, layout="mono")
+            if video:
+                picture = container.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
                 for number in range(round(10 * SECONDS)):
                     image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
                     image.pts = number
                     container.mux(picture.encode(image))
                 container.mux(picture.encode())
+            if codec == "wmav2":
+                sound.bit_rate = 128_000
             frame = av.AudioFrame.from_ndarray(signal()[None], format="fltp", layout="mono")
             frame.sample_rate, frame.pts = SAMPLE_RATE, 0
-            resampler = av.AudioResampler(sound.codec_context.format, "mono", rate)
-            waiting = av.AudioFifo()
-            for part in (*resampler.resample(frame), *resampler.resample(None)):
-                waiting.write(part)
-            while (part := waiting.read(sound.codec_context.frame_size or 1024)) is not None:
+            for part in (frame, None):
                 container.mux(sound.encode(part))
-            if (part := waiting.read(0, partial=True)) is not None:
-                container.mux(sound.encode(part))
-            container.mux(sound.encode(None))
         path.write_bytes(change(path.read_bytes()))
         return path
 

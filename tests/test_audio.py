@@ -1,6 +1,7 @@
 """Reading, writing, resampling and levels: tones at known frequencies, known levels, and files that are broken."""
 
 from math import ceil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,19 +21,12 @@ def noise(samples: int, seed: int = 0) -> np.ndarray:
     return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-def test_a_stretch_reads_no_more_than_it_needs(tmp_path, monkeypatch):
-    path = tmp_path / "long.flac"
+def test_a_stretch_reads_no_more_than_it_needs(tmp_path):
+    path, file = tmp_path / "long.flac", soundfile.SoundFile
     soundfile.write(path, noise(20 * 44_100), 44_100)
-    decoded = []
-    original = soundfile.SoundFile.read
-
-    def counted(self, frames, **named):
-        decoded.append(frames)
-        return original(self, frames, **named)
-
-    monkeypatch.setattr(soundfile.SoundFile, "read", counted)
-    audio.read(path, 10 * SAMPLE_RATE, SAMPLE_RATE)
-    assert 44_100 <= sum(decoded) < 1.3 * 44_100
+    with mock.patch.object(file, "read", autospec=True, side_effect=file.read) as read:
+        audio.read(path, 10 * SAMPLE_RATE, SAMPLE_RATE)
+    assert 44_100 <= sum(call.args[1] for call in read.call_args_list) < 1.3 * 44_100
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -40,9 +34,9 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     signal, path = noise(2_000), tmp_path / "bad.wav"
     signal[1_500] = value
     soundfile.write(path, signal, SAMPLE_RATE, subtype="FLOAT")
-    for use in (lambda: audio.read(path), lambda: audio.write(tmp_path / "out.wav", signal), lambda: audio.encode(signal)):
+    for use, *given in ((audio.read, path), (audio.write, tmp_path / "out.wav", signal), (audio.encode, signal)):
         with pytest.raises(AudioError, match="NaN or infinite"):
-            use()
+            use(*given)
     assert len(audio.read(path, 0, 1_000)) == 1_000  # only what is read counts
 
 

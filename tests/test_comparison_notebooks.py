@@ -45,8 +45,8 @@ GROUPS = {
     "06_losses": {"weights": ["the same terms"]},
     "07_conditioning": {"likeness": ["least alike"]},  # two test voices: one pair
     "12_diagnosis": {"test": [
-        "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed", "crops not checked",
-        "SIR from -15 to 15 dB",
+        "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed",
+        "crops not checked", "SIR from -15 to 15 dB",
     ]},
 }  # fmt: skip
 WORDS = {

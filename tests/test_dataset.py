@@ -1,8 +1,6 @@
 import subprocess
 import sys
-import textwrap
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,13 +24,6 @@ def listed(mixer, seed, conditions, batch_size=1, **values):
     return Batches(Items(mixer, seed, conditions.__getitem__, **values), 0, len(conditions), batch_size, mixer.params.workers)
 
 
-def assert_equal(one, other):
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        pairs = zip(value, other[name], strict=True) if name == "shared" else [(value, other[name])]
-        assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
-
-
 def test_batches_are_the_same_with_any_number_of_workers(sources):
     params = small(sources, batch_size=2, absent_prob=[0.3], enroll_augment_prob=0.5)
     before = torch.get_num_threads()
@@ -50,7 +41,10 @@ def test_batches_are_the_same_with_any_number_of_workers(sources):
     assert first["mix"].shape == first["target"].shape == (2, SAMPLE_RATE // 2) and first["enroll"].shape == (2, 1, SAMPLE_RATE // 2)
     for other in runs[1:]:
         for one, two in zip(runs[0], other, strict=True):
-            assert_equal(one, two)
+            assert one.keys() == two.keys()
+            for name, value in one.items():
+                pairs = zip(value, two[name], strict=True) if name == "shared" else [(value, two[name])]
+                assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
 
 
 def test_batches_of_a_list_have_wrong_enrolments_and_several_lengths(sources):
@@ -80,33 +74,29 @@ def test_error_of_a_worker_arrives_as_its_one_sentence(sources, tmp_path, worker
 
 
 STOPPED = """
-    import os, signal, sys, torch
-    from hifitse.data.dataset import training_loader
-    from hifitse.data.mixing import Mixer
-    from hifitse.params import Params
-    params = Params(**eval(sys.argv[1]))
-    stops = []
-    signal.signal(signal.SIGTERM, lambda *_: stops.append("TERM"))
-    signal.signal(signal.SIGINT, lambda *_: stops.append("INT"))
-    batches = iter(training_loader(params, Mixer(params, "train")))
-    next(batches)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        os.killpg(0, number)
-    more = [next(batches) for _ in range(12)]
-    print(sorted(stops), len(more), len(torch.multiprocessing.active_children()))
+import os, signal, sys, torch
+from hifitse.data.dataset import training_loader
+from hifitse.data.mixing import Mixer
+from hifitse.params import Params
+params = Params(**eval(sys.argv[1]))
+stops = []
+signal.signal(signal.SIGTERM, lambda *_: stops.append("TERM"))
+signal.signal(signal.SIGINT, lambda *_: stops.append("INT"))
+batches = iter(training_loader(params, Mixer(params, "train")))
+next(batches)
+for number in (signal.SIGINT, signal.SIGTERM):
+    os.killpg(0, number)
+more = [next(batches) for _ in range(12)]
+print(sorted(stops), len(more), len(torch.multiprocessing.active_children()))
 """
 
 
 def test_stop_signals_to_the_whole_group_leave_the_workers_alive(sources):
     values = repr(sources | {"workers": 2, "steps": 1000, "batch_size": 1})
-    root = Path(__file__).resolve().parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(STOPPED), values],
-        cwd=root, capture_output=True, text=True, timeout=60, start_new_session=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-c", STOPPED, values]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, start_new_session=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.split("\n")[0] == "['INT', 'TERM'] 12 2"
-    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("workers", [0, 2])

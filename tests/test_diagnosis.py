@@ -26,10 +26,10 @@ def test_each_fault_is_an_arm_of_its_own_and_one_has_them_all():
     assert not {name for changes in arms.values() for name in changes} & NOT_TRAINING
 
 
-def test_every_preset_takes_the_faults_also_one_with_a_verifier():
-    for preset in ("people", "gpu", "demo"):
-        params = resolve(preset)
-        assert TOGETHER in {name for name, changes in diagnosis.arms(params).items() if vary(params, changes)}
+@pytest.mark.parametrize("preset", ["people", "gpu", "demo"])
+def test_a_preset_takes_the_faults_also_one_with_a_verifier(preset):
+    params = resolve(preset)
+    assert TOGETHER in {name for name, changes in diagnosis.arms(params).items() if vary(params, changes)}
 
 
 def test_a_fault_that_the_preset_has_itself_is_no_arm():
@@ -49,13 +49,6 @@ def compared():
     costs = {fault.name: 0.1 * number for number, fault in enumerate(FAULTS) if fault.name != "beta 0.8"}
     costs |= {CONTROL: 1.0, "beta 0.8": 1.25, TOGETHER: 3.0}
     return Comparison(base, {name: worse(name, cost) for name, cost in costs.items()})
-
-
-def ways(compared):
-    base = compared.baseline.rows.to_dict("records")
-    trained = [each | {"split": "train"} | ({"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {}) for each in base[::-1]]
-    both = {"baseline": base, TOGETHER: compared.arms[TOGETHER].rows}
-    return {RIGHT_TEST: both, "training speakers": both | {"baseline": trained}}
 
 
 def test_unpaired_is_the_difference_of_the_means_and_as_wide_as_two_independent_samples():
@@ -79,7 +72,11 @@ def test_the_table_has_each_fault_with_its_cost_and_the_decay_against_adamw(comp
 
 
 def test_ways_of_testing_are_not_paired_where_the_voices_differ(compared):
-    shown = diagnosis.protocol_table(ways(compared)).data
+    base = compared.baseline.rows.to_dict("records")
+    better = [{"si_sdri_db": each["si_sdri_db"] + 1} if each["present"] else {} for each in base]
+    trained = [each | {"split": "train"} | more for each, more in zip(base[::-1], better[::-1], strict=True)]
+    both = {"baseline": base, TOGETHER: compared.arms[TOGETHER].rows}
+    shown = diagnosis.protocol_table({RIGHT_TEST: both, "training speakers": both | {"baseline": trained}}).data
     assert "+1.00 (+0.5" in shown or "+1.00 (+0.6" in shown, "a paired difference would be exactly 1"
 
 

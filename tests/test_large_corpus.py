@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -97,17 +98,11 @@ def test_an_index_that_the_disk_has_no_room_for_is_one_sentence(indexed, tmp_pat
 
 
 def test_others_are_looked_at_no_further_than_asked():
-    class Counted(list):
-        seen = 0
-
-        def __getitem__(self, place):
-            self.seen += 1
-            return super().__getitem__(place)
-
-    said = Counted(corpora.Utterance("s", f"u{i}", f"p{i}", 9, "s") for i in range(1000))
+    said = mock.MagicMock()
+    said.__getitem__.side_effect = [corpora.Utterance("s", f"u{i}", f"p{i}", 9, "s") for i in range(1000)].__getitem__
     order = np.random.default_rng(0).permutation(1000)
     names = [f"u{i}" for i in order]
-    assert next(others(said, order, {names[0]}, {names[1]})).utterance == names[2] and said.seen == 3
+    assert next(others(said, order, {names[0]}, {names[1]})).utterance == names[2] and said.__getitem__.call_count == 3
     found = others(said, order[:4], {names[0]}, {names[1]})
     assert [each.utterance for each in found] == [names[2], names[3], names[1]]
     assert [each.utterance for each in others(said, order[:4], set(names), set())] == names[:4]
@@ -147,19 +142,11 @@ def corpus(tmp_path_factory):
 
 def drawn(corpus, seed: int, seconds: float = 4.0):
     """A segment, its sound, and the samples of every read from disk."""
-    reads, read = [], audio.read
-
-    def counted(path, start=0, samples=None):
-        reads.append(samples)
-        return read(path, start, samples)
-
-    said = corpus.speakers["anna"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(audio, "read", counted)
-        reader = Reader(corpus.root, 0, WHOLE_S)
+    said, reader = corpus.speakers["anna"], Reader(corpus.root, 0, WHOLE_S)
+    with mock.patch.object(audio, "read", side_effect=audio.read) as read:
         segment = SpeechSampler(reader).draw(np.random.default_rng(seed), said[:1], said[1:], round(seconds * SAMPLE_RATE), 1.0)
         sound = Renderer(reader, None, None).segment(segment)
-    return segment, sound, reads
+    return segment, sound, [call.args[2] for call in read.call_args_list]
 
 
 def test_of_a_long_recording_one_part_is_read_once_and_the_crop_is_a_piece_of_it(corpus):

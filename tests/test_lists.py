@@ -2,6 +2,7 @@
 
 import csv
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -45,15 +46,13 @@ def test_the_rows_of_a_written_list_are_those_of_the_drawn_one(params):
     assert listed == evaluate(half, params.model_copy(update={"eval_list": ""}), progress=False)
 
 
-def test_only_recordings_of_the_list_are_opened(params, monkeypatch):
-    opened = []
-    info, read = audio.info, audio.read
-    monkeypatch.setattr(audio, "info", lambda path: (opened.append(path), info(path))[1])
-    monkeypatch.setattr(audio, "read", lambda path, *stretch: (opened.append(path), read(path, *stretch))[1])
-    mixer = ListMixer(params)
-    assert not opened
-    mixer.mixture(0, 0, mixer.scenes["test"][0].conditions)
-    assert 0 < len({str(path) for path in opened}) < 12
+def test_only_recordings_of_the_list_are_opened(params):
+    with mock.patch.multiple(audio, info=mock.Mock(side_effect=audio.info), read=mock.Mock(side_effect=audio.read)):
+        mixer = ListMixer(params)
+        assert not audio.info.called and not audio.read.called
+        mixer.mixture(0, 0, mixer.scenes["test"][0].conditions)
+        opened = {str(call.args[0]) for call in audio.info.call_args_list + audio.read.call_args_list}
+    assert 0 < len(opened) < 12
 
 
 @pytest.mark.parametrize("old, new, reason", [

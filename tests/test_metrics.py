@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from scipy.signal import resample_poly
 
 from hifitse import SAMPLE_RATE
 from hifitse.evaluation.perceptual import pesq_wb, scored, stoi
@@ -85,8 +86,6 @@ def test_log_spectral_distance_of_a_gain_and_of_a_band():
 
 def test_pesq_and_stoi_agree_with_the_packages_at_their_own_rates():
     pesq, pystoi = pytest.importorskip("pesq"), pytest.importorskip("pystoi")
-    from scipy.signal import resample_poly
-
     target = speechlike()
     est = target + 0.5 * speechlike(seed=1)
     at_16k = [resample_poly(x, 1, 3).astype(np.float32) for x in (target, est)]

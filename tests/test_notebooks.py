@@ -16,7 +16,7 @@ from hifitse.params import Params
 from hifitse.report import page, strip
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FORBIDDEN = {"torch", "torchaudio", "scipy", "matplotlib", "soundfile", "numpy"}  # work with these belongs into the library
+FORBIDDEN = {"torch", "torchaudio", "scipy", "matplotlib", "soundfile", "numpy"}  # belongs into the library
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
@@ -43,18 +44,13 @@ def test_dependency_has_a_range_and_a_pin_inside_it_which_is_installed(requireme
 
 def test_what_the_dependencies_need_is_pinned_too() -> None:
     """Follows the requirements of the installed packages to the end; one without a pin could differ from day to day."""
-    todo = [canonicalize_name(requirement.name) for requirement in RUNTIME + DEV]
-    seen: set[str] = set()
+    todo, seen = {canonicalize_name(requirement.name) for requirement in RUNTIME + DEV}, set()
     while todo:
-        name = todo.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        try:
+        seen.add(name := todo.pop())
+        with suppress(PackageNotFoundError):  # for another platform
             needed = [Requirement(text) for text in requires(name) or []]
-        except PackageNotFoundError:
-            continue  # for another platform
-        todo += [canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+            here = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+            todo |= {canonicalize_name(requirement.name) for requirement in here} - seen
     assert "numpy" in seen and "jinja2" in seen
     # The installers themselves are not pinned: an environment brings its own.
     assert seen - set(PINNED) - {"pip", "setuptools", "wheel"} == set()

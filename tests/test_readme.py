@@ -120,9 +120,8 @@ def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == before
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> str:
-    """A README with made-up reports: one complete model, one damaged, one lever with another list beside it."""
+def test_numbers_come_from_the_reports_and_what_is_missing_is_said(tmp_path: Path) -> None:
+    """One complete model, one damaged, one lever with another list beside it."""
     reports, values = tmp_path / "reports", {"mean": -9.0, "low": -9.5, "high": -8.25, "n": 7}
     right = arm(mean=3.0)["metrics"] | {"si_sdri_wrong_enroll_db": values}
     write(reports, "demo-best/00_baseline", content("demo-best/00_baseline", arms={"baseline": {"metrics": right}}))
@@ -138,10 +137,7 @@ def filled(tmp_path: Path) -> str:
     marks = "".join(f"<!-- numbers: {name} -->\nold\n<!-- end -->\nbetween\n" for name in ("models", "levers", "notebooks"))
     path.write_text(f"before\n{marks}", encoding="utf-8")
     gallery.fill(path, reports)
-    return path.read_text(encoding="utf-8")
-
-
-def test_numbers_come_from_the_reports_and_what_is_missing_is_said(filled: str) -> None:
+    filled = path.read_text(encoding="utf-8")
     assert filled.startswith("before\n<!--") and filled.count("between\n") == 3 and "old" not in filled
     lines = filled.splitlines()
     models = [line for line in lines if "+3.00 (+2.60 to +3.40) | -9.00 (-9.50 to -8.25) | 79 |" in line]

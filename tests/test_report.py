@@ -74,10 +74,13 @@ def test_parameter_table_lists_exactly_what_differs():
     assert ">77<" in text and ">1500000<" in text and "a&lt;b" in text
 
 
-def test_facts_count_failures_and_name_what_was_used():
+def test_facts_count_failures_and_name_what_was_used_and_what_was_not_measured():
     rows = [row | {"pesq_error": "no speech" if row["index"] in (3, 4) else None} for row in made_up_rows()]
     said = [report.facts(made_up_arm(each))["PESQ failures"] for each in (made_up_rows(), rows)]
     assert said == ["none", "2 of 50 mixtures (2 times: no speech)"]
+    assert "PESQ 1.10 and STOI 0.450" in show.untreated(made_up_arm()).data
+    unmeasured = [row | {"pesq_mix": None, "stoi_mix": None} for row in rows]
+    assert "were not measured" in show.untreated(made_up_arm(unmeasured)).data
     used, unused = (report.facts(made_up_arm(params=SMOKE.model_copy(update={"noise_prob": p, "reverb_prob": p}))) for p in (1.0, 0.0))
     assert (used["noise"], used["rooms"], unused["noise"], unused["rooms"]) == ("synthetic", "synthetic", "none", "none")
 
@@ -156,12 +159,6 @@ def test_metrics_by_hand_lie_beside_the_report_and_replace_none(monkeypatch, tmp
     assert path == tmp_path / "smoke" / "00_baseline" / "00_baseline.metrics.json" and collect.read(tmp_path, smoke=True) == []
     monkeypatch.setenv("HIFITSE_REPORT_DIR", str(tmp_path / "there"))
     assert report.metrics_path("00_baseline", SMOKE) == tmp_path / "there" / "metrics.json"
-
-
-def test_pesq_and_stoi_of_the_mixtures_are_said_or_said_to_be_missing():
-    assert "PESQ 1.10 and STOI 0.450" in show.untreated(made_up_arm()).data
-    rows = [row | {"pesq_mix": None, "stoi_mix": None} for row in made_up_rows()]
-    assert "were not measured" in show.untreated(made_up_arm(rows)).data
 
 
 def test_files_that_cannot_be_used_are_counted_over_all_sources_of_a_kind(tmp_path):

@@ -47,6 +47,13 @@ def folder(trained, tmp_path, monkeypatch) -> Path:
     return Run.of(PARAMS).folder
 
 
+@pytest.fixture
+def unfinished(folder) -> Path:
+    """The same, back at step 2."""
+    checkpoints(folder)[0].unlink()
+    return folder
+
+
 class Bomb:
     """Unpickled, it leaves a file."""
 
@@ -73,23 +80,14 @@ def of(part: str, change: Callable[[torch.Tensor], torch.Tensor | None]) -> Call
     return write
 
 
-def poisoned(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor * float("nan") if tensor.is_floating_point() else tensor
-
-
-def becomes_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 UNREADABLE: dict[str, Damage] = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
     "no bytes": lambda path: path.write_bytes(b""),
     "a pickle": lambda path: path.write_bytes(pickle.dumps(Bomb())),
-    "NaN weights": changed(of("ema.", poisoned)),
+    "NaN weights": changed(of("ema.", lambda tensor: tensor * float("nan") if tensor.is_floating_point() else tensor)),
     "infinite moments": changed(of("optimizer.", lambda tensor: tensor / 0 if tensor.dim() else tensor)),
     "no step": changed(header={}),
-    "a folder": becomes_folder,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
 }
 
 
@@ -146,24 +144,17 @@ def refused(folder: Path, error: type[HifitseError], words: tuple[str, ...]) -> 
     assert {name: data for name, data in files(folder).items() if name in kept} == kept
 
 
-def unfinished(folder: Path) -> None:
-    """Back to step 2."""
-    checkpoints(folder)[0].unlink()
+def test_parameters_of_another_run_are_refused(unfinished):
+    (unfinished / "params.json").write_text(PARAMS.model_copy(update={"clip_norm": 9.0}).model_dump_json())
+    refused(unfinished, HifitseError, (PARAMS.run_id, "clip_norm 9.0", "now it is 5.0"))
 
 
-def test_parameters_of_another_run_are_refused(folder):
-    unfinished(folder)
-    (folder / "params.json").write_text(PARAMS.model_copy(update={"clip_norm": 9.0}).model_dump_json())
-    refused(folder, HifitseError, (PARAMS.run_id, "clip_norm 9.0", "now it is 5.0"))
-
-
-def test_two_trainings_of_one_run_at_once(folder):
-    unfinished(folder)
+def test_two_trainings_of_one_run_at_once(unfinished):
     context = multiprocessing.get_context("forkserver")
     held, let_go = context.Event(), context.Event()
-    other = go(hold, folder, held, let_go)
+    other = go(hold, unfinished, held, let_go)
     assert held.wait(240)
-    refused(folder, HifitseError, (PARAMS.run_id, "another process", "one at a time"))
+    refused(unfinished, HifitseError, (PARAMS.run_id, "another process", "one at a time"))
     let_go.set()
     other.join()
 
@@ -176,9 +167,8 @@ def finishes_as_ever(trained: Path) -> None:
     assert not list(run.folder.glob(".*"))
 
 
-def test_a_disk_that_is_full_for_the_checkpoint_or_for_a_row_loses_nothing(folder, trained):
-    unfinished(folder)
-    before = checkpoints(folder)[0].read_bytes()
+def test_a_disk_that_is_full_for_the_checkpoint_or_for_a_row_loses_nothing(unfinished, trained):
+    before = checkpoints(unfinished)[0].read_bytes()
     with full_disk(300_000), pytest.raises(CheckpointError) as caught:
         train(PARAMS, progress=False)
     one_sentence(str(caught.value), ("cannot write checkpoint-000000004", "untouched"))
@@ -186,14 +176,13 @@ def test_a_disk_that_is_full_for_the_checkpoint_or_for_a_row_loses_nothing(folde
     with full, pytest.raises(TrainingError) as caught:
         train(PARAMS, progress=False)
     one_sentence(str(caught.value), ("stopped at step 3", "No space left on device", "goes on from the last checkpoint"))
-    assert checkpoints(folder)[0].read_bytes() == before
+    assert checkpoints(unfinished)[0].read_bytes() == before
     finishes_as_ever(trained)
 
 
 @pytest.mark.parametrize("at", ["train_step", "quick_validate", "save_checkpoint", "SIGKILL", "MemoryError"])
-def test_a_killed_worker_ends_the_training_and_loses_nothing(at, folder, trained):
+def test_a_killed_worker_ends_the_training_and_loses_nothing(at, unfinished, trained):
     """Torch tells it by a signal, whatever the training does just then."""
-    unfinished(folder)
     own, draw, real = os.getpid(), Mixer.draw, getattr(train_module, at, None)
 
     def dies(self, seed, index, *rest, **named):
@@ -208,11 +197,11 @@ def test_a_killed_worker_ends_the_training_and_loses_nothing(at, folder, trained
         return real(*given)
 
     fault = mock.patch.object(train_module, at, kills) if real else mock.patch.object(Mixer, "draw", dies)
-    before = checkpoints(folder)[0].read_bytes()
+    before = checkpoints(unfinished)[0].read_bytes()
     with fault, pytest.raises(HifitseError) as caught:
         train(PARAMS.model_copy(update={"workers": 1}), progress=False)
     one_sentence(str(caught.value), ("a process that makes mixtures was killed", "fewer workers"))
-    assert checkpoints(folder)[-1].read_bytes() == before
+    assert checkpoints(unfinished)[-1].read_bytes() == before
     finishes_as_ever(trained)
 
 
@@ -225,15 +214,14 @@ def test_a_damaged_last_row_is_left_out(tail, folder):
     assert [row["step"] for row in Run.of(PARAMS).history] == [1, 2]
 
 
-def test_half_written_files_and_damaged_parameters_do_not_stop_a_run(folder, trained):
-    unfinished(folder)
-    history = (folder / "history.jsonl").read_bytes()
-    (folder / "history.jsonl").write_bytes(history[:-20])
-    (folder / "params.json").write_text("[]")
+def test_half_written_files_and_damaged_parameters_do_not_stop_a_run(unfinished, trained):
+    history = (unfinished / "history.jsonl").read_bytes()
+    (unfinished / "history.jsonl").write_bytes(history[:-20])
+    (unfinished / "params.json").write_text("[]")
     for name in (".checkpoint-000000003.safetensors.0123456789ab.safetensors", ".history.jsonl.0123456789ab.jsonl"):
-        (folder / name).write_bytes(b"half")
+        (unfinished / name).write_bytes(b"half")
     finishes_as_ever(trained)
-    assert json.loads((folder / "params.json").read_text())["steps"] == 4
+    assert json.loads((unfinished / "params.json").read_text())["steps"] == 4
 
 
 def test_the_newest_two_are_kept(tmp_path):

@@ -16,8 +16,8 @@ from hifitse.report import show_arms
 from hifitse.studies import levers
 
 
-def variant(name: str, gain: float, changes: dict, seed: int = 0, **run) -> Arm:
-    made = made_up_arm(made_up_rows(gain, seed=seed, count=100), vary(SMOKE, changes), **run)
+def variant(name: str, gain: float, changes: dict, seed: int = 0, count: int = 100, **run) -> Arm:
+    made = made_up_arm(made_up_rows(gain, seed=seed, count=count), vary(SMOKE, changes), **run)
     return Arm(name, made.params, made.run, made.rows, SMOKE)
 
 
@@ -85,24 +85,19 @@ def test_groups_compare_within_a_condition(compared):
 def test_adding_up(gain, mark, words):
     """Gains of 1 and 2 dB, and together 5, 3 or 1."""
     base = made_up_arm(made_up_rows(4.0, count=200))
-    parts = {"one": ({"lr": 2e-3}, 5.0), "two": ({"lr": 3e-3}, 6.0), "both": ({"lr": 4e-3}, gain)}
     arms = {}
-    for number, (name, (changes, mean)) in enumerate(parts.items()):
-        made = made_up_arm(made_up_rows(mean, count=200, seed=0 if gain != 7.0 else number), vary(SMOKE, changes))
-        arms[name] = Arm(name, made.params, made.run, made.rows, SMOKE)
-    # the same mixtures everywhere, whatever was drawn for the gains
-    for arm in arms.values():
-        arm.rows["si_sdr_mix_db"] = base.rows["si_sdr_mix_db"]
+    for number, (name, mean) in enumerate({"one": 5.0, "two": 6.0, "both": gain}.items()):
+        arms[name] = variant(name, mean, {"lr": 1e-3 * (number + 2)}, number * (gain == 7.0), count=200)
+        arms[name].rows["si_sdr_mix_db"] = base.rows["si_sdr_mix_db"]  # the same mixtures
     found = show_arms.adding_up(Comparison(base, arms), "both")
     assert f'class="verdict {mark}"' in found.data and words in text(found)
     assert "sum of the separate gains" in text(found) and "160 test mixtures" in text(found)
 
 
 def test_costs_stand_beside_the_decibels(compared):
-    costs = {
-        name: Cost(10**6 * (n + 1), 1.5 * (n + 1), 60.0, 0.25, Interval(1.0 + n, 0.9 + n, 1.1 + n, 5))
-        for n, name in enumerate(compared.all)
-    }
+    costs = {}
+    for n, name in enumerate(compared.all, 1):
+        costs[name] = Cost(10**6 * n, 1.5 * n, 60.0, 0.25, Interval(n, n - 0.1, n + 0.1, 5))
     said = text(show_arms.cost_table(compared, costs))
     assert "larger 2.00 3.00 60 2 2.00 (1.90 to 2.10) 0.250 +5.9" in said
     assert "larger 3.00 GFLOP" in show_arms.against_cost(compared, costs).alt

@@ -15,6 +15,9 @@ from hifitse.losses.objective import Objective
 from hifitse.params import resolve
 from hifitse.training.train import new_state
 
+SHORT = resolve("smoke", device="cpu", threads=1, seconds=0.5, enroll_seconds=0.5)
+TALKERS = SHORT.model_copy(update=dict(both_talkers=True, batch_size=4, loss_speaker=1.0, noisy_enroll_prob=[0.0]))
+
 
 def meta(target, *interferers, **more):
     return {"target_speaker": target, "interferer_speakers": list(interferers)} | more
@@ -57,29 +60,20 @@ def test_interferers_without_their_recordings_are_one_sentence():
         contrast([(0, 1)], {"enroll": recording((1, 0)), "metadata": [meta("a", "b")]})
 
 
-@pytest.fixture(scope="module")
-def smoke():
-    lengths = {"seconds": 0.5, "enroll_seconds": 0.5}
-    return resolve("smoke", both_talkers=True, batch_size=4, loss_speaker=1.0, noisy_enroll_prob=[0.0], threads=1, **lengths)
-
-
-@pytest.fixture(scope="module")
-def mixer(smoke):
-    return Mixer(smoke, "train")
-
-
-def test_batches_hold_interferers_enrolments_where_the_contrast_needs_them_and_are_else_the_same(smoke, mixer):
-    one = smoke.model_copy(update={"both_talkers": False})
-    batches = [next(iter(training_loader(each, mixer, 0, 4))) for each in (one, one.model_copy(update={"loss_speaker": 0.0}))]
+def test_batches_hold_interferers_enrolments_where_the_contrast_needs_them_and_are_else_the_same():
+    one = TALKERS.model_copy(update={"both_talkers": False})
+    both = (one, one.model_copy(update={"loss_speaker": 0.0}))
+    batches = [next(iter(training_loader(each, Mixer(each, "train"), 0, 4))) for each in both]
     assert "wrong_enroll" in batches[0] and "wrong_enroll" not in batches[1]
     assert all(torch.equal(batches[0][name], batches[1][name]) for name in ("mix", "target", "enroll"))
 
 
-def test_an_item_without_its_target_is_left_out(smoke, mixer):
-    batch = next(iter(training_loader(smoke, mixer, 0, 4)))
-    present, model = torch.tensor([True, False, True, True]), new_state(smoke).model
+def test_an_item_without_its_target_is_left_out():
+    batch = next(iter(training_loader(TALKERS, Mixer(TALKERS, "train"), 0, 4)))
+    present, model = torch.tensor([True, False, True, True]), new_state(TALKERS).model
     est = batch["mix"].clone().requires_grad_()
-    objective = Objective(smoke.model_copy(update={"loss_si_sdr": 0.0, "loss_phase": 0.0, "loss_amplitude": 0.0, "loss_absent": 0.0}))
+    alone = TALKERS.model_copy(update=dict(loss_si_sdr=0.0, loss_phase=0.0, loss_amplitude=0.0, loss_absent=0.0))
+    objective = Objective(alone)
     loss = objective(est, batch["target"], batch["mix"], present, batch, model)
     values, applies = objective.terms(est, batch["target"], batch["mix"], present, batch, model)["speaker"]
     assert list(loss.terms) == ["speaker"]
@@ -87,9 +81,6 @@ def test_an_item_without_its_target_is_left_out(smoke, mixer):
     assert torch.equal(applies, present)
     loss.total.backward()
     assert [bool(gradient.any()) for gradient in est.grad] == present.tolist()
-
-
-PARAMS = resolve("smoke", device="cpu", threads=1, seconds=0.5, enroll_seconds=0.5, batch_size=3, loss_identity=1.0)
 
 
 def reference(enrolled: np.ndarray, spoken: np.ndarray, voices: list, present: list[bool], t: float) -> np.ndarray:
@@ -129,11 +120,11 @@ def test_voices_of_a_batch():
 
 
 def test_it_teaches_the_encoder_alone_and_needs_no_estimate():
-    state = new_state(PARAMS)
-    batch = made_up_batch(PARAMS)
-    found = Objective(PARAMS).terms(torch.zeros_like(batch["mix"]), batch["target"], batch["mix"], batch["present"], batch, state.model)
-    values, applies = found["identity"]
+    params = SHORT.model_copy(update={"batch_size": 3, "loss_identity": 1.0})
+    batch, model = made_up_batch(params), new_state(params).model
+    given = torch.zeros_like(batch["mix"]), batch["target"], batch["mix"], batch["present"], batch, model
+    values, applies = Objective(params).terms(*given)["identity"]
     assert applies.all() and values.shape == (3,)
     values.sum().backward()
-    taught = {name.partition(".")[0] for name, p in state.model.named_parameters() if p.grad is not None and p.grad.any()}
+    taught = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
     assert taught == {"split", "speaker_blocks", "pooling"}

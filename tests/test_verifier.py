@@ -11,8 +11,6 @@ from hifitse.params import resolve
 from hifitse.training.state import new_optimizers, new_state
 from hifitse.training.train import train
 
-VALUES = {"verifier": True, "steps": 3, "checkpoint_every": 1, "threads": 1}
-
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch):
@@ -50,7 +48,7 @@ def test_likeness_of_pieces_is_that_of_the_whole_and_of_each_window(samples):
 
 
 def test_frozen_weights_come_from_the_model_inside_and_no_optimiser_has_them():
-    params = resolve("smoke", optimizer="muon", loss_verifier=2.0, **VALUES)
+    params = resolve("smoke", optimizer="muon", verifier=True, loss_verifier=2.0, steps=3, threads=1)
     state = new_state(params)
     frozen = {id(weight) for weight in state.model.verifier.parameters()}
     learnt = {id(w) for o in new_optimizers(state.model, params) for g in o.param_groups for w in g["params"]}
