@@ -37,6 +37,8 @@ if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     # Threads of torch that wait by spinning are several times slower where anything else runs; read once, when torch is loaded.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+if "numpy" not in sys.modules:  # whose threads spin too: each data worker would have as many of them as there are cores
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class HifitseError(Exception):

@@ -32,6 +32,15 @@ def test_threads_wait_without_spinning_unless_the_user_says_how(given, expected)
     assert subprocess.run([sys.executable, "-c", told], env=variables, capture_output=True, text=True).stdout.strip() == expected
 
 
+def test_numpy_computes_on_one_thread_unless_the_user_says_how_many():
+    told = "import os, hifitse.data.mixing; from threadpoolctl import threadpool_info as found; print(os.environ['OPENBLAS_NUM_THREADS'], "
+    told += "*{each['num_threads'] for each in found() if each['internal_api'] == 'openblas'})"
+    variables = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    for given, expected in (({}, "1 1"), ({"OPENBLAS_NUM_THREADS": "2"}, "2 ")):
+        shown = subprocess.run([sys.executable, "-c", told], env=variables | given, capture_output=True, text=True).stdout
+        assert shown.startswith(expected)
+
+
 def test_a_card_without_bfloat16_computes_in_float32_and_says_so(monkeypatch):
     machine.half_precision.cache_clear()
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
