@@ -4,23 +4,16 @@ import numpy as np
 import pytest
 import torch
 from sounds import small
-from test_model import make, stir
+from test_model import FAST, TINY, make, stir
 from torch.nn.functional import layer_norm
 
 from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.model.gridnet import AdaptiveNorm, Resolutions
 
-TINY = dict(
-    n_fft=1024, win_length=960, hop_length=480, bands_fine=4, bands_medium=6, bands_coarse=3, features=16, lstm_hidden=8, blocks=2, heads=2,
-    speaker_blocks=1, speaker_features=12, reinject="full",
-)  # fmt: skip
-FAST = TINY | dict(band_layer="mixer", frame_layer="conv", usef="full", frame_attention=False)
-BOTH = pytest.mark.parametrize("config", [TINY, FAST], ids=["lstm", "fast"])
-SEVERAL = dict(enroll_scales=3, enroll_levels=True)
-
-
-# ---- AdaLN
+LSTM = TINY | dict(speaker_blocks=1, speaker_features=12, reinject="full")
+BOTH = pytest.mark.parametrize("config", [LSTM, FAST], ids=["lstm", "fast"])
+SMALL = FAST | dict(reinject="none", magnitude_input=False)
 
 
 @BOTH
@@ -62,9 +55,6 @@ def test_the_gradient_of_adaln_reaches_the_embedding_and_what_makes_it(config):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.pooling.embed.parameters())
 
 
-# ---- several scales and levels
-
-
 def test_resolutions_are_means_over_4_and_16_frames_one_after_the_other():
     layer = Resolutions(3, levels=2, scales=3)
     torch.nn.init.normal_(layer.marks)
@@ -79,7 +69,7 @@ def test_resolutions_are_means_over_4_and_16_frames_one_after_the_other():
 
 @BOTH
 def test_recordings_of_different_lengths_equal_one_encoding_where_lengths_are_equal(config):
-    model = stir(make(config, **SEVERAL))
+    model = stir(make(config, enroll_scales=3, enroll_levels=True))
     enroll = torch.randn(1, 3, 4_900)
     with torch.inference_mode():
         together, each = model.encode(enroll), model.encode_each(list(enroll[0]))
@@ -87,16 +77,6 @@ def test_recordings_of_different_lengths_equal_one_encoding_where_lengths_are_eq
             torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
         est = model.extract_speaker(torch.randn(1, 5_000), model.encode_each([torch.randn(1), torch.randn(9_000)]))
     assert est.isfinite().all()
-
-
-# ---- what is shared, and who hears what
-
-
-SMALL = {
-    "n_fft": 512, "win_length": 480, "hop_length": 240, "bands_fine": 2, "bands_medium": 3, "bands_coarse": 2, "features": 8, "blocks": 2,
-    "lstm_hidden": 8, "heads": 2, "band_layer": "mixer", "frame_layer": "conv", "frame_attention": False, "usef": "full",
-    "reinject": "none", "speaker_blocks": 1, "speaker_features": 8,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
