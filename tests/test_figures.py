@@ -5,7 +5,6 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from hifitse import HifitseError
 from hifitse.data.scene import training_conditions
@@ -104,16 +103,6 @@ def test_enrolment_use_draws_every_measured_mixture_once():
     dots = [np.ma.compressed(np.ma.masked_invalid(drawn.get_offsets()[:, 0])).tolist() for drawn in figure.axes[0].collections]
     assert [1.0, 2.0, 3.0] in dots and [-1.0, -3.0] in dots
     shown(figure)
-
-
-def test_png_is_small_and_keeps_the_colours():
-    rng = np.random.default_rng(0)
-    figure = listening.spectrograms({name: rng.standard_normal(4 * 48_000).astype(np.float32) for name in "abc"})
-    data, full = figures.png(figure), io.BytesIO()
-    image = Image.open(io.BytesIO(data))
-    assert image.mode == "P" and image.width >= 700 and len(data) < 250_000  # noise, the worst case
-    figure.savefig(full, dpi=figures.DPI)
-    assert np.abs(np.asarray(image.convert("RGB"), float) - np.asarray(Image.open(full).convert("RGB"), float)).mean() < 4
 
 
 # ---- of a comparison

@@ -139,23 +139,13 @@ def test_partial_presence(mixer):
         assert ratio_db(mixture.target[there], each) + 10 * np.log10(3) == pytest.approx(sir, abs=0.01)
 
 
-def test_short_utterances_are_joined_and_long_silence_is_avoided(sources, tmp_path):
+def test_short_utterances_are_joined(sources, tmp_path):
     corpus = speech_folder(tmp_path / "short", seconds=0.4)
     mixture = Mixer(small(sources | {"corpus": str(corpus)}, reverb_prob=0.0), "train").mixture(0, 0, HARD)
     assert len(mixture.metadata["target_utterance"].split("+")) >= 2
     frames = mixture.target[: 50 * 960].reshape(50, 960).std(1)
     assert np.mean(frames > 0.05 * frames.max()) > 0.5  # the gaps are short
     assert 1 <= np.sum(frames < 0.01 * frames.max()) <= 30
-
-    sparse = tmp_path / "sparse"
-    for speaker in range(6):
-        for number in range(2):
-            audio = np.zeros(6 * SAMPLE_RATE)
-            audio[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = 0.3 * np.sin(np.arange(SAMPLE_RATE) * 0.05)
-            save(sparse / f"s{speaker}/{number}.wav", audio)
-    mixer = Mixer(small(sources | {"corpus": str(sparse)}), "train")
-    for index in range(8):
-        assert mixer.mixture(0, index, HARD).metadata["activity"] >= 0.4
 
 
 def test_silent_and_broken_files_are_passed_over_and_counted(sources, tmp_path):
@@ -173,10 +163,7 @@ def test_silent_and_broken_files_are_passed_over_and_counted(sources, tmp_path):
     assert any("u1.flac" in path for path in mixer.sampler.unusable)
 
 
-def test_an_unknown_split_and_a_missing_source_are_said(sources, tmp_path):
-    for name in ("corpus", "noise", "rooms"):
-        with pytest.raises(CorpusError, match="does not exist"):
-            Mixer(small(sources | {name: str(tmp_path / "none")}), "train")
+def test_an_unknown_split_is_said(sources):
     with pytest.raises(HifitseError, match="split is 'dev'"):
         Mixer(small(sources), "dev")
 
@@ -235,16 +222,3 @@ def test_enrolments_are_noisy_as_asked_the_wrong_one_as_often_as_the_right_one_a
         scale = one @ other / (one @ one)  # the level is drawn after the noise, so the clean one is fitted into the noisy one
         assert ratio_db(scale * one, other - scale * one) == pytest.approx(noisy.metadata[f"{side}_snr_db"][0], abs=0.3)
         assert -32.01 <= level_db(other) <= -19.99
-
-
-@pytest.mark.real
-def test_real_recordings(hifitse_data):
-    sources = {"corpus": str(hifitse_data / "speech"), "noise": str(hifitse_data / "noise"), "rooms": str(hifitse_data / "rir")}
-    mixer = Mixer(small(sources, seconds=2.0), "test")
-    for index in range(8):
-        mixture = mixer.mixture(42, index, replace(HARD, seconds=2.0), wrong_enroll=True)
-        assert np.allclose(mixture.mix, mixture.target + mixture.interferers.sum(0) + mixture.noise, rtol=0, atol=1e-6)
-        assert mixture.metadata["activity"] >= 0.4
-        assert [ratio_db(mixture.target, each) for each in mixture.interferers] == pytest.approx(mixture.metadata["sir_db"], abs=0.01)
-        assert not set(mixture.metadata["enroll_utterances"]) & set(mixture.metadata["target_utterance"].split("+"))
-    assert mixer.sampler.unusable == {}
