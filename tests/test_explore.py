@@ -19,6 +19,7 @@ from arms import SMOKE, made_up_arm
 from test_listening import decoded, made_up_mixture
 
 from hifitse import HifitseError
+from hifitse.audio import level_db
 from hifitse.commands import explore, trial
 from hifitse.commands.trial import Scene, Scenes
 from hifitse.metrics import si_sdr
@@ -34,16 +35,9 @@ def voice(path: Path, seconds: float = 1.0, rate: int = 44_100, channels: int = 
     return path
 
 
-# ---- scenes
-
-
 @pytest.fixture(scope="module")
 def scenes() -> Scenes:
     return Scenes(SMOKE.model_copy(update={"reverb_prob": 0.5}))
-
-
-def power_db(signal: np.ndarray) -> float:
-    return 10 * np.log10(np.mean(np.square(signal, dtype=np.float64)))
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -57,8 +51,9 @@ def test_a_scene_without_changes_is_the_mixture_of_the_evaluation(index, scenes)
 
 def test_a_scene_takes_the_ratios_and_speakers_that_are_asked_for(scenes):
     made = scenes.scene(Scene(1, sir_db=12.0, snr_db=-3.0))
-    assert power_db(made.target) - power_db(made.noise) == pytest.approx(-3, abs=0.01)
-    assert [power_db(made.target) - power_db(each) for each in made.interferers] == pytest.approx([12.0] * len(made.interferers), abs=0.01)
+    assert level_db(made.target) - level_db(made.noise) == pytest.approx(-3, abs=0.01)
+    for each in made.interferers:
+        assert level_db(made.target) - level_db(each) == pytest.approx(12, abs=0.01)
     assert not scenes.scene(Scene(1, snr_db=np.inf)).noise.any()
     target, *others = scenes.speakers[:3]
     made = scenes.scene(Scene(1, target, tuple(others)))
@@ -73,9 +68,6 @@ def test_a_room_changes_the_mixture_and_not_its_enrolment(scenes):
     within, without = (scenes.scene(Scene(1, room=room)) for room in (True, False))
     assert within.metadata["room"] and without.metadata["room"] is None
     assert not np.allclose(within.target, without.target, atol=1e-3) and np.array_equal(within.enroll, without.enroll)
-
-
-# ---- own files
 
 
 def test_a_dropped_file_is_read_as_any_other(tmp_path):
@@ -95,9 +87,6 @@ def test_a_bad_file_gives_one_sentence_with_its_own_name(name, content, tmp_path
         trial.decode_upload({"name": name, "content": content})
     said = str(caught.value)
     assert repr(name) in said and "expected" in said and "\n" not in said and "hifitse-" not in said
-
-
-# ---- one extraction
 
 
 @pytest.mark.parametrize("kind", ["right", "wrong", "zero", "own"])
@@ -135,9 +124,6 @@ def test_an_own_mixture_is_extracted_but_not_measured():
     for kind in ("right", "wrong", "own"):
         with pytest.raises(HifitseError, match="own"):
             trial.extract(lambda mix, enroll: mix, mixture, kind)
-
-
-# ---- the panel without a browser
 
 
 def test_panel_is_one_line_where_nobody_sits():

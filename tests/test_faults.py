@@ -34,19 +34,14 @@ def test_an_enrolment_at_its_own_speed_is_as_it_was_recorded_and_the_mixture_sta
     assert len(heard) > 3
 
 
-@pytest.fixture(scope="module")
-def sparse(sources, tmp_path_factory):
-    """Speakers who speak for one of six seconds."""
-    folder = tmp_path_factory.mktemp("sparse")
+def test_crops_that_are_not_checked_may_be_silent_and_their_mixture_is_still_sound(sources, tmp_path):
+    """Of speakers who speak for one of six seconds."""
     for speaker in range(9):
         for number in range(2):
             audio = np.zeros(6 * SAMPLE_RATE)
             audio[4 * SAMPLE_RATE : 5 * SAMPLE_RATE] = 0.3 * np.sin(np.arange(SAMPLE_RATE) * (0.05 + 0.01 * speaker))
-            save(folder / f"s{speaker}/{number}.wav", audio)
-    return sources | {"corpus": str(folder), "reverb_prob": 0.0}
-
-
-def test_crops_that_are_not_checked_may_be_silent_and_their_mixture_is_still_sound(sparse):
+            save(tmp_path / f"s{speaker}/{number}.wav", audio)
+    sparse = sources | {"corpus": str(tmp_path), "reverb_prob": 0.0}
     checked, unchecked = (Mixer(small(sparse, min_activity=least), "train") for least in (0.4, 0.0))
     activities = [[mixer.mixture(0, index, ONE).metadata["activity"] for index in range(12)] for mixer in (checked, unchecked)]
     assert min(activities[0]) >= 0.4 and activities[1].count(0.0) >= 3

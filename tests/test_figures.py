@@ -47,9 +47,6 @@ def points(axis, markers: str = "oDs") -> list[list]:
     return [line.get_xydata().tolist() for line in axis.lines if line.get_marker() in tuple(markers)]
 
 
-# ---- of one arm
-
-
 @pytest.mark.parametrize("hertz", [200, 1000, 7000, 20_000])
 def test_spectrogram_shows_a_tone_at_its_frequency_and_level(hertz):
     image = listening.spectrogram(tone(hertz))
@@ -103,9 +100,6 @@ def test_enrolment_use_draws_every_measured_mixture_once():
     dots = [np.ma.compressed(np.ma.masked_invalid(drawn.get_offsets()[:, 0])).tolist() for drawn in figure.axes[0].collections]
     assert [1.0, 2.0, 3.0] in dots and [-1.0, -3.0] in dots
     shown(figure)
-
-
-# ---- of a comparison
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.28, 0.9), (99, 140), (1, 1000), (0.001, 0.0014), (3, 3e6)])
@@ -189,17 +183,11 @@ def test_bad_input_is_refused_in_one_sentence():
             call()
 
 
-# ---- the curriculum
-
-
-PHASES = dict(
-    phase_starts=[0.0, 2 / 15, 2 / 3], absent_prob=[0.0, 0.2, 0.3], noisy_enroll_prob=[0.0, 0.5, 0.5], snr_min_db=[-5, -5, -10],
-    snr_max_db=[15, 15, 10], interferers_max=[3, 3, 4], similarity=[0, 0.3, 0.9],
-)  # fmt: skip
-
-
 def test_course_draws_what_the_training_draws_from():
-    params = resolve("full", **PHASES)
+    params = resolve(
+        "full", phase_starts=[0.0, 2 / 15, 2 / 3], absent_prob=[0.0, 0.2, 0.3], noisy_enroll_prob=[0.0, 0.5, 0.5],
+        snr_min_db=[-5, -5, -10], snr_max_db=[15, 15, 10], interferers_max=[3, 3, 4], similarity=[0, 0.3, 0.9],
+    )  # fmt: skip
     figure = course(params, resolve("full"))
     shown(figure)
     starts = ["target-to-noise", "interferers", "target absent", "noisy enrolment", "similarity of"]

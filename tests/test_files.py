@@ -176,9 +176,6 @@ def test_beyond_4_gib_a_wav_is_an_rf64(folder, monkeypatch):
     assert soundfile.info("est.wav").format == "RF64" and len(audio.read("est.wav")) == 2 * SAMPLE_RATE
 
 
-# ---- channels
-
-
 def test_channels_that_cancel_each_other_are_said_and_one_is_heard(folder, capsys):
     soundfile.write("anti.wav", np.stack([signal(), -signal()], 1), SAMPLE_RATE)
     assert extract("anti.wav", "-o", "est.wav") == 0
@@ -234,9 +231,6 @@ def test_presence_without_a_measured_threshold_says_so(folder, extractor, monkey
     assert found["false_alarm_rate"] is None is found["present"] and len(found["likeness"]) == 20
 
 
-# ---- what is said, folders
-
-
 @pytest.mark.parametrize(("make", "words"), [
     (lambda: np.clip(9 * signal(), -1, 1), "samples are clipped"),
     (lambda: np.pad(signal(0.5), (0, 48_000)), "0.5 s of speech, expected at least 1 s"),
@@ -276,9 +270,6 @@ def test_folders_and_globs_are_done_once(folder, capsys):
     table = capsys.readouterr().out.splitlines()[-3:]
     assert table[0].startswith("recording") and "skipped" in table[1] and "2.0 s" in table[2]
     np.testing.assert_array_equal(audio.read("out/b.wav"), first)
-
-
-# ---- the API
 
 
 def test_integers_are_scaled_an_enrolment_may_have_its_own_rate_and_an_offset_changes_nothing(extractor):

@@ -41,13 +41,10 @@ def test_sir_snr_and_level_are_those_drawn_and_nothing_clips(sources, mixer):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_look_beforehand_changes_no_mixture_and_sees_all_that_is_asked_for(workers, sources):
+def test_a_look_beforehand_changes_no_mixture(workers, sources):
     fresh, looked = (Mixer(small(sources, test_share=0.34), "test") for _ in range(2))
-    listed = [utterance.path for said in looked.corpus.speakers.values() for utterance in said]
     looked.look(most=2, workers=workers)
-    assert list(looked.sampler.masks._kept) == listed[:2]
     looked.look(workers=workers)
-    assert sorted(looked.sampler.masks._kept) == sorted(listed)
     one, other = (each.mixture(0, 3, HARD) for each in (fresh, looked))
     assert np.array_equal(one.mix, other.mix) and np.array_equal(one.enroll, other.enroll)
 

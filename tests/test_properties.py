@@ -30,13 +30,6 @@ def noise(seed: int, samples: int, level: float = 0.1) -> np.ndarray:
     return (level * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
-def db(signal: np.ndarray) -> float:
-    return 10 * np.log10(np.mean(np.square(signal, dtype=np.float64)) + 1e-20)
-
-
-# ---- audio
-
-
 @FEW
 @given(SEEDS, st.integers(1, 5_000), st.floats(-90, -1), st.sampled_from(["wav", "flac"]))
 def test_what_is_written_is_read_again(tmp_path, seed, samples, level, suffix):
@@ -63,25 +56,15 @@ def test_any_split_of_a_read_equals_the_whole(tmp_path, seed, rate, frames, cuts
 
 
 @FEW
-@given(SEEDS, RATES, RATES, st.integers(0, 8_000))
-def test_resampling_keeps_length_and_linearity(seed, there, back, samples):
+@given(SEEDS, RATES, RATES, st.integers(50, 200), st.integers(0, 8_000))
+def test_resampling_and_speed_give_the_length_and_keep_silence_and_scale(seed, there, back, percent, samples):
     signal = noise(seed, samples)
-    once = audio.resample(signal, there, back)
-    assert once.dtype == np.float32 and abs(len(once) - samples * back / there) <= 1 and np.isfinite(once).all()
-    np.testing.assert_allclose(audio.resample(2 * signal, there, back), 2 * once, atol=1e-6)
-
-
-@FEW
-@given(SEEDS, st.integers(50, 200), st.integers(1, 5_000))
-def test_speed_gives_the_length_and_keeps_silence_and_scale(seed, percent, samples):
-    signal = noise(seed, samples)
-    fast = audio.change_speed(signal, percent / 100)
-    assert len(fast) == ceil(samples * 100 / percent) and fast.dtype == np.float32 and np.isfinite(fast).all()
+    once, fast = audio.resample(signal, there, back), audio.change_speed(signal, percent / 100)
+    assert abs(len(once) - samples * back / there) <= 1 and len(fast) == ceil(samples * 100 / percent)
+    assert once.dtype == fast.dtype == np.float32 and np.isfinite(once).all() and np.isfinite(fast).all()
     assert not audio.change_speed(0 * signal, percent / 100).any()
+    np.testing.assert_allclose(audio.resample(2 * signal, there, back), 2 * once, atol=1e-6)
     np.testing.assert_allclose(audio.change_speed(-signal, percent / 100), -fast, atol=1e-6)
-
-
-# ---- parameters
 
 
 def legal(name: str) -> st.SearchStrategy:
@@ -134,9 +117,6 @@ def test_legal_values_go_through_json_yaml_and_the_command_line_and_others_are_o
         assert other == params and other.run_id == params.run_id, way
 
 
-# ---- mixtures
-
-
 @cache
 def mixer(root: str, similar: bool, augment: bool) -> Mixer:
     values = {"similarity": [0.5 if similar else 0.0], "test_share": 0.34, "enrollments": 2 if augment else 1}
@@ -173,9 +153,6 @@ def test_any_mixture_is_the_sum_of_its_parts_as_loud_as_it_says_and_the_same_aga
         assert audio.level_db(mixture.mix) == pytest.approx(meta["level_db"], abs=0.05)
     again = made.mixture(seed, index, asked, wrong_enroll=True)
     assert np.array_equal(again.mix, mixture.mix) and np.array_equal(again.enroll, mixture.enroll) and again.metadata == meta
-
-
-# ---- metrics
 
 
 @given(SEEDS, st.integers(2, 400), st.floats(1e-2, 1e2), st.floats(1e-2, 1e2))

@@ -28,11 +28,6 @@ def test_bad_input(case, tmp_path, capsys):
         meets(case, tmp_path, capsys)
 
 
-def test_no_table_is_empty_or_names_a_case_twice():
-    names = [param.id for param in CASES]
-    assert all(TABLES.values()) and len(names) == len(set(names))
-
-
 @pytest.mark.parametrize("name", NASTY, ids=range(len(NASTY)))
 def test_names_of_speakers_and_files_are_taken_as_they_are_and_escaped_where_they_are_shown(name, tmp_path):
     save_speech(tmp_path, name)

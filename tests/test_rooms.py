@@ -22,10 +22,8 @@ def decay(t60: float, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bank(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield synthetic.make_bank(5, seed=3)
+def bank(synthetic_sound):
+    return synthetic.make_bank(5, seed=3)
 
 
 @pytest.mark.parametrize("wanted", [0.15, 0.5, 0.9, 1.5])
@@ -101,9 +99,6 @@ def test_measured_rooms(hifitse_data):
         assert len(rir) - len(aligned) < 0.01 * SAMPLE_RATE, name  # the files begin 1 ms before the onset
 
 
-# ---- convolution by kept spectra, against a library's
-
-
 def made(rows: int, samples: int, response: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     rng = np.random.default_rng(seed)
     dry = rng.standard_normal((rows, samples)).astype(np.float32)
@@ -116,7 +111,7 @@ SIZES = [(1, 1, 1), (3, 4_799, 700), (2, 7, 7), (1, 70_001, 3), (4, 96_000, 50_0
 
 
 @pytest.mark.parametrize(("rows", "samples", "response"), SIZES)
-def test_it_is_the_linear_convolution_cut_to_length(rows, samples, response):
+def test_convolution_by_kept_spectra_is_a_librarys_cut_to_length(rows, samples, response):
     dry, rirs, spectra = made(rows, samples, response)
     wanted = np.stack([fftconvolve(one.astype(float), other)[:samples] for one, other in zip(dry, rirs, strict=True)])
     wet = convolve(dry, spectra, response)

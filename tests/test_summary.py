@@ -17,13 +17,6 @@ def of(found, number, data=SYNTHETIC):
     return [entry for entry in found if entry.stage.number == number and entry.data == data]
 
 
-def test_without_reports_everything_is_missing(tmp_path):
-    found = entries(tmp_path)
-    assert len(found) == 2 * len(summary.PLAN) == 18 and {entry.state for entry in found} == {"missing"}
-    assert summary.sentences(found)[0] == "0 of the plan's 9 claims were measured."
-    assert summary.forest(found, SYNTHETIC) is None and "Nothing" in gallery.parts(collect.read(tmp_path))[SYNTHETIC].text
-
-
 def test_a_measured_arm_carries_gain_cost_and_scale(tmp_path):
     found = entries(reports(tmp_path))
     gains = [(entry.name, entry.value.mean, entry.verdict) for entry in of(found, "02")]

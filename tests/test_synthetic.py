@@ -16,17 +16,8 @@ SPEAKERS, UTTERANCES = 10, 2
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield synthetic.make_speech(SPEAKERS, UTTERANCES, seed=1)
-
-
-@pytest.fixture(scope="module")
-def noise_folder(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HIFITSE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield synthetic.make_noise(seed=1, clips=10, seconds=3)
+def corpus(synthetic_sound):
+    return synthetic.make_speech(SPEAKERS, UTTERANCES, seed=1)
 
 
 def manifest(folder):
@@ -51,9 +42,6 @@ def say(who: Speaker) -> np.ndarray:
 
 
 PLAIN = Speaker("plain", "m3", "en-us", 170, 50, 50, tract=1.0, tilt_db=0.0, colour=(), breath_db=0.0)
-
-
-# ---- the corpus on disk
 
 
 def test_utterances_are_listed_and_have_the_promised_length_level_and_ends(corpus):
@@ -97,9 +85,6 @@ def test_what_fails_leaves_nothing_and_can_be_made_again(tmp_path, monkeypatch):
     assert len(manifest(synthetic.make_speech(1, 1, seed=0))) == 1
 
 
-# ---- speakers
-
-
 @pytest.mark.parametrize("seed", [0, 7])
 def test_speakers_are_many_and_well_spread(seed):
     people = [speakers.speaker(seed, index) for index in range(200)]
@@ -127,14 +112,12 @@ def test_the_vocal_tract_scales_the_pitch_by_its_factor():
     assert 55 < pitch(lowest) < 90 and 200 < pitch(highest) < 320
 
 
-# ---- noise
-
-
-def test_noise_files_are_named_by_kind_and_hold_sound(noise_folder):
-    names = sorted(path.name for path in noise_folder.glob("*.wav"))
+def test_noise_files_are_named_by_kind_and_hold_sound():
+    folder = synthetic.make_noise(seed=1, clips=10, seconds=3)
+    names = sorted(path.name for path in folder.glob("*.wav"))
     assert names == sorted([f"{kind}_00.wav" for kind in synthetic.KINDS] + ["white_01.wav"])
     for name in names:
-        noise = audio.read(noise_folder / name)
+        noise = audio.read(folder / name)
         assert len(noise) == 3 * SAMPLE_RATE
         assert -45 < audio.level_db(noise) <= -25.99 and np.abs(noise).max() < 0.9
         assert all(audio.level_db(part) > -75 for part in np.split(noise, 6))
