@@ -25,10 +25,6 @@ SHAPE = {"lstm_hidden", "blocks", "bands_fine", "bands_medium", "bands_coarse", 
 ALLOWED = {"02": SHAPE, "03": SEGMENTS, "04": AUGMENTATION, "05": CURRICULUM, "09": SHAPE | SEGMENTS | AUGMENTATION | CURRICULUM}
 
 
-def made_up_arm(name, params, gain=4.0, evaluation=None):
-    return Arm(name, params, None, made_up_rows(gain), evaluation or params)
-
-
 @pytest.fixture
 def fake(monkeypatch):
     """``run_arm`` without training; the list has what it was called with."""
@@ -36,7 +32,8 @@ def fake(monkeypatch):
 
     def run_arm(name, params, *, evaluation, seeds, **_):
         called.append((name, params, evaluation, list(seeds)))
-        return made_up_arm(name, params, {"worse": 2.0, "near": 3.6}.get(name, 4.0 + len(called) - 1), evaluation)
+        gain = {"worse": 2.0, "near": 3.6}.get(name, 4.0 + len(called) - 1)
+        return Arm(name, params, None, made_up_rows(gain), evaluation)
 
     monkeypatch.setattr(comparison, "run_arm", run_arm)
     return called

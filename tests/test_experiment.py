@@ -89,7 +89,6 @@ def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():
 
 
 def test_a_model_of_ones_own_takes_the_place_of_a_training():
-    """Any callable: the mixture unchanged gains nothing, on every mixture, and its rows tell it apart from no training."""
     tests = SMOKE.model_copy(update={"eval_partial": 0, "eval_long": 0, "eval_pesq": False})
     mine = run_arm("mine", lambda mix, enroll: mix, evaluation=tests, progress=False)
     assert mine.rows["si_sdri_db"].dropna().abs().max() < 1e-4 and len(mine.rows) == tests.eval_mixtures

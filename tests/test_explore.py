@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 from arms import SMOKE, made_up_arm
+from headless import ROOT
 from test_listening import decoded, made_up_mixture
 
 from hifitse import HifitseError
@@ -25,8 +26,6 @@ from hifitse.commands.trial import Scene, Scenes
 from hifitse.metrics import si_sdr
 from hifitse.model import Extractor
 from hifitse.report.listening import rebuild
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def voice(path: Path, seconds: float = 1.0, rate: int = 44_100, channels: int = 2) -> Path:
@@ -126,10 +125,6 @@ def test_an_own_mixture_is_extracted_but_not_measured():
             trial.extract(lambda mix, enroll: mix, mixture, kind)
 
 
-def test_panel_is_one_line_where_nobody_sits():
-    assert "JupyterLab" in explore.panel(made_up_arm()).data
-
-
 @pytest.fixture
 def panel(monkeypatch):
     """A panel that notes what it extracts instead of extracting."""
@@ -186,8 +181,6 @@ def test_a_result_of_other_settings_is_greyed_and_what_is_not_loaded_cannot_be_c
     assert "/nowhere.wav" in panel.message.value and "does not exist" in panel.message.value
     assert explore.STALE not in panel.output._dom_classes
 
-
-# ---- the panel in JupyterLab
 
 CELLS = ("from arms import made_up_arm\nfrom hifitse.commands import explore", "explore.panel(made_up_arm())")
 """A panel of weights that nobody trained: what it shows is not the question."""

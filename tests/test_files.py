@@ -20,9 +20,6 @@ from hifitse.data.speakers import speak, speaker
 from hifitse.model import Extractor, extract_files
 from hifitse.prepare.recording import measure
 
-PADDING_S = 0.06
-"""s: what a codec's frames may add."""
-
 
 @pytest.fixture(scope="module")
 def extractor() -> Extractor:
@@ -54,14 +51,11 @@ def heard(path: Path) -> tuple[np.ndarray, list[str]]:
         return audio.read(path), [str(warning.message) for warning in said]
 
 
-# ---- kind of file x command
-
-
 @pytest.mark.parametrize("kind", [*WHOLE, *JOINED])
 def test_all_of_a_file_is_read_and_extracted_without_a_word(kind, folder, capfd):
     path, seconds = (WHOLE[kind](folder), SECONDS) if kind in WHOLE else (JOINED[kind](folder), 2 * SECONDS)
     got, said = heard(path)
-    more = 0.1 if kind in JOINED else PADDING_S
+    more = 0.1 if kind in JOINED else 0.06  # s, which a codec's frames may add
     assert not said and SAMPLE_RATE * (seconds - (0.05 if kind == "wma" else 0.001)) <= len(got) <= SAMPLE_RATE * (seconds + more)
     assert audio.info(path).samples == len(got)
     assert audio.level_db(got[: SAMPLE_RATE // 2]) == pytest.approx(audio.level_db(signal()[: SAMPLE_RATE // 2]), abs=1)
@@ -117,9 +111,6 @@ def test_a_pipe_is_a_recording(folder, capsys):
     subprocess.Popen([sys.executable, "-c", "import sys; open('pipe.wav', 'wb').write(open('me.wav', 'rb').read())"])
     assert extract("pipe.wav", "-o", "est.wav") == 0
     assert soundfile.info("est.wav").frames == 2 * SAMPLE_RATE
-
-
-# ---- what is written
 
 
 REFUSED = {

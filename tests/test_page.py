@@ -4,6 +4,7 @@ import html
 import re
 
 import nbformat
+from matplotlib.figure import Figure
 
 from hifitse.report import page, show
 
@@ -48,8 +49,6 @@ def test_page_escapes_an_error_and_shows_it_unfolded():
 
 
 def test_pictures_carry_their_text():
-    from matplotlib.figure import Figure
-
     image = show.picture(Figure(figsize=(1, 1)), 'a "small" <figure>')
     png, metadata = image._repr_mimebundle_()[0]["image/png"], image._repr_mimebundle_()[1]["image/png"]
     text = page.render(notebook(data("image/png", png, **{"image/png": metadata})))

@@ -7,6 +7,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from papermill.translators import PythonTranslator
 from pydantic import ValidationError
 
 from hifitse import presets
@@ -236,8 +237,6 @@ def notebook(*cells: str, **later: object) -> dict:
 
 def test_a_notebook_takes_its_own_cell_and_over_it_what_papermill_adds() -> None:
     """papermill's own translator makes the injected cell that ``from_notebook`` looks for."""
-    from papermill.translators import PythonTranslator
-
     own = from_notebook(notebook(OWN, os="not a parameter", lr=3.0))
     assert (own.preset, own.steps) == ("smoke", 9)
     assert own.lr == resolve("smoke").lr  # a name that no parameters cell assigned

@@ -3,7 +3,7 @@
 import json
 from functools import cache
 from math import ceil
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 import numpy as np
 import pytest
@@ -70,36 +70,20 @@ def test_resampling_and_speed_give_the_length_and_keep_silence_and_scale(seed, t
 def legal(name: str) -> st.SearchStrategy:
     """Values of a parameter that are allowed by themselves."""
     field = Params.model_fields[name]
-    kind = field.annotation
-    if get_origin(kind) is not None and get_origin(kind) is not list:
-        return st.sampled_from(get_args(kind))
-    bounds = {key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)}
-    low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
-    if kind is float:
-        return st.floats(low, high, exclude_min="gt" in bounds, exclude_max="lt" in bounds)
-    if kind is int:
-        return st.integers(low, high)
-    if kind is str:
-        names, sentences = st.from_regex(r"\A[A-Za-z0-9_-]{1,40}\Z"), st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
-        return names if name == "preset" else sentences
-    if kind is bool:
-        return st.booleans()
-    return st.lists(st.floats(0, 1) if kind == list[float] else st.integers(0, 8), min_size=1, max_size=3)
+    if name == "preset":
+        return st.from_regex(r"\A[A-Za-z0-9_-]{1,40}\Z")
+    if field.annotation is str:
+        return st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+    if get_origin(field.annotation) is list:
+        return st.lists(st.floats(0, 1) if field.annotation == list[float] else st.integers(0, 8), min_size=1, max_size=3)
+    return st.from_type(Annotated[field.annotation, field.description, *field.metadata])
 
 
-@st.composite
-def changes(draw: Any) -> dict[str, Any]:
-    names = draw(st.lists(st.sampled_from(sorted(Params.model_fields)), min_size=1, max_size=4, unique=True))
-    return {name: draw(legal(name)) for name in names}
-
-
-def typed(name: str, text: str) -> dict[str, Any]:
-    """What the command takes from ``-p name text``."""
-    return presets.values(None, None, [], [(name, text)])
+NAMES = st.lists(st.sampled_from(sorted(Params.model_fields)), min_size=1, max_size=4, unique=True)
 
 
 @settings(max_examples=60)
-@given(changes())
+@given(NAMES.flatmap(lambda names: st.fixed_dictionaries({name: legal(name) for name in names})))
 def test_legal_values_go_through_json_yaml_and_the_command_line_and_others_are_one_sentence(values):
     try:
         params = Params(**values)
@@ -107,11 +91,11 @@ def test_legal_values_go_through_json_yaml_and_the_command_line_and_others_are_o
         named = {"phases" if name == "phase_starts" else name for name in values}  # lists of other lengths may be those of the defaults
         assert "\n" not in str(error) and any(name in str(error) for name in named | set(values))
         return
-    options = [typed(name, yaml.safe_dump(value)) for name, value in values.items()]
+    typed = [(name, yaml.safe_dump(value)) for name, value in values.items()]
     spelled = {
         "json": Params.model_validate_json(params.model_dump_json()),
         "yaml": Params(**yaml.safe_load(yaml.safe_dump(params.model_dump()))),
-        "command": Params(**{name: value for option in options for name, value in option.items()}),
+        "command": Params(**presets.values(None, None, [], typed)),
     }
     for way, other in spelled.items():
         assert other == params and other.run_id == params.run_id, way

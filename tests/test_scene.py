@@ -52,6 +52,14 @@ def test_a_line_that_is_no_scene_is_named(line, tmp_path, sources):
         read_scenes(tmp_path / "none.jsonl")
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_look_beforehand_changes_no_scene(workers, sources):
+    fresh, looked = (Mixer(small(sources), "train") for _ in range(2))
+    looked.look(most=2, workers=workers)
+    looked.look(workers=workers)
+    assert looked.draw(0, 3, HARD, wrong_enroll=True) == fresh.draw(0, 3, HARD, wrong_enroll=True)
+
+
 def test_drawing_reads_a_recording_once_to_see_where_sound_is(sources, monkeypatch):
     mixer, read, opened = Mixer(small(sources), "train"), audio.read, []
     monkeypatch.setattr(audio, "read", lambda path, *stretch: (opened.append(path), read(path, *stretch))[1])

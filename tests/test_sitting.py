@@ -32,11 +32,13 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
     first, same = before.speakers["s00"][0], after.speakers["s00"][0]
     a, b = before.read(first), after.read(same)
     assert len(a) == len(b) and np.corrcoef(a, b)[0, 1] > 0.95
-    packed = params.model_copy(update={name: str(tmp_path / "packed" / kind) for name, kind in (("noise", "noise"), ("rooms", "rooms"))})
-    packed = packed.model_copy(update={"corpus": str(tmp_path / "packed" / "speech")})
+    kinds = {"corpus": "speech", "noise": "noise", "rooms": "rooms"}
+    packed = small({name: str(tmp_path / "packed" / kind) for name, kind in kinds.items()})
     assert Mixer(packed, "test").speakers == Mixer(params, "test").speakers, "the same are held out"
     with pytest.raises(HifitseError, match="has something in it, expected an empty"):
         pack(params, tmp_path / "packed", 0.5)
+    with pytest.raises(HifitseError, match="expected more space"):
+        pack(params, tmp_path / "small", 0.01)
     assert main(["unpack", str(tmp_path / "packed"), "-o", str(tmp_path / "wav")]) == 0
     decoded = load_corpus(tmp_path / "wav" / "speech")
     assert {each.sample_rate for said in decoded.speakers.values() for each in said} == {SAMPLE_RATE}
@@ -85,11 +87,6 @@ def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name
     both = {"rooms": str(place / "rooms.jsonl.gz"), "noise": str(place / "noises.jsonl.gz")}
     with pytest.raises(HifitseError, match="would both be packed as place, expected folders of different names"):
         pack(small(sources | both), tmp_path / "again", 0.5)
-
-
-def test_too_little_space_is_said(sources, tmp_path):
-    with pytest.raises(HifitseError, match="expected more space"):
-        pack(small(sources), tmp_path / "packed", 0.01)
 
 
 def test_steps_are_chosen_to_fit_the_time(tmp_path, monkeypatch, capsys):

@@ -77,26 +77,23 @@ def bad_claim(**changes):
     return content("demo/02_capacity", row("deeper", 0.5), row("wider", 0.9) | changes)
 
 
-@pytest.mark.parametrize(
-    ("made", "words"),
-    [
-        (None, "cannot be read"),
-        (WHOLE[:200], "not JSON"),
-        (WHOLE.replace("0.5", "NaN", 1), "has nan as arms.baseline"),
-        ("[1, 2]", "has [1, 2] as all of it"),
-        ("{}", "has no notebook"),
-        (GOOD | {"status": "running"}, "has 'running' as status"),
-        (GOOD | {"notebook": "03_long_segments"}, "belongs in demo/03_long_segments"),
-        (GOOD | {"corpus": "voices/speech"}, "belongs in demo-real/02_capacity"),
-        (GOOD | {"arms": []}, "has [] as arms"),
-        ({key: value for key, value in GOOD.items() if key != "comparisons"}, "has no comparisons"),
-        (GOOD | {"comparisons": [None]}, "has None as comparisons.0"),
-        (bad_claim(difference="0.5"), "has '0.5' as comparisons.1.difference"),
-        (bad_claim(difference=1e300), "as comparisons.1.difference"),
-        (bad_claim(n=None), "has None as comparisons.1.n"),
-        (bad_claim(verdict="great"), "has 'great' as comparisons.1.verdict"),
-    ],
-)
+@pytest.mark.parametrize(("made", "words"), [
+    (None, "cannot be read"),
+    (WHOLE[:200], "not JSON"),
+    (WHOLE.replace("0.5", "NaN", 1), "has nan as arms.baseline"),
+    ("[1, 2]", "has [1, 2] as all of it"),
+    ("{}", "has no notebook"),
+    (GOOD | {"status": "running"}, "has 'running' as status"),
+    (GOOD | {"notebook": "03_long_segments"}, "belongs in demo/03_long_segments"),
+    (GOOD | {"corpus": "voices/speech"}, "belongs in demo-real/02_capacity"),
+    (GOOD | {"arms": []}, "has [] as arms"),
+    ({key: value for key, value in GOOD.items() if key != "comparisons"}, "has no comparisons"),
+    (GOOD | {"comparisons": [None]}, "has None as comparisons.0"),
+    (bad_claim(difference="0.5"), "has '0.5' as comparisons.1.difference"),
+    (bad_claim(difference=1e300), "as comparisons.1.difference"),
+    (bad_claim(n=None), "has None as comparisons.1.n"),
+    (bad_claim(verdict="great"), "has 'great' as comparisons.1.verdict"),
+])  # fmt: skip
 def test_a_file_that_is_not_as_it_should_be_is_counted_with_the_reason(made, words, tmp_path):
     write(tmp_path, "demo/02_capacity", made)
     [one] = collect.read(tmp_path)
