@@ -19,7 +19,7 @@ from hifitse.training.run import Run
 
 CURRICULUM = {"phase_starts", "absent_prob", "noisy_enroll_prob", "interferers_min", "interferers_max", "similarity"}
 CURRICULUM |= {"snr_min_db", "snr_max_db"}
-AUGMENTATION = {"specaug", "specaug_masks", "enroll_augment_prob", "enrollments", "enrollments_min"}
+AUGMENTATION = {"specaug", "specaug_masks", "enroll_augment_prob", "enrollments", "enrollments_min", "pitch_prob"}
 SEGMENTS = {"seconds", "batch_size", "accumulation", "steps", "warmup_steps"}
 SHAPE = {"lstm_hidden", "blocks", "bands_fine", "bands_medium", "bands_coarse", "hop_length", "win_length", "n_fft", "features"}
 ALLOWED = {"02": SHAPE, "03": SEGMENTS, "04": AUGMENTATION, "05": CURRICULUM, "09": SHAPE | SEGMENTS | AUGMENTATION | CURRICULUM}
