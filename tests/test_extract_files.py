@@ -1,7 +1,6 @@
 """Extraction from file to file: what comes out, the memory it takes, the command, and what is refused without half a file."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from bad_case import full_disk
+from headless import ROOT
 from sounds import hum
 
 from hifitse import SAMPLE_RATE, audio
@@ -40,11 +41,21 @@ def files(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def difference_db(est: np.ndarray, other: np.ndarray) -> float:
-    return audio.level_db(est - other) - audio.level_db(other)
+def five_minutes(name: str) -> None:
+    half = duet(30)
+    with soundfile.SoundFile(name, "w", SAMPLE_RATE, 1) as file:
+        for _ in range(10):
+            file.write(half)
 
 
-# ---- from file to file
+def extract(*arguments: str) -> int:
+    return cli.main(["extract", *arguments])
+
+
+def python(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_file_gives_what_memory_gives(extractor, tmp_path):
@@ -59,7 +70,7 @@ def test_a_file_gives_what_memory_gives(extractor, tmp_path):
         est, out_rate = soundfile.read(tmp_path / "est.wav", dtype="float32")
         known = extractor.extract(mix, voice, rate)
         assert out_rate == rate and est.shape == mix.shape
-        assert difference_db(est, known) < -80
+        assert audio.level_db(est - known) < audio.level_db(known) - 80
         assert done.seconds == 25 and done.level_db == pytest.approx(audio.level_db(known), abs=0.01)
 
 
@@ -75,27 +86,17 @@ print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])  
 """
 
 
-def test_memory_does_not_grow_from_half_a_minute_to_five(tmp_path):
-    half = duet(30)
-    soundfile.write(tmp_path / "voice.wav", hum(220, 2, 3), SAMPLE_RATE)
-    soundfile.write(tmp_path / "short.wav", half, SAMPLE_RATE)
-    with soundfile.SoundFile(tmp_path / "long.wav", "w", SAMPLE_RATE, 1) as file:
-        for _ in range(10):
-            file.write(half)
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+def test_memory_does_not_grow_from_half_a_minute_to_five(files):
+    soundfile.write("voice.wav", hum(220, 2, 3), SAMPLE_RATE)
+    soundfile.write("short.wav", duet(30), SAMPLE_RATE)
+    five_minutes("long.wav")
     peaks = []
     for name in ("short.wav", "long.wav"):
-        done = subprocess.run([sys.executable, "-c", MEMORY, name], cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        peaks.append(float(done.stdout.split()[-1]))
+        with python("-c", MEMORY, name) as process:
+            printed, error = process.communicate()
+        assert process.returncode == 0, error
+        peaks.append(float(printed.split()[-1]))
     assert peaks[1] < 1.2 * peaks[0]
-
-
-# ---- the command
-
-
-def extract(*arguments: str) -> int:
-    return cli.main(["extract", *arguments])
 
 
 def test_a_flac_says_how_many_samples_it_clipped(files, extractor):
@@ -115,34 +116,21 @@ def test_a_mixture_that_cannot_be_used_leaves_nothing_and_the_others_are_done(fi
     assert [path.name for path in (files / "new").iterdir()] == [MIX] and "failed" in printed.out
 
 
-def command(*arguments: str, **options: object) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    call = [sys.executable, "-m", "hifitse.commands.cli", "extract", *arguments]
-    return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
-
-
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_full_disk_leaves_the_old_file_and_no_half_one(suffix, files):
-    """A limit on the size of files stands for the disk."""
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(suffix, files, capsys):
     (files / f"o.{suffix}").write_text("the old one")
-
-    def small() -> None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
-    with command(MIX, *VOICE, "-o", f"o.{suffix}", preexec_fn=small) as process:
-        _, said = process.communicate()
-    assert process.returncode == 1 and f"cannot write o.{suffix}" in said and said.count("\n") == 1
+    with full_disk(60_000):
+        assert extract(MIX, *VOICE, "-o", f"o.{suffix}") == 1
+    said = capsys.readouterr().err
+    assert f"cannot write o.{suffix}" in said and said.count("\n") == 1
     assert (files / f"o.{suffix}").read_text() == "the old one"
     assert not [path for path in files.iterdir() if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_from_outside_leaves_nothing(number, files):
-    with soundfile.SoundFile("long.wav", "w", SAMPLE_RATE, 1) as file:
-        for _ in range(10):
-            file.write(np.tile(duet(1), 30))
-    with command("long.wav", *VOICE, "-o", "o.wav") as process:
+    five_minutes("long.wav")
+    with python("-m", "hifitse.commands.cli", "extract", "long.wav", *VOICE, "-o", "o.wav") as process:
         while not list(files.glob(".o.wav*")) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(number)
