@@ -27,6 +27,7 @@ STATE = f"""(async () => ({{
     images: [...document.images].map(i => i.complete && i.naturalWidth),
     alts: [...document.images].map(i => i.alt),
     wide: document.documentElement.scrollWidth > innerWidth,
+    light: getComputedStyle(document.body).backgroundColor.match(/\\d+/g).reduce((sum, part) => sum + Number(part), 0),
     width: innerWidth, lang: document.documentElement.lang, h1: document.querySelectorAll("h1").length,
     text: document.body.innerText}}))()"""
 CONTRAST = """(() => {

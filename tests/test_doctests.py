@@ -2,14 +2,12 @@
 
 import doctest
 import importlib
-from pathlib import Path
 
 import pytest
+from headless import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
-MODULES = [
-    ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in sorted((ROOT / "hifitse").rglob("*.py")) if ">>>" in path.read_text()
-]
+FILES = [path for path in sorted((ROOT / "hifitse").rglob("*.py")) if ">>>" in path.read_text()]
+MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in FILES]
 
 
 def test_there_are_examples():

@@ -5,20 +5,18 @@ The summary notebook, which writes it too, is run as a user types it.
 
 import html
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from headless import ROOT
 from made_up import content, reports, row, write
 from test_page import assert_offline
 
+from hifitse.commands import cli
 from hifitse.report import collect, gallery, summary
 
-ROOT = Path(__file__).resolve().parent.parent
 NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n & \"'"
 
 
@@ -28,9 +26,10 @@ def links(text: str) -> list[str]:
     return [unquote(html.unescape(place)) for place in re.findall(pattern, text)]
 
 
-def cells(line: str) -> int:
-    """Cells of a line of a table in Markdown."""
-    return len(re.findall(r"(?<!\\)\|", line)) - 1
+def widths(text: str) -> list[set[int]]:
+    """How many cells the lines of each table in Markdown have."""
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return [{len(re.findall(r"(?<!\\)\|", line)) - 1 for line in table.splitlines()} for table in tables]
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +59,13 @@ def test_it_says_what_was_made_on_what_and_what_is_missing(text):
 
 
 def test_the_page_is_one_file_with_a_figure_a_kind_of_data_and_the_tables_of_the_text_are_whole(index):
-    found = (index / "index.html").read_text(encoding="utf-8")
-    assert_offline(found)
-    alts = re.findall(r"<img alt=\"([^\"]+)\" src=\"data:image/png;base64,", found)
+    page, markdown = ((index / name).read_text(encoding="utf-8") for name in ("index.html", "index.md"))
+    assert_offline(page)
+    alts = re.findall(r"<img alt=\"([^\"]+)\" src=\"data:image/png;base64,", page)
     assert "02 wider, medium +2.10 dB; 02 wider, demo +0.90 dB" in alts[1] and "02 wider +1.20 dB" in alts[0] and len(alts) == 2
-    tables = re.findall(r"(?:^\|.*\n)+", (index / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(tables) == 5 and len(re.findall(r"!\[Gains on [^]]+\]\(index-\w+\.png\)", (index / "index.md").read_text())) == 2
+    assert [len(each) for each in widths(markdown)] == [1] * 5
+    assert len(re.findall(r"!\[Gains on [^]]+\]\(index-\w+\.png\)", markdown)) == 2
     assert all((index / name).read_bytes().startswith(b"\x89PNG") for name in gallery.FIGURES.values())
-    for table in tables:
-        assert len({cells(line) for line in table.splitlines()}) == 1
 
 
 def test_the_same_reports_give_the_same_bytes_wherever_they_lie(index, tmp_path):
@@ -108,8 +105,7 @@ def test_text_from_reports_is_text_and_nothing_else(tmp_path):
         assert "<script" not in found and "<b> &" not in found and "&lt;script&gt;alert(1)&lt;/script&gt;" in found
         assert {f"{folder}/report.html", "demo/04_augmentation/report.html"} <= set(links(found))
         assert all((tmp_path / place).is_file() for place in links(found))
-    for table in re.findall(r"(?:^\|.*\n)+", found, re.MULTILINE):
-        assert len({cells(line) for line in table.splitlines()}) == 1
+    assert {len(each) for each in widths(found)} == {1}
 
 
 def test_an_empty_folder_and_none_give_an_index_that_says_so(tmp_path):
@@ -121,15 +117,10 @@ def test_an_empty_folder_and_none_give_an_index_that_says_so(tmp_path):
             assert "There is no report yet." in found and "0 of the plan&#39;s" in found.replace("'", "&#39;") and links(found) == []
 
 
-def test_the_index_in_the_checkout_has_no_dead_links():
-    found = [path for path in (ROOT / "reports/index.html", ROOT / "reports/index.md") if path.is_file()]
-    if not found:
-        pytest.skip("reports/ has no index: hifitse gallery writes it")
-    for path in found:
-        assert [place for place in links(path.read_text(encoding="utf-8")) if not (path.parent / place).is_file()] == []
-
-
-# ---- in a browser
+@pytest.mark.parametrize("name", ["index.html", "index.md"])
+def test_the_committed_index_has_no_dead_links(name):
+    found = links((ROOT / "reports" / name).read_text(encoding="utf-8"))
+    assert found and [place for place in found if not (ROOT / "reports" / place).is_file()] == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
@@ -137,23 +128,14 @@ def test_the_index_opens_without_a_complaint_and_fits(width, scheme, index, chro
     state = chromium.inspect(index / "index.html", width, scheme)
     assert "by measured gain" in state["text"] and state["complaints"] == state["fetched"] == []
     assert len(state["images"]) == 2 and all(state["images"]) and not state["wide"] and state["contrast"][0] >= 4.5
+    assert state["light"] > 3 * 200 if scheme == "light" else state["light"] < 3 * 50
 
 
-# ---- the notebook
-
-
-def run(folder: Path, root: Path, *command: str) -> subprocess.CompletedProcess:
-    """A command beside this interpreter, typed in ``folder``, with the reports in ``root``."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
-    environment |= {"HIFITSE_REPORTS": str(root), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = (sys.executable, "-m", *command)
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
-def test_the_command_runs_the_notebook_and_writes_its_report(tmp_path):
+def test_the_command_runs_the_summary_notebook_and_writes_its_report(tmp_path, monkeypatch):
     root = reports(tmp_path / "reports")
-    done = run(tmp_path, root, "hifitse.commands.cli", "run", "10_summary", "--preset", "smoke")
-    assert done.returncode == 0, done.stderr[-3000:]
+    monkeypatch.setenv("HIFITSE_REPORTS", str(root))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    assert cli.main(["run", "10_summary", "--preset", "smoke"]) == 0
     made = json.loads((root / "smoke/10_summary/metrics.json").read_text(encoding="utf-8"))
     assert (made["status"], made["arms"]) == ("complete", {})
     assert {each["report"] for each in made["comparisons"] if each["arm"] == "wider"} >= {"demo/02_capacity", "medium/02_capacity"}
