@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from bad_case import Case, on_full_disk, raw
+from bad_case import Case, full_disk, raw
 from made_up import content, write
 from sounds import hum, speech_folder
 
@@ -25,9 +25,6 @@ from hifitse.report import gallery
 
 NASTY = ["two words", "Łódź 東京 مرحبا", 'it\'s "quoted"', "<img src=x onerror=alert(1)>", "line\nbreak", "-p", "caf\udce9", "a" * 200]
 """Names that a file or a speaker can have; the one before the last is not UTF-8."""
-
-
-# ---- audio
 
 TONE = hum(440, 0.5, 0).astype(np.float32)
 
@@ -48,14 +45,10 @@ def missing(name: str) -> Callable[[Path], Path]:
     return lambda folder: folder / name
 
 
-def old_file(name: str) -> Callable[[Path], Path]:
-    """A file of an earlier time, which a failed write must leave alone."""
-    return sound(name, TONE[:100])
-
-
-LONG = np.tile(TONE, 4)
+OLD = TONE[:100]
+"""Of an earlier time: a failed write must leave it alone."""
 saved = partial(audio.write, audio=TONE)
-saved_full = on_full_disk(partial(audio.write, audio=LONG), 9_000)
+saved_full = full_disk(9_000)(partial(audio.write, audio=np.tile(TONE, 4)))
 AUDIO = [
     Case("missing", missing("none.wav"), audio.read, AudioError, ("none.wav", "does not exist")),
     Case("a folder", lambda folder: folder, audio.read, AudioError, ("is a folder", "readable audio file")),
@@ -66,12 +59,9 @@ AUDIO = [
     Case("longest name", missing("a" * 251 + ".wav"), saved),
     Case("name too long to write", missing("a" * 300 + ".wav"), saved, CheckpointError, ("cannot write",)),
     Case("folder is a file", lambda f: raw("x", b"1")(f) / "a.wav", saved, CheckpointError, ("cannot write", "a.wav")),
-    Case("disk full, wav", old_file("a.wav"), saved_full, CheckpointError, ("a.wav", "untouched")),
-    Case("disk full, flac", old_file("a.flac"), saved_full, CheckpointError, ("a.flac", "untouched")),
+    Case("disk full, wav", sound("a.wav", OLD), saved_full, CheckpointError, ("a.wav", "untouched")),
+    Case("disk full, flac", sound("a.flac", OLD), saved_full, CheckpointError, ("a.flac", "untouched")),
 ]
-
-
-# ---- manifests
 
 PLAIN, ZIPPED = "manifest.jsonl", "manifest.jsonl.gz"
 
@@ -84,18 +74,15 @@ def line(who: str, number: int, **changes: object) -> dict[str, Any]:
 GOOD = [line(speaker, number) for speaker in ("s00", "s01") for number in (0, 1)]
 
 
-def packed(lines: list[Any]) -> bytes:
-    return "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in lines).encode()
-
-
 def listed(*more: Any, form: Callable[[bytes], bytes] = bytes, name: str = PLAIN, good: list[Any] | None = None) -> Callable[[Path], Path]:
     """Two speakers of two utterances with a third file that no line names, and a manifest with ``more`` lines."""
 
     def make(folder: Path) -> Path:
         speech_folder(folder / "corpus", speakers=2, utterances=3, seconds=0.2)
         (folder / "secret.flac").write_bytes((folder / "corpus/s00/u0.flac").read_bytes())
-        data = packed([*(GOOD if good is None else good), *(each(folder) if callable(each) else each for each in more)])
-        (folder / "corpus" / name).write_bytes(form(data))
+        lines = [*(GOOD if good is None else good), *(each(folder) if callable(each) else each for each in more)]
+        text = "".join((each if isinstance(each, str) else json.dumps(each)) + "\n" for each in lines)
+        (folder / "corpus" / name).write_bytes(form(text.encode()))
         return folder / "corpus"
 
     return make
@@ -111,10 +98,6 @@ def skips(*words: str) -> Callable[[Corpus], bool]:
     return check
 
 
-def outside(folder: Path) -> dict[str, Any]:
-    return line("s00", 2, path=str(folder / "secret.flac"))
-
-
 SKIPPED = {
     "not JSON": (["{speaker: s00}"], ("line 5",)),
     "a list": (["[1, 2]"], ("line 5", "not a JSON object")),
@@ -126,18 +109,14 @@ SKIPPED = {
     "rate of 0": ([line("s00", 2, sample_rate=0)], ("line 5", "sample_rate is 0")),
     "unknown path": ([line("s00", 9)], ("line 5", "s00/u9.flac")),
     "path with ..": ([line("s00", 2, path="../secret.flac")], ("line 5", "../secret.flac")),
-    "absolute path": ([outside], ("line 5", "secret.flac")),
+    "absolute path": ([lambda folder: line("s00", 2, path=str(folder / "secret.flac"))], ("line 5", "secret.flac")),
     "listed twice": ([line("s00", 1)], ("line 5", "s00/u1.flac")),
     "one utterance of a speaker": ([line("s01", 2, speaker="alone")], ("speaker alone", "two are needed")),
 }
 
 
-ROOTS = (("..", ""), ("/", ""), ("below", ".."))
-"""What a first line names as the root, and where that leads if it is a link."""
-
-
-def rooted(name: str, link: str) -> Callable[[Path], Path]:
-    """The manifest of a folder names another root."""
+def rooted(name: str, link: str = "") -> Callable[[Path], Path]:
+    """The first line of a folder's manifest names another root, by a link where that leads somewhere."""
 
     def make(folder: Path) -> Path:
         source = listed(good=[{"root": name}, *GOOD])(folder)
@@ -156,11 +135,14 @@ def linked(folder: Path) -> Path:
     return source
 
 
+NOT_ALLOWED = ("the root", "HIFITSE_ALLOW_ROOTS")
 MANIFESTS = [Case(name, listed(*lines), load_corpus, check=skips(*words)) for name, (lines, words) in SKIPPED.items()]
 MANIFESTS += [
     Case("byte-order mark", listed(form=lambda data: b"\xef\xbb\xbf" + data), load_corpus, check=lambda corpus: not corpus.skipped),
     Case("Latin 1", listed(form=lambda data: data + b"\xe9"), load_corpus, CorpusError, ("cannot be read", "UTF-8")),
-    *(Case(f"root {name}", rooted(name, link), load_corpus, CorpusError, ("the root", "HIFITSE_ALLOW_ROOTS")) for name, link in ROOTS),
+    Case("root ..", rooted(".."), load_corpus, CorpusError, NOT_ALLOWED),
+    Case("root /", rooted("/"), load_corpus, CorpusError, NOT_ALLOWED),
+    Case("root by a link", rooted("below", ".."), load_corpus, CorpusError, NOT_ALLOWED),
     Case("link out of the folder", linked, load_corpus, check=skips("line 5", "u2.flac", "HIFITSE_ALLOW_ROOTS")),
     Case("empty manifest", listed(form=lambda data: b""), load_corpus, CorpusError, ("no usable speaker",)),
     Case("not gzip", listed(name=ZIPPED), load_corpus, CorpusError, (ZIPPED, "cannot be read")),
@@ -169,54 +151,31 @@ MANIFESTS += [
 ]
 
 
-# ---- parameters
+def command(*arguments: str) -> Callable[[Any], int]:
+    return lambda _: cli.main(list(arguments))
 
 
-def smoke(**values: object) -> Callable[[Any], Any]:
-    return lambda _: resolve("smoke", **values)
-
-
-def nothing(folder: Path) -> Path:
-    return folder
-
-
-PARAMETERS = [
-    Case(name, nothing, smoke(**values), ParameterError, words)
-    for name, values, words in (
-        ("huge", {"steps": 10**30}, ("'steps'", "1000000", "up to 100000000")),
-        ("text that is no Unicode", {"corpus": "/caf\udce9"}, ("'corpus'", "udce9", "text")),
-    )
-]
 YAML = {
     "YAML that builds objects": ("!!python/object/apply:os.system [touch owned]", "python/object"),
     "YAML of the 99th day": ("2001-99-99", "month"),
     "YAML control character": ("\0", "forbids"),
 }
-PARAMETERS += [
-    Case(name, raw("p.yaml", f"steps: {text}\n".encode()), read_yaml, ParameterError, ("p.yaml", word))
-    for name, (text, word) in YAML.items()
+NO_TEXT = ("'corpus'", "udce9", "text")
+PARAMETERS = [
+    Case("huge", lambda _: 10**30, lambda n: resolve("smoke", steps=n), ParameterError, ("'steps'", "up to 100000000")),
+    Case("no Unicode", lambda _: NASTY[6], lambda name: resolve("smoke", corpus=name), ParameterError, NO_TEXT),
 ]
+for name, (text, word) in YAML.items():
+    typed = command("run", "00_baseline", "-p", "steps", text)
+    PARAMETERS += [
+        Case(name, raw("p.yaml", f"steps: {text}\n".encode()), read_yaml, ParameterError, ("p.yaml", word)),
+        Case(f"{name}, typed", missing("p.yaml"), typed, words=("steps",), code=2),
+    ]
 
 
-def command(*arguments: str) -> Callable[[Any], int]:
-    return lambda _: cli.main(list(arguments))
-
-
-PARAMETERS += [
-    Case(f"{name}, typed", nothing, command("run", "00_baseline", "-p", "steps", text), words=("steps",), code=2)
-    for name, (text, _) in YAML.items()
-]
-
-
-# ---- reports
-
-
-def reported(made: Any) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        write(folder, "demo/02_capacity", made)
-        return folder
-
-    return make
+def reported(folder: Path) -> Path:
+    write(folder, "demo/02_capacity", content("demo/02_capacity"))
+    return folder
 
 
 def below_a_file(variable: str) -> Callable[[Path], Path]:
@@ -230,9 +189,8 @@ def below_a_file(variable: str) -> Callable[[Path], Path]:
 
 
 HOME, CACHE = "HIFITSE_REPORTS", "HIFITSE_CACHE"
-WHOLE = json.dumps(content("demo/02_capacity"))
 REPORTS = [
-    Case("disk full, gallery", reported(WHOLE), on_full_disk(gallery.write, 500), CheckpointError, ("index.html", "untouched")),
+    Case("disk full, gallery", reported, full_disk(500)(gallery.write), CheckpointError, ("index.html", "untouched")),
     Case("reports below a file, gallery", below_a_file(HOME), command("gallery"), words=("below",), code=1),
     Case("reports below a file, run", below_a_file(HOME), command("run", "00_baseline", "--preset", "smoke"), words=("below",), code=1),
     Case("cache below a file", below_a_file(CACHE), lambda _: made_once("x", Path.touch), HifitseError, ("below", CACHE)),

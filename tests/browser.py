@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ CONTRAST = """(() => {
 class Tab:
     """A page of its own with what it complained of and what it fetched."""
 
-    def __init__(self, browser: Browser, width: int = 1200, height: int = 900, scheme: str = "light") -> None:
-        self.page: Page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    def __init__(self, page: Page) -> None:
+        self.page = page
         self.page.set_default_timeout(1000 * PATIENCE_S)
         self.complaints: list[str] = []
         """Exceptions, errors and warnings on the console, and what the browser itself refused."""
@@ -93,13 +93,9 @@ class Chromium:
         self.browser = browser
 
     @contextmanager
-    def tab(self, **form: Any) -> Iterator[Tab]:
-        """A new tab, closed at the end."""
-        tab = Tab(self.browser, **form)
-        try:
-            yield tab
-        finally:
-            tab.page.close()
+    def tab(self, width: int = 1200, height: int = 900, scheme: str = "light") -> Iterator[Tab]:
+        with closing(self.browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)) as page:
+            yield Tab(page)
 
     def inspect(self, place: Path, width: int = 1200, scheme: str = "light") -> dict[str, Any]:
         """Open a file and say what it is like: its sounds, pictures, texts, what it complained of and what it fetched."""

@@ -47,32 +47,21 @@ def lag(after, before):
     return (int(np.argmax(cross)) + len(before)) % (2 * len(before)) - len(before)
 
 
-# ---- each change by itself
-
-
 @pytest.mark.parametrize("name", CHANGES)
-def test_length_type_time_and_sound_stay(name, voice):
-    before = voice.copy()
-    for seed in range(4):
-        changed = made(name, voice, np.random.default_rng(seed))
-        assert changed.shape == voice.shape and changed.dtype == np.float32 and np.isfinite(changed).all()
-        assert abs(lag(changed, voice)) <= (0 if name == "codec" else 40)  # a filter shifts by less than 1 ms
-        assert not np.allclose(changed, voice, atol=0.01)
-        assert abs(level_db(changed) - level_db(voice)) < 15
-        assert np.abs(changed).max() > 1.1  # nothing was clipped to -1..1 on the way
-    assert np.array_equal(voice, before)
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_same_generator_same_change_and_global_generators_untouched(name, voice):
+def test_length_type_time_and_sound_stay_and_the_generator_given_alone_decides(name, voice):
     random.seed(5)
     np.random.seed(5)  # noqa: NPY002
     states = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    first = made(name, voice, np.random.default_rng(1))
+    before, made_of = voice.copy(), [made(name, voice, np.random.default_rng(seed)) for seed in range(4)]
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002
+    for each in made_of:
+        assert each.shape == voice.shape and each.dtype == np.float32 and np.isfinite(each).all()
+        assert abs(lag(each, voice)) <= (0 if name == "codec" else 40)  # a filter shifts by less than 1 ms
+        assert not np.allclose(each, voice, atol=0.01) and abs(level_db(each) - level_db(voice)) < 15
+        assert np.abs(each).max() > 1.1  # nothing was clipped to -1..1 on the way
     random.seed(6)
-    assert np.array_equal(made(name, voice, np.random.default_rng(1)), first)
-    assert not np.array_equal(made(name, voice, np.random.default_rng(2)), first)
+    assert np.array_equal(made(name, voice, np.random.default_rng(1)), made_of[1])
+    assert not np.array_equal(made_of[1], made_of[2]) and np.array_equal(voice, before)
 
 
 def test_band_limits_keep_the_middle_and_devices_lose_the_bass(voice):
@@ -104,9 +93,6 @@ def test_silence_stays_silent_and_each_change_is_drawn(voice):
 def test_an_enrolment_that_is_not_finite_is_refused():
     with pytest.raises(HifitseError, match="expected finite values"):
         made("codec", np.array([0.0, np.inf]), np.random.default_rng(0))
-
-
-# ---- in a mixture
 
 
 def test_augmentation_changes_the_enrolments_alone(sources):
@@ -159,20 +145,15 @@ def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources
     dry = {"noise_prob": 0.0, "reverb_prob": 0.0, "noisy_enroll_prob": [0.0]}
     plain = Mixer(small(sources, **dry), "test")
     assert plain.acoustics.noises is None and plain.acoustics.rooms is None
-    for how, loaded in (("noisy", "noises"), ("reverberant", "rooms")):
-        params = small(sources, eval_enroll=how, **dry)
-        mixer = Mixer(params, "test")
-        other = {"noises": "rooms", "rooms": "noises"}[loaded]
+    for how, loaded, other in (("noisy", "noises", "rooms"), ("reverberant", "rooms", "noises")):
+        mixer, training = (Mixer(small(sources, eval_enroll=how, **dry), side) for side in ("test", "train"))
         assert getattr(mixer.acoustics, loaded) is not None and getattr(mixer.acoustics, other) is None
-        assert getattr(Mixer(params, "train").acoustics, loaded) is None  # the training has no use for it
+        assert getattr(training.acoustics, loaded) is None  # which has no use for it
         asked, drawn = (maker.mixture(0, 0, replace(PLAIN, enroll_as=how if maker is mixer else "drawn")) for maker in (mixer, plain))
         assert all(np.array_equal(getattr(asked, part), getattr(drawn, part)) for part in PARTS)
         assert asked.metadata["room"] is None and asked.metadata["snr_db"] is None
         with pytest.raises(CorpusError, match="asked for and none"):
             plain.mixture(0, 0, replace(PLAIN, enroll_as=how))
-
-
-# ---- another pitch
 
 
 def vowel(pitch_hz, formants_hz):
@@ -223,9 +204,6 @@ def test_training_enrolments_have_another_pitch_as_often_as_asked_and_nothing_el
     assert all(PITCHES[0] / 100 - 0.02 < factor < PITCHES[1] / 100 + 0.02 for factor in changed)
     tested = Mixer(mixers[1].params, "test").mixture(3, 0, PLAIN)
     assert tested.metadata["enroll_pitch"] == [1.0]
-
-
-# ---- masks of a spectrogram
 
 
 def runs(hidden):

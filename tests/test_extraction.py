@@ -1,7 +1,5 @@
 """Extraction from recordings in memory: rates, channels, levels, lengths, several enrolments, chunks, and what is refused."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -11,12 +9,12 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.mixing import Mixer
+from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.scene import Conditions
 from hifitse.metrics import si_sdri
 from hifitse.model import Extractor, extraction
 from hifitse.model.extraction import Chunks, overlap_add
-from hifitse.params import resolve
+from hifitse.params import Params, resolve
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +22,16 @@ def extractor() -> Extractor:
     return Extractor.from_pretrained()
 
 
+def made(params: Params, count: int) -> list[Mixture]:
+    """Test mixtures of 4 s in a little noise."""
+    mixer, conditions = Mixer(params, "test"), Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
+    return [mixer.mixture(7, index, conditions, wrong_enroll=True) for index in range(count)]
+
+
 @pytest.fixture(scope="module")
 def mixtures(synthetic_sound):
-    """Mixtures of 4 s by the demo preset's rules, of voices with a seed that the default model was not trained on."""
-    params = resolve("demo", corpus_seed=1, synthetic_speakers=24, synthetic_noises=18)
-    mixer = Mixer(params, "test")
-    conditions = Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
-    return [mixer.mixture(7, index, conditions, wrong_enroll=True) for index in range(10)]
+    """By the demo preset's rules, of voices with a seed that the default model was not trained on."""
+    return made(resolve("demo", corpus_seed=1, synthetic_speakers=24, synthetic_noises=18), 10)
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +49,14 @@ def difference_db(est: np.ndarray, other: np.ndarray) -> float:
     return audio.level_db(est - other) - audio.level_db(other)
 
 
-# ---- what comes out
-
-
 def gains(extractor: Extractor, mixtures: list) -> dict[str, float]:
     """Mean SI-SDRi in dB with the right and the wrong enrolment."""
-    found = {"right": [], "wrong": []}
+    found = {"right": 0.0, "wrong": 0.0}
     for mixture in mixtures:
         for name, enroll in (("right", mixture.enroll[0]), ("wrong", mixture.wrong_enroll[0])):
-            est = extractor.extract(mixture.mix, enroll)
-            found[name].append(si_sdri(*(torch.from_numpy(x).double() for x in (est, mixture.mix, mixture.target))).item())
-    return {name: float(np.mean(values)) for name, values in found.items()}
+            sounds = (extractor.extract(mixture.mix, enroll), mixture.mix, mixture.target)
+            found[name] += si_sdri(*(torch.from_numpy(sound).double() for sound in sounds)).item() / len(mixtures)
+    return found
 
 
 def test_the_default_hears_whose_voice_it_is_asked_for(extractor, mixtures):
@@ -67,11 +65,8 @@ def test_the_default_hears_whose_voice_it_is_asked_for(extractor, mixtures):
     assert found["right"] - found["wrong"] > 3, found
 
 
-@pytest.mark.skipif("HIFITSE_DATA" not in os.environ, reason="HIFITSE_DATA is not set: no real recordings")
-def test_the_default_extracts_whom_it_is_asked_for_out_of_recordings():
-    mixer = Mixer(resolve("demo", "real", reverb_prob=0.0), "test")
-    conditions = Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
-    found = gains(extractor := Extractor.from_pretrained(), [mixer.mixture(7, index, conditions, wrong_enroll=True) for index in range(12)])
+def test_the_default_extracts_whom_it_is_asked_for_out_of_recordings(extractor, hifitse_data):
+    found = gains(extractor, made(resolve("demo", "real", reverb_prob=0.0), 12))
     assert not extractor.training and found["right"] > 2 and found["wrong"] < -2, found
 
 
@@ -125,25 +120,18 @@ def test_a_long_enrolment_counts_with_its_first_half_minute(extractor, mixtures)
     assert np.array_equal(extractor.extract(mix, enroll), extractor.extract(mix, enroll[: 30 * SAMPLE_RATE]))
 
 
-# ---- long recordings
-
-
 def test_chunks_differ_little_from_the_whole_and_have_no_seam(extractor, minute, mixtures):
     speaker = extraction.encode(extractor, mixtures[0].enroll[0])
     whole = extractor.extract_speaker(torch.from_numpy(minute)[None], speaker)[0].detach().numpy()
     est = extractor.extract(minute, mixtures[0].enroll[0])
-    print(f"difference from the whole: {difference_db(est, whole):.1f} dB")  # shown by pytest -s
     assert difference_db(est, whole) < -29
     chunks, rate = Chunks.of_seconds(extractor.config.hop_length), SAMPLE_RATE
-    seams = [place for place in range(chunks.step, len(est), chunks.step)]
+    seams = range(chunks.step, len(est), chunks.step)
     assert len(seams) >= 3
     for place in seams:  # nor is it worse where they meet: a jump would be wide-band
         around = slice(place - rate // 2, place + rate)
         assert difference_db(est[around], whole[around]) < -20
         assert np.abs(np.diff(est[around])).max() <= 1.05 * np.abs(np.diff(whole[around])).max()
-
-
-# ---- what is refused in memory
 
 
 GOOD = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) * 0.1
@@ -178,8 +166,7 @@ SMALL = Chunks(step=60, fade=10, context=20, hop=10)
 
 
 def run(signal: Tensor, process, chunks: Chunks = SMALL, size: int = 37) -> Tensor:
-    pieces = list(signal.split(size)) if len(signal) else []
-    return torch.cat([torch.zeros(0), *overlap_add(pieces, process, chunks)])
+    return torch.cat([torch.zeros(0), *overlap_add(signal.split(size) if len(signal) else [], process, chunks)])
 
 
 @given(st.integers(0, 700), st.integers(1, 300), st.integers(1, 6), st.integers(0, 4), st.integers(1, 3), st.integers(1, 11))

@@ -1,4 +1,6 @@
-"""One training on several processes: the same loss curve as on one, checkpoints that move between them, stops and failures of one."""
+"""One training on several processes: the same loss curve as on one, checkpoints that move between them, stops and failures of one.
+Several trainings at the same time: as one by one, cut and gone on with, one that fails beside one that does not.
+"""
 
 import os
 import shutil
@@ -6,17 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
-from processes import go, losses, wait_for_step, weights
+from processes import go, losses, same, wait_for_step, weights
 
+import hifitse.training.train as train_module
+from hifitse import HifitseError
+from hifitse.commands import cli
+from hifitse.evaluation import comparison
+from hifitse.evaluation.experiment import run_arm
 from hifitse.params import resolve
+from hifitse.training import abreast
 from hifitse.training.checkpoint import checkpoints, load_checkpoint
 from hifitse.training.group import Group, GroupError, refuse_unequal
-from hifitse.training.run import Run
+from hifitse.training.run import Run, locked
 from hifitse.training.train import main, train
 
 VALUES = dict(steps=8, batch_size=2, accumulation=2, threads=1, workers=0, checkpoint_every=4, valid_mixtures=2, device="cpu")
@@ -39,9 +49,7 @@ def environment(rank: int, port: int, folder: Path, size: int = 2) -> dict[str, 
 def trains(values: dict, variables: dict[str, str], until: int, said: str) -> None:
     """One process of a group; it asks for a stop after the step ``until``, and writes down how it ended."""
     os.environ.update(variables)
-    import hifitse.training.train as module
-
-    step = module.train_step
+    step = train_module.train_step
 
     def watched(state, batches):
         row = step(state, batches)
@@ -53,14 +61,14 @@ def trains(values: dict, variables: dict[str, str], until: int, said: str) -> No
             state.objective.weights = {name: float("nan") for name in state.objective.weights}
         return row
 
-    module.train_step = watched
+    train_module.train_step = watched
     try:
-        module.train(resolve("smoke", **values), progress=False)
+        train(resolve("smoke", **values), progress=False)
         ended = "finished"
     except BaseException as error:
         ended = f"{type(error).__name__}: {error}" if not isinstance(error, AssertionError) else traceback.format_exc()
     Path(said).write_text(ended)
-    module.leave()
+    train_module.leave()
 
 
 def together(values: dict, folder: Path, until: tuple[int, int] = (0, 0)) -> list[str]:
@@ -145,14 +153,6 @@ def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
         Group.join(resolve("smoke", accumulation=2, device="cuda"))
 
 
-def test_alone_a_group_costs_nothing():
-    group, error = Group(), ValueError()
-    assert group.main and group.gather(error)[0] is error and group.add_up(row := {"loss": 1.0}) == row
-    weight = torch.nn.Parameter(torch.zeros(1))
-    group.add_gradients([weight])
-    assert weight.grad is None and group.from_main(lambda: error) is error
-
-
 def test_the_command_refuses_and_finishes_as_others_do(capsys, runs):
     assert main(["--preset", "smoke", "-p", "lr", "-1e-3"]) == 2
     assert main(["--preset", "smoke", "-p", "steps", "1", "-p", "valid_mixtures", "2"]) == 0
@@ -173,3 +173,62 @@ def test_accelerate_launch_trains_and_a_stop_of_the_launcher_leaves_a_checkpoint
         said = process.communicate(timeout=120)[1]
     run = Run(tmp_path / params.run_id, params)
     assert run.step >= 2 and run.step == run.history[-1]["step"], said[-2000:]
+
+
+SMOKE = resolve("smoke", device="cpu", threads=1, eval_pesq=False, arms_together=2)
+ENDLESS = """
+from hifitse.params import resolve
+from hifitse.training.abreast import train_abreast
+train_abreast([resolve("smoke", device="cpu", steps=100000, seed=seed) for seed in (0, 1)], 2, False)
+"""
+
+
+def test_arms_together_are_those_one_by_one_and_none_is_trained_again(tmp_path, monkeypatch):
+    alone = train(SMOKE, progress=False)
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "two"))
+    changes = {"quick": {"lr": 2e-3, "steps": 3}, "nothing learned": lambda mix, enroll: mix}
+    compared = comparison.run_all(SMOKE, changes, progress=False)
+    assert [arm.run.finished for arm in compared.all.values()] == [True] * 3 and len(list((tmp_path / "two").iterdir())) == 2
+    assert same(weights(compared.baseline.run), weights(alone)) and losses(compared.baseline.run) == losses(alone)
+    monkeypatch.setattr(abreast, "_started", None)
+    assert comparison.run_all(SMOKE, changes, progress=False).arms["quick"].rows.equals(compared.arms["quick"].rows)
+
+
+def test_arms_of_notebooks_are_made_by_one_command_and_one_that_starts_from_another_waits_for_it(monkeypatch, capsys):
+    words = ["arms", "01_gan_finetune", "00_baseline", "--preset", "smoke", "-p", "arms_together", "2", "-p", "threads", "1"]
+    assert cli.main(words) == 1
+    said = capsys.readouterr()
+    assert "4 trainings, 2 at a time" in said.out and "01_gan_finetune has 4 arms, 4 trainings" in said.out
+    assert "00_baseline: notebook 00_baseline compares no arms, expected" in said.err
+    monkeypatch.setattr(abreast, "_started", None)
+    assert cli.main([*words[:2], *words[3:]]) == 0, "all is finished and kept"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_trainings_at_once_stop_after_a_step_however_the_one_that_started_them_ends(number):
+    runs = [Run.of(resolve("smoke", steps=100_000, seed=seed)) for seed in (0, 1)]
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE)
+
+    def left(run: Run) -> bool:
+        with suppress(HifitseError), locked(run.folder):
+            return True
+        return False
+
+    for run in runs:
+        wait_for_step(process, run.folder, 1)
+    os.kill(process.pid, number)
+    assert process.wait(60) != 0
+    deadline = time.monotonic() + 120
+    while not all(map(left, runs)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for run in runs:
+        assert left(run)
+        assert 0 < run.history[-1]["step"] == run.step < 100_000, "the last step is saved"
+
+
+def test_one_that_fails_leaves_the_others_and_is_said_and_none_exceeds_its_time(tmp_path):
+    bad = SMOKE.model_copy(update={"corpus": str(tmp_path / "nowhere")})
+    short = SMOKE.model_copy(update={"steps": 500, "max_minutes": 1e-4})
+    with pytest.raises(HifitseError, match="nowhere"):
+        abreast.train_abreast([bad, short, short], 1, False)
+    assert run_arm("short", short, trained=True, progress=False).run.step == Run.of(short).step == 1

@@ -15,9 +15,8 @@ from hifitse.prepare.prepare import prepare
 
 def touch(root, *names):
     for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
 
 
 def listed(root, layout, kind="speech"):
@@ -67,9 +66,6 @@ def test_known_corpora_by_their_names(tmp_path, layout, names, taken, left):
         assert len(listed(tmp_path / layout / inner, "dns", "noise")[0]) == 3
 
 
-# ---- Lhotse
-
-
 def recording(name, source, **changes):
     """As Lhotse writes a Recording."""
     sources = [{"type": "file", "channels": [0], "source": str(source)}]
@@ -105,8 +101,8 @@ def test_lhotse_manifests_give_a_corpus(tmp_path, form):
         for number in range(2):
             save(tmp_path / "audio" / speaker / f"{number}.flac", 0.1 * np.random.default_rng(number).standard_normal(48000))
     (tmp_path / "manifests").mkdir()
-    source = tmp_path / "audio"
-    recordings = [recording(f"{speaker}-{number}", source / speaker / f"{number}.flac") for speaker in "ba" for number in (1, 0)]
+    names = [(f"{speaker}-{number}", f"audio/{speaker}/{number}.flac") for speaker in "ba" for number in (1, 0)]
+    recordings = [recording(name, tmp_path / path) for name, path in names]
     segments = [segment(one["id"], one["id"][0], start) for one in recordings for start in (0.0, 0.5)]
     if form != "cuts":
         write(tmp_path / "manifests", recordings, segments, form == "packed")
@@ -163,9 +159,6 @@ def test_a_damaged_lhotse_manifest_is_one_sentence(tmp_path, text, words):
     (tmp_path / "recordings.jsonl").write_bytes(text)
     with pytest.raises(HifitseError, match=words):
         listing(tmp_path, "lhotse")
-
-
-# ---- what is not there
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

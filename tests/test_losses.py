@@ -1,25 +1,25 @@
-"""Loss terms: formulas, minima, invariances, who each term applies to; late terms and learned weights."""
+"""Loss terms: formulas, minima, invariances, whom each applies to; learned weights; shares of the gradient."""
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from arms import made_up_arm
 
 from hifitse import HifitseError
 from hifitse.evaluation import comparison
-from hifitse.losses import item_terms, objective
-from hifitse.losses.formulas import (
-    FLOOR,
-    RESOLUTIONS,
-    absent_level,
-    negative_multires_si_sdr,
-    spectral_distances,
-    waveform_terms,
-)
+from hifitse.evaluation.cost import made_up_batch
+from hifitse.losses import formulas, item_terms, objective
+from hifitse.losses.formulas import absent_level, negative_multires_si_sdr, spectral_distances, waveform_terms
 from hifitse.losses.objective import LEAST, WELL_DB, Objective, Uncertainty, positive
 from hifitse.metrics import si_sdr
 from hifitse.params import resolve
+from hifitse.studies import levers
+from hifitse.studies.levers import gradient_norms, gradient_shares
+from hifitse.training.train import train
 
 T = 9_600
 TERMS = ("si_sdr", "snr", "phase", "amplitude", "absent")
@@ -36,12 +36,8 @@ def batch():
     return est, target, mix
 
 
-def losses(**weights):
-    return resolve("full", **{f"loss_{name}": weights.get(name, 0.0) for name in TERMS})
-
-
-def total(est, target, mix, present, **weights):
-    return Objective(losses(**weights))(est, target, mix, present)
+def weighted(weights):
+    return resolve("full", **{f"loss_{name}": weight for name, weight in weights.items()})
 
 
 def test_every_term_is_least_at_the_truth(batch):
@@ -80,14 +76,14 @@ def test_spectral_terms_ignore_the_level_and_the_amplitude_term_the_sign_too(bat
 def written_out(est, target):
     """The multi-resolution term in numpy, frame by frame."""
     ratios = []
-    for n_fft in RESOLUTIONS:
+    for n_fft in formulas.RESOLUTIONS:
         vectors = []
         for sound in (est, target):
             sound = np.pad(sound / np.sqrt(np.mean(sound**2) + 1e-10), n_fft // 2)
             window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
             starts = range(0, len(sound) - n_fft + 1, n_fft // 2)
             power = [np.abs(np.fft.rfft(window * sound[start : start + n_fft])) ** 2 for start in starts]
-            vectors.append(np.sqrt(np.array(power) + FLOOR).ravel())
+            vectors.append(np.sqrt(np.array(power) + formulas.FLOOR).ravel())
         e, t = vectors
         scaled = e @ t / (t @ t) * t
         ratios.append(10 * np.log10((scaled @ scaled) / ((e - scaled) @ (e - scaled))))
@@ -119,8 +115,8 @@ def test_absent_term_is_relative_to_the_mixture_and_still_falls_far_below_minus_
 def test_total_is_the_weighted_sum_over_the_items_that_a_term_applies_to(batch):
     est, target, mix = batch
     weights = dict(si_sdr=1.0, snr=0.3, phase=0.5, amplitude=2.0, absent=0.1)
-    loss = total(est, target, mix, PRESENT, **weights)
-    terms = item_terms(est, target, mix, PRESENT, losses(**weights))
+    loss = Objective(weighted(weights))(est, target, mix, PRESENT)
+    terms = item_terms(est, target, mix, PRESENT, weighted(weights))
     assert list(terms) == list(weights)
     expected = sum(weights[n] * float(v.detach()[PRESENT if n != "absent" else ~PRESENT].sum()) / 3 for n, (v, _) in terms.items())
     assert float(loss.total.detach()) == pytest.approx(expected, rel=1e-5)
@@ -133,7 +129,7 @@ def test_gradients_are_finite_whoever_is_there_and_for_silence(batch, present):
     present = torch.tensor(present)
     target = torch.where(present[:, None], mix * 0.3, 0.0)
     for estimate in (est, torch.zeros_like(est).requires_grad_()):
-        loss = total(estimate, target, mix, present, **dict.fromkeys(TERMS, 1.0))
+        loss = Objective(weighted(dict.fromkeys(TERMS, 1.0)))(estimate, target, mix, present)
         (gradient,) = torch.autograd.grad(loss.total, estimate)
         assert loss.total.isfinite() and gradient.isfinite().all()
 
@@ -167,9 +163,6 @@ def test_a_mistake_in_a_new_term_of_an_arm_is_said_before_the_baseline_is_traine
         monkeypatch.setattr(objective, "TERMS", objective.TERMS[:-1])
         with pytest.raises(HifitseError, match="l1 is a term without a weight"):
             Objective(resolve("smoke").model_copy(update={"loss_l1": 2.0}))
-
-
-# ---- learned weights
 
 
 def test_terms_in_decibels_become_positive_and_keep_their_slope_where_there_is_something_to_gain():
@@ -208,3 +201,67 @@ def test_a_term_that_applies_to_no_item_learns_nothing(batch):
     assert gradient["absent"] == 0 and all(gradient[name] != 0 for name in ("si_sdr", "phase", "amplitude"))
     assert "absent" not in logged.terms and logged.terms["weight_absent"] == 1.0
     assert objective(*batch, PRESENT).total.isfinite()
+
+
+ALL = {"loss_snr": 0.25, "loss_multires": 0.5, "loss_speaker": 0.3, "loss_identity": 0.3, "loss_weighting": "uncertainty"}
+SHORT = {"seconds": 0.5, "enroll_seconds": 0.5, "valid_mixtures": 1, "threads": 1, "steps": 2}
+
+
+def half(mix, enroll):
+    return 0.5 * mix
+
+
+def snr_gradient(est, target):
+    """Of the negative SNR in dB of one item, written out."""
+    error = est - target
+    ratio = error.square().mean() / (target.square().mean() + 1e-10) + 1e-6
+    return 20 / torch.log(torch.tensor(10.0)) * error / len(est) / (target.square().mean() + 1e-10) / ratio
+
+
+def test_the_norm_is_that_of_the_gradient_at_the_mixtures_level():
+    params = resolve("smoke", loss_si_sdr=0.0, loss_snr=0.5, loss_phase=0.0, loss_amplitude=0.0, loss_absent=0.0, **SHORT)
+    batch = made_up_batch(params)
+    found = gradient_norms(Objective(params), half, batch)
+    pairs = zip(batch["mix"], batch["target"], strict=True)
+    items = [snr_gradient(0.5 * mix, target) * mix.square().mean().sqrt() * 0.5 / 2 for mix, target in pairs]
+    assert found == {"snr": pytest.approx(float(torch.cat(items).norm()), rel=1e-4)}
+
+
+def test_louder_mixtures_and_other_weights_of_all_terms_change_no_share():
+    """But for the terms' floors."""
+    base = resolve("smoke", loss_phase=0.0, loss_amplitude=0.0, loss_snr=0.5, **SHORT)
+    batch = made_up_batch(base) | {"present": torch.tensor([True, False])}
+    loud = batch | {name: 4 * batch[name] for name in ("mix", "target")}
+    twice = base.model_copy(update={"loss_si_sdr": 2.0, "loss_snr": 1.0, "loss_absent": 2.0})
+    norms = [gradient_norms(Objective(params), half, each) for params, each in ((base, batch), (base, loud), (twice, batch))]
+    assert set(norms[0]) == {"si_sdr", "snr", "absent"} and all(norms[0].values())
+    assert norms[1] == pytest.approx(norms[0], rel=1e-3)
+    assert norms[2] == pytest.approx({name: 2 * norm for name, norm in norms[0].items()}, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("runs")))
+        yield train(resolve("smoke", **SHORT, **ALL), progress=False)
+
+
+def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
+    found = gradient_shares(run)
+    assert set(found) == set(objective.TERMS) - {"verifier"}
+    assert sum(found.values()) == pytest.approx(1) and min(found.values()) >= 0
+    assert found["si_sdr"] > 0 and found["speaker"] > 0 and gradient_shares(run) == found
+
+
+def test_each_arm_s_terms_have_weight_and_share_a_new_one_too(run):
+    """Whoever adds a loss opens two files; the report is none of them."""
+    plain, learned = (replace(made_up_arm(params=run.params), name=name) for name in ("baseline", "learned"))
+    arms = comparison.Comparison(plain, {"learned": learned})
+    for arm, last in zip(arms.all.values(), ({}, {"weight_si_sdr": 0.25, "weight_loudness": 2.0}), strict=True):
+        arm.run.objective = lambda last=last: SimpleNamespace(
+            weights={"si_sdr": 1.0, "loudness": 0.5}, learned_weights=lambda: last, uncertainty=last or None
+        )
+        arm.run.history = [{"step": step} | last for step in (1, 2)]
+    shown = levers.share_table(arms, {name: {"si_sdr": 0.7, "loudness": 0.3} for name in arms.all}).data
+    assert "loudness" in shown and "1; 70 %" in shown and "1 → 0.250; 70 %" in shown and "0.5 → 2.000; 30 %" in shown
+    assert levers.weights(arms).alt == "Learned weights over the training steps of learned"

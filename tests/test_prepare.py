@@ -1,20 +1,19 @@
 """From a folder to a manifest: what is measured, what is left out and why, resuming, locking, and a manifest that trains."""
 
-import gzip
 import json
 import os
+from unittest.mock import DEFAULT, Mock
 
-import av
 import numpy as np
 import pytest
 import soundfile
 from bad_case import full_disk
+from sound_files import SECONDS, by_ffmpeg
 from sounds import noise_folder, room_folder, save, small, speech_folder
 
 import hifitse.prepare.prepare as scan
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.commands import cli
-from hifitse.commands.cli import said
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import training_conditions
@@ -23,21 +22,12 @@ from hifitse.prepare.prepare import Partial, prepare, summary_path
 from hifitse.prepare.recording import measure
 
 
-def rows(path):
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt") as lines:
-        return [json.loads(line) for line in lines]
-
-
 def hiss(seconds=2.0, slope=0.0, seed=0):
     """White noise, or with a pole at ``slope`` noise that falls by 6 dB an octave."""
     white = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
     for n in range(1, len(white)) if slope else ():
         white[n] += slope * white[n - 1]
     return (0.1 * white / white.std()).astype(np.float32)
-
-
-# ---- one recording
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.98], ids=["white", "falling"])
@@ -82,25 +72,20 @@ def test_a_recording_that_cannot_be_used_has_its_reason(tmp_path, make, reason):
 
 def test_every_file_is_counted_by_suffix_and_reason_and_what_can_be_decoded_is_taken(tmp_path):
     folder = speech_folder(tmp_path / "speech", speakers=2, utterances=2, seconds=0.5)
-    with av.open(str(folder / "s00" / "film.mp4"), "w") as film:
-        stream = film.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        frame = av.AudioFrame.from_ndarray(hiss(1.0)[None], format="fltp", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
-        film.mux([*stream.encode(frame), *stream.encode(None)])
+    by_ffmpeg("film.mp4", "aac", video=True)(folder / "s00")
     soundfile.write(folder / "s01" / "x.aif", hiss(0.5), SAMPLE_RATE, format="AIFF")
     for name in ("s00/a.m4a", "s00/b.M4A", "s01/c.opus", "s01/notes.txt", "s01/README", "s01/d.xyz"):
         (folder / name).write_bytes(b"no audio")
     summary = prepare(folder, tmp_path / "m.jsonl", workers=0)
+    assert json.loads(summary_path(tmp_path / "m.jsonl").read_text()) == summary
     assert summary["kept"] == 6 and summary["left_out"] == {"broken": 3}
     assert summary["suffixes"] == {".m4a": {"broken": 2}, ".opus": {"broken": 1}}
     assert summary["not_audio"] == {".txt": 1, ".xyz": 1, "no suffix": 1}
-    lines = said(summary, 1.0)
+    lines = cli.said(summary, 1.0)
     assert "left out: 3 broken (2 .m4a, 1 .opus)" in lines and "not audio by their names: 1 .txt, 1 .xyz, 1 no suffix" in lines
     taken = {said.path: said.samples for some in load_corpus(tmp_path / "m.jsonl").speakers.values() for said in some}
-    assert taken["speech/s00/film.mp4"] == pytest.approx(SAMPLE_RATE, abs=2048) and taken["speech/s01/x.aif"] == 24_000
-
-
-# ---- rooms
+    assert taken["speech/s00/film.mp4"] == pytest.approx(SECONDS * SAMPLE_RATE, abs=2048)
+    assert taken["speech/s01/x.aif"] == 24_000
 
 
 def test_responses_decay_and_noise_and_speech_do_not(tmp_path):
@@ -130,9 +115,6 @@ def test_a_room_folder_that_holds_noise_is_refused_in_one_sentence(tmp_path):
     assert "\n" not in str(caught.value) and [path.name for path in tmp_path.iterdir()] == ["noise"]
 
 
-# ---- the manifest
-
-
 @pytest.fixture
 def corpus(tmp_path):
     """A folder of six speakers with one file of each fault."""
@@ -145,38 +127,42 @@ def corpus(tmp_path):
     return folder
 
 
-def test_a_prepared_folder_is_the_corpus_without_what_is_broken(tmp_path, corpus):
-    summary = prepare(corpus, tmp_path / "m.jsonl.gz", workers=0)
+def test_the_command_lists_the_corpus_without_what_is_broken_and_says_how_to_use_it(tmp_path, corpus, capsys):
+    manifest = tmp_path / "m.jsonl.gz"
+    command = ["prepare", str(corpus), "-o", str(manifest), "--workers", "0", "--audit", str(tmp_path / "a.html")]
+    assert cli.main(command) == 0
+    said = capsys.readouterr().out
+    assert "23 files" in said and "19 kept of 6 speakers" in said and "1 broken" in said
+    assert f"-p corpus {manifest}" in said and "a.html" in said
+    summary = json.loads(summary_path(manifest).read_text())
     assert summary["files"] == 23 and summary["kept"] == 19 and summary["speakers"] == 6
     assert summary["left_out"] == {"broken": 1, "in no speaker's folder": 1, "silent": 1, "too short": 1}
     assert summary["marked"]["below 48 kHz"] == 1
-    assert json.loads(summary_path(tmp_path / "m.jsonl.gz").read_text()) == summary
-    loaded = load_corpus(tmp_path / "m.jsonl.gz")
-    assert loaded.skipped == [] and sum(map(len, loaded.speakers.values())) == 19
-    same = [said for said in load_corpus(corpus).speakers["s03"]]
-    assert [(said.utterance, said.samples) for said in loaded.speakers["s03"]] == [(said.utterance, said.samples) for said in same]
-    said = loaded.speakers["s03"][-1]
-    assert np.array_equal(loaded.read(said), load_corpus(corpus).read(same[-1]))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl.gz", "m.summary.json", "speech"]
+    listed, scanned = load_corpus(manifest), load_corpus(corpus)
+    assert listed.skipped == [] and sum(map(len, listed.speakers.values())) == 19
+    ours, theirs = listed.speakers["s03"], scanned.speakers["s03"]
+    assert [(each.utterance, each.samples) for each in ours] == [(each.utterance, each.samples) for each in theirs]
+    assert np.array_equal(listed.read(ours[-1]), scanned.read(theirs[-1]))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "m.jsonl.gz", "m.summary.json", "speech"]
 
 
 def test_a_manifest_elsewhere_names_its_root_and_no_path_leaves_it(tmp_path, corpus, monkeypatch):
-    (tmp_path / "out").mkdir()
-    assert prepare(corpus, tmp_path / "out" / "m.jsonl", workers=0)["permission"] == [str(corpus)]
+    manifest, changed = tmp_path / "out" / "m.jsonl", tmp_path / "out" / "n.jsonl"
+    manifest.parent.mkdir()
+    assert prepare(corpus, manifest, workers=0)["permission"] == [str(corpus)]
     with pytest.raises(CorpusError, match="names the root .* HIFITSE_ALLOW_ROOTS"):
-        load_corpus(tmp_path / "out" / "m.jsonl")
+        load_corpus(manifest)
     monkeypatch.setenv("HIFITSE_ALLOW_ROOTS", f"/nowhere:{corpus}")
-    first, *others = rows(tmp_path / "out" / "m.jsonl")
-    assert first == {"root": str(corpus)}
-    assert load_corpus(tmp_path / "out" / "m.jsonl").root == corpus
-    outside = dict(others[0], path="../../outside.flac")
+    first, *others = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert first == {"root": str(corpus)} and load_corpus(manifest).root == corpus
     save(tmp_path.parent / "outside.flac", hiss(0.5))
-    (tmp_path / "out" / "n.jsonl").write_text("\n".join(json.dumps(row) for row in (first, outside, *others)))
-    [reason] = load_corpus(tmp_path / "out" / "n.jsonl").skipped
+    outside = dict(others[0], path="../../outside.flac")
+    changed.write_text("\n".join(json.dumps(row) for row in (first, outside, *others)))
+    [reason] = load_corpus(changed).skipped
     assert "line 2" in reason and "leads out" in reason
-    (tmp_path / "out" / "o.jsonl").write_text("\n".join(json.dumps(row) for row in ({"root": "nowhere"}, *others)))
+    changed.write_text("\n".join(json.dumps(row) for row in ({"root": "nowhere"}, *others)))
     with pytest.raises(CorpusError, match="the root that .* names"):
-        load_corpus(tmp_path / "out" / "o.jsonl")
+        load_corpus(changed)
 
 
 def test_links_to_another_disk_need_permission_and_the_summary_says_for_which_folder(tmp_path, corpus, monkeypatch):
@@ -193,45 +179,32 @@ def test_links_to_another_disk_need_permission_and_the_summary_says_for_which_fo
 
 
 def test_a_manifest_trains(tmp_path):
-    speech_folder(tmp_path / "speech", 9, 3, 1.2), noise_folder(tmp_path / "noise"), room_folder(tmp_path / "rooms")
-    kinds = {"corpus": ("speech", "speech"), "noise": ("noise", "noise"), "rooms": ("rooms", "rooms")}
-    for name, (folder, kind) in kinds.items():
-        prepare(tmp_path / folder, tmp_path / f"{name}.jsonl.gz", kind=kind, workers=0)
-    by_folder = Mixer(small({name: str(tmp_path / folder) for name, (folder, _) in kinds.items()}), "train")
-    params = small({name: str(tmp_path / f"{name}.jsonl.gz") for name in kinds})
-    mixer = Mixer(params, "train")
+    folders = {"corpus": speech_folder(tmp_path / "speech", 9, 3, 1.2)}
+    folders |= {"noise": noise_folder(tmp_path / "noise"), "rooms": room_folder(tmp_path / "rooms")}
+    for folder in folders.values():
+        prepare(folder, folder.with_suffix(".jsonl.gz"), kind=folder.name, workers=0)
+    by_folder = small({name: str(folder) for name, folder in folders.items()})
+    by_manifest = small({name: f"{folder}.jsonl.gz" for name, folder in folders.items()})
+    mixers = [Mixer(params, "train") for params in (by_folder, by_manifest)]
     for index in range(3):
-        conditions = training_conditions(params, 5)
-        mixture, same = mixer.mixture(1, index, conditions), by_folder.mixture(1, index, conditions)
-        assert np.any(mixture.mix) and np.array_equal(mixture.mix, same.mix)
-
-
-# ---- cut, resumed, in parallel, at once
+        one, other = (mixer.mixture(1, index, training_conditions(by_folder, 5)) for mixer in mixers)
+        assert np.any(one.mix) and np.array_equal(one.mix, other.mix)
 
 
 def test_a_cut_scan_goes_on_and_gives_the_file_of_any_number_of_processes(tmp_path, corpus, monkeypatch):
     prepare(corpus, tmp_path / "a.jsonl", workers=2)
     whole = (tmp_path / "a.jsonl").read_bytes()
-    calls = []
-
-    def counted(path, kind, stop):
-        calls.append(path)
-        if len(calls) == stop:
-            raise KeyboardInterrupt
-        return measure(path, kind)
-
-    for stop in (9, 5):
-        calls.clear()
-        monkeypatch.setattr(scan, "measure", lambda path, kind, stop=stop: counted(path, kind, stop))
+    for good in (8, 4):
+        cut = Mock(wraps=measure, side_effect=[DEFAULT] * good + [KeyboardInterrupt])
+        monkeypatch.setattr(scan, "measure", cut)
         with pytest.raises(KeyboardInterrupt):
             prepare(corpus, tmp_path / "b.jsonl", workers=0)
         assert not (tmp_path / "b.jsonl").exists()
-    calls.clear()
-    monkeypatch.setattr(scan, "measure", lambda path, kind: counted(path, kind, 0))
+    monkeypatch.setattr(scan, "measure", last := Mock(wraps=measure))
     os.utime(corpus / "s00" / "u0.flac", (1, 1))  # changed since
     prepare(corpus, tmp_path / "b.jsonl", workers=0)
     assert (tmp_path / "b.jsonl").read_bytes() == whole
-    assert len(calls) == 22 - (8 + 4) + 1
+    assert last.call_count == 22 - (8 + 4) + 1
     assert not list(tmp_path.glob(".*"))
 
 
@@ -251,9 +224,6 @@ def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not():
             scan._measured(pool, pool.start(names[1]))
     with pytest.raises(ZeroDivisionError), Pool(eval, 0) as pool:
         pool.result(pool.start("1 / 0"))
-
-
-# ---- what is not allowed
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -287,11 +257,3 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk_are_one_sentence(tmp_pa
     with full_disk(40_000), pytest.raises(HifitseError, match=r"cannot write in .*, the same command goes on when there is room"):
         prepare(corpus, tmp_path / "n.jsonl", workers=0)
     assert prepare(corpus, tmp_path / "n.jsonl", workers=0)["kept"] == 19
-
-
-def test_the_command_says_what_it_found_and_how_to_use_it(tmp_path, corpus, capsys):
-    manifest, page = tmp_path / "m.jsonl.gz", tmp_path / "a.html"
-    assert cli.main(["prepare", str(corpus), "-o", str(manifest), "--workers", "0", "--audit", str(page)]) == 0
-    said = capsys.readouterr().out
-    assert "23 files" in said and "19 kept of 6 speakers" in said and "1 broken" in said
-    assert f"-p corpus {manifest}" in said and "a.html" in said and page.exists()

@@ -1,4 +1,8 @@
+"""How alike voices are: what is measured, interferers that are alike, and test mixtures sorted by it."""
+
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions
 from hifitse.data.similarity import Voices, describe, pitch_hz
 from hifitse.data.synthetic import make_speech
+from hifitse.studies import levers
 
 TWO = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 
@@ -19,9 +24,6 @@ TWO = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 def corpus():
     """40 synthetic speakers with two utterances each."""
     return load_corpus(make_speech(40, 2, 3))
-
-
-# ---- what is measured
 
 
 @pytest.mark.parametrize("hertz", [75, 110, 160, 240, 400])
@@ -54,9 +56,6 @@ def test_utterances_of_one_speaker_are_nearer_than_those_of_two(corpus):
         parts.similarity("c", f"{names[0]} 0")
 
 
-# ---- the table
-
-
 def test_broken_and_silent_utterances_are_passed_over(tmp_path):
     folder = speech_folder(tmp_path, speakers=5, utterances=3)
     whole = Voices.of(load_corpus(folder))
@@ -69,9 +68,6 @@ def test_broken_and_silent_utterances_are_passed_over(tmp_path):
     near = [name for name in voices.nearest("s00", ["s04", "s03", "s02", "s01"]) if name != "s04"]
     assert near[0] == whole.nearest("s00", ["s03", "s02", "s01"])[0] == "s01"
     assert voices.similarity("s00", "s04") == 0
-
-
-# ---- in a mixture
 
 
 def test_interferers_come_from_the_nearest_share(sources):
@@ -100,3 +96,33 @@ def test_similarity_of_zero_is_the_draw_without_a_table(sources):
         assert np.array_equal(one.mix, other.mix) and np.array_equal(one.wrong_enroll, other.wrong_enroll)
         assert one.metadata["similarity"] is None
         assert one.metadata == other.metadata | {"similarity": None}
+
+
+HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
+
+
+DESCRIBED = np.random.default_rng(0).standard_normal((4, 5))
+KNOWN = Voices(list(HZ), np.column_stack([DESCRIBED, np.log2(list(HZ.values()))]))
+
+
+def row(index: int, target: str, *others: str, **more) -> dict:
+    told = {"target_speaker": target, "target_speed": 1.0, "interferer_speakers": list(others), "n_interferers": len(others)}
+    return {"list": "test", "index": index, "present": True} | told | more
+
+
+def test_thirds_by_likeness_hold_each_mixture_with_both_once_and_the_same_for_all_arms():
+    pairs = list(itertools.permutations(HZ, 2))
+    rows = [row(i, *pair) for i, pair in enumerate(pairs)]
+    left_out = [row(90, "low"), row(91, "low", "high", present=False), row(92, "low", "high", list="long")]
+    arms = {name: SimpleNamespace(rows=[dict(each, arm=name) for each in rows + left_out]) for name in ("baseline", "other")}
+    found = levers.by_likeness(arms, KNOWN)
+    assert list(found) == list(levers.THIRDS)
+    thirds, others = ([list(condition[name]["index"]) for condition in found.values()] for name in arms)
+    assert thirds == others and sum(map(len, thirds)) == len(rows) and min(map(len, thirds)) >= 2
+    alike = [[KNOWN.similarity(*pairs[index]) for index in third] for third in thirds]
+    assert max(alike[0]) < min(alike[1]) and max(alike[1]) < min(alike[2])
+
+
+def test_likeness_is_that_of_the_interferer_most_like_the_target():
+    alike = max(KNOWN.similarity("low", each) for each in ("lower", "high"))
+    assert levers.likeness(row(0, "low", "lower", "high"), KNOWN) == alike

@@ -1,16 +1,20 @@
 """Training: exact resume, clean stops, the schedule, the average, a loss that is not finite; Muon."""
 
 import errno
+import fcntl
 import json
 import os
 import re
 import shlex
 import signal
 import subprocess
+from itertools import count
+from unittest import mock
 
 import pytest
 import torch
 from processes import cut, losses, same, start, wait_for_step, weights
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import hifitse.training.train as train_module
@@ -20,6 +24,7 @@ from hifitse.data import dataset
 from hifitse.data.augment import hide_enrollments, spectrum_mask
 from hifitse.data.manifest import CorpusError
 from hifitse.evaluation.comparison import vary, with_phase
+from hifitse.evaluation.cost import made_up_batch
 from hifitse.losses.objective import Objective
 from hifitse.params import resolve
 from hifitse.presets import values as given_values
@@ -27,7 +32,6 @@ from hifitse.training import checkpoint
 from hifitse.training import state as muon
 from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
 from hifitse.training.run import MARKER, Run, locked, relative
-from hifitse.training.state import Muon, orthogonal
 from hifitse.training.train import TrainingError, learning_rate, new_state, train
 from hifitse.training.validation import device_of
 
@@ -50,8 +54,8 @@ def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):
     assert train(params).step == 30
 
 
-@pytest.mark.parametrize("cut", [5, 6])
-def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, cut):
+@pytest.mark.parametrize("at", [5, 6])
+def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, at):
     """Cut one step before and at the third phase's start, with all that a curriculum and augmentation draw, and learned weights."""
     values = dict(steps=9, checkpoint_every=1, threads=1, enrollments=2, enrollments_min=1, specaug=0.2, enroll_augment_prob=0.5)
     learns = dict(loss_weighting="uncertainty", loss_snr=0.25, loss_multires=0.5, loss_speaker=0.5, optimizer="muon", both_talkers=True)
@@ -60,20 +64,13 @@ def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, cut):
     params = vary(base, with_phase(base, 2 / 3, **hard))
     step, phases = train_module.train_step, set()
 
-    def interrupted(state, batches):
-        if state.step == cut:
-            raise ZeroDivisionError
-        return watched(state, batches)
-
     def watched(state, batches):
         phases.update((state.step, meta["phase"]) for batch in batches for meta in batch["metadata"])
         return step(state, batches)
 
-    monkeypatch.setattr(train_module, "train_step", interrupted)
-    with pytest.raises(ZeroDivisionError):
-        train(params, progress=False)
-    assert Run.of(params).step == cut
     monkeypatch.setattr(train_module, "train_step", watched)
+    cut(params, at, monkeypatch)
+    assert Run.of(params).step == at
     resumed = train(params, progress=False)
     monkeypatch.setenv("HIFITSE_RUNS", str(runs / "whole"))
     whole = train(params, progress=False)
@@ -97,23 +94,11 @@ def test_a_stop_ends_after_a_whole_step_with_a_checkpoint(runs, number):
     assert run.step >= 3 and run.step == run.history[-1]["step"], "nothing is lost"
 
 
-def test_max_minutes_stops_resumably():
-    params = resolve("smoke", steps=100_000, max_minutes=0.02, validate_every=100_000)
-    first = train(params, progress=False)
-    assert 0 < first.step < 100_000 and not first.finished
-    assert train(params, progress=False).step > first.step
-
-
-def test_steps_count_batches_and_the_last_update_takes_what_is_left(monkeypatch):
+def test_steps_count_batches_and_the_last_update_takes_what_is_left():
     params = resolve("smoke", steps=7, accumulation=3, checkpoint_every=5, validate_every=4, threads=1)
-    heard, step = [], train_module.train_step
-
-    def watched(state, batches):
-        heard.append([meta["id"] for batch in batches for meta in batch["metadata"]])
-        return step(state, batches)
-
-    monkeypatch.setattr(train_module, "train_step", watched)
-    run = train(params, progress=False)
+    with mock.patch.object(train_module, "train_step", wraps=train_module.train_step) as step:
+        run = train(params, progress=False)
+    heard = [[meta["id"] for batch in call.args[1] for meta in batch["metadata"]] for call in step.call_args_list]
     assert [len(ids) for ids in heard] == [6, 6, 2] and len(set(sum(heard, []))) == 7 * params.batch_size
     assert [row["step"] for row in run.history] == [3, 6, 7] and [row["step"] for row in run.validation] == [6, 7]
     assert [path.stem[-1] for path in checkpoints(run.folder)] == ["7", "6"]
@@ -128,13 +113,11 @@ def test_a_cut_run_whose_steps_were_updates_is_not_gone_on_with(monkeypatch):
 
 
 def test_not_finite_loss_stops_with_step_and_mixtures(monkeypatch):
-    real = Objective.forward
+    real, calls = Objective.forward, count(1)
 
     def poisoned(self, est, *rest):
-        poisoned.calls += 1
-        return real(self, est * float("nan") if poisoned.calls == 3 else est, *rest)
+        return real(self, est * float("nan") if next(calls) == 3 else est, *rest)
 
-    poisoned.calls = 0
     monkeypatch.setattr(Objective, "forward", poisoned)
     params = resolve("smoke")
     with pytest.raises(TrainingError, match=r"not finite at step 3.*train-"):
@@ -145,10 +128,8 @@ def test_not_finite_loss_stops_with_step_and_mixtures(monkeypatch):
 
 
 def test_a_held_lock_is_another_process_and_without_locks_a_marker_file_stands_for_it(monkeypatch, tmp_path):
-    import fcntl
-
     def without(number: int) -> None:
-        monkeypatch.setattr(fcntl, "lockf", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+        monkeypatch.setattr(fcntl, "lockf", mock.Mock(side_effect=OSError(number, os.strerror(number))))
 
     without(errno.EACCES)
     with pytest.raises(HifitseError, match="being trained by another process"), locked(tmp_path):
@@ -173,8 +154,6 @@ def test_a_held_lock_is_another_process_and_without_locks_a_marker_file_stands_f
 
 
 def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     scores = iter([1.0, 3.0, 2.0, 2.5, 2.2])
     monkeypatch.setattr(train_module, "quick_validate", lambda *_: {"si_sdri_db": next(scores), "si_sdri_wrong_enroll_db": None})
     params = resolve("smoke", steps=8, validate_every=2, checkpoint_every=3, threads=1)
@@ -261,29 +240,23 @@ def test_the_networks_view_is_masked_and_the_estimate_is_not(samples):
 def test_accumulated_batches_equal_one_large_batch():
     """Two batches of 2 and one of 4 give the same step, but for the order of sums."""
     base = dict(seed=3, enroll_dropout=0.0, clip_norm=1e6, loss_absent=1.0, lr=1e-3)
-    batch = {
-        "mix": torch.randn(4, 9600), "target": torch.randn(4, 9600), "enroll": torch.randn(4, 1, 4800),
-        "present": torch.tensor([True, True, False, True]), "metadata": [{"id": str(i)} for i in range(4)],
-    }  # fmt: skip
+    batch = made_up_batch(resolve("smoke", batch_size=4)) | {"present": torch.tensor([True, True, False, True])}
     halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
     results = []
     for values, batches in ((dict(batch_size=4, accumulation=1), [batch]), (dict(batch_size=2, accumulation=2), halves)):
-        state = new_state(resolve("smoke", **base, **values))
-        row = train_module.train_step(state, batches)
+        row = train_module.train_step(new_state(resolve("smoke", **base, **values)), batches)
         results.append((row["grad_norm"], row["loss"]))
     assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
 def test_bf16_runs_with_float32_losses_and_stays_near_float32():
-    rows = []
-    for precision in ("float32", "bf16"):
-        run = train(resolve("smoke", precision=precision, steps=2), progress=False)
-        rows.append(run.history[0])
-    assert rows[0]["loss"] != rows[1]["loss"], "half precision was used"
-    assert rows[1]["si_sdr"] == pytest.approx(rows[0]["si_sdr"], abs=0.3)
+    params = [resolve("smoke", precision=precision, steps=2) for precision in ("float32", "bf16")]
+    whole, half = (train(each, progress=False).history[0] for each in params)
+    assert whole["loss"] != half["loss"], "half precision was used"
+    assert half["si_sdr"] == pytest.approx(whole["si_sdr"], abs=0.3)
 
 
-def test_no_memory_no_such_device_and_a_mistyped_corpus_are_one_sentence(runs, monkeypatch):
+def test_no_memory_no_such_device_and_a_mistyped_corpus_are_one_sentence(runs):
     with pytest.raises(CorpusError, match="'/mistyped', which does not exist"):
         train(resolve("smoke", corpus="synthetic, /mistyped"), progress=False)
     assert not list(runs.iterdir())
@@ -292,10 +265,9 @@ def test_no_memory_no_such_device_and_a_mistyped_corpus_are_one_sentence(runs, m
             train(resolve("smoke", device="cuda"), progress=False)
     where = ((Objective, "forward"), (torch.nn.utils, "clip_grad_norm_"), (dataset, "collate"), (train_module, "quick_validate"))
     for owner, name in where:  # a step, its optimiser, a batch rendered on the card, a validation
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")))
-            with pytest.raises(TrainingError, match="batch_size 2 does not fit .*: halve batch_size and double accumulation"):
-                train(resolve("smoke", validate_every=1), progress=False)
+        full = mock.patch.object(owner, name, side_effect=torch.OutOfMemoryError("CUDA out of memory"))
+        with full, pytest.raises(TrainingError, match="batch_size 2 does not fit .*: halve .* and double accumulation"):
+            train(resolve("smoke", validate_every=1), progress=False)
 
 
 def test_the_progress_bar_shows_what_the_history_holds(capsys):
@@ -315,16 +287,16 @@ def test_an_extractor_runs_where_its_weights_are():
 def test_orthogonal_has_singular_values_near_one_and_keeps_directions(shape):
     torch.manual_seed(0)
     u, s, v = torch.linalg.svd(torch.randn(shape), full_matrices=False)
-    values = torch.linalg.svdvals(orthogonal(u @ torch.diag(s.clamp_min(0.05 * s.max())) @ v))
+    values = torch.linalg.svdvals(muon.orthogonal(u @ torch.diag(s.clamp_min(0.05 * s.max())) @ v))
     assert values.min() > 0.5 and values.max() < 1.3
-    assert torch.trace(u.T @ orthogonal(u @ v) @ v.T) > 0.6 * min(shape), "along the input's own directions"
+    assert torch.trace(u.T @ muon.orthogonal(u @ v) @ v.T) > 0.6 * min(shape), "along the input's own directions"
 
 
 def test_muon_step_has_the_size_of_its_rate_whatever_the_gradients():
     for scale in (1e-6, 1.0, 1e6):
         weight = torch.nn.Parameter(torch.zeros(32, 64))
         weight.grad = torch.randn(32, 64) * scale
-        Muon([weight], lr=0.01).step()
+        muon.Muon([weight], lr=0.01).step()
         assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.002, rel=0.3)
 
 
@@ -338,4 +310,4 @@ def test_products_of_the_small_side_alone_give_the_same_matrix(values):
     exact = muon._step_by_step(x.double())
     assert (muon._on_small_side(x) - exact).norm() < 2e-3 * exact.norm()
     assert (muon._on_small_side(x.double()) - exact).norm() < 1e-6 * exact.norm()
-    assert (orthogonal(x.T).T - exact).norm() < 5e-3 * exact.norm(), "a tall one is taken as a wide one"
+    assert (muon.orthogonal(x.T).T - exact).norm() < 5e-3 * exact.norm(), "a tall one is taken as a wide one"
