@@ -99,8 +99,6 @@ def test_similarity_of_zero_is_the_draw_without_a_table(sources):
 
 
 HZ = {"low": 100.0, "lower": 90.0, "high": 220.0, "middle": 160.0}
-
-
 DESCRIBED = np.random.default_rng(0).standard_normal((4, 5))
 KNOWN = Voices(list(HZ), np.column_stack([DESCRIBED, np.log2(list(HZ.values()))]))
 
