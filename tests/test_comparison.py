@@ -65,7 +65,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_trained(changes, expe
     assert not fake
 
 
-@pytest.mark.parametrize("preset", ["smoke", "demo", "full"])
+@pytest.mark.parametrize("preset", ["smoke", "demo", "full", "gpu"])
 @pytest.mark.parametrize("factor", [1.5, 2.0])
 def test_longer_segments_hear_as_much_a_step(preset, factor):
     base = resolve(preset, arms=True)
@@ -111,7 +111,7 @@ def variants(stem: str, preset: str) -> tuple[Params, dict[str, Params]]:
     return arms.pop("baseline"), arms
 
 
-@pytest.mark.parametrize("preset", ["smoke", "demo", "full"])
+@pytest.mark.parametrize("preset", ["smoke", "demo", "full", "gpu"])
 @pytest.mark.parametrize("stem", ["02_capacity", "03_long_segments", "04_augmentation", "05_curriculum", "09_combined"])
 def test_a_notebook_is_its_baseline_and_a_declared_difference(stem, preset):
     base, arms = variants(stem, preset)
