@@ -46,11 +46,11 @@ FLOOR_PROB = 0.7
 FLOOR_DB = (-60.0, -30.0)  # of the noise floor, relative to the speech
 FLOOR_SLOPE = (0.0, 0.8)  # exponent by which the floor's amplitude falls above 100 Hz: from white to nearly brown
 SLOPE = 0.02  # share of the edge's frequency, below it, over which the gain falls from 1 to 0
+TABLE = 2**19  # complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here
 FRAME = 2048  # samples in which formants stand still: 43 ms
 LIFTER = 128  # samples of the cepstrum that make the envelope, 2.7 ms: shorter than a period of 370 Hz
 FORMANT_GAIN = 4.0  # largest change, log of 35 dB
 PITCHES = (80, 125)  # percent: four semitones down and up
-TABLE = 2**19  # complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here
 
 
 # ---- changes of an enrolment
@@ -170,8 +170,8 @@ def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
     start = torch.tensor([each.start for each in told], device=speech.device)[:, None]
     floor = _table(speech.device)[(start + torch.arange(len(hertz), device=speech.device)) % TABLE]
     floor *= (-slope * hertz.clamp_min(100).log()).exp_()
-    norms = [torch.view_as_real(each).flatten(1).square().sum(1, keepdim=True).sqrt_() for each in (spec, floor)]
-    floor *= level * (norms[0] / norms[1].clamp_min(1e-9))
+    speech_norm, floor_norm = (torch.view_as_real(each).flatten(1).square().sum(1, keepdim=True).sqrt_() for each in (spec, floor))
+    floor *= level * (speech_norm / floor_norm.clamp_min(1e-9))
     gain = torch.exp(speech.new_tensor([each.colour for each in told]) @ hats * (math.log(10) / 20))
     gain *= band_edge(hertz, edge)
     return torch.fft.irfft(spec.add_(floor).mul_(gain), size)[:, :samples]

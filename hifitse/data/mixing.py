@@ -159,8 +159,10 @@ class Mixer:
 
     def _pitch(self, seed: int, index: int, number: int, row: int, how: str) -> float:
         """How much higher and faster a talker speaks in an enrolment: in training as often as ``pitch_prob`` says."""
-        rng = self._rng(seed, index, Stream.PITCH, number, row)
         prob = 1.0 if how == "pitch" else self.params.pitch_prob if self.split == "train" else 0.0
+        if not prob:
+            return 1.0
+        rng = self._rng(seed, index, Stream.PITCH, number, row)
         return rng.integers(PITCHES[0], PITCHES[1] + 1) / 100 if rng.random() < prob else 1.0
 
     def _enroll(
