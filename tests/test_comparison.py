@@ -151,34 +151,24 @@ def test_what_helped_in_the_reports_is_put_together(tmp_path):
     assert arms["all that helped"] == vary(arms["05 similar voices"], {"loss_multires": 0.5})
 
 
-STEMS = ["01_gan_finetune", "03_long_segments", "04_augmentation", "05_curriculum", "06_losses", "07_conditioning", "09_combined"]
+STEMS = [
+    "01_gan_finetune", "02_capacity", "03_long_segments", "04_augmentation", "05_curriculum", "06_losses", "07_conditioning", "09_combined",
+    "13_best",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_arms_on_people_begin_from_the_finished_model_and_hear_enough(stem):
+def test_arms_on_people_begin_from_nothing_and_hear_enough(stem):
     base, arms = variants(stem, "people")
     assert base.steps * base.batch_size >= 60_000 and base.validate_every == base.steps // 8 and base.arm_seeds == 3
-    assert Run.named(base.start_from).params.features == base.features
     for name, each in arms.items():
-        begun = base.start_from if stem[:2] != "01" else Run.of(base).folder.name
-        assert each.start_from == begun and each.extractor == base.extractor, name
+        assert each.start_from == ("" if stem[:2] != "01" else Run.of(base).folder.name), name
         if stem[:2] == "01":
             assert each.steps - gan_finetune.held_steps(each) >= 3000
-        elif stem[:2] not in ("03", "09"):
-            assert each.steps * each.batch_size >= 60_000
+        elif "seconds" in (changed := declared_diff(each, base)) or "batch_size" in changed:
+            assert each.steps * each.batch_size * each.seconds >= 120_000 or stem[:2] == "13"
         else:
-            assert each.steps * each.batch_size * each.seconds >= 120_000
-
-
-def test_arms_that_change_the_network_are_left_out_and_said(fake):
-    base = resolve("people", arms=True, arms_together=1)
-    changes = {"larger": {"features": 64}, "louder": {"loss_snr": 1.0}}
-    compared = run_all(base, changes, {"larger": (0.5, 1.5)})
-    assert compared.left_out == ("larger",) and list(compared.all) == ["baseline", "louder"]
-    for stem in ("02_capacity", "13_best"):
-        with pytest.raises(HifitseError, match="all arms change the network .*expected -p start_from '' or the preset gpu"):
-            variants(stem, "people")
-    assert "AdaLN" not in variants("07_conditioning", "people")[1] and "AdaLN" in variants("07_conditioning", "gpu")[1]
+            assert each.steps * each.batch_size >= 60_000
 
 
 def test_only_arms_that_are_not_clearly_worse_get_further_seeds(fake):

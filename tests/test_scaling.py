@@ -25,7 +25,7 @@ def test_every_arm_is_an_allowed_change_of_its_preset(preset):
     runs = {vary(base, changes).run_id for mine in kinds.values() for changes in mine.values()}
     assert len(runs) == len(names)
     if preset == "people":
-        wanted = {"32 features", "64 features", "96 features", "3 blocks", "9 blocks", "hop 480, window 960", "hop 480, window 1920"}
+        wanted = {"20 features", "44 features", "64 features", "2 blocks", "6 blocks", "hop 480, window 960", "hop 480, window 1920"}
         assert wanted < set(kinds["size"]) and list(kinds["batch"]) == ["batch 12", "batch 48"] and "no verifier" in kinds["cues"]
         assert kinds["segment"] == {"3 s": {"seconds": 3.0, "batch_size": 16}, "4 s": {"seconds": 4.0, "batch_size": 12}}
 

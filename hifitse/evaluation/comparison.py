@@ -42,13 +42,11 @@ class Comparison:
         baseline: the arm that all others are compared with.
         arms: the variants by name.
         expected: what the plan expects of a variant, where it does.
-        left_out: variants that change the network, where the baseline begins from a finished one's weights.
     """
 
     baseline: Arm
     arms: dict[str, Arm]
     expected: dict[str, Expected] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
 
     @property
     def all(self) -> dict[str, Arm]:
@@ -124,9 +122,9 @@ def run_all(
         split: "valid" judges on speakers, rooms and noises of the validation, to choose by.
 
     Raises:
-        HifitseError: as training and evaluation do; before anything starts, where a change is not allowed or all change the network.
+        HifitseError: as training and evaluation do; before anything starts, where a change is not allowed.
     """
-    variants = {name: each if callable(each) else vary(params, each) for name, each in beginning(params, changes).items()}
+    variants = {name: each if callable(each) else vary(params, each) for name, each in changes.items()}
     if BASELINE in variants:
         raise HifitseError(f"a variant is called {BASELINE!r}, expected any other name")
     unknown = set(expected or {}) - set(changes)
@@ -140,7 +138,7 @@ def run_all(
         asked |= {name: each for name, each in wanted.items() if isinstance(each, Params)}
         raise Declared
     arms = completed(params, wanted, progress, split)
-    return Comparison(arms.pop(BASELINE), arms, dict(expected or {}), tuple(name for name in changes if name not in variants))
+    return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
 
 
 def completed(
@@ -154,23 +152,6 @@ def completed(
         again = {name: wanted[name] for name, arm in arms.items() if name not in worse and not isinstance(arm.run, OwnModel)}
         arms |= _run(again, params, seeds, progress, split)
     return arms
-
-
-def beginning(params: Params, changes: Mapping[str, Changes | Extract]) -> dict[str, Changes | Extract]:
-    """The variants that can begin where the baseline does: with the weights of a finished run none that changes the network.
-
-    Raises:
-        HifitseError: none is left.
-    """
-    shape = set(type(params.extractor).model_fields)
-    kept = {
-        name: each for name, each in changes.items()
-        if not params.start_from or callable(each) or not any(key in shape and value != getattr(params, key) for key, value in each.items())
-    }  # fmt: skip
-    if changes and not kept:
-        rule = f"the weights of run {params.start_from}, with which the baseline begins, do not fit them"
-        raise HifitseError(f"all arms change the network ({', '.join(changes)}): {rule}; expected -p start_from '' or the preset gpu")
-    return kept
 
 
 def _run(wanted: Mapping[str, Params | Extract], params: Params, seeds: Sequence[int], progress: bool, split: str) -> dict[str, Arm]:

@@ -72,8 +72,6 @@ def answer(comparison: Comparison) -> HTML:
     many = f" Of {len(found)} intervals about one in twenty excludes 0 by chance." if len(found) > 2 else ""
     text = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
     text += f" {trainings(comparison)}{many} {scale(base, 'The baseline')}"
-    if comparison.left_out:
-        text += f" Left out: {', '.join(comparison.left_out)}, which change the network: its weights do not fit them; see gpu-arms."
     return box(mark, cut(comparison.all.values()) + line, boxes, text)
 
 
