@@ -191,13 +191,10 @@ def stage_rows(found: Sequence[Entry]) -> list[Row]:
 
 
 def commands(found: Iterable[Entry], preset: str = "demo") -> list[str]:
-    """The command for each claim and kind of data that is missing or went wrong, where there is such a notebook.
-
-    All arms of 02 change the network, which those of ``people`` take from a finished model.
-    """
+    """The command for each claim and kind of data that is missing or went wrong, where there is such a notebook."""
     wanted = [each for each in found if each.state in ("failed", "unreadable", "missing") and each.stage.runnable]
-    presets = [preset if each.data == SYNTHETIC else "gpu" if each.stage.number == "02" else "people" for each in wanted]
-    return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {name}" for each, name in zip(wanted, presets, strict=True)))
+    where = {SYNTHETIC: preset, RECORDINGS: "people"}
+    return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {where[each.data]}" for each in wanted))
 
 
 def scale_rows(reports: Sequence[Report]) -> list[Row]:
