@@ -1,4 +1,4 @@
-"""Made-up rows and arms, for the tests of what a report shows."""
+"""Made-up evaluation rows and arms for the report tests."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ SMOKE = resolve("smoke", device="cpu", interferers_max=[2])
 
 
 def made_up_rows(gain: float = 4.0, wrong: float = -2.0, count: int = 50, seed: int = 0) -> list[dict]:
-    """Rows as the evaluation makes them: every fifth without the target, gains spread around the given means."""
+    """Return rows like those of an evaluation: every fifth without the target, SI-SDRi spread around the given means."""
     rng = np.random.default_rng(seed)
     rows = []
     for index in range(count):

@@ -1,4 +1,4 @@
-"""One bad input: how it is made, what a user does with it, what must come, and that nothing that was there before is lost."""
+"""One bad input: how to make it, what the user does with it and what must happen, without any loss of existing files."""
 
 import resource
 from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ class Case:
     """One bad input.
 
     Attributes:
-        make: lays the input into an empty folder and returns what ``call`` is given.
-        call: what a user does with it.
-        error: class of the one sentence that must come; ``None``: none comes, and ``check`` sees the result.
-        words: parts of the sentence, among them the value received.
-        check: whether the result is the documented one.
-        code: exit code, where ``call`` is a command whose sentence goes to the terminal.
+        make: puts the input into an empty folder and returns the argument of ``call``.
+        call: what the user does with it.
+        error: class of the expected error, whose message is one sentence; with ``None`` there is no error and ``check`` gets the result.
+        words: parts of the message, including the value received.
+        check: returns whether the result is the documented one.
+        code: exit code, if ``call`` is a command that prints its message to the terminal.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Case:
 
 @contextmanager
 def full_disk(room: int = 20_000) -> Iterator[None]:
-    """No file of this process can grow beyond ``room`` bytes: a write breaks off in the middle, as on a full disk."""
+    """Limit every file of this process to ``room`` bytes, so that a write breaks off halfway, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -54,7 +54,7 @@ def raw(name: str, data: bytes) -> Callable[[Path], Path]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, byte for byte."""
+    """Return the content of every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
@@ -64,7 +64,7 @@ def one_sentence(text: str, words: tuple[str, ...]) -> None:
 
 
 def meets(case: Case, folder: Path, capsys: pytest.CaptureFixture) -> None:
-    """Make the input, do what the user does, and see that what must come comes and that all files of before are still there."""
+    """Make the input, do what the user does, and check the expected outcome and that all existing files are unchanged."""
     given = case.make(folder)
     before = files(folder)
     if case.error is not None:

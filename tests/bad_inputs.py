@@ -1,4 +1,4 @@
-"""Bad audio, manifests, parameters and reports, and what comes of them: one row a case, run by test_robust.py."""
+"""Bad audio, manifests, parameters and reports with the expected outcome, one row per case; run by test_robust.py."""
 
 import gzip
 import json
@@ -24,7 +24,7 @@ from hifitse.presets import read_yaml
 from hifitse.report import gallery
 
 NASTY = ["two words", "Łódź 東京 مرحبا", 'it\'s "quoted"', "<img src=x onerror=alert(1)>", "line\nbreak", "-p", "caf\udce9", "a" * 200]
-"""Names that a file or a speaker can have; the one before the last is not UTF-8."""
+"""Names that a file or a speaker can have; the last but one is not UTF-8."""
 
 TONE = hum(440, 0.5, 0).astype(np.float32)
 
@@ -46,7 +46,7 @@ def missing(name: str) -> Callable[[Path], Path]:
 
 
 OLD = TONE[:100]
-"""Of an earlier time: a failed write must leave it alone."""
+"""Content of an existing file, which a failed write must leave alone."""
 saved = partial(audio.write, audio=TONE)
 saved_full = full_disk(9_000)(partial(audio.write, audio=np.tile(TONE, 4)))
 AUDIO = [
@@ -75,7 +75,7 @@ GOOD = [line(speaker, number) for speaker in ("s00", "s01") for number in (0, 1)
 
 
 def listed(*more: Any, form: Callable[[bytes], bytes] = bytes, name: str = PLAIN, good: list[Any] | None = None) -> Callable[[Path], Path]:
-    """Two speakers of two utterances with a third file that no line names, and a manifest with ``more`` lines."""
+    """Make a corpus of two speakers, each with two listed and one unlisted utterance; ``more`` adds lines to the manifest."""
 
     def make(folder: Path) -> Path:
         speech_folder(folder / "corpus", speakers=2, utterances=3, seconds=0.2)
@@ -89,7 +89,7 @@ def listed(*more: Any, form: Callable[[bytes], bytes] = bytes, name: str = PLAIN
 
 
 def skips(*words: str) -> Callable[[Corpus], bool]:
-    """The good lines are there, and the bad one is left out with one sentence."""
+    """Check that the good lines are loaded and that the bad one is skipped with a one-sentence reason."""
 
     def check(corpus: Corpus) -> bool:
         [reason] = corpus.skipped
@@ -116,7 +116,7 @@ SKIPPED = {
 
 
 def rooted(name: str, link: str = "") -> Callable[[Path], Path]:
-    """The first line of a folder's manifest names another root, by a link where that leads somewhere."""
+    """Let the first line of a folder's manifest name another root, which with ``link`` is a symbolic link to that place."""
 
     def make(folder: Path) -> Path:
         source = listed(good=[{"root": name}, *GOOD])(folder)
@@ -128,7 +128,7 @@ def rooted(name: str, link: str = "") -> Callable[[Path], Path]:
 
 
 def linked(folder: Path) -> Path:
-    """A manifest names a file that is a link to one outside of its folder."""
+    """Make a manifest that names a symbolic link to a file outside its folder."""
     source = listed(line("s00", 2))(folder)
     (source / "s00/u2.flac").unlink()
     (source / "s00/u2.flac").symlink_to(folder / "secret.flac")
@@ -179,7 +179,7 @@ def reported(folder: Path) -> Path:
 
 
 def below_a_file(variable: str) -> Callable[[Path], Path]:
-    """The variable names a folder that cannot be there."""
+    """Set an environment variable to a folder that cannot exist."""
 
     def make(folder: Path) -> Path:
         os.environ[variable] = str(raw("file", b"1")(folder) / "below")
@@ -198,6 +198,6 @@ REPORTS = [
 
 
 def save_speech(folder: Path, speaker: str) -> None:
-    """Two short utterances of one speaker, named after them."""
+    """Write two short utterances of one speaker, named after the speaker."""
     for number in range(2):
         audio.write(folder / speaker / f"{speaker[:100]} {number}.flac", hum(300, 0.3, number))

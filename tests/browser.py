@@ -1,4 +1,4 @@
-"""A headless Chromium, the installed one, that the tests drive with playwright."""
+"""The installed headless Chromium, which the tests drive with Playwright."""
 
 import os
 import shutil
@@ -15,9 +15,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 PATIENCE_S = 240.0
-"""s: a busy machine may need them; what works returns at once."""
+"""Time limit in seconds, long enough for a busy machine; whatever works returns much earlier."""
 SLOW = "to activate."
-"""End of JupyterLab's remarks about how long its own parts take on a busy machine."""
+"""End of JupyterLab's warnings about how long its own plugins take on a busy machine."""
 AUDIO = """[...document.querySelectorAll("audio")].map(a => new Promise(done => {
     if (a.readyState) return done(a.duration);
     a.addEventListener("loadedmetadata", () => done(a.duration)); a.addEventListener("error", () => done(-1)); a.load(); }))"""
@@ -48,19 +48,19 @@ CONTRAST = """(() => {
             const ink = parse(getComputedStyle(e).color);
             return [ratio(over([...ink.slice(0, 3), ink[3] * shown], page), page), e.tagName, e.innerText.slice(0, 40)]; })
         .sort((a, b) => a[0] - b[0])[0]; })()"""
-"""The text of least contrast: ratio after WCAG 2 with opacities multiplied in, name of its element, its first words."""
+"""The text with the lowest contrast: its WCAG 2 ratio with opacities applied, the tag of its element, and its first 40 characters."""
 
 
 class Tab:
-    """A page of its own with what it complained of and what it fetched."""
+    """A browser page that records its complaints and the addresses it fetches."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.page.set_default_timeout(1000 * PATIENCE_S)
         self.complaints: list[str] = []
-        """Exceptions, errors and warnings on the console, and what the browser itself refused."""
+        """Exceptions, errors and warnings on the console, and whatever the browser itself refused."""
         self.fetched: list[str] = []
-        """Addresses of all that was asked for, but for the page itself and data inside it."""
+        """Addresses of all requests, except for the page itself and data embedded in it."""
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._listen)
         self.page.on("request", lambda asked: self.fetched.append(asked.url) if asked.resource_type != "document" else None)
@@ -70,11 +70,11 @@ class Tab:
             self.complaints.append(said.text)
 
     def until(self, script: str) -> Any:
-        """The first value of an expression of JavaScript that is true."""
+        """Return the first truthy value of a JavaScript expression."""
         return self.page.wait_for_function(script).json_value()
 
     def tabbed(self, selector: str) -> int:
-        """How many elements of a selector the Tab key reaches, from the top of the page to its end."""
+        """Return how many elements that match a selector the Tab key reaches, from the top of the page to its end."""
         self.page.evaluate("wanted => { window.reached = new Set(); window.wanted = document.querySelectorAll(wanted).length; }", selector)
         self.page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
         note = """wanted => { const here = document.activeElement; if (here.matches(wanted)) reached.add(here);
@@ -98,7 +98,7 @@ class Chromium:
             yield Tab(page)
 
     def inspect(self, place: Path, width: int = 1200, scheme: str = "light") -> dict[str, Any]:
-        """Open a file and say what it is like: its sounds, pictures, texts, what it complained of and what it fetched."""
+        """Open a file and return its state: sounds, pictures, texts, contrast, complaints and fetched addresses."""
         with self.tab(width=width, scheme=scheme) as tab:
             tab.page.goto(place.as_uri())
             state = tab.page.evaluate(STATE)
@@ -108,7 +108,7 @@ class Chromium:
 
 
 def chromium() -> Iterator[Chromium]:
-    """A browser, as the body of a fixture; without one the test is skipped, with the reason."""
+    """Yield a browser, as the body of a fixture; skip the test with the reason if none is installed."""
     command = shutil.which("chromium") or shutil.which("google-chrome")
     if not command:
         pytest.skip("neither chromium nor google-chrome is installed: no page was opened in a browser")
@@ -120,7 +120,7 @@ def chromium() -> Iterator[Chromium]:
 
 @contextmanager
 def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
-    """A process that leads a session of its own: it and its children are gone at the end."""
+    """Yield a process that leads its own session; end it and its children on exit."""
     try:
         yield process
     finally:
@@ -133,7 +133,7 @@ def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
 
 
 def listening(port: int, process: subprocess.Popen, log: Path) -> None:
-    """Wait until a server that was started answers on a port of this machine."""
+    """Wait until a server that was just started answers on a local port."""
     end = time.monotonic() + PATIENCE_S
     while True:
         try:

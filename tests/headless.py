@@ -1,4 +1,4 @@
-"""Notebooks as a user types them: plain papermill in a copy of the checkout's two folders, where runs and outputs harm nothing."""
+"""Run notebooks as a user would: plain papermill in a copy of ``notebooks`` and ``params``, where runs and outputs do no harm."""
 
 import json
 import os
@@ -16,20 +16,20 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def checkout(root: Path) -> Path:
-    """A folder ``notebooks`` with ``params`` beside it."""
+    """Copy ``notebooks`` and ``params`` into ``root``; return the copy of ``notebooks``."""
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, root / name)
     return root / "notebooks"
 
 
 def metrics(folder: Path, notebook: str) -> dict:
-    """What a notebook that was typed there has measured."""
+    """Return the metrics that a notebook run in ``folder`` has written."""
     (path,) = (folder / "reports").rglob(f"{notebook}.metrics.json")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def typed(folder: Path, notebook: str, *arguments: str, threads: int | None = None) -> subprocess.CompletedProcess:
-    """``papermill NOTEBOOK.ipynb ...`` with the command beside this interpreter, typed in ``folder``; ``None`` leaves torch its threads."""
+    """Run ``papermill NOTEBOOK.ipynb ...`` in ``folder`` with this interpreter's papermill; ``threads=None`` keeps torch's default."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HIFITSE_") or name == "HIFITSE_CACHE"}
     environment |= {"HIFITSE_RUNS": str(folder / "runs"), "HIFITSE_REPORTS": str(folder / "reports"), "PYTHONPATH": str(ROOT)}
     environment |= {"OMP_NUM_THREADS": str(threads)} if threads else {}
@@ -38,7 +38,7 @@ def typed(folder: Path, notebook: str, *arguments: str, threads: int | None = No
 
 
 def shown(path: Path) -> str:
-    """The page of an executed notebook, in which every picture is described, nothing failed and nothing is fetched."""
+    """Return the page of an executed notebook; check that every picture is described, nothing failed and nothing is fetched."""
     text = page.render(nbformat.read(path, as_version=4))
     assert len(re.findall(r"<img[^>]*alt=\"[^\"]+\"", text)) == text.count("<img") and "Traceback (most recent" not in text
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?\s*(?:https?:)?//", text) and "<script" not in text
@@ -46,7 +46,7 @@ def shown(path: Path) -> str:
 
 
 def explained(root: Path, stem: str) -> tuple[dict, str]:
-    """What a notebook has measured, typed in a new checkout in ``root`` with the preset smoke, and its page."""
+    """Run a notebook with the preset smoke in a new checkout in ``root``; return its metrics and its page."""
     folder = checkout(root)
     done = typed(folder, stem, "out.ipynb", "-p", "preset", "smoke", threads=1)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""Reports that nobody made: the ``metrics.json`` of a comparison, written where a run would leave it."""
+"""Made-up reports: the ``metrics.json`` of a comparison, written where a run would write it."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ def arm(seconds_per_step: float = 0.5, parameters: int = 2_000_000, mean: float 
 
 
 def row(name: str, difference: float | None, half: float = 0.2, **changes: Any) -> dict[str, Any]:
-    """A comparison whose interval is ``half`` dB wide on either side, with the verdict that follows."""
+    """Return a comparison with an interval of ``half`` dB to either side and the verdict that follows from it."""
     low, high = (None, None) if difference is None else (difference - half, difference + half)
     verdict = "neutral" if low is None or low <= 0 <= high else "helped" if low > 0 else "hurt"
     made = {"arm": name, "baseline": "baseline", "metric": "si_sdri_db", "difference": difference, "low": low, "high": high, "n": 79}
@@ -19,7 +19,7 @@ def row(name: str, difference: float | None, half: float = 0.2, **changes: Any) 
 
 
 def content(folder: str, *rows: Any, **changes: Any) -> dict[str, Any]:
-    """What a notebook writes into ``<preset>[-real]/<NN_name>``."""
+    """Return what a notebook would write into ``<preset>[-real]/<NN_name>``."""
     top, notebook = folder.split("/")
     arms = {"baseline": arm()} | {each["arm"]: arm(0.75, 3_000_000) for each in rows if isinstance(each, dict)}
     made = {
@@ -31,7 +31,7 @@ def content(folder: str, *rows: Any, **changes: Any) -> dict[str, Any]:
 
 
 def write(root: Path, folder: str, made: dict[str, Any] | str | bytes | None, page: bool = True) -> Path:
-    """Leave a report's folder with that as its ``metrics.json`` (``None``: without one). Returns the folder."""
+    """Write a report folder with the given ``metrics.json`` (``None``: without one) and return it."""
     path = root / folder
     path.mkdir(parents=True, exist_ok=True)
     if page:
@@ -44,7 +44,7 @@ def write(root: Path, folder: str, made: dict[str, Any] | str | bytes | None, pa
 
 
 def reports(root: Path) -> Path:
-    """A folder with complete, failed and broken reports, on both kinds of data. Returns it."""
+    """Fill a folder with complete, failed and broken reports on both kinds of data and return it."""
     write(root, "demo/00_baseline", content("demo/00_baseline"))
     write(root, "demo/02_capacity", content("demo/02_capacity", row("wider", 0.9), row("deeper", 0.1), row("smaller", -0.6, expected=None)))
     write(root, "demo/03_long_segments", content("demo/03_long_segments", row("6 s", 0.05, expected=[0.3, 0.8])))

@@ -1,4 +1,4 @@
-"""Training in a process of its own, which a test can kill; a training that is cut in the middle; and what two runs must agree in."""
+"""Train in a separate process that a test can kill, interrupt a training, and compare the results of two runs."""
 
 import json
 import multiprocessing
@@ -21,7 +21,7 @@ from hifitse.training.train import train
 
 
 def weights(run: Run) -> dict[str, torch.Tensor]:
-    """Everything in the newest checkpoint: weights, average, optimiser."""
+    """Return everything in the newest checkpoint: weights, averaged weights and optimiser state."""
     return load_tensors(checkpoints(run.folder)[0])[0]
 
 
@@ -40,7 +40,7 @@ def start(values: dict) -> subprocess.Popen:
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
-    """Until the process has logged ``step``; fails if it ends or takes minutes."""
+    """Wait until the process has logged ``step``; fail if it ends first or takes minutes."""
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         history = folder / "history.jsonl"
@@ -51,7 +51,7 @@ def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:
 
 
 def go(target: Callable, *arguments: object) -> multiprocessing.Process:
-    """A process that calls ``target``. It is forked from one that has already imported the library and what a training imports late."""
+    """Start a process that calls ``target``, forked from one that has already imported the library and what training imports late."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["hifitse.training.train", "torch.utils.tensorboard", "torch._dynamo", "accelerate"])
     process = context.Process(target=target, args=arguments)
@@ -60,20 +60,20 @@ def go(target: Callable, *arguments: object) -> multiprocessing.Process:
 
 
 def train_there(values: dict, environment: dict[str, str]) -> None:
-    """A training with the preset smoke."""
+    """Set environment variables and train with the preset smoke."""
     os.environ.update(environment)
     train(resolve("smoke", **values), progress=False)
 
 
 def hold(folder: Path, held: Any, let_go: Any) -> None:
-    """Hold a run's folder as a training does, from the event ``held`` on until ``let_go``."""
+    """Hold a run's folder as a training does: set the event ``held``, then wait for ``let_go``."""
     with locked(folder):
         held.set()
         let_go.wait(240)
 
 
 def cut(params: Params, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train until an error comes at step ``at``; what follows trains as ever."""
+    """Train until an error occurs at step ``at``; later trainings are not affected."""
     step = train_module.train_step
 
     def interrupted(state, batches):

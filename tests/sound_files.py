@@ -1,4 +1,4 @@
-"""Sound files of many kinds, whole and damaged, for the table of test_files.py."""
+"""Sound files of many kinds, whole and damaged, for test_files.py."""
 
 import io
 import os
@@ -17,7 +17,7 @@ Make = Callable[[Path], Path]
 
 
 def signal(seconds: float = SECONDS) -> np.ndarray:
-    """A tone of changing pitch and level in noise, to the end: what is lost of it is noticed."""
+    """Return a tone in noise whose pitch and level change to the very end, so that any missing part is noticed."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     rough = 0.02 * np.random.default_rng(0).standard_normal(len(time))
     tone = np.sin(2 * np.pi * (200 + 60 * time) * time) * (0.6 + 0.4 * np.sin(4 * np.pi * time))
@@ -48,7 +48,7 @@ def cut(data: bytes) -> bytes:
 
 
 def wav_size(size: int) -> Callable[[bytes], bytes]:
-    """The sound's size in the header, as programs leave it that write into a pipe."""
+    """Overwrite the data size in a WAV header, as programs that write into a pipe leave it."""
 
     def change(data: bytes) -> bytes:
         at = data.index(b"data") + 4
@@ -130,7 +130,7 @@ JOINED: dict[str, Make] = {
     "chained ogg": raw("a.ogg", lambda: bytes_of("OGG") + bytes_of("OGG", sound=0.5 * signal())),
     "chained opus": raw("a.opus", lambda: bytes_of("OGG", "OPUS") + bytes_of("OGG", "OPUS", 0.5 * signal())),
 }
-"""Files that hold it twice."""
+"""Files that hold the signal twice."""
 
 DAMAGED: dict[str, tuple[Make, str]] = {
     "cut wav": (by_libsndfile("a.wav", "WAV", change=cut), "0.8 s of its 2.0 s"),
@@ -144,7 +144,7 @@ DAMAGED: dict[str, tuple[Make, str]] = {
     "size too large": (by_libsndfile("a.wav", "WAV", change=wav_size(1_000_000)), "s of its 10.4 s"),
     "flac of days": (by_libsndfile("a.flac", "FLAC", change=flac_of_days), "s are missing at the end"),
 }
-"""Files of which a part is there, and what is said of the rest."""
+"""Incomplete files, and what the warning says about the missing part."""
 
 NONE: dict[str, tuple[Make, str]] = {
     "text": (raw("a.wav", lambda: b"no sound at all"), "not readable as audio"),
@@ -157,4 +157,4 @@ NONE: dict[str, tuple[Make, str]] = {
     "NaN": (raw("a.wav", lambda: bytes_of("WAV", "FLOAT", np.where(np.arange(9_600) == 7, np.nan, 0.1))), "NaN or infinite"),
     "impossible rate": (raw("a.wav", lambda: bytes_of("WAV", rate=10)), "has the sample rate 10 Hz, expected"),
 }
-"""Files that are refused, and why."""
+"""Files that are refused, and the reason."""

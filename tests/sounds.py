@@ -10,12 +10,12 @@ from hifitse.params import Params
 
 
 def pitch(speaker: int) -> float:
-    """Hz: the tone that a speaker of ``speech_folder`` hums."""
+    """Return the frequency in Hz of the tone that a speaker of ``speech_folder`` hums."""
     return 300.0 + 50 * speaker
 
 
 def peak_hz(signal: np.ndarray) -> float:
-    """Place of the highest peak of a signal's spectrum."""
+    """Return the frequency in Hz of the highest peak of a signal's spectrum."""
     spectrum = np.abs(np.fft.rfft(signal * np.hanning(len(signal)), 8 * len(signal)))
     return np.argmax(spectrum) * SAMPLE_RATE / (8 * len(signal))
 
@@ -26,7 +26,7 @@ def save(path: Path, audio: np.ndarray, rate: int = SAMPLE_RATE, subtype: str = 
 
 
 def hum(frequency: float, seconds: float, seed: int) -> np.ndarray:
-    """A tone that swells twice a second, with a little noise that makes each one different."""
+    """Return a tone that swells twice a second, with a little noise that makes each one different."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     rough = 0.003 * np.random.default_rng(seed).standard_normal(len(time))
     return 0.3 * np.sin(2 * np.pi * frequency * time) * (0.6 + 0.4 * np.sin(4 * np.pi * time + seed)) + rough
@@ -47,7 +47,7 @@ def noise_folder(folder: Path, clips: int = 6, seconds: float = 0.7) -> Path:
 
 
 def room_folder(folder: Path, rooms: int = 6, positions: int = 3) -> Path:
-    """Responses of 0.3 s whose direct path comes after 20 samples and is by far the strongest."""
+    """Write responses of 0.3 s whose direct path comes after 20 samples and is by far the strongest."""
     for room in range(rooms):
         for position in range(positions):
             rng = np.random.default_rng([room, position])
@@ -59,7 +59,7 @@ def room_folder(folder: Path, rooms: int = 6, positions: int = 3) -> Path:
 
 
 def folders(root: Path) -> dict[str, str]:
-    """Parameters that name one folder of each kind, made below ``root``."""
+    """Make one folder of each kind below ``root``; return the parameters that name them."""
     return {
         "corpus": str(speech_folder(root / "speech")),
         "noise": str(noise_folder(root / "noise")),
@@ -68,5 +68,5 @@ def folders(root: Path) -> dict[str, str]:
 
 
 def small(sources: dict[str, str], **values: object) -> Params:
-    """Parameters with short mixtures from these sources."""
+    """Return parameters for short mixtures from these sources."""
     return Params(**({"seconds": 1.0, "enroll_seconds": 1.0, "eval_seconds": 1.0, "steps": 10, "workers": 0} | sources | values))
