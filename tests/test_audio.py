@@ -1,4 +1,4 @@
-"""Reading, writing, resampling and levels: tones at known frequencies, known levels, and files that are broken."""
+"""Test reading, writing, resampling and levels with tones of known frequency and level, and with broken files."""
 
 from math import ceil
 from unittest import mock
@@ -37,7 +37,7 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     for use, *given in ((audio.read, path), (audio.write, tmp_path / "out.wav", signal), (audio.encode, signal)):
         with pytest.raises(AudioError, match="NaN or infinite"):
             use(*given)
-    assert len(audio.read(path, 0, 1_000)) == 1_000  # only what is read counts
+    assert len(audio.read(path, 0, 1_000)) == 1_000  # only the samples that are read count
 
 
 def test_other_suffixes_are_not_written(tmp_path):
@@ -50,7 +50,7 @@ def test_resampling_keeps_a_tone_and_stops_what_would_fold():
     down = audio.resample(low + high, SAMPLE_RATE, 16_000)
     assert len(down) == 16_000
     wanted = tone(5_000, rate=16_000)[500:-500]
-    assert audio.level_db(down[500:-500] - wanted) < audio.level_db(wanted) - 60  # 20 kHz would fold onto 4 kHz
+    assert audio.level_db(down[500:-500] - wanted) < audio.level_db(wanted) - 60  # 20 kHz would alias to 4 kHz
     np.testing.assert_allclose(audio.resample(low, 48_000, 44_100), soxr.resample(low, 48_000, 44_100), atol=1e-6)
     np.testing.assert_array_equal(audio.resample(low, 48_000, 48_000), low)
 

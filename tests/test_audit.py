@@ -1,4 +1,4 @@
-"""The audit page: its numbers are the manifest's, its text is escaped, and it opens offline."""
+"""Test the audit page: its numbers are those of the manifest, its text is escaped, and it opens offline."""
 
 import re
 
@@ -20,7 +20,7 @@ def rng_noise(seed, rate=None):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A corpus with a name that would be a tag, one upsampled speaker, one broken file: manifest, summary, page."""
+    """Return manifest, summary and page of a corpus with HTML tags in its names, an upsampled speaker and a broken file."""
     root = tmp_path_factory.mktemp("audit")
     for number in range(3):
         save(root / "corpus" / EVIL / f"u{number}.wav", rng_noise(number))
@@ -32,7 +32,7 @@ def made(tmp_path_factory):
 
 
 def cells(page):
-    """Rows of all tables as lists of text."""
+    """Return the rows of all tables as text: first cell -> other cells."""
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)]
     return {row[0]: row[1:] for row in reversed(rows)}
 
@@ -63,7 +63,7 @@ def test_the_worst_files_come_first(made):
 
 
 def test_every_mark_has_a_meaning():
-    """Read from the source, so that a new one is not forgotten."""
+    """Read the marks from the source, so that a new one cannot be forgotten."""
     text = (audit.Path(audit.__file__).parent / "recording.py").read_text(encoding="utf-8")
     marks = set(re.findall(r'^        "([A-z0-9 ]+)": ', text[text.index("marks = {") :], re.MULTILINE))
     assert {"upsampled", "stereo"} <= marks and marks == set(audit.MARKS)

@@ -22,7 +22,7 @@ PARTS = ("mix", "target", "interferers", "noise")
 
 @pytest.fixture(scope="module")
 def voice():
-    """1.5 s of noise of falling spectrum that swells and sinks, as loud as the talkers' stretches are: peaks far above 1."""
+    """Return 1.5 s of pink noise that swells and fades, as loud as the talkers' segments, with peaks far above 1."""
     rng = np.random.default_rng(0)
     spectrum = np.fft.rfft(rng.standard_normal(72000))
     spectrum /= np.maximum(np.fft.rfftfreq(72000, 1 / SAMPLE_RATE), 100) ** 0.5
@@ -35,7 +35,7 @@ def made(name, signal, rng):
 
 
 def gains_db(after, before, edges):
-    """Change of the power in bands."""
+    """Return the change of power in dB, one value per band."""
     powers = [np.abs(np.fft.rfft(signal)) ** 2 for signal in (after, before)]
     hertz = np.fft.rfftfreq(len(before), 1 / SAMPLE_RATE)
     bands = [(hertz >= low) & (hertz < high) for low, high in zip(edges, edges[1:], strict=False)]
@@ -56,9 +56,9 @@ def test_length_type_time_and_sound_stay_and_the_generator_given_alone_decides(n
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states  # noqa: NPY002
     for each in made_of:
         assert each.shape == voice.shape and each.dtype == np.float32 and np.isfinite(each).all()
-        assert abs(lag(each, voice)) <= (0 if name == "codec" else 40)  # a filter shifts by less than 1 ms
+        assert abs(lag(each, voice)) <= (0 if name == "codec" else 40)  # a filter shifts the signal by less than 1 ms
         assert not np.allclose(each, voice, atol=0.01) and abs(level_db(each) - level_db(voice)) < 15
-        assert np.abs(each).max() > 1.1  # nothing was clipped to -1..1 on the way
+        assert np.abs(each).max() > 1.1  # nothing was clipped to -1..1
     random.seed(6)
     assert np.array_equal(made(name, voice, np.random.default_rng(1)), made_of[1])
     assert not np.array_equal(made_of[1], made_of[2]) and np.array_equal(voice, before)
@@ -72,7 +72,7 @@ def test_band_limits_keep_the_middle_and_devices_lose_the_bass(voice):
         assert abs(middle) < 1.5 and treble < -40 and bass < -6
         cut.add(sum(gains_db(limited, voice, (0.95 * edge, edge))[0] > -6 for edge in CUTOFFS_HZ))
         assert gains_db(device, voice, (20, 60, 500))[0] < max(gains_db(device, voice, (400, 800, 1600, 3200, 6400))) - 12
-    assert len(cut) >= 3  # several of the edges were drawn
+    assert len(cut) >= 3  # several cutoffs were drawn
 
 
 def test_codec_is_lossy_and_in_time_at_any_length(voice):
@@ -130,7 +130,7 @@ def test_enrolments_are_asked_for_in_one_way_and_nothing_else_changes(sources):
             meta = mixture.metadata
             assert all(np.array_equal(getattr(mixture, part), getattr(drawn, part)) for part in PARTS)
             assert meta["enroll_as"] == how
-            assert meta["enroll_utterances"] == drawn.metadata["enroll_utterances"] or how == "pitch"  # which needs more or less of them
+            assert meta["enroll_utterances"] == drawn.metadata["enroll_utterances"] or how == "pitch"  # takes more or fewer of them
             for side in ("enroll", "wrong_enroll"):
                 noisy, rooms, changed = ([*meta[f"{side}_{key}"]] for key in ("snr_db", "room", "changed"))
                 if how not in ("drawn", "pitch"):
@@ -148,7 +148,7 @@ def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources
     for how, loaded, other in (("noisy", "noises", "rooms"), ("reverberant", "rooms", "noises")):
         mixer, training = (Mixer(small(sources, eval_enroll=how, **dry), side) for side in ("test", "train"))
         assert getattr(mixer.acoustics, loaded) is not None and getattr(mixer.acoustics, other) is None
-        assert getattr(training.acoustics, loaded) is None  # which has no use for it
+        assert getattr(training.acoustics, loaded) is None  # training does not need it
         asked, drawn = (maker.mixture(0, 0, replace(PLAIN, enroll_as=how if maker is mixer else "drawn")) for maker in (mixer, plain))
         assert all(np.array_equal(getattr(asked, part), getattr(drawn, part)) for part in PARTS)
         assert asked.metadata["room"] is None and asked.metadata["snr_db"] is None
@@ -157,7 +157,7 @@ def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources
 
 
 def vowel(pitch_hz, formants_hz):
-    """2 s of a vowel: pulses through resonances, (96000,) float32."""
+    """Return 2 s of a vowel, pulses filtered by resonances, (96000,) float32."""
     sound = np.diff(np.floor(np.arange(2 * SAMPLE_RATE) * pitch_hz / SAMPLE_RATE), prepend=0)
     for hertz in formants_hz:
         radius = np.exp(-np.pi * 80 / SAMPLE_RATE)
@@ -166,7 +166,7 @@ def vowel(pitch_hz, formants_hz):
 
 
 def envelope_db(sound):
-    """The highest level near each of many frequencies from 200 to 4000 Hz."""
+    """Return the highest level in dB near each frequency from 200 to 4000 Hz, in steps of 50 Hz."""
     spectrum = 20 * np.log10(np.abs(np.fft.rfft(sound[20_000:60_000] * np.hanning(40_000))) + 1e-9)
     hertz = np.fft.rfftfreq(40_000, 1 / SAMPLE_RATE)
     return np.array([spectrum[np.abs(hertz - centre) < 130].max() for centre in range(200, 4000, 50)])
@@ -207,7 +207,7 @@ def test_training_enrolments_have_another_pitch_as_often_as_asked_and_nothing_el
 
 
 def runs(hidden):
-    """Number of stretches of True in (L,)."""
+    """Return the number of runs of True in (L,)."""
     return int(hidden[0]) + int((hidden[1:] & ~hidden[:-1]).sum())
 
 
@@ -217,7 +217,7 @@ def test_ones_and_zeros_in_whole_bands_and_stretches(largest, count, seed):
     assert mask.shape == (3, 40, 30) and mask.dtype == torch.float32 and not (mask * (1 - mask)).any()
     for item in mask.bool():
         bins, frames = ~item.any(dim=1), ~item.any(dim=0)
-        assert torch.equal(~item, bins[:, None] | frames[None, :])  # nothing but whole rows and columns
+        assert torch.equal(~item, bins[:, None] | frames[None, :])  # only whole rows and columns
         if item.any():
             assert runs(bins) <= count and runs(frames) <= count
             assert bins.sum() <= count * round(largest * 40) and frames.sum() <= count * round(largest * 30)

@@ -1,4 +1,4 @@
-"""Scenes that torch renders together are those of the numpy renderer; recordings on the device stay under their limit."""
+"""Test that torch renders batches of scenes as the numpy renderer does, and that recordings on the device stay under their limit."""
 
 import threading
 import time
@@ -26,7 +26,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Half of the speech in 24 bit at 44.1 kHz; of the noise one clip is longer than what is kept whole."""
+    """Return sources with half of the speech in 24 bit at 44.1 kHz, and one noise clip that is too long to be kept whole."""
     root = tmp_path_factory.mktemp("sources")
     named = folders(root)
     for speaker in range(0, 9, 2):
@@ -39,7 +39,7 @@ def sources(tmp_path_factory):
 
 
 def differences(made, mixtures):
-    """Of all parts of all mixtures, relative to the peak of the mixture or enrolment."""
+    """Return the largest difference in each part of each mixture, relative to the peak of the mixture or enrolment."""
     found = []
     for one, mixture in zip(made, mixtures, strict=True):
         assert (one.wrong_enroll is None) == (mixture.wrong_enroll is None)
@@ -79,9 +79,9 @@ def test_parts_of_recordings_come_back_and_the_oldest_goes_first(device):
     parts = [Part(0, 50, 2000, 10, 1.0, None), Part(0, 7, 100, 2010, 0.5, None), Part(0, 2899, 99, 3000, 1.0, None)]
     wanted = np.zeros((2, 4000), np.float32)
     wanted[0, 10:2110] = np.concatenate([exact[0][50:2050], 0.5 * exact[0][7:107]])
-    wanted[0, 3000] = exact[0][-1]  # of what lies beyond the end nothing
+    wanted[0, 3000] = exact[0][-1]  # nothing beyond the end of the recording
     assert np.array_equal(store.rows([parts, []], 4000).cpu().numpy(), wanted)
-    every = [[Part(number, 0, 2900, 0, 1.0, lambda number=number: exact[number])] for number in range(5)]  # more than the limit
+    every = [[Part(number, 0, 2900, 0, 1.0, lambda number=number: exact[number])] for number in range(5)]  # more than fits
     got = store.rows([*every, [Part("fine", 0, 1005, 0, 2.0, lambda: fine)]], 2900).cpu().numpy()
     assert np.array_equal(got[:5], exact) and np.array_equal(got[5, :1005], 2 * fine)
 
@@ -112,7 +112,7 @@ def test_batches_made_together_are_those_made_one_by_one(both, workers, sources)
 
 @pytest.fixture()
 def streams(monkeypatch):
-    """Those of a machine without a GPU."""
+    """Replace CUDA streams, so that the tests run without a GPU."""
     for name in ("Stream", "stream", "current_stream"):
         monkeypatch.setattr(torch.cuda, name, MagicMock())
 
@@ -126,7 +126,7 @@ def test_batches_made_ahead_come_in_order_two_wait_and_the_thread_ends_with_the_
     while len(begun) < 3 + AHEAD + 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert begun == list(range(3 + AHEAD + 1))  # three are with the training, two are ready, one waits to be handed over
+    assert begun == list(range(3 + AHEAD + 1))  # the training took three, two are ready, one waits to be handed over
     made.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 

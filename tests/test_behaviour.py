@@ -1,4 +1,4 @@
-"""What an extractor is for, learnt in seconds on two kinds of noise: whose enrolment is given decides what comes out."""
+"""Test what an extractor is for: after seconds of training on two kinds of noise, the enrolment decides which one comes out."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ FAST = {"band_layer": "mixer", "frame_layer": "conv", "frame_attention": False, 
 
 
 def voices(items: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two noises that fill other halves of the spectrum below and above 3 kHz, (B, T) each."""
+    """Return noises below and above 3 kHz, (B, T) each."""
     hertz = torch.fft.rfftfreq(SAMPLES, 1 / 48_000)
     spectra = torch.fft.rfft(torch.randn(2, items, SAMPLES))
     low, high = (torch.fft.irfft(spectrum * band) for spectrum, band in zip(spectra, (hertz < 3_000, hertz >= 3_000), strict=True))

@@ -1,4 +1,4 @@
-"""Conditioning: AdaLN, the enrolment at several scales and levels, what items of a batch share, blocks that hear the mixture alone."""
+"""Test conditioning: AdaLN, enrolments at several scales and levels, shared items of a batch, blocks that see only the mixture."""
 
 import pytest
 import torch
@@ -45,7 +45,7 @@ def test_adaptive_norm_against_its_formula_for_rows_of_several_items():
 def test_the_gradient_of_adaln_reaches_the_embedding_and_what_makes_it(config):
     model = stir(make(config, adaln=True)).train()
     for block in model.blocks:
-        torch.nn.init.zeros_(block.film.linear.weight)  # the way through FiLM is closed
+        torch.nn.init.zeros_(block.film.linear.weight)  # block the path through FiLM
     mix = torch.randn(2, 5_000)
     speaker = model.encode(torch.randn(2, 5_000))
     speaker.embedding.retain_grad()
@@ -86,10 +86,10 @@ def test_what_is_shared_is_encoded_once_with_the_same_estimates_and_gradients(so
     batch = next(iter(training_loader(params, Mixer(params, "train"), 6, 6)))
     shared = batch["shared"]
     assert (len(shared.unique_mix), len(shared.unique_enroll)) == (3, 6)
-    batch["enroll"] = batch["enroll"][[0, 1, 0, 3, 4, 3]]  # two voices that are asked for twice
+    batch["enroll"] = batch["enroll"][[0, 1, 0, 3, 4, 3]]  # two voices are asked for twice
     shared = shared._replace(unique_enroll=torch.tensor([0, 1, 3, 4]), enroll_index=torch.tensor([0, 1, 0, 2, 3, 2]))
     model = make(SMALL, **changes)
-    for parameter in model.parameters():  # a fresh model's mask is 1, whatever goes in
+    for parameter in model.parameters():  # the mask of a fresh model is 1 for any input
         torch.nn.init.normal_(parameter, std=0.1)
     ests, grads = [], []
     for given in (None, shared):

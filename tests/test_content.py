@@ -1,4 +1,4 @@
-"""Runs and rows are named by what their sources hold: never those of other recordings, and the same after a move."""
+"""Test that runs and rows are identified by the content of their sources: never those of other recordings, and the same after a move."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from hifitse.training.run import Run, refuse_another
 
 
 def louder(path):
-    """Another recording of the same length and format."""
+    """Replace a recording by a louder one of the same length and format."""
     audio, rate = soundfile.read(path)
     soundfile.write(path, 1.5 * audio, rate)
 
@@ -56,7 +56,7 @@ def test_moved_sources_give_the_same_run(tmp_path, monkeypatch):
     monkeypatch.setenv("THERE", str(tmp_path / "there"))
     moved = small({"corpus": "$THERE/speech", "noise": "$THERE/noise", "rooms": "$THERE/rooms"})
     assert Run.of(moved).folder.name == name
-    refuse_another(run.folder / "params.json", moved)  # another path is not another training
+    refuse_another(run.folder / "params.json", moved)  # another path does not make it another training
 
 
 def test_a_manifest_counts_by_its_lines_and_not_by_its_packing_or_place(tmp_path):

@@ -91,7 +91,7 @@ def test_speakers_of_the_training_alone_are_not_held_out_and_the_shares_are_of_t
     lines = [entry(s, u, samples=9600, **({"group": "pair"} if s in (4, 15) else {})) for s in range(20) for u in range(2)]
     corpus = load_corpus(manifest(tmp_path, lines))
     for seed in range(5):
-        sides = corpus.split(0.2, 0.2, seed, ["s00", "s1"])  # s00, s10 to s19, and s04, who is of s15's group
+        sides = corpus.split(0.2, 0.2, seed, ["s00", "s1"])  # s00, s10 to s19, and s04, which is in the group of s15
         assert {"s00", "s04", "s15", "s19"} <= set(sides["train"].speakers)
         assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 16, "valid": 2, "test": 2}
     assert all(list(corpus.split(0.2, 0.2, 1)[side].speakers) == list(corpus.split(0.2, 0.2, 1, [])[side].speakers) for side in sides)
@@ -134,7 +134,7 @@ def test_corpora_are_merged_by_speakers_whose_names_differ(tmp_path):
 
 
 def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_lie(tmp_path):
-    """The split must not follow the names of folders: a training and its test on another machine would share rooms."""
+    """The split must not depend on folder names, or a training and its test on another machine would share rooms."""
     dealt = []
     for first, second in (("a", "z"), ("y", "b")):
         rooms = [load_clips(room_folder(tmp_path / name, rooms), "rooms") for name, rooms in ((first, 5), (second, 7))]
@@ -170,7 +170,7 @@ def test_noise_loop_has_no_seam():
     tone = np.sin(2 * np.pi * 440 * np.arange(10_000) / SAMPLE_RATE).astype(np.float32)
     looped = loop(tone, 48_000)
     assert len(looped) == 48_000 and np.array_equal(looped[:9_000], tone[:9_000])
-    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(tone)).max()  # two crossfaded tones at most, and no jump
+    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(tone)).max()  # at most two crossfaded tones, and no jump
     hiss = np.random.default_rng(0).standard_normal(30_000).astype(np.float32)
     assert loop(hiss, 200_000).std() == pytest.approx(1, abs=0.03)
 

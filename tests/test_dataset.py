@@ -27,8 +27,8 @@ def listed(mixer, seed, conditions, batch_size=1, **values):
 def test_batches_are_the_same_with_any_number_of_workers(sources):
     params = small(sources, batch_size=2, absent_prob=[0.3], enroll_augment_prob=0.5)
     before = torch.get_num_threads()
-    torch.set_num_threads(2)  # workers use one thread each: the sound must not depend on it
-    torch.randn(512, 512) @ torch.randn(512, 512)  # threads are running when the workers are forked
+    torch.set_num_threads(2)  # workers use one thread each, which must not change the sound
+    torch.randn(512, 512) @ torch.randn(512, 512)  # start the threads before the workers are forked
     try:
         runs = []
         for workers in (0, 1, 2):

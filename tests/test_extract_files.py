@@ -1,4 +1,4 @@
-"""Extraction from file to file: what comes out, the memory it takes, the command, and what is refused without half a file."""
+"""Test extraction from file to file: output, memory, the command, and refusals that leave no partial file."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def duet(seconds: float) -> np.ndarray:
 
 @pytest.fixture
 def files(tmp_path, monkeypatch) -> Path:
-    """A working folder with a mixture, the same in stereo at 44.1 kHz, and an enrolment; names as people give them."""
+    """Return a working folder with a mixture, the same in stereo at 44.1 kHz, and an enrolment, named as people name files."""
     monkeypatch.chdir(tmp_path)
     mix = duet(1.5)
     soundfile.write(MIX, mix, SAMPLE_RATE, subtype="PCM_16")
@@ -55,7 +55,7 @@ def python(*arguments: str) -> subprocess.Popen:
 
 
 def test_a_file_gives_what_memory_gives(tmp_path):
-    """At 48 kHz and at another rate, where both ways are resampled piece by piece."""
+    """At 48 kHz and at 16 kHz, where input and output are resampled piece by piece."""
     extractor = Extractor.from_pretrained()
     minute, enroll = duet(25), hum(220, 2, 3).astype(np.float32)
     for rate in (48_000, 16_000):

@@ -1,4 +1,4 @@
-"""Extraction from recordings in memory: rates, channels, levels, lengths, several enrolments, chunks, and what is refused."""
+"""Test extraction from recordings in memory: rates, channels, levels, lengths, several enrolments, chunks, and what is refused."""
 
 import numpy as np
 import pytest
@@ -23,20 +23,20 @@ def extractor() -> Extractor:
 
 
 def made(params: Params, count: int) -> list[Mixture]:
-    """Test mixtures of 4 s in a little noise."""
+    """Return test mixtures of 4 s with a little noise."""
     mixer, conditions = Mixer(params, "test"), Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
     return [mixer.mixture(7, index, conditions, wrong_enroll=True) for index in range(count)]
 
 
 @pytest.fixture(scope="module")
 def mixtures(synthetic_sound):
-    """By the demo preset's rules, of voices with a seed that the default model was not trained on."""
+    """Return mixtures made as in the demo preset, of voices with a seed that the default model was not trained on."""
     return made(resolve("demo", corpus_seed=1, synthetic_speakers=24, synthetic_noises=18), 10)
 
 
 @pytest.fixture(scope="module")
 def minute(mixtures) -> np.ndarray:
-    """60 s at 48 kHz of two people who go on talking, each now louder and now quieter by up to 3 dB, in a little noise."""
+    """Return 60 s at 48 kHz of two people talking in a little noise, each up to 3 dB louder or quieter every 4 s."""
     rng, mixture = np.random.default_rng(0), mixtures[0]
 
     def louder(signal: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def difference_db(est: np.ndarray, other: np.ndarray) -> float:
 
 
 def gains(extractor: Extractor, mixtures: list) -> dict[str, float]:
-    """Mean SI-SDRi in dB with the right and the wrong enrolment."""
+    """Return the mean SI-SDRi in dB with the right and the wrong enrolment."""
     found = {"right": 0.0, "wrong": 0.0}
     for mixture in mixtures:
         for name, enroll in (("right", mixture.enroll[0]), ("wrong", mixture.wrong_enroll[0])):
@@ -60,7 +60,7 @@ def gains(extractor: Extractor, mixtures: list) -> dict[str, float]:
 
 
 def test_the_default_hears_whose_voice_it_is_asked_for(extractor, mixtures):
-    """Of synthetic voices of another seed, which it was not made for: the card says how well."""
+    """On synthetic voices of another seed, for which it was not made; the card says how well it works."""
     found = gains(extractor, mixtures)
     assert found["right"] - found["wrong"] > 3, found
 
@@ -85,8 +85,8 @@ def test_other_rates_give_the_same_voice_in_the_same_length(rate, extractor, mix
     assert est.shape == mix[:-7].shape
     if rate >= 44_100:
         known = audio.resample(extractor.extract(mixtures[1].mix, mixtures[1].enroll[0]), SAMPLE_RATE, rate)
-        assert difference_db(est, known[:-7]) < -20  # it was -8 before training mixtures ended at lower frequencies, too
-    monkeypatch.setattr(extractor, "extract_speaker", lambda mix, speaker: mix)  # a model that changes nothing gives the mixture back
+        assert difference_db(est, known[:-7]) < -20  # it was -8 before training mixtures were band-limited, too
+    monkeypatch.setattr(extractor, "extract_speaker", lambda mix, speaker: mix)  # a model that changes nothing returns the mixture
     mix = audio.resample(extraction.without_rumble(torch.from_numpy(mixtures[1].mix)).numpy(), SAMPLE_RATE, rate)[:-7]
     assert difference_db(extractor.extract(mix, enroll, rate), mix) < -35
 
@@ -128,7 +128,7 @@ def test_chunks_differ_little_from_the_whole_and_have_no_seam(extractor, minute,
     chunks, rate = Chunks.of_seconds(extractor.config.hop_length), SAMPLE_RATE
     seams = range(chunks.step, len(est), chunks.step)
     assert len(seams) >= 3
-    for place in seams:  # nor is it worse where they meet: a jump would be wide-band
+    for place in seams:  # nor is it worse at the seams, where a jump would be wide-band
         around = slice(place - rate // 2, place + rate)
         assert difference_db(est[around], whole[around]) < -20
         assert np.abs(np.diff(est[around])).max() <= 1.05 * np.abs(np.diff(whole[around])).max()
@@ -181,7 +181,7 @@ def test_any_length_in_any_pieces_comes_back_whole(length, size, step, context, 
 
 
 def test_a_local_filter_gives_the_same_as_on_the_whole():
-    """A filter of 41 taps reaches 20 samples to each side, which is the context; one tap more on each side shows at the seams."""
+    """A filter of 41 taps reaches 20 samples to each side, which is the context; one of 51 taps reaches further and shows at the seams."""
 
     def smooth(signal: Tensor, taps: int) -> Tensor:
         return conv1d(signal[None, None], torch.ones(1, 1, taps) / taps, padding=taps // 2)[0, 0]
@@ -192,7 +192,7 @@ def test_a_local_filter_gives_the_same_as_on_the_whole():
 
 
 def test_chunks_begin_on_the_grid_the_last_is_not_short_and_little_is_read_ahead():
-    """Time is the signal, so that a chunk's first value is its place."""
+    """Each sample holds its own index, so that a chunk's first value is its position."""
     starts, read = [], 0
 
     def source():

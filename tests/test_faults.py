@@ -1,4 +1,4 @@
-"""Faults of the plan's baseline as switches, and what training hides from the network: what each changes, and nothing else."""
+"""Test the faults of the plan's baseline and what training hides from the network: each switch changes what it should, and nothing else."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_an_enrolment_at_its_own_speed_is_as_it_was_recorded_and_the_mixture_sta
 
 
 def test_crops_that_are_not_checked_may_be_silent_and_their_mixture_is_still_sound(sources, tmp_path):
-    """Of speakers who speak for one of six seconds."""
+    """The speakers talk for one second of six."""
     for speaker in range(9):
         for number in range(2):
             audio = np.zeros(6 * SAMPLE_RATE)
@@ -68,7 +68,7 @@ def test_validation_is_on_right_mixtures_whatever_the_training_does(sources):
 
 
 def test_floor_term_is_the_output_level_down_to_minus_30_dbfs_and_blind_below():
-    """Written out: max(10 log10(mean square), -30), whatever the mixture."""
+    """The formula written out: max(10 log10(mean square), -30), whatever the mixture."""
     wave = torch.randn(1, 48_000, generator=torch.Generator().manual_seed(0))
     for level in (-10.0, -25.0, -29.0, -31.0, -60.0):
         est = (wave / wave.square().mean().sqrt() * 10 ** (level / 20)).requires_grad_()
@@ -105,7 +105,7 @@ def sounds(items=40):
 
 
 def edges(audio):
-    """Hz of the last bin that holds something, (B, T) -> (B,)."""
+    """Return the frequency in Hz of the highest bin that is not empty, (B, T) -> (B,)."""
     size = torch.fft.rfft(audio.double()).abs()
     there = size > 1e-3 * size.mean(-1, keepdim=True)
     return (there * torch.arange(size.shape[-1])).amax(-1) * 48_000 / audio.shape[-1]
@@ -116,7 +116,7 @@ def test_low_pass_keeps_what_is_below_its_slope_and_nothing_above_its_edge(rate)
     seconds = torch.arange(48_000, dtype=torch.float64) / 48_000
     tones = torch.stack([torch.sin(2 * torch.pi * round(hertz) * seconds) for hertz in (1000, 0.48 * rate, 0.51 * rate)]).float()
     passed = low_pass(tones[None].expand(2, -1, -1), torch.tensor([rate / 2, torch.inf]))
-    torch.testing.assert_close(passed[0, :2], tones[:2], atol=1e-4, rtol=0)  # in phase, too
+    torch.testing.assert_close(passed[0, :2], tones[:2], atol=1e-4, rtol=0)  # the phase, too
     assert passed[0, 2].abs().max() < 1e-4
     assert torch.equal(passed[1], tones)
 

@@ -1,4 +1,4 @@
-"""What people bring: kind of file x command -> outcome; channels, devices, folders; what goes to the API."""
+"""Test what people bring: kinds of files and the outcome of each command; channels, devices, folders; input to the API."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def extractor() -> Extractor:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, extractor) -> Path:
-    """A working folder with an enrolment; the model is loaded once for all cases."""
+    """Return a working folder with an enrolment; the model is loaded once for all cases."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Extractor, "from_pretrained", lambda *_, **__: extractor)
     soundfile.write("me.wav", hum(220, 2, 3), SAMPLE_RATE)
@@ -40,7 +40,7 @@ def extract(*arguments: object, enroll: tuple[str, ...] = ("--enroll", "me.wav")
 
 
 def voice(number: int) -> np.ndarray:
-    """More than 8 s of a synthetic speaker."""
+    """Return the first 8 s of a synthetic speaker."""
     texts = ["the old captain saw a quiet river near the village", "nobody knows why the baker left so early today"]
     return np.concatenate(speak(speaker(0, number), texts, 0)).astype(np.float32)[: 8 * SAMPLE_RATE]
 
@@ -55,7 +55,7 @@ def heard(path: Path) -> tuple[np.ndarray, list[str]]:
 def test_all_of_a_file_is_read_and_extracted_without_a_word(kind, folder, capfd):
     path, seconds = (WHOLE[kind](folder), SECONDS) if kind in WHOLE else (JOINED[kind](folder), 2 * SECONDS)
     got, said = heard(path)
-    more = 0.1 if kind in JOINED else 0.06  # s, which a codec's frames may add
+    more = 0.1 if kind in JOINED else 0.06  # seconds that a codec's frames may add
     assert not said and SAMPLE_RATE * (seconds - (0.05 if kind == "wma" else 0.001)) <= len(got) <= SAMPLE_RATE * (seconds + more)
     assert audio.info(path).samples == len(got)
     assert audio.level_db(got[: SAMPLE_RATE // 2]) == pytest.approx(audio.level_db(signal()[: SAMPLE_RATE // 2]), abs=1)
@@ -99,7 +99,7 @@ def test_what_is_no_sound_is_one_sentence(kind, folder, capfd):
 
 
 def test_a_stretch_of_an_mp3_does_not_begin_muted(tmp_path):
-    """libmpg123 needs the bytes of earlier frames, and leaves out what it cannot decode."""
+    """libmpg123 needs the bytes of earlier frames, and omits what it cannot decode."""
     time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
     soundfile.write(tmp_path / "a.mp3", 0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time), SAMPLE_RATE)
     whole = audio.read(tmp_path / "a.mp3")
@@ -203,7 +203,7 @@ def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(fo
 
 
 def test_who_is_enrolled_sounds_like_it_and_silence_is_nobody(folder):
-    """Synthetic voices, each alone: the likeness tells them apart, and who changes within an enrolment is noticed."""
+    """The likeness tells single synthetic voices apart, and nobody is found in silence."""
     one, other = (voice(number) for number in (0, 2))
     soundfile.write("me.wav", one[: 4 * SAMPLE_RATE], SAMPLE_RATE)
     still = np.zeros(SAMPLE_RATE, np.float32)
@@ -255,7 +255,7 @@ def test_folders_and_globs_are_done_once(folder, capsys):
     assert extract("in", "-o", "out") == 0
     assert sorted(path.name for path in Path("out").iterdir()) == ["a.wav", "b.wav"]
     first = audio.read("out/b.wav")
-    Path("out/b.wav").write_bytes(bytes_of("WAV"))  # of something else
+    Path("out/b.wav").write_bytes(bytes_of("WAV"))  # not the result for in/b.wav
     capsys.readouterr()
     assert extract("in/*.*", "-o", "out") == 0
     table = capsys.readouterr().out.splitlines()[-3:]

@@ -1,4 +1,4 @@
-"""Large corpora: the list on disk against that in memory, damage, changed manifests; recordings kept under a limit, and long ones."""
+"""Test large corpora: the index on disk against the list in memory, damage, changed manifests; the limit on kept recordings; long ones."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from hifitse.studies import data_loading
 
 
 def listed(folder, extra=()):
-    """A corpus of 7 speakers with 3 utterances each and its manifest, the lines of the speakers mixed."""
+    """Make a corpus of 7 speakers with 3 utterances each; its manifest mixes the speakers."""
     speech_folder(folder, speakers=7, utterances=3)
     lines = []
     for path in sorted(folder.rglob("*.flac"), key=lambda path: path.stem):
@@ -44,7 +44,7 @@ def same(one, other):
 
 @pytest.fixture
 def indexed(monkeypatch, tmp_path):
-    """Every manifest is indexed, in a cache of its own."""
+    """Index every manifest, in a separate cache."""
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
     return tmp_path / "cache"
@@ -61,7 +61,7 @@ def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, 
     memory = load_corpus(folder)
     monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path / "cache"))
-    for _ in range(2):  # made, found again
+    for _ in range(2):  # created, then found again
         disk = load_corpus(folder)
         same(disk, memory)
         assert isinstance(next(iter(disk.speakers.values())), corpora.Said)
@@ -73,7 +73,7 @@ def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, 
     assert (said[-1], said[:2], len(said)) == (memory.speakers["s02"][-1], memory.speakers["s02"][:2], 3)
     with pytest.raises(IndexError):
         said[3]
-    assert list(pickle.loads(pickle.dumps(said))) == list(memory.speakers["s02"])  # as a process that is not forked gets it
+    assert list(pickle.loads(pickle.dumps(said))) == list(memory.speakers["s02"])  # as a process that was not forked receives it
 
 
 def test_a_changed_manifest_is_indexed_anew_and_damage_is_said(indexed, tmp_path):
@@ -114,7 +114,7 @@ def test_the_limit_is_kept_whatever_is_read():
     for number in [0, 1, 2, 3, 0, 0, 9, 1, 2]:
         reader.read(File(str(number), 2000), 0, 5)
         assert reader.bytes <= 20_000
-    assert made == [0, 1, 2, 3, 0, 9, 1, 2]  # two fit; the second 0 in a row was there
+    assert made == [0, 1, 2, 3, 0, 9, 1, 2]  # two fit; the second 0 in a row was still there
     assert not reader.holds(5001) and reader.holds(5000) and not Reader(Path()).holds(1)
     minute, large = 60 * SAMPLE_RATE, Reader(Path(), 2**30)
     assert large.holds(minute) and not large.holds(minute + 1)
@@ -132,7 +132,7 @@ def corpus(tmp_path_factory):
 
 
 def drawn(corpus, seed: int, seconds: float = 4.0):
-    """A segment, its sound, and the samples of every read from disk."""
+    """Return a segment, its sound, and the length in samples of every read from disk."""
     said, reader = corpus.speakers["anna"], Reader(corpus.root, 0, WHOLE_S)
     with mock.patch.object(audio, "read", side_effect=audio.read) as read:
         segment = SpeechSampler(reader).draw(np.random.default_rng(seed), said[:1], said[1:], round(seconds * SAMPLE_RATE), 1.0)
@@ -156,11 +156,11 @@ def test_of_a_long_recording_one_part_is_read_once_and_the_crop_is_a_piece_of_it
 
 def test_the_old_path_makes_the_same_mixtures_but_for_the_resampler_and_kept_recordings_change_no_bit():
     dry = data_loading.plan_mixing(resolve("smoke", cache_mb=30, noisy_enroll_prob=[1.0], interferers_max=[2]))
-    assert dry.cache_mb == 0  # the demo keeps recordings: of that, one path is the measure
+    assert dry.cache_mb == 0  # not 30: keeping recordings is one of the paths to be measured
     still = dry.model_copy(update={"speed_min": 1.0, "speed_max": 1.0})
     old, new = data_loading.OldMixer(still, "train"), Mixer(still, "train")
     for index in range(4):
         one, other = (mixer.mixture(0, index, validation_conditions(still)[0]) for mixer in (old, new))
-        assert one.metadata == other.metadata and np.abs(one.mix - other.mix).max() < 2e-6  # rooms differ in rounding only
+        assert one.metadata == other.metadata and np.abs(one.mix - other.mix).max() < 2e-6  # rooms differ only by rounding
     found = data_loading.alike(dry, mixtures=3)
     assert found["old_to_present_db"] < -20 and found["kept_bit_equal"] == 1

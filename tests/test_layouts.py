@@ -1,4 +1,4 @@
-"""Layouts of known corpora: who says what, which files are left out, and Lhotse's manifests read without Lhotse."""
+"""Test the layouts of known corpora: the speakers, which files are left out, and Lhotse's manifests read without Lhotse."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ def touch(root, *names):
 
 
 def listed(root, layout, kind="speech"):
-    """Taken items as (path, speaker, utterance), and the reasons of the others by path."""
+    """Return the accepted items as (path, speaker, utterance), and the reasons for the others by path."""
     _, items = listing(root, layout, kind)
     found = list(items())
     taken = [(item.path, item.speaker, item.utterance) for item in found if not item.reason]
@@ -67,13 +67,13 @@ def test_known_corpora_by_their_names(tmp_path, layout, names, taken, left):
 
 
 def recording(name, source, **changes):
-    """As Lhotse writes a Recording."""
+    """Return a Recording as Lhotse writes it."""
     sources = [{"type": "file", "channels": [0], "source": str(source)}]
     return {"id": name, "sources": sources, "sampling_rate": 48000, "num_samples": 48000, "duration": 1.0, "channel_ids": [0]} | changes
 
 
 def segment(name, speaker, start=0.0, **changes):
-    """As Lhotse writes a SupervisionSegment."""
+    """Return a SupervisionSegment as Lhotse writes it."""
     made = {"id": f"{name}-{start:g}", "recording_id": name, "start": start, "duration": 0.5, "channel": 0, "text": "so it is"}
     return made | {"language": "English", "speaker": speaker} | changes
 
@@ -85,7 +85,7 @@ def write(folder, recordings, segments, packed=True):
 
 
 def as_cuts(folder, recordings, segments):
-    """As Lhotse writes cuts: half a recording each, the last two mixed."""
+    """Write cuts as Lhotse does: half a recording each, the last two mixed."""
     cuts = [
         {"id": f"{one['id']}-{half}", "start": half / 2, "duration": 0.5, "channel": 0, "recording": one, "type": "MonoCut",
          "supervisions": [said for said in segments if said["recording_id"] == one["id"] and said["start"] == half / 2]}

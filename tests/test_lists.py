@@ -1,4 +1,4 @@
-"""Lists of scenes: written, evaluated on, imported from published layouts, and scored from another system's files."""
+"""Test lists of scenes: written, evaluated on, imported from published layouts, and used to score another system's files."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ SHORT = {"eval_seconds": 1.0, "eval_mixtures": 4, "eval_partial": 1, "eval_long"
 
 @pytest.fixture(scope="module")
 def params(tmp_path_factory):
-    """Parameters with the list that they draw."""
+    """Return parameters with a file of the list that they draw."""
     root = tmp_path_factory.mktemp("lists")
     made = small(folders(root), **SHORT)
     write_scenes(root / "list.jsonl", drawn(made))
@@ -103,7 +103,7 @@ def test_voicefilters_tuples(vctk):
 
 @pytest.fixture(scope="module")
 def libri(tmp_path_factory):
-    """Recordings at 16 kHz; a metadata file of two mixtures and a map that has the enrolments of one speaker of each, and one of both."""
+    """Return 16 kHz recordings, metadata of two mixtures, and a map of enrolments for both speakers of the first and one of the second."""
     root = tmp_path_factory.mktemp("libri")
     files = {}
     for number, name in enumerate(("11-7-0001", "22-8-0002", "11-7-0003", "22-8-0004")):
@@ -139,7 +139,7 @@ def test_librimix_with_a_map_of_enrolments(noise, libri):
     assert np.allclose(one.mix, two.mix, atol=1e-6) and np.array_equal(one.target, two.interferers[0])
     assert np.allclose(one.noise, 0.5 * audio.read(root / "tt/wham.wav")[:48_000] if noise else 0, atol=1e-6)
     length = min(len(read["22-8-0004"]), len(read["11-7-0003"]))
-    assert np.allclose(one.enroll[0], 0.9 * read["11-7-0003"][:length], atol=1e-6)  # as it is in that mixture
+    assert np.allclose(one.enroll[0], 0.9 * read["11-7-0003"][:length], atol=1e-6)  # as in that mixture
     assert np.array_equal(one.wrong_enroll, two.enroll) and three.wrong_enroll is None
     assert np.array_equal(three.enroll[0], read["11-7-0001"])
     assert one.metadata["target_speaker"] == "11" and one.metadata["interferer_speakers"] == ["22"]
@@ -163,7 +163,7 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
 
 
 def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
-    """The estimates of a made-up system, written as float files, and once at 16 kHz."""
+    """The estimates of a made-up system, written as float files, and one of them also at 16 kHz."""
     mixer, rows = ListMixer(params), evaluate(half, params, progress=False)
     for scenes in mixer.scenes.values():
         for index, scene in enumerate(scenes):

@@ -1,4 +1,4 @@
-"""Loss terms: formulas, minima, invariances, whom each applies to; learned weights; shares of the gradient."""
+"""Test loss terms: formulas, minima, invariances, the items they apply to; learned weights; shares of the gradient."""
 
 import math
 from dataclasses import replace
@@ -51,7 +51,7 @@ def test_every_term_is_least_at_the_truth(batch):
 
 @pytest.mark.parametrize(("error", "digits"), [(1.0, 1e-3), (1e-2, 1e-3), (1e-4, 3e-2)])
 def test_waveform_terms_and_their_gradients_are_those_of_the_definitions(error, digits):
-    """From 0 to 80 dB, with a silent estimate and a silent target among the items."""
+    """From 0 to 80 dB, including a silent estimate and a silent target."""
     target = torch.randn(4, T) * 0.1
     est = 0.7 * target + error * torch.randn(4, T) * 0.1
     est[2], target[3] = 0, 0
@@ -59,7 +59,7 @@ def test_waveform_terms_and_their_gradients_are_those_of_the_definitions(error, 
     snr = 10 * torch.log10((est - target).square().mean(-1) / (target.square().mean(-1) + 1e-10) + 1e-6)
     for found, expected in zip(waveform_terms(est, target), (-si_sdr(est, target), snr), strict=True):
         torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-5, equal_nan=True)
-        there = found.isfinite()  # SI-SDR of a silent target is not defined
+        there = found.isfinite()  # the SI-SDR of a silent target is undefined
         one, other = (torch.autograd.grad(torch.where(there, each, 0.0).sum(), est, retain_graph=True)[0] for each in (found, expected))
         for mine, reference in zip(one, other, strict=True):
             assert (mine - reference).norm() <= digits * reference.norm()
@@ -74,7 +74,7 @@ def test_spectral_terms_ignore_the_level_and_the_amplitude_term_the_sign_too(bat
 
 
 def written_out(est, target):
-    """The multi-resolution term in numpy, frame by frame."""
+    """Return the multi-resolution term, computed frame by frame in numpy."""
     ratios = []
     for n_fft in formulas.RESOLUTIONS:
         vectors = []
@@ -102,7 +102,7 @@ def test_multires_is_its_formula_ignores_level_and_sign_and_minds_a_delay_less_t
 
 
 def test_absent_term_is_relative_to_the_mixture_and_still_falls_far_below_minus_30_dbfs(batch):
-    """The published baseline's term was flat below -30 dBFS, where the model then stopped."""
+    """The published baseline's term was flat below -30 dBFS, so the model stopped there."""
     _, _, mix = batch
     for gain in (1.0, 0.01):
         levels = [float(absent_level(mix * gain * 10 ** (-down / 20), mix * gain)[0]) for down in (0, 20, 40, 50)]
@@ -156,7 +156,7 @@ def test_a_mistake_in_a_new_term_of_an_arm_is_said_before_the_baseline_is_traine
 
     monkeypatch.setattr(objective, "item_terms", more)
     monkeypatch.setattr(comparison, "vary", lambda params, changes: params.model_copy(update=dict(changes)))
-    monkeypatch.setattr(comparison, "completed", None)  # which would train
+    monkeypatch.setattr(comparison, "completed", None)  # it would train
     with pytest.raises(HifitseError, match=words):
         comparison.run_all(resolve("smoke").model_copy(update={"loss_l1": 0.0}), {"mine": {"loss_l1": 2.0}})
     if value:
@@ -193,7 +193,7 @@ def test_the_best_factor_makes_a_term_count_one_whatever_its_weight(weight):
 
 
 def test_a_term_that_applies_to_no_item_learns_nothing(batch):
-    """Or its log-variance would fall for ever in a phase without absent targets."""
+    """Otherwise its log-variance would fall for ever in a phase without absent targets."""
     objective = Objective(resolve("smoke", loss_weighting="uncertainty"))
     logged = objective(*(each[:2] for each in (*batch, PRESENT)))
     logged.total.backward()
@@ -212,7 +212,7 @@ def half(mix, enroll):
 
 
 def snr_gradient(est, target):
-    """Of the negative SNR in dB of one item, written out."""
+    """Return the gradient of one item's negative SNR in dB, written out."""
     error = est - target
     ratio = error.square().mean() / (target.square().mean() + 1e-10) + 1e-6
     return 20 / torch.log(torch.tensor(10.0)) * error / len(est) / (target.square().mean() + 1e-10) / ratio
@@ -228,7 +228,7 @@ def test_the_norm_is_that_of_the_gradient_at_the_mixtures_level():
 
 
 def test_louder_mixtures_and_other_weights_of_all_terms_change_no_share():
-    """But for the terms' floors."""
+    """Apart from the terms' floors."""
     base = resolve("smoke", loss_phase=0.0, loss_amplitude=0.0, loss_snr=0.5, **SHORT)
     batch = made_up_batch(base) | {"present": torch.tensor([True, False])}
     loud = batch | {name: 4 * batch[name] for name in ("mix", "target")}
@@ -254,7 +254,7 @@ def test_shares_of_a_run_add_up_to_one_and_are_the_same_again(run):
 
 
 def test_each_arm_s_terms_have_weight_and_share_a_new_one_too(run):
-    """Whoever adds a loss opens two files; the report is none of them."""
+    """Adding a loss term takes changes in two files, and the report is not one of them."""
     plain, learned = (replace(made_up_arm(params=run.params), name=name) for name in ("baseline", "learned"))
     arms = comparison.Comparison(plain, {"learned": learned})
     for arm, last in zip(arms.all.values(), ({}, {"weight_si_sdr": 0.25, "weight_loudness": 2.0}), strict=True):

@@ -1,4 +1,4 @@
-"""Metrics against analytic values, independent packages and known statistics."""
+"""Test metrics against analytic values, independent packages and known statistics."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from hifitse.metrics import MetricError, bootstrap, level_db, log_spectral_dista
 
 
 def speechlike(seed: int = 0, seconds: float = 3.0) -> np.ndarray:
-    """(T,) low-pass noise that comes in syllables, which PESQ and STOI take for speech."""
+    """Return low-pass noise in syllables, (T,), which PESQ and STOI accept as speech."""
     rng = np.random.default_rng(seed)
     samples = int(seconds * SAMPLE_RATE)
     noise = np.convolve(rng.standard_normal(samples), np.hanning(24), mode="same")
@@ -23,7 +23,7 @@ def speechlike(seed: int = 0, seconds: float = 3.0) -> np.ndarray:
 
 
 def target_and_orthogonal(shape: tuple[int, ...] = (2, 3, 24_000)) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two signals of equal energy whose inner product is 0."""
+    """Return two orthogonal signals of equal energy."""
     generator = torch.Generator().manual_seed(1)
     target, noise = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
     noise = noise - (noise * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True) * target
@@ -42,7 +42,7 @@ def test_si_sdr_of_orthogonal_noise_is_its_ratio(ratio_db):
 def test_si_sdr_agrees_with_torchmetrics():
     functional = pytest.importorskip("torchmetrics.functional.audio")
     generator = torch.Generator().manual_seed(2)
-    target = torch.randn(4, 48_000, generator=generator) + 0.3  # a mean, which must not be removed
+    target = torch.randn(4, 48_000, generator=generator) + 0.3  # the mean must not be removed
     est = target + torch.tensor([0.01, 0.3, 1.0, 30.0])[:, None] * torch.randn(4, 48_000, generator=generator)
     reference = functional.scale_invariant_signal_distortion_ratio(est, target, zero_mean=False)
     torch.testing.assert_close(si_sdr(est, target), reference, atol=1e-3, rtol=0)
@@ -133,7 +133,7 @@ def test_several_seeds_widen_the_interval_by_what_they_differ():
     assert spread.high - spread.low > 3 * (one.high - one.low)
     assert spread.n == 200
     difference = paired(apart, alike)
-    assert difference.low < -0.5 and difference.high > 0.5  # nor does pairing remove the seeds' spread
+    assert difference.low < -0.5 and difference.high > 0.5  # nor does pairing remove the spread of the seeds
 
 
 def test_bootstrap_refuses_what_is_not_mixtures():

@@ -106,9 +106,9 @@ def test_direct_path_of_the_reverberant_target_is_that_of_the_dry_one(sources):
         one, other = wet.mixture(0, index, HARD), dry.mixture(0, index, HARD)
         assert one.metadata["room"] and other.metadata["room"] is None
         responses = one.metadata["room_responses"]
-        assert len(set(responses)) == 3  # a position for each talker
-        assert len({name.split("_")[0] for name in responses}) == 1  # in one room
-        # whitened, or the tone's period would hide the lag
+        assert len(set(responses)) == 3  # one position per talker
+        assert len({name.split("_")[0] for name in responses}) == 1  # all in one room
+        # whitened, because the tone's period would hide the lag
         cross = np.fft.rfft(one.target, 2 * SAMPLE_RATE) * np.conj(np.fft.rfft(other.target, 2 * SAMPLE_RATE))
         assert np.argmax(np.fft.irfft(cross / (np.abs(cross) + 1e-12))) == 0
         assert not np.allclose(one.target, other.target, atol=1e-3)
@@ -120,9 +120,9 @@ def test_partial_presence(mixer):
     there = slice(SAMPLE_RATE, 2 * SAMPLE_RATE)
     assert not mixture.target[: there.start].any() and not mixture.target[there.stop :].any()
     begin = mixture.target[there.start : there.start + 10]
-    assert np.abs(begin).max() < 0.05 * np.abs(mixture.target).max()  # it fades in
+    assert np.abs(begin).max() < 0.05 * np.abs(mixture.target).max()  # the target fades in
     for each, sir in zip(mixture.interferers, mixture.metadata["sir_db"], strict=True):
-        assert level_db(mixture.target[there]) - level_db(each) == pytest.approx(sir, abs=0.01)  # of its stretch
+        assert level_db(mixture.target[there]) - level_db(each) == pytest.approx(sir, abs=0.01)  # within its stretch
 
 
 def test_short_utterances_are_joined(sources, tmp_path):
@@ -151,10 +151,10 @@ def test_silent_and_broken_files_are_passed_over_and_counted(sources, tmp_path):
 
 @settings(max_examples=12, deadline=None)
 @given(floor_db=st.floats(-110, -60), noise_db=st.floats(-60, -10), seconds=st.floats(0.5, 5.5), at=st.sampled_from(["first", "last"]))
-@example(floor_db=-95.0, noise_db=-25.0, seconds=2.0, at="last")  # dither for the most part
+@example(floor_db=-95.0, noise_db=-25.0, seconds=2.0, at="last")  # mostly dither
 @example(floor_db=-70.0, noise_db=-20.0, seconds=1.0, at="first")
 def test_a_crop_of_noise_is_no_dither_and_no_pause_by_the_level_of_its_own_file(sources, floor_db, noise_db, seconds, at):
-    """It would be scaled up to the level of noise. A faint file is the noise that it is, down to -80 dBFS."""
+    """Such a crop would be amplified to the level of noise. A faint file counts as noise down to -80 dBFS."""
     rng = np.random.default_rng(0)
     floor, noise = (10 ** (db / 20) * rng.standard_normal(6 * SAMPLE_RATE) for db in (floor_db, max(noise_db, floor_db)))
     samples = round(seconds * SAMPLE_RATE)
@@ -182,7 +182,7 @@ def test_without_noise_and_target_there_is_an_interferer(sources):
     assert len(mixture.interferers) == 1 and mixture.mix.any() and mixture.metadata["snr_db"] is None
     assert not mixture.noise.any()
     few = Mixer(small(sources), "valid").mixture(0, 0, replace(HARD, interferers_min=3, interferers_max=3))
-    assert few.metadata["n_interferers"] == 1  # of fewer speakers than asked for
+    assert few.metadata["n_interferers"] == 1  # there are fewer speakers than asked for
 
 
 def test_enrolments_are_noisy_as_asked_the_wrong_one_as_often_as_the_right_one_and_drawn_apart(sources):
@@ -200,7 +200,7 @@ def test_enrolments_are_noisy_as_asked_the_wrong_one_as_often_as_the_right_one_a
     for side in ("enroll", "wrong_enroll"):
         assert clean.metadata[f"{side}_utterances"] == noisy.metadata[f"{side}_utterances"]
         one, other = (getattr(mixture, side)[0].astype(np.float64) for mixture in (clean, noisy))
-        scale = one @ other / (one @ one)  # the level is drawn after the noise, so the clean one is fitted into the noisy one
+        scale = one @ other / (one @ one)  # the level is drawn after the noise, so the clean enrolment is fitted to the noisy one
         found = level_db(scale * one) - level_db(other - scale * one)
         assert found == pytest.approx(noisy.metadata[f"{side}_snr_db"][0], abs=0.3)
         assert -32.01 <= level_db(other) <= -19.99

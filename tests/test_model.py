@@ -1,4 +1,4 @@
-"""The extractor: size, identities, lengths, several enrolments, silence, conditioning, bad input."""
+"""Test the extractor: size, identities, lengths, several enrolments, silence, conditioning, bad input."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def make(config: dict, **changes) -> Extractor:
 
 
 def stir(model: Extractor) -> Extractor:
-    """Random values in the layers that start as the identity, so that a test sees the conditioning."""
+    """Randomise the layers that start as the identity, so that a test sees the conditioning."""
     for name, parameter in model.named_parameters():
         if "film" in name or "marks" in name or name.startswith("merge"):
             torch.nn.init.normal_(parameter, std=0.3)
@@ -54,7 +54,7 @@ def test_stft_pair_reconstructs_any_length(samples, window):
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("window", [(64, 48, 24), (64, 64, 16), (63, 41, 13)])
 def test_masked_inverse_and_its_gradients_are_those_of_torchs_istft(window, together, monkeypatch):
-    """Two spectra for three masks; item by item, and all at once as on a GPU."""
+    """Two spectra for three masks, item by item and all at once as on a GPU."""
     if together:
         monkeypatch.setattr("hifitse.model.kernels._together", lambda rows: [slice(0, len(rows))])
     n_fft, win_length, hop = window
@@ -93,13 +93,13 @@ def test_all_one_mask_is_perfect_reconstruction_through_split_and_merge():
     assert torch.allclose(model(mix, torch.randn(2, 9_000)), mix, atol=1e-5)
 
 
-EVERY = FAST | dict(frame_attention=True, adaln=True, mixture_blocks=1, reinject="band")  # every layer that there is
+EVERY = FAST | dict(frame_attention=True, adaln=True, mixture_blocks=1, reinject="band")  # every layer there is
 MAGNITUDES = TINY | dict(frame_layer="conv", input_power=0.3, phase_input=False, usef="band")
 
 
 @pytest.mark.parametrize("config", [TINY, FAST, EVERY, MAGNITUDES], ids=["lstm", "fast", "every", "magnitudes"])
 def test_fast_paths_give_what_the_plain_formulas_give(config, monkeypatch):
-    """Estimates and all gradients, in float64: in float32 a unit of a perceptron may be on in one and off in the other by rounding."""
+    """Compare estimates and all gradients in float64: in float32, rounding may make a perceptron's unit active in one path only."""
     model = stir(make(config)).double()
     mix, enroll = torch.randn(2, 5_000).double(), torch.randn(2, 4_000).double()
 
@@ -212,8 +212,8 @@ def test_late_fusion_is_the_mean_of_the_single_extractions():
         singles = torch.stack([model(mix, enroll[:, number]) for number in range(3)])
         torch.testing.assert_close(late(mix, enroll), singles.mean(0))
         torch.testing.assert_close(late(mix, enroll[:, [2, 0, 1]]), late(mix, enroll), atol=1e-6, rtol=1e-6)  # in any order
-        torch.testing.assert_close(late(mix, enroll[:, :1]), model(mix, enroll[:, :1]))  # of one, there is nothing to fuse
-        assert not torch.allclose(late(mix, enroll), model(mix, enroll), atol=1e-5)  # early fusion is something else
+        torch.testing.assert_close(late(mix, enroll[:, :1]), model(mix, enroll[:, :1]))  # a single enrolment leaves nothing to fuse
+        assert not torch.allclose(late(mix, enroll), model(mix, enroll), atol=1e-5)  # early fusion gives something else
 
 
 def test_shifted_estimates_are_averaged_in_use_and_not_in_training():

@@ -1,4 +1,4 @@
-"""From a folder to a manifest: what is measured, what is left out and why, resuming, locking, and a manifest that trains."""
+"""Test making a manifest of a folder: what is measured, what is left out and why, resuming, locking, and training from it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from hifitse.prepare.recording import measure
 
 
 def hiss(seconds=2.0, slope=0.0, seed=0):
-    """White noise, or with a pole at ``slope`` noise that falls by 6 dB an octave."""
+    """Return white noise, or with a pole at ``slope`` noise that falls by 6 dB per octave."""
     white = np.random.default_rng(seed).standard_normal(round(seconds * SAMPLE_RATE))
     for n in range(1, len(white)) if slope else ():
         white[n] += slope * white[n - 1]
@@ -35,7 +35,7 @@ def hiss(seconds=2.0, slope=0.0, seed=0):
 @pytest.mark.parametrize("rate", [8000, 22050, 32000, 44100])
 def test_an_upsampled_signal_is_found_at_its_old_bandwidth(tmp_path, rate, subtype, slope):
     narrow = audio.resample(audio.resample(hiss(slope=slope), SAMPLE_RATE, rate), rate, SAMPLE_RATE)
-    noise = 1e-4 * hiss(seed=1) * (rate == 8000 and subtype == "FLOAT")  # does not hide the cliff
+    noise = 1e-4 * hiss(seed=1) * (rate == 8000 and subtype == "FLOAT")  # must not hide the cutoff
     soundfile.write(tmp_path / "x.wav", narrow + noise, SAMPLE_RATE, subtype=subtype)
     found = measure(tmp_path / "x.wav")
     assert found["bandwidth_hz"] == pytest.approx(rate / 2, rel=0.05) and "upsampled" in found["flags"]
@@ -91,7 +91,7 @@ def test_every_file_is_counted_by_suffix_and_reason_and_what_can_be_decoded_is_t
 def test_responses_decay_and_noise_and_speech_do_not(tmp_path):
     rooms = [measure(path, "rooms") for path in sorted(room_folder(tmp_path / "rooms").iterdir())]
     assert all("reason" not in found for found in rooms)
-    decay = -60 / (20 * np.log10(np.exp(-6)) / 0.3)  # s: what room_folder's envelope gives
+    decay = -60 / (20 * np.log10(np.exp(-6)) / 0.3)  # seconds, from the envelope of room_folder
     assert np.median([found["t60_s"] for found in rooms]) == pytest.approx(decay, rel=0.15)
     others = [*noise_folder(tmp_path / "noise").iterdir(), *speech_folder(tmp_path / "speech", 2, 2).rglob("*.flac")]
     assert {measure(path, "rooms").get("reason") for path in others} == {"no decay"}
@@ -117,7 +117,7 @@ def test_a_room_folder_that_holds_noise_is_refused_in_one_sentence(tmp_path):
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A folder of six speakers with one file of each fault."""
+    """Return a folder of six speakers with one file of each fault."""
     folder = speech_folder(tmp_path / "speech", speakers=6, utterances=3, seconds=1.2)
     (folder / "s00" / "broken.flac").write_bytes(b"no audio")
     save(folder / "s01" / "short.flac", hiss(0.02))
@@ -201,7 +201,7 @@ def test_a_cut_scan_goes_on_and_gives_the_file_of_any_number_of_processes(tmp_pa
             prepare(corpus, tmp_path / "b.jsonl", workers=0)
         assert not (tmp_path / "b.jsonl").exists()
     monkeypatch.setattr(scan, "measure", last := Mock(wraps=measure))
-    os.utime(corpus / "s00" / "u0.flac", (1, 1))  # changed since
+    os.utime(corpus / "s00" / "u0.flac", (1, 1))  # changed in the meantime
     prepare(corpus, tmp_path / "b.jsonl", workers=0)
     assert (tmp_path / "b.jsonl").read_bytes() == whole
     assert last.call_count == 22 - (8 + 4) + 1
@@ -215,7 +215,7 @@ def test_two_scans_into_one_file_are_refused(tmp_path, corpus):
 
 
 def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not():
-    # A stand-in for a file that kills its decoder, of Python's own parts, so that a new process has it at once.
+    # Stand-ins for a file that kills its decoder, made of Python built-ins, so that a new process has them at once.
     names = ["len('')", "__import__('os')._exit(9)", "len('1')", "len('22')"]
     with Pool(eval, 1, deaths=2) as pool:
         found = [scan._measured(pool, task) for task in [pool.start(name) for name in names]]

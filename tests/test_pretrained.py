@@ -1,4 +1,4 @@
-"""Models as folders: what goes in comes out, nothing doubtful is loaded, the network stays unused; and the one that is committed."""
+"""Test models as folders: saved and loaded unchanged, doubtful ones refused, no network used. Test the committed model, too."""
 
 import json
 import os
@@ -67,7 +67,7 @@ def test_sixteen_bits_are_half_as_large_and_loaded_as_float32(folder, tmp_path, 
 
 
 def test_sixteen_bits_hold_most_of_the_verifier_in_eight(tmp_path):
-    """The file is smaller by what eight bits save, and says nearly the same of a voice; read and written again it is the same."""
+    """Eight bits make the file smaller and hardly change the embeddings; saving it again changes next to nothing."""
     torch.manual_seed(0)
     model = Extractor(SMALL.model_copy(update={"verifier": True, "speaker_blocks": 1, "speaker_features": 8})).eval()
     for name, dtype in (("whole", torch.float32), ("small", torch.float16)):
@@ -187,18 +187,18 @@ def test_the_default_is_small_known_and_says_how_good_it_is():
     model = Extractor.from_pretrained()
     params = Params(**model.origin.params)
     assert params.extractor == model.config
-    if "HIFITSE_DATA" in os.environ:  # a run is named by what its recordings hold
+    if "HIFITSE_DATA" in os.environ:  # a run is identified by the content of its recordings
         assert by_content(params).run_id == model.origin.metrics["run"]
     assert sum(weight.numel() for weight in model.parameters()) == model.origin.metrics["parameters"]
     assert set(model.origin.metrics["evaluations"]) == {"training"}
     found = model.origin.metrics["evaluations"]["training"]["metrics"]["si_sdri_db"]
-    assert found["low"] > 1 and f"{found['mean']:.2f} | " in model.origin.card  # on people it has not heard
+    assert found["low"] > 1 and f"{found['mean']:.2f} | " in model.origin.card  # on unseen people
     assert "recordings of people" in model.origin.card and "it does harm" not in model.origin.card
     assert model.origin.license.startswith("cc-by-sa-4.0\n")
 
 
 def test_the_default_agrees_with_the_committed_report():
-    """The table in its card is that of notebook 14, made with the weights of the same run."""
+    """The table in the model card is that of notebook 14, run with the same weights."""
     report = Path(pretrained.__file__).parents[2] / "reports" / "people" / "14_default_model" / "metrics.json"
     if not report.is_file():
         pytest.skip("the report of the default model is not in this checkout")
@@ -213,7 +213,7 @@ def test_the_default_agrees_with_the_committed_report():
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch) -> Run:
-    """A run of the smoke preset with made-up weights and no evaluation of minutes."""
+    """Return a run of the smoke preset with made-up weights and a short evaluation."""
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
     params = resolve("smoke", eval_pesq=False, eval_mixtures=4, steps=1)
     run = Run.of(params)
@@ -257,7 +257,7 @@ def test_presence_is_calibrated_on_mixtures_with_and_without_the_voice(finished)
 
 
 def test_all_that_a_run_began_with_counts_however_far_back(finished):
-    """Weights that once heard recordings are not under the MIT licence because they heard synthetic voices last."""
+    """Weights that once heard recordings are not under the MIT licence just because they heard synthetic voices last."""
     first, second, last = ("a" * 16, "b" * 16, "c" * 16)
     made = ((first, "", "voices/of/people"), (second, first, "synthetic"), (last, second, "synthetic"))
     for name, start, corpus in made:

@@ -1,4 +1,4 @@
-"""What must hold for any sound, any parameters, any mixture: found wrong by examples that nobody thought of."""
+"""Test what must hold for any sound, any parameters and any mixture, on examples that nobody thought of."""
 
 import json
 from functools import cache
@@ -23,7 +23,7 @@ from hifitse.params import ParameterError, Params
 RATES = st.sampled_from([8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000])
 SEEDS = st.integers(0, 2**31 - 1)
 FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-"""A fixture's folder is used by all examples in turn: each writes its own file before it reads it."""
+"""All examples use a fixture's folder in turn: each writes its own file before reading it."""
 
 
 def noise(seed: int, samples: int, level: float = 0.1) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_resampling_and_speed_give_the_length_and_keep_silence_and_scale(seed, t
 
 
 def legal(name: str) -> st.SearchStrategy:
-    """Values of a parameter that are allowed by themselves."""
+    """Return values of a parameter that are allowed on their own."""
     field = Params.model_fields[name]
     if name == "preset":
         return st.from_regex(r"\A[A-Za-z0-9_-]{1,40}\Z")
@@ -88,7 +88,7 @@ def test_legal_values_go_through_json_yaml_and_the_command_line_and_others_are_o
     try:
         params = Params(**values)
     except ParameterError as error:  # legal alone, but not together
-        named = {"phases" if name == "phase_starts" else name for name in values}  # lists of other lengths may be those of the defaults
+        named = {"phases" if name == "phase_starts" else name for name in values}  # lists of the wrong length may be those of the defaults
         assert "\n" not in str(error) and any(name in str(error) for name in named | set(values))
         return
     typed = [(name, yaml.safe_dump(value)) for name, value in values.items()]

@@ -1,4 +1,4 @@
-"""Room responses: alignment, reverberation times known analytically, the synthetic bank and measured rooms."""
+"""Test room responses: alignment, analytically known reverberation times, the synthetic bank and measured rooms."""
 
 import re
 
@@ -14,7 +14,7 @@ from hifitse.data.rendering import block_length, convolve
 
 
 def decay(t60: float, seconds: float = 2.0, seed: int = 0) -> np.ndarray:
-    """Noise whose level falls by 60 dB in ``t60`` seconds, beginning with its largest value."""
+    """Return noise that decays by 60 dB in ``t60`` seconds and begins with its largest value."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
     rir = np.random.default_rng(seed).standard_normal(len(time)) * 10 ** (-3 * time / t60)
     rir[0] = 5.0
@@ -36,8 +36,8 @@ def test_t60_of_an_exponential_decay_and_of_what_has_none(wanted):
 
 def test_align_puts_the_direct_path_first():
     rir = np.zeros(5_000, np.float32)
-    rir[:40] = 0.01  # what comes before the direct path in a measured response
-    rir[700], rir[701], rir[900] = -0.5, -0.2, 0.9  # the strongest reflection is above the direct path
+    rir[:40] = 0.01  # what precedes the direct path in a measured response
+    rir[700], rir[701], rir[900] = -0.5, -0.2, 0.9  # the strongest reflection exceeds the direct path
     aligned = sampling.align(rir)
     assert aligned[0] == 1 and aligned[1] == pytest.approx(0.4) and aligned[200] == pytest.approx(-1.8)
     assert len(aligned) == 5_000 - 700
@@ -66,7 +66,7 @@ def test_bank_responses_begin_with_their_direct_path_and_treble_decays_faster(ba
 
 
 def test_halls_reverberate_longer_and_their_talkers_are_farther():
-    """With a longest T60 of 3 s, against small rooms of the same draws: longer tails, and less that arrives within 50 ms."""
+    """A longest T60 of 3 s instead of 0.9 s gives, with the same draws, longer tails and a smaller share of energy within 50 ms."""
     t60s, early_db = {}, {}
     for longest in (0.9, 3.0):
         rirs = [rir for number in range(8) for rir in synthetic.make_room(np.random.default_rng([7, number]), longest)]
@@ -80,7 +80,7 @@ def test_halls_reverberate_longer_and_their_talkers_are_farther():
 def test_a_bank_is_made_once_and_the_same_again(bank, tmp_path, monkeypatch):
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path))
     again = synthetic.make_bank(2, seed=3)
-    for path in again.glob("*.flac"):  # the first rooms of a larger bank
+    for path in again.glob("*.flac"):  # equal to the first rooms of a larger bank
         np.testing.assert_array_equal(audio.read(path), audio.read(bank / path.name))
     assert synthetic.make_bank(1, seed=3, t60_s=2.0) != synthetic.make_bank(1, seed=3)
     monkeypatch.setattr(synthetic, "make_room", lambda *_: pytest.fail("made twice"))
@@ -88,7 +88,7 @@ def test_a_bank_is_made_once_and_the_same_again(bank, tmp_path, monkeypatch):
 
 
 def test_measured_rooms(hifitse_data):
-    """The reverberation times stated with the recordings, measured from -5 to -25 dB as well."""
+    """Compare with the reverberation times stated with the recordings, which were also measured from -5 to -25 dB."""
     stated = dict(re.findall(r"^(\S+\.flac)\tT60 ([\d.]+) s", (hifitse_data / "rir" / "ATTRIBUTION.txt").read_text(encoding="utf-8"), re.M))
     assert len(stated) >= 10
     for name, seconds in stated.items():
@@ -120,7 +120,7 @@ def test_convolution_by_kept_spectra_is_a_librarys_cut_to_length(rows, samples, 
 
 
 def test_the_number_of_threads_changes_no_bit_and_stays_what_it_was():
-    """A single long transform that is divided among threads rounds differently."""
+    """A single long transform that is split among threads would round differently."""
     dry, _, spectra = made(1, 190_000, 40_000)
     threads, found = torch.get_num_threads(), []
     try:

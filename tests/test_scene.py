@@ -1,4 +1,4 @@
-"""Scenes: how hard they are, who is there when, where they were recorded; plain data that comes back from JSON."""
+"""Test scenes: how hard they are, who speaks when, where talkers were recorded, and the round trip through JSON."""
 
 import itertools
 import json
@@ -67,7 +67,7 @@ def test_drawing_reads_a_recording_once_to_see_where_sound_is(sources, monkeypat
     assert len(opened) == sum(map(len, mixer.corpus.speakers.values()))
     scenes = [mixer.draw(0, index, HARD, wrong_enroll=True) for index in range(20)]
     noises = {scene.noise.file.path for scene in scenes} | {each.noise.file.path for scene in scenes for each in scene.enroll if each.noise}
-    assert len(noises) > 1 and len(opened) == len(set(opened))  # nothing again
+    assert len(noises) > 1 and len(opened) == len(set(opened))  # nothing is read twice
 
 
 def test_interferers_of_the_same_source_as_often_as_asked_for(sources, tmp_path):
@@ -134,7 +134,7 @@ def test_evaluation_lists(sources):
     lists = evaluation_conditions(params)
     absent = [index for index, each in enumerate(lists["test"]) if each.absent]
     assert (len(lists["test"]), len(absent)) == (200, 42)
-    assert set(np.diff(absent)) == {4, 5}  # spread evenly
+    assert set(np.diff(absent)) == {4, 5}  # evenly spread
     assert all(each.absent_prob in (0, 1) and each.noisy_enroll_prob == 0.5 for each in lists["test"])
     assert {(each.seconds, each.active_from_s, each.active_to_s) for each in lists["partial"]} == {(8.0, 2.0, 5.5)}
     lengths = [each.seconds for each in lists["long"]]

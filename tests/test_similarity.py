@@ -1,4 +1,4 @@
-"""How alike voices are: what is measured, interferers that are alike, and test mixtures sorted by it."""
+"""Test the similarity of voices: how it is measured, interferers chosen by it, and test mixtures sorted by it."""
 
 import itertools
 from dataclasses import replace
@@ -22,7 +22,7 @@ TWO = Conditions("test", 1.0, 0.0, 1, 2, -5.0, 15.0)
 
 @pytest.fixture(scope="module")
 def corpus():
-    """40 synthetic speakers with two utterances each."""
+    """Return 40 synthetic speakers with two utterances each."""
     return load_corpus(make_speech(40, 2, 3))
 
 
@@ -50,7 +50,7 @@ def test_utterances_of_one_speaker_are_nearer_than_those_of_two(corpus):
     other = [1 - parts.similarity(f"{one} 0", f"{two} 1") for one in names for two in names if one != two]
     assert np.mean(same) < 0.4 * np.mean(other)
     first = [parts.nearest(f"{name} 0", [f"{each} 1" for each in names])[0] == f"{name} 1" for name in names]
-    assert np.mean(first) > 0.7  # by chance 1 in 40
+    assert np.mean(first) > 0.7  # by chance it would be 1 in 40
     assert parts.similarity(f"{names[0]} 0", f"{names[0]} 0") == pytest.approx(1, abs=1e-9)
     with pytest.raises(HifitseError, match="speaker is 'c', expected one of the 80"):
         parts.similarity("c", f"{names[0]} 0")

@@ -1,4 +1,4 @@
-"""Contrastive terms: the estimate's voice against others, and enrolments against clean speech of others."""
+"""Test the contrastive terms: the estimate's voice against others, and enrolments against clean speech of others."""
 
 import math
 
@@ -24,12 +24,12 @@ def meta(target, *interferers, **more):
 
 
 def recording(*numbers):
-    """Embeddings that stand for recordings: (B, 1, E)."""
+    """Return embeddings that stand in for recordings, (B, 1, E)."""
     return torch.tensor(numbers, dtype=torch.float32)[:, None]
 
 
 def contrast(est, batch, temperature=0.5):
-    """With recordings that are embeddings already; those of enrolments are averaged over N."""
+    """Return the contrast of recordings that are embeddings already; those of enrolments are averaged over N."""
     return speaker_contrast(lambda x: x.mean(1) if x.dim() == 3 else x, torch.tensor(est, dtype=torch.float32), batch, temperature)
 
 
@@ -46,12 +46,12 @@ def test_it_is_the_formula_with_interferers_and_the_batchs_other_voices_as_negat
 
 
 def test_the_same_speaker_is_no_negative_at_any_speed():
-    """Items 0 and 1 ask for one speaker; item 2 has that speaker as its interferer, and 0 has the speaker of 2."""
+    """Items 0 and 1 ask for the same speaker; item 2 has that speaker as its interferer, and item 0 has the speaker of item 2."""
     metadata = [meta("a", "b", target_speed=1.0), meta("a", "c", target_speed=0.9), meta("b", "a", interferer_speeds=[1.1])]
     batch = {"enroll": recording((1, 0), (0, 1), (1, 1)), "wrong_enroll": recording((5, 1), (1, -1), (7, 7)), "metadata": metadata}
     found = contrast([(1, 0)] * 3, batch)
     r = math.sqrt(0.5)
-    # negatives: of "a" the voices b (enrolment of item 2) and c; of "b" the two recordings of "a" and that of "c"
+    # negatives: for "a" the voices b (enrolment of item 2) and c; for "b" the two recordings of "a" and that of "c"
     assert found.tolist() == pytest.approx([infonce(1, r, r), infonce(0, r, r), infonce(r, 1, 0, r)], abs=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_an_item_without_its_target_is_left_out():
 
 
 def reference(enrolled: np.ndarray, spoken: np.ndarray, voices: list, present: list[bool], t: float) -> np.ndarray:
-    """The definition in plain numpy: each of an item's two recordings against the other one and those of other voices."""
+    """Compute the definition in plain numpy: each of an item's two recordings against the other one and those of other voices."""
     recordings, whose = np.concatenate([enrolled, spoken]), [*voices, *voices]
     unit = recordings / np.linalg.norm(recordings, axis=1, keepdims=True)
     likeness = np.exp(unit @ unit.T / t)
@@ -97,7 +97,7 @@ def reference(enrolled: np.ndarray, spoken: np.ndarray, voices: list, present: l
 @pytest.mark.parametrize("voices", ["abcd", "abad", "aaaa", [("a", 1.0), ("a", 1.1), ("b", 1.0), ("a", 1.0)]])
 @pytest.mark.parametrize("present", [[True] * 4, [True, False, True, True]])
 def test_identity_against_its_definition_in_numpy(voices, present):
-    """The same voice is never a negative, nor is a target that is not there; without any other voice the term is 0."""
+    """Neither the same voice nor an absent target is ever a negative; without any other voice the term is 0."""
     enrolled, spoken = np.random.default_rng(0).standard_normal((2, 4, 5))
     values = identity_contrast(torch.tensor(enrolled), torch.tensor(spoken), voices, torch.tensor(present), 0.2)
     expected = reference(enrolled, spoken, voices, present, 0.2)

@@ -1,4 +1,4 @@
-"""The embedded sources: same arguments, same sound; voices that differ; energy up to 20 kHz; a cache that is used."""
+"""Test the synthetic sources: the same sound for the same arguments, distinct voices, energy up to 20 kHz, and a working cache."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def manifest(folder):
 
 
 def band_db(signal: np.ndarray, low: float, high: float) -> float:
-    """Energy between two frequencies in dB relative to the whole, over the first 2.7 s (a prime length would be slow)."""
+    """Return the energy between two frequencies in dB relative to the whole, over the first 2.7 s (a prime length would be slow)."""
     signal = signal[: 2**17]
     power = np.abs(np.fft.rfft(signal)) ** 2
     hertz = np.fft.rfftfreq(len(signal), 1 / SAMPLE_RATE)
@@ -33,7 +33,7 @@ def band_db(signal: np.ndarray, low: float, high: float) -> float:
 
 
 def pitch(speech: np.ndarray) -> float:
-    """Hz."""
+    """Return the pitch in Hz."""
     return float(2 ** describe(speech)[-1])
 
 
@@ -60,7 +60,7 @@ def test_utterances_are_listed_and_have_the_promised_length_level_and_ends(corpu
 def test_speech_reaches_20_khz_and_falls_gently(corpus):
     signals = [audio.read(corpus / line["path"]) for line in manifest(corpus)]
     twelve, sixteen = (np.median([band_db(signal, low, low + 4_000) for signal in signals]) for low in (12_000, 16_000))
-    assert -40 < twelve < -22  # recordings: -26 and -36
+    assert -40 < twelve < -22  # in recordings: -26, and -36 from 16 kHz
     assert -50 < sixteen < twelve - 4
     assert all(band_db(signal, 18_000, 20_000) > -75 for signal in signals)
 
@@ -127,5 +127,5 @@ def test_noise_files_are_named_by_kind_and_hold_sound():
 def test_coloured_noise_falls_by_its_slope(slope_db):
     noise = synthetic.coloured(np.random.default_rng(0), 10 * SAMPLE_RATE, slope_db)
     octave_wide = [band_db(noise, low, 2 * low) for low in (250, 1_000, 4_000)]
-    # A band an octave higher is twice as wide: 3 dB more at the same density.
+    # A band one octave higher is twice as wide: 3 dB more at the same density.
     np.testing.assert_allclose(np.diff(octave_wide), 2 * (slope_db + 10 * np.log10(2)), atol=0.3)

@@ -1,4 +1,4 @@
-"""The pretrained verifier beside the pooled embedding: frozen, of unit length, and as a loss."""
+"""Test the pretrained verifier beside the pooled embedding: frozen, of unit length, and as a loss."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def runs(tmp_path, monkeypatch):
 def test_embeddings_have_unit_length_and_follow_the_voice_not_its_level(samples):
     verifier, enroll = Verifier().eval(), 0.02 * torch.randn(2, 3, samples)  # below -30 dBFS, to which both are raised
     enroll[1] = 0.02 * torch.sin(0.02 * torch.arange(samples))
-    for weight in verifier.parameters():  # fresh ones hardly follow what they hear
+    for weight in verifier.parameters():  # fresh weights hardly respond to the input
         torch.nn.init.normal_(weight, std=0.15)
     found = verifier(enroll)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(2))
@@ -60,7 +60,7 @@ def test_frozen_weights_come_from_the_model_inside_and_no_optimiser_has_them():
 
 
 def test_its_cosine_as_a_loss_brings_an_estimate_nearer_to_the_voice():
-    """Half voice, half other: a few steps down the gradient raise the cosine, and a perfect estimate costs nothing."""
+    """The estimate holds the voice and another: a step down the gradient raises the cosine, and a perfect estimate costs nothing."""
     inside, time = Extractor.from_pretrained(), torch.arange(96_000) / 48_000
     buzz = [0.1 * torch.sign(torch.sin(2 * torch.pi * pitch * time)) * (1 + torch.sin(6 * time)) for pitch in (110.0, 230.0)]
     target, est = buzz[0][None], (buzz[0] + buzz[1])[None].requires_grad_()
