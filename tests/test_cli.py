@@ -1,4 +1,4 @@
-"""The command ``hifitse run``: what it refuses, what it leaves after success and after failure, and which Python it uses."""
+"""Test ``hifitse run``: what it refuses, what it leaves after success and after failure, and which Python it uses."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def write_notebook(folder: Path, name: str, *sources: str) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch) -> Path:
-    """A folder that the command takes for the checkout, with a notebook ``98_made_up``; reports go to ``out``. Papermill formats paths."""
+    """Return a stand-in for the checkout with a notebook ``98_made_up``; reports go to ``out``. Papermill would format its braces."""
     root = tmp_path / "a {} {x}"
     root.mkdir()
     monkeypatch.setattr(report, "CHECKOUT", root)
@@ -143,7 +143,7 @@ def test_a_stop_from_outside_leaves_a_failed_report_and_no_litter(checkout):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while not sign.exists() and process.poll() is None:
             time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)  # which the command handles as Ctrl-C
+        process.send_signal(signal.SIGTERM)  # the command handles it like Ctrl-C
         _, printed = process.communicate()
     assert process.returncode == 130 and "goes on from the last checkpoint" in printed
     (top,) = (checkout / "out").iterdir()

@@ -1,4 +1,4 @@
-"""Two on one page, and the list of trainings: what is read from reports and runs, and what is refused."""
+"""Test the page that compares two reports or runs and the list of trainings: what they read, and what is refused."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ def text(page: Path) -> str:
 
 
 def test_reports_are_compared_by_what_they_hold_and_nothing_else(tmp_path):
-    """A run of the same parameters may have been evaluated otherwise since: it is not looked at."""
+    """A run with the same parameters is not read, because it may have been evaluated differently since."""
     made = [content("demo/02_capacity", row("wider", 0.9), params={"steps": 400, NASTY: 3})]
     made.append(content("demo-real/02_capacity", row("wider", 1.2), params={"steps": 750}))
     made[1]["arms"]["baseline"] = arm(mean=5.52)
@@ -37,7 +37,7 @@ def test_reports_are_compared_by_what_they_hold_and_nothing_else(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Two small trainings, evaluated nowhere yet, in a folder of runs of their own."""
+    """Train two small runs in a separate folder; they have not been evaluated yet."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("HIFITSE_NAME", "two talkers")
@@ -59,7 +59,7 @@ def test_trainings_are_listed_the_newest_first(trained, capsys):
     assert list(found) == COLUMNS and set(found["run"]) == {run.folder.name for run in trained}
     (first,) = found[found["run"] == trained[0].folder.name].to_dict("records")
     assert (first["preset"], first["label"], first["steps"], first["of"]) == ("smoke", "two talkers", 4, 4)
-    assert first["what differs"] == "interferers_max=[2]"  # 0.001 is the preset's own rate
+    assert first["what differs"] == "interferers_max=[2]"  # 0.001 is the preset's learning rate
     (trained[0].folder.parent / "damaged").mkdir(exist_ok=True)
     (trained[0].folder.parent / "damaged" / "params.json").write_text("{")
     assert cli.main(["runs"]) == 0

@@ -1,4 +1,4 @@
-"""Variants as declared changes: what they are, what is refused, and that every notebook changes what it says and nothing else."""
+"""Test variants as declared changes: what they are, what is refused, and that every notebook changes what it declares and nothing else."""
 
 import pytest
 from arms import SMOKE, made_up_rows
@@ -27,7 +27,7 @@ ALLOWED = {"02": SHAPE, "03": SEGMENTS, "04": AUGMENTATION, "05": CURRICULUM, "0
 
 @pytest.fixture
 def fake(monkeypatch):
-    """``run_arm`` without training; the list has what it was called with."""
+    """Replace ``run_arm`` by one that does not train; the list records its arguments."""
     called = []
 
     def run_arm(name, params, *, evaluation, seeds, **_):
@@ -87,26 +87,26 @@ def test_a_further_phase_leaves_what_was_before_it():
         before, after = (training_conditions(each, int(share * total)) for each in (base, hard))
         if share < 2 / 15:
             assert before == after
-        else:  # noise comes into the enrolments over the phase, which is shorter now
+        else:  # noisy enrolments become more frequent over the phase, which is shorter now
             for name in ("snr_min_db", "absent_prob", "interferers_max", "similarity"):
                 assert getattr(before, name) == getattr(after, name)
     last = training_conditions(hard, int(0.7 * total))
     assert (last.phase, last.snr_min_db, last.snr_max_db, last.interferers_max, last.absent_prob) == (2, -10.0, 10.0, 4, 0.3)
-    assert last.interferers_min == 1 and last.noisy_enroll_prob == base.noisy_enroll_prob[1]  # not named: as before
-    assert evaluation_conditions(hard)["test"][0].snr_min_db == -10.0  # so variants are evaluated with the baseline's parameters
+    assert last.interferers_min == 1 and last.noisy_enroll_prob == base.noisy_enroll_prob[1]  # not named, so unchanged
+    assert evaluation_conditions(hard)["test"][0].snr_min_db == -10.0  # hence variants are evaluated with the baseline's parameters
     with pytest.raises(HifitseError, match="sir_min_db is no parameter of a phase, expected absent_prob"):
         with_phase(SMOKE, 0.5, sir_min_db=-10.0)
 
 
 @pytest.fixture(autouse=True)
 def no_reports(tmp_path, monkeypatch):
-    """Notebook 09 puts together what the reports of the preset say."""
+    """Hide existing reports, because notebook 09 combines what the preset's reports say."""
     monkeypatch.setenv("HIFITSE_REPORTS", str(tmp_path / "reports"))
     monkeypatch.setenv("HIFITSE_DATA", str(tmp_path))
 
 
 def variants(stem: str, preset: str) -> tuple[Params, dict[str, Params]]:
-    """The baseline of a notebook, and its variants."""
+    """Return the baseline of a notebook and its variants."""
     arms = declared(stem, resolve(preset, arms=True))
     return arms.pop("baseline"), arms
 
@@ -180,7 +180,7 @@ def test_only_arms_that_are_not_clearly_worse_get_further_seeds(fake):
 
 
 def test_speech_that_no_training_hears_is_a_list_of_its_own(tmp_path):
-    """Of two sources one is not here. The mixture itself gains nothing."""
+    """One of the two sources is missing. The model returns the mixture, so it gains nothing."""
     told = SMOKE.model_copy(update={"eval_unseen": f"{speech_folder(tmp_path / 'voices')}, {tmp_path / 'gone'}", "eval_pesq": False})
     lists = {"eval_mixtures": 8, "eval_partial": 0, "eval_long": 0}
     compared = run_all(told.model_copy(update=lists | {"steps": 1}), {"nothing": lambda mix, enroll: mix}, progress=False)

@@ -1,4 +1,4 @@
-"""The notebooks that compare variants with the baseline, run as typed: each a whole report from one cached baseline."""
+"""Run the notebooks that compare variants with the baseline as a user would: complete reports that share one cached baseline."""
 
 import functools
 import re
@@ -29,7 +29,7 @@ ARMS = {
         "identity loss", "last three together",
     ],  # fmt: skip
     "09_combined": ["02 capacity", "03 segments", "04 augmentation", "05 curriculum", "all together"],
-    "12_diagnosis": [  # the smoke preset compares band by band, and trains by AdamW
+    "12_diagnosis": [  # the smoke preset compares band by band and trains with AdamW
         "enrolment at its own speed", "absent loss flat below -30 dBFS", "crops not checked", "enrolment only band by band", "beta 0.8",
         "all faults",
     ],
@@ -43,7 +43,7 @@ GROUPS = {
     },
     "05_curriculum": {"list": ["easy", "hard", "similar voices"]},
     "06_losses": {"weights": ["the same terms"]},
-    "07_conditioning": {"likeness": ["least alike"]},  # two test voices: one pair
+    "07_conditioning": {"likeness": ["least alike"]},  # two test speakers make one pair
     "12_diagnosis": {"test": [
         "as everywhere here", "voices, rooms and noises of the training", "enrolments at their own speed",
         "crops not checked", "SIR from -15 to 15 dB",
@@ -65,13 +65,13 @@ WORDS = {
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    """One folder for all, so that they share the baseline's run as a user's notebooks do."""
+    """Return one folder for all notebooks, so that they share the baseline's run, as a user's notebooks do."""
     return checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
 def done(elsewhere) -> Callable[[str], subprocess.CompletedProcess]:
-    """Runs a notebook when it is first asked for, in the folder where all share their runs."""
+    """Return a function that runs a notebook when it is first asked for, in the folder where all share their runs."""
     return functools.cache(lambda stem: typed(elsewhere, stem, f"{stem}_out.ipynb", "-p", "preset", "smoke", threads=1))
 
 
@@ -98,7 +98,7 @@ def test_a_comparison_runs_as_typed_and_its_page_explains_itself(stem, elsewhere
 
 
 def test_they_share_one_baseline(elsewhere, done):
-    """And what 09 takes from the others: its four parts were trained by 02, 03, 04 and 05."""
+    """Notebook 09 also takes arms from the others: its four parts were trained by 02, 03, 04 and 05."""
     assert all(done(stem).returncode == 0 for stem in ARMS)
     runs = [run.name for run in (elsewhere / "runs").iterdir()]
     assert resolve("smoke", arms=True).run_id in runs

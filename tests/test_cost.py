@@ -1,4 +1,4 @@
-"""Cost: counts against counts by hand, against real runs and against an LSTM made of linear layers; times of paired rounds."""
+"""Test costs: counts against counts by hand and against a real training pass; times of paired rounds."""
 
 from functools import partial
 
@@ -20,15 +20,15 @@ SMOKE = resolve("smoke", device="cpu", threads=1)
 
 
 def by_hand(config: ExtractorConfig, seconds: int, enroll_seconds: int, enrollments: int) -> int:
-    """Multiply-adds of the LSTM model with attention one band at a time, for one mixture."""
+    """Return the multiply-adds of the LSTM model with attention band by band, for one mixture."""
     D, H = config.features, config.lstm_hidden
     L, one = (s * 48_000 // config.hop_length + 2 for s in (seconds, enroll_seconds))
     S = enrollments * one
-    padded = [len(region) * max(last - first for first, last in region) for region in band_layout(config)]  # rows of equal length
+    padded = [len(region) * max(last - first for first, last in region) for region in band_layout(config)]  # padded to equal width
     K = sum(len(region) for region in band_layout(config))
-    split, merge = sum(padded) * 2 * D * (L + S), sum(padded) * 2 * (D + 1) * L  # the decoder's biases are weights of a feature that is 1
+    split, merge = sum(padded) * 2 * D * (L + S), sum(padded) * 2 * (D + 1) * L  # the decoder's biases are weights of a constant feature 1
     lstm = K * L * (2 * 4 * H * (D + H) + 2 * H * D)
-    own = K * (4 * D * D * L + 2 * L * L * D)  # query, key, value, out; comparisons and their use
+    own = K * (4 * D * D * L + 2 * L * L * D)  # query, key, value, out; scores and weighted sum
     cross = K * (2 * D * D * (L + S) + 2 * L * S * D)
     return split + merge + K * 2 * D * D + cross + config.blocks * (2 * lstm + own + cross)
 
@@ -77,8 +77,8 @@ def test_an_lstm_keeps_input_output_gates_and_cells_and_its_optimizer_two_moment
     given = TINY | {"seconds": 1.0, "enroll_seconds": 1.0, "batch_size": 1, "precision": "float32", "checkpointing": False, "device": "cpu"}
     one, two = (training_bytes(Params(**given | {"lstm_hidden": H})) for H in (8, 9))
     weights = parameters(ExtractorConfig(**TINY | {"lstm_hidden": 9})) - parameters(LSTM)
-    cells = 13 * 102  # bands and frames of 1 s
-    assert two - one == 4 * (4 * cells * (2 + 2 * 5) + 5 * weights)  # float32, four LSTMs; output and five for each of two directions
+    cells = 13 * 102  # bands x frames of 1 s
+    assert two - one == 4 * (4 * cells * (2 + 2 * 5) + 5 * weights)  # float32; four LSTMs; per direction an output, four gates and a cell
     named = Extractor(LSTM).named_parameters()
     matrices = sum(p.numel() for name, p in named if p.dim() == 2 and name.rpartition(".")[2].startswith("weight"))
     assert one - training_bytes(Params(**given | {"optimizer": "muon"})) == 4 * matrices, "of a matrix one"

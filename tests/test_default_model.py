@@ -1,4 +1,4 @@
-"""The default model: what a condition of its study changes, its aims, notebook 14 as typed; its splits share nobody."""
+"""Test the default model: the conditions of its study, its aims, notebook 14 as a user runs it, and splits that share nobody."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ SMOKE = resolve("smoke", device="cpu")
 
 
 def high_band(signal: np.ndarray) -> float:
-    """Share of a signal's energy above 8.5 kHz."""
+    """Return the share of a signal's energy above 8.5 kHz."""
     power = np.abs(np.fft.rfft(signal * np.hanning(len(signal)))) ** 2
     return float(power[round(8_500 * len(signal) / 48_000) :].sum() / power.sum())
 
@@ -121,17 +121,17 @@ def test_notebook_14_runs_as_typed_and_leaves_out_what_has_no_recordings(tmp_pat
 
 
 PEOPLE = {"synthetic_speakers": 12, "synthetic_utterances": 2, "device": "cpu"}
-"""Fewer synthetic voices than the preset has: they are of the training alone, and the others are dealt without them."""
+"""Fewer synthetic voices than in the preset: they are used for training only, and the others are split without them."""
 HELD_OUT = {
     "speakers": (99, "bca9a6f285c4fb69ec1856c84cd183fadc8369ea6abafc6736381c2b4f1a8d2d"),
     "noises": (9, "146081a64f7fb7a7ba44ee945104e57829178bcfbf723bd991f04ccba02df824"),
 }
-"""How many test speakers and noises the default model has not been trained on, and the SHA-256 of their sorted names."""
+"""Number of test speakers and noises that the default model was not trained on, and the SHA-256 of their sorted names."""
 
 
 @pytest.fixture(scope="module")
 def people(hifitse_data, tmp_path_factory):
-    """Names and groups of the preset ``people``, by kind and split; responses of the made rooms stand in by name."""
+    """Return names and groups of the preset ``people`` by kind and split; stubs of the same names replace synthetic room responses."""
     for name in ("people", "noise", "noise2", "rir2"):
         if not (hifitse_data / name).exists():
             pytest.skip(f"HIFITSE_DATA has no folder '{name}'")

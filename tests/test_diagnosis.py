@@ -1,4 +1,4 @@
-"""Faults of the plan's baseline as arms, and what is shown of them; made-up rows with known differences."""
+"""Test the faults of the plan's baseline as arms and how they are shown, on made-up rows with known differences."""
 
 import html
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_unpaired_is_the_difference_of_the_means_and_as_wide_as_two_independent_
     rng = np.random.default_rng(0)
     a, b = rng.normal(3, 1, 400), rng.normal(1, 2, 900)
     value = unpaired(a, b)
-    error = np.sqrt(a.var(ddof=1) / 400 + b.var(ddof=1) / 900)  # Welch
+    error = np.sqrt(a.var(ddof=1) / 400 + b.var(ddof=1) / 900)  # Welch's standard error
     assert value.mean == pytest.approx(a.mean() - b.mean()) and value.n == 400
     assert [value.low, value.high] == pytest.approx([value.mean - 1.96 * error, value.mean + 1.96 * error], abs=0.25 * error)
     assert unpaired(np.append(a, np.nan), b).mean == pytest.approx(value.mean)

@@ -1,4 +1,4 @@
-"""Examples in docstrings do what they say."""
+"""Test the examples in docstrings."""
 
 import doctest
 import importlib
@@ -15,4 +15,4 @@ def test_examples_of_a_module(path):
     name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     assert found.failed == 0
-    assert found.attempted > 0 or path.stem == "perceptual"  # its example starts processes, and is skipped
+    assert found.attempted > 0 or path.stem == "perceptual"  # its example starts processes, so it is skipped

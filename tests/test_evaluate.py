@@ -1,4 +1,4 @@
-"""Evaluation and validation with extractors and mixtures whose numbers are known."""
+"""Test evaluation and validation with extractors and mixtures whose numbers are known."""
 
 import json
 from dataclasses import replace
@@ -21,11 +21,11 @@ SMALL = Params(
     eval_mixtures=8, eval_absent_share=0.25, eval_partial=2, eval_long=2, eval_seconds=1.0, seconds=1.0, valid_mixtures=5,
     enroll_seconds=0.5, eval_pesq=False,
 )  # fmt: skip
-made: list[tuple] = []  # arguments of every mixture that was made
+made: list[tuple] = []  # arguments of all mixtures made so far
 
 
 class FakeMixer:
-    """Speakers are noises of their own colour; an enrolment is a loud tone whose number names the speaker to the oracle."""
+    """A mixer whose speakers are white noise and whose enrolments are constant signals: the value tells the oracle who is enrolled."""
 
     def __init__(self, params: Params, split: str) -> None:
         self.params, self.split = params, split
@@ -47,7 +47,7 @@ class FakeMixer:
 
 
 class Known(nn.Module):
-    """Knows every mixture of the list and returns what ``choose`` takes of it, at half the level."""
+    """An oracle that knows every mixture of the lists and returns what ``choose`` takes from it, at half the level."""
 
     def __init__(self, choose) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ def fakes(monkeypatch):
     validation._kept.cache_clear()
     made.clear()
     yield
-    validation._kept.cache_clear()  # no other test may be given fakes
+    validation._kept.cache_clear()  # no other test may get the fakes
 
 
 def run(extractor, params=SMALL, **options):
@@ -103,8 +103,8 @@ def test_one_row_a_mixture_in_the_order_of_the_lists():
     assert len({row["id"] for row in rows}) == 12
     assert sum(not row["present"] for row in rows) == 2
     assert all(set(row) == set(rows[0]) for row in rows)
-    assert all((row["snr_db"], row["sir_db"], row["sirs_db"]) == (20.0, 0.0, [0.0]) for row in rows)  # metadata goes along
-    assert not any("seed" in row for row in rows)  # which means the training's
+    assert all((row["snr_db"], row["sir_db"], row["sirs_db"]) == (20.0, 0.0, [0.0]) for row in rows)  # metadata is included
+    assert not any("seed" in row for row in rows)  # "seed" would be that of the training
     json.dumps(rows, allow_nan=False)
 
 
@@ -142,7 +142,7 @@ def test_absent_target_is_measured_by_level():
 
 def test_partial_presence_is_measured_inside_and_outside_its_time():
     rows = run(Known(returns_target_for_anyone), lists=("partial",))
-    for row in rows:  # half of the target, which is half of the mixture's energy; outside a tenth of the noise, half of it
+    for row in rows:  # inside half of the target, which has half of the mixture's energy; outside a twentieth of the noise
         assert row["inside_db"] == pytest.approx(-9.0, abs=0.2)
         assert row["outside_db"] < -40
         assert row["inside_si_sdri_db"] > 30
@@ -175,7 +175,7 @@ def test_rows_are_kept_by_weights_and_parameters(tmp_path):
     first = run(extractor, folder=tmp_path)
     mixtures = len(made)
     assert run(extractor, folder=tmp_path) == first
-    run(extractor, SMALL.model_copy(update={"lr": 1e-3, "workers": 0}), folder=tmp_path)  # nothing that matters here
+    run(extractor, SMALL.model_copy(update={"lr": 1e-3, "workers": 0}), folder=tmp_path)  # neither changes the rows
     assert len(made) == mixtures and len(list(tmp_path.iterdir())) == 1
     run(extractor, SMALL.model_copy(update={"eval_partial": 1}), folder=tmp_path)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Summaries, comparisons and bins on rows whose answer is known."""
+"""Test summaries, comparisons and contrasts on rows whose answer is known."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from hifitse.report import show
 
 
 def make_rows(gain: float = 0.0, noise: float = 0.3, seed: int = 0, mixtures: int = 100) -> list[dict]:
-    """A test list whose difficulty is the same for all arms, every fifth mixture without the target."""
+    """Return a test list of the same difficulty for all arms; every fifth mixture has no target."""
     difficulty = np.random.default_rng(99).normal(4, 4, mixtures)
     values = difficulty + np.random.default_rng(seed).normal(gain, noise, mixtures)
     rows = zip(made_up_rows(count=mixtures), values.tolist(), strict=True)
@@ -34,7 +34,7 @@ def test_summary_has_every_metric_of_its_own_mixtures():
     assert summary["si_sdri_db"]["mean"] == pytest.approx(np.mean([row["si_sdri_db"] for row in rows if row["present"]]))
     assert summary["si_sdri_db"]["low"] < summary["si_sdri_db"]["mean"] < summary["si_sdri_db"]["high"]
     assert summary["confusion_rate"]["mean"] == pytest.approx(np.mean([row["confused"] for row in rows if row["present"]]))
-    assert summary["pesq"] == {"mean": None, "low": None, "high": None, "n": 0}  # nothing measured is said, not left out
+    assert summary["pesq"] == {"mean": None, "low": None, "high": None, "n": 0}  # a metric without values is reported, not left out
     json.dumps(summary, allow_nan=False)
 
 
@@ -43,7 +43,7 @@ def test_a_small_gain_is_found_when_paired_though_mixtures_differ_much():
     found = compare("better", better, baseline, "si_sdri_db", (0.2, 0.5))
     assert found["verdict"] == "helped" and found["difference"] == pytest.approx(0.3, abs=0.12)
     assert found["n"] == 80 and found["expected"] == [0.2, 0.5] and found["baseline"] == "baseline" and found["arm"] == "better"
-    assert summarise(better)["si_sdri_db"]["low"] < summarise(baseline)["si_sdri_db"]["high"]  # unpaired it would not show
+    assert summarise(better)["si_sdri_db"]["low"] < summarise(baseline)["si_sdri_db"]["high"]  # unpaired, the gain would not show
     assert compare("worse", baseline, better, "si_sdri_db")["verdict"] == "hurt"
     assert compare("same", make_rows(seed=1), baseline, "si_sdri_db")["verdict"] == "neutral"
     json.dumps(found, allow_nan=False)
@@ -77,7 +77,7 @@ def test_arms_on_different_mixtures_are_not_compared():
 
 
 def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():
-    """Exact by mixture: gains of 1 and 2 dB that give 5 dB together leave 2 dB; the mixtures' own difficulty cancels."""
+    """Exact for each mixture: gains of 1 and 2 dB that give 5 dB together leave 2 dB; the difficulty of the mixtures cancels."""
     base, one, two, both = (make_rows(gain, noise=0.0) for gain in (0.0, 1.0, 2.0, 5.0))
     found = contrast([(1, both), (-1, one), (-1, two), (1, base)])
     assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0)) and found.n == 80

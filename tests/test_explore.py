@@ -1,4 +1,4 @@
-"""Exploring by hand: scenes, own files, one extraction a change; and the panel in a real JupyterLab in a real browser."""
+"""Test exploring by hand: scenes, own files, one extraction per change, and the panel in a real JupyterLab in a real browser."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_an_own_mixture_is_extracted_but_not_measured():
 
 @pytest.fixture
 def panel(monkeypatch):
-    """A panel that notes what it extracts instead of extracting."""
+    """Return a panel that records what it would extract."""
     asked = []
 
     def extract(extractor, mixture, kind, own=None):
@@ -143,7 +143,7 @@ def panel(monkeypatch):
 
 def test_each_change_is_one_extraction(panel):
     panel.button.click()
-    panel.index.value = 99  # the list ends before
+    panel.index.value = 99  # beyond the end of the list
     assert [metadata["index"] for metadata, _, _ in panel.asked] == [0, SMOKE.eval_mixtures - 1]
     assert panel.target.value == panel.asked[-1][0]["target_speaker"]
     assert set(panel.interferers.value) == set(panel.asked[-1][0]["interferer_speakers"])
@@ -173,7 +173,7 @@ def test_a_result_of_other_settings_is_greyed_and_what_is_not_loaded_cannot_be_c
     assert panel.room.disabled and panel.room.value == "drawn" and "reverb_prob is 0" in panel.reasons.value and not panel.snr.disabled
     panel.button.click()
     assert explore.STALE not in panel.output._dom_classes
-    panel.source.value = "own file"  # and there is none
+    panel.source.value = "own file"  # there is none
     assert explore.STALE in panel.output._dom_classes and "belongs to other settings" in panel.message.value
     panel.paths["mixture"].value = str(voice(tmp_path / "long.wav"))
     assert explore.STALE not in panel.output._dom_classes and panel.asked[-1][0]["id"] == "own mixture" and panel.message.value == ""
@@ -183,20 +183,20 @@ def test_a_result_of_other_settings_is_greyed_and_what_is_not_loaded_cannot_be_c
 
 
 CELLS = ("from arms import made_up_arm\nfrom hifitse.commands import explore", "explore.panel(made_up_arm())")
-"""A panel of weights that nobody trained: what it shows is not the question."""
+"""A panel with untrained weights: the quality of its output does not matter."""
 PICTURE = "document.querySelector('.jp-OutputArea img[alt*=\"{}\"]')"
 SOUND = "document.querySelector('.jp-OutputArea audio[aria-label*=\"{}\"]')"
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, chromium):
-    """Address of a JupyterLab that serves one small notebook; it is gone at the end, and so are its kernels."""
+    """Yield the address of a JupyterLab that serves one small notebook; end it and its kernels afterwards."""
     root = tmp_path_factory.mktemp("lab")
     spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS], metadata=spec), root / "panel.ipynb")
     config = root / "config/labconfig/page_config.json"
     config.parent.mkdir(parents=True)
-    config.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))  # it asks the network
+    config.write_text(json.dumps({"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}))  # uses the network
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime"}
@@ -215,7 +215,7 @@ def lab(tmp_path_factory, chromium):
 
 
 def choose(tab: browser.Tab, file: Path) -> None:
-    """Click on what asks for an enrolment of one's own, and give it a file."""
+    """Click the upload button for an own enrolment and choose a file."""
     with tab.page.expect_file_chooser() as asked:
         tab.page.locator(".widget-upload", has_text="own enrolment").click()
     asked.value.set_files(file)
@@ -223,7 +223,7 @@ def choose(tab: browser.Tab, file: Path) -> None:
 
 def test_the_panel_works_in_jupyterlab(lab, chromium, tmp_path):
     with chromium.tab(height=1400) as tab:
-        tab.page.goto(lab.partition("?")[0].rpartition("/lab")[0] + "/api/status?token=made-up")  # leaves the cookie
+        tab.page.goto(lab.partition("?")[0].rpartition("/lab")[0] + "/api/status?token=made-up")  # sets the cookie
         tab.page.goto(lab.partition("?")[0])
         tab.until("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
         tab.page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
@@ -239,7 +239,7 @@ def test_the_panel_works_in_jupyterlab(lab, chromium, tmp_path):
         (tmp_path / "bad.wav").write_text("no sound")
         choose(tab, tmp_path / "bad.wav")
         tab.until("document.querySelector('[role=alert]')?.innerText.includes(\"'bad.wav' is not readable\")")
-        assert tab.page.evaluate(f"{PICTURE.format('enrolment: silence')}.naturalWidth > 400")  # what was shown stays
+        assert tab.page.evaluate(f"{PICTURE.format('enrolment: silence')}.naturalWidth > 400")  # the last result stays
         choose(tab, voice(tmp_path / "good.wav"))
         tab.until(f"{PICTURE.format('enrolment: own file')}?.naturalWidth > 400")
         ours = [text for text in tab.complaints if "widget" in text.lower() or "uncaught" in text.lower()]

@@ -1,4 +1,4 @@
-"""Figures: what they draw and where, one colour scale, no label over another, nothing cut off, small files."""
+"""Test figures: what they draw and where, one colour scale, no overlapping labels, nothing cut off."""
 
 import io
 from itertools import combinations
@@ -27,7 +27,7 @@ def interval(mean: float, half: float = 0.4, n: int = 79) -> Interval:
 
 
 def shown(figure) -> None:
-    """Lay the figure out, as a report does, and see that nothing is cut off."""
+    """Lay out the figure as a report does, and check that nothing is cut off."""
     figure.savefig(io.BytesIO(), dpi=figures.DPI)
     box, page = figure.get_tightbbox(), figure.get_size_inches()
     assert box.x0 >= -0.01 and box.y0 >= -0.01 and box.x1 <= page[0] + 0.01 and box.y1 <= page[1] + 0.01
@@ -124,7 +124,7 @@ def test_forest_draws_measured_differences_over_the_plans_ranges():
     assert points(axis, "o") == [[[0.6, 0]], [[-0.1, 1]], [[0.2, 3]]]
     open_dots = [line.get_markerfacecolor() == "white" for line in axis.lines if line.get_marker() == "o"]
     assert open_dots == [False, True, True], "where the interval holds 0, or there is none"
-    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row on top
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row is on top
     assert [(text.get_text(), text.get_position()[1]) for text in axis.texts] == [("not measured", place) for place in (2, 4)]
     assert [label.get_text().replace("\n", " ") for label in axis.get_yticklabels()] == [row[0] for row in rows]
     assert_apart(axis.get_yticklabels())

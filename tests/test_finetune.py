@@ -1,4 +1,4 @@
-"""Which run a fine-tuning starts from, what it changes, which weights are kept, and what the report says of it."""
+"""Test fine-tuning: which run it starts from, what it changes, which weights are kept, and what the report says about it."""
 
 from dataclasses import replace
 

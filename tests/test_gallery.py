@@ -1,6 +1,6 @@
-"""The index of all reports: what it links and says, and that it is the same for the same reports.
+"""Test the index of all reports: what it links and says, and that the same reports give the same index.
 
-The committed reports: what they promise, and how they look: wide, narrow, light, dark, by keyboard, by ear.
+Test the committed reports: what they promise, and how they look in wide and narrow, light and dark windows, and by keyboard.
 """
 
 import html
@@ -19,18 +19,18 @@ from hifitse.commands import cli
 from hifitse.report import collect, gallery, summary
 
 REPORTS = ROOT / "reports"
-"""The committed ones; those of whoever runs a notebook lie below them in ``mine``."""
+"""The committed reports; those of a user's own runs are below them in ``mine``."""
 NASTY = "<script>alert(1)</script> $\\frac{$ | [x](javascript:y) `a` **b** \n & \"'"
 
 
 def links(text: str) -> list[str]:
-    """Where a page or a text in Markdown leads."""
+    """Return the link targets of an HTML page or a Markdown text."""
     pattern = r"<a href=\"([^\"]*)\"" if "<html" in text else r"(?<![!\\])\]\((?!index-)([^)]*)\)"
     return [unquote(html.unescape(place)) for place in re.findall(pattern, text)]
 
 
 def widths(text: str) -> list[set[int]]:
-    """How many cells the lines of each table in Markdown have."""
+    """Return the numbers of cells per line, one set for each Markdown table."""
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     return [{len(re.findall(r"(?<!\\)\|", line)) - 1 for line in table.splitlines()} for table in tables]
 
@@ -82,12 +82,12 @@ def test_the_same_reports_give_the_same_bytes_wherever_they_lie(index, tmp_path)
 
 
 def test_what_answers_no_claim_of_the_plan_is_ranked_too(tmp_path):
-    """The best recipe, the largest gain of all, was in no table of the index."""
+    """The best recipe, with the largest gain of all, used to be missing from the index."""
     root = reports(tmp_path)
     write(root, "demo/13_best", content("demo/13_best", row("best", 2.07, expected=None), row("<i>half</i>", 1.5, expected=None)))
     write(root, "demo/12_diagnosis", content("demo/12_diagnosis", status="failed", error="it rained"))
     repeated = row("best", 2.07, expected=None, report="demo/13_best")
-    write(root, "demo/10_summary", content("demo/10_summary", repeated))  # a summary repeats what others found
+    write(root, "demo/10_summary", content("demo/10_summary", repeated))  # a summary repeats the results of others
     for path in gallery.write(root):
         found = path.read_text(encoding="utf-8")
         assert "10 best" not in found
@@ -112,7 +112,7 @@ def test_text_from_reports_is_text_and_nothing_else(tmp_path):
 
 def test_an_empty_folder_and_none_give_an_index_that_says_so(tmp_path):
     write(tmp_path / "page", "demo/02_capacity", content("demo/02_capacity", row("wider", 0.9)), page=False)
-    assert set(links(gallery.page(collect.read(tmp_path / "page")))) == {"demo/02_capacity/metrics.json"}  # linked by what there is
+    assert set(links(gallery.page(collect.read(tmp_path / "page")))) == {"demo/02_capacity/metrics.json"}  # the link leads to what is there
     for root in (tmp_path / "empty", tmp_path / "none"):
         for path in gallery.write(root):
             found = path.read_text(encoding="utf-8")
@@ -146,7 +146,7 @@ def test_the_command_runs_the_summary_notebook_and_writes_its_report(tmp_path, m
 
 
 def test_the_committed_demo_extracts():
-    """The promise of the demo: on unseen speakers surely 4 dB better, and at least 10 dB more than with the interferer's enrolment."""
+    """The demo's promise for unseen speakers: at least 4 dB, and 10 dB more than with the interferer's enrolment, by the 95 % intervals."""
     found = json.loads((REPORTS / "demo-best/00_baseline/metrics.json").read_text(encoding="utf-8"))
     values = found["arms"]["baseline"]["metrics"]
     right, wrong = values["si_sdri_db"], values["si_sdri_wrong_enroll_db"]
@@ -154,7 +154,7 @@ def test_the_committed_demo_extracts():
 
 
 def test_the_best_recipe_keeps_its_promise():
-    """At least 2 dB over the baseline on unseen speakers, surely above 0, in at most the baseline's seconds per step."""
+    """At least 2 dB over the baseline on unseen speakers, with an interval above 0, in at most the baseline's seconds per step."""
     found = json.loads((REPORTS / "demo/13_best/metrics.json").read_text(encoding="utf-8"))
     (gain,) = [each for each in found["comparisons"] if (each["arm"], each["metric"]) == ("best", "si_sdri_db")]
     assert gain["difference"] >= 2 and gain["low"] > 0
@@ -163,7 +163,7 @@ def test_the_best_recipe_keeps_its_promise():
 
 PAGES = [REPORTS / "index.html", *sorted(REPORTS.glob("*/*/report.html"))]
 QUOTED = "Bericht ä #1.html"
-"""A name that an address has to quote."""
+"""A name that must be quoted in a URL."""
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (500, "dark")])
@@ -182,7 +182,7 @@ def test_a_committed_page_can_be_read(page, width, scheme, chromium, tmp_path):
 
 
 def test_the_browser_finds_what_is_wrong_with_a_page(chromium, tmp_path):
-    """So that the silence asserted above means something."""
+    """The checks above mean something only if the browser finds faults."""
     grey = '<p style="color: #999">faint</p><h1>a</h1><h1>b</h1><div style="width: 3000px">wide</div>'
     media = '<img src="data:image/png;base64,AAAA"><img src="absent.png"><audio controls src="data:audio/mpeg;base64,AAAA"></audio>'
     page = tmp_path / QUOTED

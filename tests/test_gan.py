@@ -1,4 +1,4 @@
-"""Fine-tuning against discriminators: networks, terms, what learns when, exact resume, collapse, the weights it starts from."""
+"""Test fine-tuning against discriminators: networks, terms, what learns when, exact resume, collapse, and the starting weights."""
 
 import json
 import math
@@ -30,7 +30,7 @@ BASE = resolve("smoke", threads=1, eval_pesq=False, device="cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """The folder of one finished run, which all fine-tunings start from."""
+    """Return the folder of one finished run, from which all fine-tunings start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("trained")))
         return train(BASE, progress=False).folder
@@ -53,12 +53,12 @@ def finetuned(start: str, **changes) -> Params:
 
 
 def learned(module: torch.nn.Module) -> int:
-    """Weights without the gains of the weight norm, which add one number a channel and change no function."""
+    """Count the weights without the gains of the weight norm, which add one number per channel and no capacity."""
     return sum(p.numel() for name, p in module.named_parameters() if not name.endswith("original0"))
 
 
 def test_the_networks_are_the_papers() -> None:
-    """Counted from the tables of the papers' own code: 41.1 M weights for the periods and 29.6 M for the scales."""
+    """Counted from the tables in the papers' own code: 41.1 M weights for the periods and 29.6 M for the scales."""
     gan, c = HiFiGAN(32), 32
     first, *others = gan.scales
     assert learned(gan.periods) == 5 * 8_218_433 and learned(torch.nn.ModuleList(others)) == 2 * 9_870_209
@@ -195,7 +195,7 @@ def test_the_watch_says_who_has_won_and_who_got_worse() -> None:
 
 
 def test_a_collapsed_run_ends_with_the_weights_it_started_from_and_says_so(start, monkeypatch) -> None:
-    monkeypatch.setattr(adversary, "FALL_DB", -1000.0)  # whatever happens counts as a fall
+    monkeypatch.setattr(adversary, "FALL_DB", -1000.0)  # anything counts as a fall
     params = finetuned(start, gan_patience=2)
     with pytest.warns(UserWarning, match=r"collapsed at step 5: SI-SDRi .* the run ends with the weights that it started from"):
         run = train(params, progress=False)

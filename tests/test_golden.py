@@ -1,7 +1,7 @@
-"""Golden values: what the library computed before it was rebuilt. Moving or rewriting code must not change them.
+"""Golden values: what the library computed before a rewrite. Moving or rewriting code must not change them.
 
-``python tests/test_golden.py`` writes ``golden.json`` again; do so only where a change of the numbers is what is wanted. Sound is compared
-at a few samples and with a tolerance, since the last bits differ among processors.
+``python tests/test_golden.py`` writes ``golden.json`` anew; run it only if the numbers are meant to change. Sound is compared at a few
+samples and with a tolerance, because the last bits differ between processors.
 """
 
 import json
@@ -28,7 +28,7 @@ GOLDEN = Path(__file__).with_name("golden.json")
 PRESETS = ("smoke", "demo", "full", "demo-best", "full-best")
 NOTEBOOKS = ("00_baseline", "02_capacity")
 MEASURED = ("commit", "created", "device", "params", "seconds_per_step", "step_ratio")
-"""In ``metrics.json``: times, and what differs from machine to machine. The parameters are those of the run ids."""
+"""Entries of ``metrics.json`` that are times or depend on the machine; the run ids cover ``params``."""
 
 
 def run_ids() -> dict[str, str]:
@@ -36,14 +36,14 @@ def run_ids() -> dict[str, str]:
 
 
 def sound(signal: np.ndarray) -> dict[str, Any]:
-    """A signal's shape, level, and 24 of its samples."""
+    """Return the shape of a signal, its level, and 24 of its samples."""
     flat = np.asarray(signal, np.float64).ravel()
     samples = flat[np.linspace(0, len(flat) - 1, 24).astype(int)]
     return {"shape": list(np.shape(signal)), "rms": float(np.sqrt(np.mean(flat**2))), "samples": samples.tolist()}
 
 
 def model_output() -> dict[str, Any]:
-    """The committed model's estimates of seeded noise by seeded noise: two mixtures, and two enrolments for the second."""
+    """Return the committed model's estimates for two mixtures of seeded noise, each with an enrolment of seeded noise."""
     rng = np.random.default_rng(0)
     mix, enroll = (torch.from_numpy(rng.standard_normal((2, 48_000)).astype(np.float32)) * 0.1 for _ in range(2))
     with torch.inference_mode():
@@ -51,7 +51,7 @@ def model_output() -> dict[str, Any]:
 
 
 def mixtures() -> dict[str, Any]:
-    """Three of the smoke preset's mixtures in each split."""
+    """Return three of the smoke preset's mixtures in each split."""
     params = resolve("smoke", device="cpu")
     test = evaluation_conditions(params)["test"][0]
     drawn = {"train": training_conditions(params, 0), "valid": validation_conditions(params)[0], "test": test}
@@ -69,11 +69,11 @@ def _described(mixture: Mixture) -> dict[str, Any]:
 
 
 class Cut(Exception):
-    """The end of a training that is not yet done."""
+    """Raised to interrupt a training."""
 
 
 def resumed_training() -> dict[str, float]:
-    """The last row of the history of a training that was cut in its fourth step and went on from its checkpoint."""
+    """Return the last history row of a training that was interrupted in its fourth step and resumed from its checkpoint."""
     from hifitse.training.train import train
 
     params = resolve("smoke", device="cpu", threads=1, steps=6, checkpoint_every=2)
@@ -92,11 +92,11 @@ def resumed_training() -> dict[str, float]:
 
 
 SHOWS = ("show", "HTML(", "for ", "explore.")
-"""What a cell begins with that shows something and computes nothing of ``metrics.json``."""
+"""Beginnings of cells that only show something and add nothing to ``metrics.json``."""
 
 
 def notebook(folder: Path, name: str) -> dict[str, Any]:
-    """``metrics.json`` of a notebook's cells with the smoke preset, without times; its pictures are made where notebooks are tested."""
+    """Run a notebook's cells with the smoke preset, without those that only show something; return its ``metrics.json`` without times."""
     cells = [cell.source for cell in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells if cell.cell_type == "code"]
     names: dict[str, Any] = {"preset": "smoke", "In": ["# Parameters: of this test\npreset = \"smoke\""]}
     with mock.patch.dict(os.environ, HIFITSE_RUNS=str(folder / "runs"), HIFITSE_REPORT_DIR=str(folder)):
@@ -121,7 +121,7 @@ def golden() -> dict[str, Any]:
 
 
 def differences(value: Any, expected: Any, absolute: float, where: str = "") -> list[str]:
-    """Places in which two trees of JSON differ, numbers by more than ``absolute`` and a thousandth of it relative to their size."""
+    """Return the places where two JSON trees differ; numbers may differ by ``absolute``, or by that fraction of the expected value."""
     if isinstance(value, dict) and isinstance(expected, dict) and value.keys() == expected.keys():
         return [each for name in value for each in differences(value[name], expected[name], absolute, f"{where}/{name}")]
     if isinstance(value, list) and isinstance(expected, list) and len(value) == len(expected):
@@ -153,7 +153,7 @@ def test_metrics_of_a_notebook(name, golden, tmp_path):
 
 
 def write() -> None:
-    """All golden values as they are now."""
+    """Write all golden values as they are now."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HIFITSE_CACHE"] = folder
         values = {"run_ids": run_ids(), "model_output": model_output(), "mixtures": mixtures(), "resumed_training": resumed_training()}

@@ -1,5 +1,5 @@
-"""One training on several processes: the same loss curve as on one, checkpoints that move between them, stops and failures of one.
-Several trainings at the same time: as one by one, cut and gone on with, one that fails beside one that does not.
+"""Test one training on several processes: the loss curve of one process, checkpoints that move between them, stops and failures of one.
+Test several trainings at once: the results of one by one, interrupting and resuming, and one that fails without harming the others.
 """
 
 import os
@@ -31,7 +31,7 @@ from hifitse.training.train import main, train
 
 VALUES = dict(steps=8, batch_size=2, accumulation=2, threads=1, workers=0, checkpoint_every=4, valid_mixtures=2, device="cpu")
 VALUES |= dict(both_talkers=True, enroll_dropout=0.4, specaug=0.2, enrollments=2, enrollments_min=1, optimizer="muon", lr=1e-3)
-"""All that is drawn for a batch is drawn here."""
+"""Everything that can be drawn for a batch is drawn with these values."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +41,13 @@ def runs(tmp_path, monkeypatch):
 
 
 def environment(rank: int, port: int, folder: Path, size: int = 2) -> dict[str, str]:
-    """What a launcher says to one of the processes."""
+    """Return the variables that a launcher sets for one of its processes."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
     return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1", "HIFITSE_RUNS": str(folder)}
 
 
 def trains(values: dict, variables: dict[str, str], until: int, said: str) -> None:
-    """One process of a group; it asks for a stop after the step ``until``, and writes down how it ended."""
+    """Train as one process of a group: stop after step ``until``, or break the loss after step ``-until``; write down how it ended."""
     os.environ.update(variables)
     step = train_module.train_step
 
@@ -55,7 +55,7 @@ def trains(values: dict, variables: dict[str, str], until: int, said: str) -> No
         row = step(state, batches)
         if state.step == until:
             os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)  # the launcher's, after the scheduler's
+            os.kill(os.getpid(), signal.SIGTERM)  # one from the scheduler, one from the launcher
         if state.step == -until:
             state.params = state.params.model_copy(update={"loss_si_sdr": float("inf")})
             state.objective.weights = {name: float("nan") for name in state.objective.weights}
@@ -72,7 +72,7 @@ def trains(values: dict, variables: dict[str, str], until: int, said: str) -> No
 
 
 def together(values: dict, folder: Path, until: tuple[int, int] = (0, 0)) -> list[str]:
-    """Train on two processes; how each ended."""
+    """Train on two processes; return how each ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -104,7 +104,7 @@ def test_two_processes_have_the_loss_curve_of_one_and_checkpoints_move_between_t
     for name, value in ours.items():
         torch.testing.assert_close(theirs[name], value, atol=1e-5, rtol=1e-3)
 
-    # from one to two, which a signal to the process that does not write stops; and on with one
+    # resume on two processes, stop them by a signal to the one that does not write, and finish on one
     shutil.copytree(one.folder, tmp_path / "moved" / params.run_id)
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "moved"))
     checkpoints(Run.of(params).folder)[0].unlink()

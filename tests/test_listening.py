@@ -1,4 +1,4 @@
-"""What is heard: players, the choice of examples and their mixtures."""
+"""Test what is heard: players, the choice of examples, and their mixtures."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Every notebook: its form, and the baseline run as a user types it, in a copy of the checkout's two folders; its page in a browser."""
+"""Test the form of every notebook, and run the baseline as a user would in a copy of the checkout; open its page in a browser."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ from hifitse.params import Params
 from hifitse.report import page, strip
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FORBIDDEN = {"torch", "torchaudio", "scipy", "matplotlib", "soundfile", "numpy"}  # belongs into the library
+FORBIDDEN = {"torch", "torchaudio", "scipy", "matplotlib", "soundfile", "numpy"}  # these belong in the library
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -43,7 +43,7 @@ def test_form_of_a_notebook(path):
 
 
 def test_what_is_run_in_a_clone_stays_out_of_git_and_a_clone_without_the_filter_works(tmp_path):
-    """With the line of the Makefile that sets the filter up, in a repository of one notebook."""
+    """Use the Makefile's line that sets up the filter, in a repository with one notebook."""
     def git(*words: str) -> str:
         person = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         return subprocess.run(["git", *person, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout

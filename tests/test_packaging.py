@@ -1,4 +1,4 @@
-"""The tree itself: dependencies that agree, make targets, sizes, nothing of one machine."""
+"""Test the repository itself: consistent dependencies, make targets, sizes, no paths of one machine."""
 
 import ast
 import json
@@ -43,7 +43,7 @@ def test_dependency_has_a_range_and_a_pin_inside_it_which_is_installed(requireme
 
 
 def test_what_the_dependencies_need_is_pinned_too() -> None:
-    """Follows the requirements of the installed packages to the end; one without a pin could differ from day to day."""
+    """Follow the requirements of all installed packages: one without a pin could differ from day to day."""
     todo, seen = {canonicalize_name(requirement.name) for requirement in RUNTIME + DEV}, set()
     while todo:
         seen.add(name := todo.pop())
@@ -52,7 +52,7 @@ def test_what_the_dependencies_need_is_pinned_too() -> None:
             here = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
             todo |= {canonicalize_name(requirement.name) for requirement in here} - seen
     assert "numpy" in seen and "jinja2" in seen
-    # The installers themselves are not pinned: an environment brings its own.
+    # The installers themselves are not pinned: every environment brings its own.
     assert seen - set(PINNED) - {"pip", "setuptools", "wheel"} == set()
 
 
@@ -61,7 +61,7 @@ def test_environment_yml_gives_the_same_environment() -> None:
     conda = [item for item in environment["dependencies"] if isinstance(item, str)]
     [pip] = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
     assert pip == ["-c constraints.txt", "-e .[dev]"]
-    # Whatever conda installed besides would escape the constraints.
+    # Anything else that conda installs would escape the constraints.
     assert {item.partition("=")[0] for item in conda} == {"python", "pip", "c-compiler"}
     [python] = [item.partition("=")[2] for item in conda if item.startswith("python=")]
     assert SpecifierSet(PROJECT["requires-python"]).contains(python)
@@ -69,7 +69,7 @@ def test_environment_yml_gives_the_same_environment() -> None:
 
 
 def third_party(sources: list[str]) -> set[str]:
-    """Packages that the sources import anywhere in them, inside functions too."""
+    """Return the packages that the sources import anywhere, also inside functions."""
     names: set[str] = set()
     for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         if isinstance(node, ast.Import):
@@ -96,7 +96,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A folder with what `make` reads, and an environment that looks made."""
+    """Return a folder with what ``make`` reads and an environment that looks complete."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
     stamp = tmp_path / ".venv" / ".stamp"
@@ -199,7 +199,7 @@ def test_files_and_functions_stay_short() -> None:
     assert long == []
 
 
-# A folder of one machine, where a path begins; inside a longer path or the text of encoded audio it does not begin.
+# A folder of one machine at the beginning of a path, but not within a longer path or in encoded audio.
 MACHINE_PATH = re.compile(r"(?<![\w+/.$~=:)-])/(?:" + "|".join(["home", "root", "tmp", "work", "Users", "mnt", "scratch"]) + r")/\w")
 
 
@@ -209,7 +209,7 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     found = []
     for path in listed:
         if ".running-" in str(path):
-            continue  # a report that is being made at this moment
+            continue  # a report being written right now
         if path.is_file() and path.suffix in {".py", ".ipynb", ".html", ".json", ".yaml", ".yml", ".md", ".txt", ".toml", ""}:
             text = path.read_text(encoding="utf-8", errors="replace")
             found += [f"{path.relative_to(ROOT)}: {text[hit.start() : hit.start() + 60]!r}" for hit in MACHINE_PATH.finditer(text)]

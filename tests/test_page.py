@@ -1,4 +1,4 @@
-"""The page of a report: it opens offline, folds code away, escapes text, and stays small."""
+"""Test the page of a report: it opens offline, folds code away, escapes text, and drops widgets and local paths."""
 
 import html
 import re
@@ -36,7 +36,7 @@ def test_code_and_progress_are_folded_but_not_results_and_code_that_shows_nothin
     assert all(word in code for word in ("first", "second", "last")) and "step 4" in progress
     shown = text.replace(code, "").replace(progress, "")
     assert len(whole.cells) == 5 and "<p>here</p>" in shown and "written" in shown
-    assert page.render(notebook()).count("<details") == 1  # at the end it stays
+    assert page.render(notebook()).count("<details") == 1  # a cell at the end keeps its code
 
 
 def test_page_escapes_an_error_and_shows_it_unfolded():

@@ -1,4 +1,4 @@
-"""Parameters: presets, one-sentence errors, run names, a notebook's cells."""
+"""Test parameters: presets, one-sentence errors, run ids, and a notebook's cells."""
 
 import json
 import math
@@ -19,7 +19,7 @@ FIELDS = Params.model_fields
 
 
 def refused(**values: object) -> str:
-    """The sentence with which ``resolve`` refuses ``values``; it is one line."""
+    """Return the sentence with which ``resolve`` refuses ``values``; check that it is one line."""
     with pytest.raises(ParameterError) as caught:
         resolve(**values)
     message = str(caught.value)
@@ -34,7 +34,7 @@ def test_every_file_in_params_resolves(name: str) -> None:
         assert written["preset"] == name
         assert resolve(name).preset == name
     else:
-        below = name.partition("-")[0] if "-" in name else "smoke"  # what it is laid over
+        below = name.partition("-")[0] if "-" in name else "smoke"  # the preset under it
         params = resolve(below, overlay=name)
         assert params.preset == below
         assert all(getattr(params, key) == value for key, value in written.items())
@@ -91,11 +91,11 @@ def test_bad_yaml_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path, con
 
 
 def test_a_number_that_yaml_takes_for_text_or_not_for_a_list_is_a_number(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """``papermill -p absent_prob 0.2`` can give only one number."""
+    """``papermill -p absent_prob 0.2`` can only give one number."""
     assert resolve("smoke", absent_prob=0.2).absent_prob == [0.2]
     (tmp_path / "mine.yaml").write_text("lr: 3e-4\nphase_starts: [0, 5e-1]\n", encoding="utf-8")
     monkeypatch.setattr(presets, "PRESET_DIR", tmp_path)
-    assert presets.load_yaml("mine")["lr"] == "3e-4"  # PyYAML's reading
+    assert presets.load_yaml("mine")["lr"] == "3e-4"  # as PyYAML reads it
     params = resolve("mine")
     assert params.lr == 0.0003 and params.phase_starts == [0.0, 0.5]
 
@@ -160,7 +160,7 @@ def test_values_that_contradict_each_other_or_do_nothing(values: dict, parts: li
 
 
 def test_a_retired_parameter_is_dropped_where_it_has_its_default() -> None:
-    """It stands in the ``params.json`` of finished runs and of the committed model."""
+    """It occurs in the ``params.json`` of finished runs and of the committed model."""
     for name, value in ((name, value) for name, values in RETIRED.items() for value in values[:3]):
         assert Params(**{name: value}) == Params.model_validate_json(json.dumps({name: value})) == Params()
         assert f"unknown parameter {name!r}" in refused(preset="smoke", **{name: 7})
@@ -206,7 +206,7 @@ def test_any_value_is_taken_in_its_type_or_refused_in_one_line(name: str, value:
 
 
 def test_the_run_is_named_by_what_changes_the_training_and_differs_from_the_defaults() -> None:
-    """So a parameter added later, whose default is neutral, does not orphan a run of weeks."""
+    """Thus a parameter that is added later with a neutral default does not orphan a run of weeks."""
     smoke = resolve("smoke")
     values = {"lr": 2e-3, "seed": 1, "steps": 5, "corpus": "voices", "features": 24, "absent_prob": [0, 0.3], "precision": "bf16"}
     assert len({smoke.run_id, *(resolve("smoke", **{name: value}).run_id for name, value in values.items())}) == 8
@@ -228,7 +228,7 @@ OWN = "# Parameters: change them here\npreset = 'smoke'\nsteps = 9\n"
 
 
 def notebook(*cells: str, **later: object) -> dict:
-    """The namespace of a notebook that ran ``cells``, in which ``later`` was assigned after them."""
+    """Return the namespace of a notebook that ran ``cells`` and assigned ``later`` after them."""
     namespace: dict = {}
     for cell in cells:
         exec(cell, namespace)
@@ -260,7 +260,7 @@ def test_a_bad_added_cell_is_refused(cell: str, parts: list[str]) -> None:
 
 
 def test_an_edited_cell_run_again_replaces_its_older_text() -> None:
-    """In JupyterLab a mistake is corrected in its cell; the older text stays in the history and the name in the namespace."""
+    """In JupyterLab a mistake is corrected in its cell, but the older text stays in the history and the name in the namespace."""
     wrong = OWN + "stpes = 20\nlr = 0.01\n"
     params = from_notebook(notebook(wrong, OWN))
     assert params.steps == 9 and params.lr == resolve("smoke").lr

@@ -1,4 +1,4 @@
-"""The pool that measures PESQ and STOI: results, failures, dying processes. Imports no torch, for each process imports this file."""
+"""Test the pool that measures PESQ and STOI: results, failures, dying processes. No torch here: every process imports this file."""
 
 import os
 
@@ -8,7 +8,7 @@ from hifitse.evaluation.perceptual import PerceptualPool
 
 
 def speech_or_trouble(est, mix, target):
-    """Stands in for the measurement; a first sample of 1 makes the process die as a crash in C code would."""
+    """Stand in for the measurement; a first sample of 1 kills the process, as a crash in C code would."""
     if est[0] == 1:
         os._exit(11)
     if est[0] == 2:
@@ -27,7 +27,7 @@ def test_a_measurement_that_kills_its_process_is_noted_and_the_others_survive():
 
 
 def test_processes_that_all_die_are_told_from_signals_that_fail():
-    """A script without ``if __name__ == "__main__"`` starts itself again in each process, which then dies: nothing of that is kept."""
+    """A script without ``if __name__ == "__main__"`` starts itself again in every process, which then dies. Such results are not kept."""
     rows = [{} for _ in range(5)]
     with PerceptualPool(1, speech_or_trouble) as pool:
         for row in rows:

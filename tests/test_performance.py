@@ -1,6 +1,6 @@
-"""Speed of the model and of mixtures: what is measured, two ratios that must not be lost, and notebooks 08 and 11 as typed.
+"""Test the speed of the model and of mixing: what is measured, two ratios that must not be lost, and notebooks 08 and 11.
 
-The machine: how many cores and threads, how they wait, bfloat16, room for workers.
+Test the machine: cores and threads, how threads wait, bfloat16, resources for workers.
 """
 
 import os
@@ -23,7 +23,7 @@ from hifitse.studies import data_loading, performance
 from hifitse.studies.performance import ALONE, FAST, PLAIN
 
 SMOKE = resolve("smoke", device="cpu", threads=1)
-ALL = dict(  # every layer that there is, in a small model
+ALL = dict(  # every layer there is, in a small model
     band_layer="mixer", frame_layer="conv", frame_attention=True, usef="full", reinject="band", adaln=True, input_power=0.3,
     magnitude_input=True, blocks=2, mixture_blocks=1, both_talkers=True, batch_size=4,
 )  # fmt: skip
@@ -31,7 +31,7 @@ ALL = dict(  # every layer that there is, in a small model
 
 @pytest.mark.parametrize("changes", [{}, ALL], ids=["smoke", "all"])
 def test_the_plain_formulas_give_the_same_outputs_and_gradients(changes):
-    """On a batch that shares mixtures, which is computed again for each item there."""
+    """The batch shares mixtures, which the plain formulas compute again for each item."""
     found = performance.equal(SMOKE.model_copy(update={"enroll_dropout": 0.0} | changes))
     assert 0 < found["outputs"] < 1e-9 and 0 < found["gradients"] < 1e-9
 
@@ -56,7 +56,7 @@ def test_models_and_the_plans_model():
 
 
 def test_a_training_step_stays_faster_than_by_the_plain_formulas():
-    """53 bands and shared mixtures: about 1.8 times as fast; below 1.2 something of it is lost."""
+    """With 53 bands and shared mixtures it is about 1.8 times as fast; below 1.2, part of the gain is lost."""
     bands = {"n_fft": 2048, "bands_fine": 10, "bands_medium": 28, "bands_coarse": 15, "heads": 4, "reinject": "none"}
     short = {"seconds": 0.5, "enroll_seconds": 0.5, "loss_phase": 0.0, "loss_amplitude": 0.0, "enroll_dropout": 0.0}
     states = performance._states(SMOKE.model_copy(update=ALL | bands | short | {"batch_size": 8}))
@@ -72,7 +72,7 @@ def test_a_training_step_stays_faster_than_by_the_plain_formulas():
 
 
 def test_mixtures_stay_faster_to_make_than_on_the_old_path(synthetic_sound):
-    """About 2.5 times as fast with recordings kept; below 1.3 something of it is lost."""
+    """With recordings kept it is about 2.5 times as fast; below 1.3, part of the gain is lost."""
     found = data_loading.paths(data_loading.plan_mixing(SMOKE), rounds=3, mixtures=4)
     assert data_loading.gains(found)[data_loading.KEPT].mean > 1.3
 

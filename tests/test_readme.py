@@ -1,4 +1,4 @@
-"""What the READMEs promise: links, commands, parameters, licences; and that the numbers come from the reports."""
+"""Test what the READMEs promise: links, commands, parameters, licences, and that the numbers come from the reports."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
         if word.startswith("-"):
             assert word in known
         if word == "-p":
-            assert words[place + 1] in Params.model_fields or words[place + 1] == "loss_l1"  # the term that a reader adds
+            assert words[place + 1] in Params.model_fields or words[place + 1] == "loss_l1"  # the term that the reader adds
         if word in ("--preset", "--overlay"):
             assert (PRESET_DIR / f"{words[place + 1]}.yaml").exists()
 
@@ -108,7 +108,7 @@ def test_a_model_of_ones_own_is_measured_as_the_notebooks_readme_says(capsys) ->
 
 
 def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path) -> None:
-    """Whoever has run the demo has other reports in the working tree, so both are taken from the last commit."""
+    """Both are taken from the last commit, because a working tree in which the demo was run holds other reports."""
     wanted = ["README.md", "notebooks", ":(glob)reports/*/*/metrics.json"]
     packed = subprocess.run(["git", "-C", str(ROOT), "archive", "HEAD", *wanted], capture_output=True)
     if packed.returncode:
@@ -121,7 +121,7 @@ def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path
 
 
 def test_numbers_come_from_the_reports_and_what_is_missing_is_said(tmp_path: Path) -> None:
-    """One complete model, one damaged, one lever with another list beside it."""
+    """Two complete models, a damaged one, and a lever that was also measured on another list."""
     reports, values = tmp_path / "reports", {"mean": -9.0, "low": -9.5, "high": -8.25, "n": 7}
     right = arm(mean=3.0)["metrics"] | {"si_sdri_wrong_enroll_db": values}
     write(reports, "demo-best/00_baseline", content("demo-best/00_baseline", arms={"baseline": {"metrics": right}}))

@@ -1,4 +1,4 @@
-"""The report: verdicts, tables and metrics.json, on made-up rows."""
+"""Test the report on made-up rows: verdicts, tables and metrics.json."""
 
 import json
 import re
@@ -96,7 +96,7 @@ def test_metrics_have_the_agreed_form():
     assert set(arm["metrics"]) == set(METRICS)
     assert all(set(value) == {"mean", "low", "high", "n"} for value in arm["metrics"].values())
     assert Params(**content["params"]) == SMOKE
-    assert report.metrics("11_performance", SMOKE, [])["device"] != "auto"  # without arms: the machine that measured
+    assert report.metrics("11_performance", SMOKE, [])["device"] != "auto"  # without arms it is the machine that measured
     failed = report.metrics("00_baseline", SMOKE, [], error="it rained")
     assert (failed["status"], failed["error"], failed["arms"]) == ("failed", "it rained", {})
 

@@ -1,4 +1,4 @@
-"""Bad input of every kind: one clear sentence or the documented way round it, and nothing that was there before is lost."""
+"""Test bad input of every kind: one clear sentence or the documented fallback, and no loss of existing files."""
 
 import warnings
 
@@ -16,7 +16,7 @@ CASES = [pytest.param(case, id=f"{kind}: {case.name}") for kind, cases in TABLES
 
 @pytest.fixture(autouse=True)
 def own_variables(monkeypatch, synthetic_sound):
-    """What a case sets in the environment ends with it."""
+    """Undo what a case sets in the environment."""
     for name in ("HIFITSE_REPORTS", "HIFITSE_CACHE"):
         monkeypatch.setenv(name, str(synthetic_sound))
 

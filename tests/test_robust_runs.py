@@ -1,4 +1,4 @@
-"""A run's folder that was damaged, is full or is used twice: one sentence, or the checkpoint before, and no loss."""
+"""Test a run's folder that is damaged, full or used twice: one sentence or the checkpoint before, and nothing lost."""
 
 import json
 import multiprocessing
@@ -33,7 +33,7 @@ Damage = Callable[[Path], object]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """Folder of runs with one finished run, with checkpoints at its steps 2 and 4."""
+    """Return a folder of runs with one finished run, which has checkpoints at steps 2 and 4."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("runs")))
         return train(PARAMS, progress=False).folder.parent
@@ -41,7 +41,7 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(trained, tmp_path, monkeypatch) -> Path:
-    """A copy of the run's folder, to damage."""
+    """Return a copy of the run's folder, to be damaged."""
     shutil.copytree(trained, tmp_path / "runs")
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "runs"))
     return Run.of(PARAMS).folder
@@ -49,20 +49,20 @@ def folder(trained, tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def unfinished(folder) -> Path:
-    """The same, back at step 2."""
+    """Return the same copy, back at step 2."""
     checkpoints(folder)[0].unlink()
     return folder
 
 
 class Bomb:
-    """Unpickled, it leaves a file."""
+    """An object that makes a folder when it is unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("unpickled",)
 
 
 def changed(tensors: Callable[[dict], dict] = dict, header: object = None, step: int = 4) -> Damage:
-    """A checkpoint in safetensors' own form with other tensors or another header."""
+    """Write a valid safetensors checkpoint with other tensors or another header."""
 
     def write(path: Path) -> None:
         found, said = load_tensors(path)
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_another_model_is_refused(damage, words, folder):
 
 
 def refused(folder: Path, error: type[HifitseError], words: tuple[str, ...]) -> None:
-    """``train`` stops with one sentence, and what was in the folder is still there."""
+    """Check that ``train`` stops with one sentence and that everything in the folder is still there."""
     kept = {name: data for name, data in files(folder).items() if name != "lock"} if folder.is_dir() else {}
     with pytest.raises(error) as caught:
         train(PARAMS, progress=False)
@@ -160,7 +160,7 @@ def test_two_trainings_of_one_run_at_once(unfinished):
 
 
 def finishes_as_ever(trained: Path) -> None:
-    """The same call goes on, and ends with the weights and the rows of a run that nothing happened to."""
+    """Check that the same call resumes and ends with the weights and rows of a run that was not disturbed."""
     run = train(PARAMS, progress=False)
     assert run.finished and same(weights(run), load_tensors(checkpoints(trained / PARAMS.run_id)[0])[0])
     assert [row["step"] for row in run.history] == [1, 2, 3, 4] and [row["step"] for row in run.validation] == [4]
@@ -182,7 +182,7 @@ def test_a_disk_that_is_full_for_the_checkpoint_or_for_a_row_loses_nothing(unfin
 
 @pytest.mark.parametrize("at", ["train_step", "quick_validate", "save_checkpoint", "SIGKILL", "MemoryError"])
 def test_a_killed_worker_ends_the_training_and_loses_nothing(at, unfinished, trained):
-    """Torch tells it by a signal, whatever the training does just then."""
+    """Torch reports it by a signal, whatever the training is doing at that moment."""
     own, draw, real = os.getpid(), Mixer.draw, getattr(train_module, at, None)
 
     def dies(self, seed, index, *rest, **named):

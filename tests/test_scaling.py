@@ -1,4 +1,4 @@
-"""Notebook 15: its arms, trainings of one length by the clock, curves on one list, what they predict; and as typed."""
+"""Test notebook 15: its arms, trainings of equal duration, curves on one list, what they predict, and a run as a user does it."""
 
 import json
 

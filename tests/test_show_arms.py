@@ -1,4 +1,4 @@
-"""What a comparison's report says, on rows whose answer is known."""
+"""Test what a comparison's report says, on rows whose answer is known."""
 
 import re
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_groups_compare_within_a_condition(compared):
 
 @pytest.mark.parametrize(("gain", "mark", "words"), [(9.0, "good", "more than"), (7.0, "weak", "as far as"), (5.0, "bad", "less than")])
 def test_adding_up(gain, mark, words):
-    """Gains of 1 and 2 dB, and together 5, 3 or 1."""
+    """Gains of 1 and 2 dB alone, and of 5, 3 or 1 dB together."""
     base = made_up_arm(made_up_rows(4.0, count=200))
     arms = {}
     for number, (name, mean) in enumerate({"one": 5.0, "two": 6.0, "both": gain}.items()):

@@ -1,4 +1,4 @@
-"""Recordings packed to travel, and a sitting at another machine: trained, cut, gone on with, exported."""
+"""Test packing recordings to travel, and a sitting at another machine: trained, interrupted, resumed, exported."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
 
 
 def test_groups_and_splits_of_manifests_travel(sources, tmp_path):
-    """Noise is packed, rooms stay as they are."""
+    """Noise is packed; rooms stay as they are."""
     for kind in ("noise", "rooms"):
         shutil.copytree(sources[kind], tmp_path / kind)
         lines = [{"path": path.name, "samples": soundfile.info(path).frames, "sample_rate": 48_000, "group": f"g{number // 2}"}
@@ -72,7 +72,7 @@ def test_groups_and_splits_of_manifests_travel(sources, tmp_path):
 
 
 def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name(sources, tmp_path):
-    """As README says: manifests lie where the command was typed, beside other things."""
+    """As in the README, manifests are in the folder where the command was typed, beside other files."""
     place = tmp_path / "place"
     shutil.copytree(sources["rooms"], place / "rooms")
     (place / "letters.txt").write_text("private")

@@ -1,6 +1,6 @@
-"""A training that is killed at random moments again and again ends as one that was left alone.
+"""A training that is killed at random moments again and again must end like one that was left alone.
 
-``HIFITSE_SOAK=200 python -m pytest tests/test_soak.py`` makes the training that many steps long; the suite's has 24.
+``HIFITSE_SOAK=200 python -m pytest tests/test_soak.py`` trains for that many steps; the default is 24.
 """
 
 import os
@@ -24,7 +24,7 @@ def rows(run: Run) -> int:
 
 
 def kill_at_random(process, run: Run, rng: np.random.Generator) -> None:
-    """SIGKILL after a few more rows of the history and a moment, or while the process is still starting; or it ends before."""
+    """Kill the process shortly after a few more history rows, or while it is still starting, unless it ends first."""
     early = rng.random() < 0.2
     target, moment = rows(run) + int(rng.integers(1, 6)), float(rng.uniform(0, 0.5 if early else 0.1))
     while not early and process.is_alive() and rows(run) < target:
@@ -39,7 +39,7 @@ def test_random_kills_end_with_the_same_weights_and_the_same_rows(tmp_path, synt
     values = dict(steps=STEPS, checkpoint_every=2, validate_every=5, threads=1, enroll_dropout=0.3, both_talkers=True, optimizer="muon")
     params = resolve("smoke", **values)
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "whole"))
-    whole = train(params, progress=False)  # first, so that no kill meets the making of the corpus
+    whole = train(params, progress=False)  # first, so that no kill interrupts the making of the corpus
     monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path / "killed"))
     rng, kills, reached = np.random.default_rng(STEPS), 0, 0
     while not Run.of(params).finished:
@@ -49,7 +49,7 @@ def test_random_kills_end_with_the_same_weights_and_the_same_rows(tmp_path, synt
         kill_at_random(process, Run.of(params), rng)
         assert process.exitcode in (0, -9), "a training went wrong by itself"
         kills += process.exitcode == -9
-        found = load_checkpoint(Run.of(params).folder)  # a damaged one would warn, which fails here
+        found = load_checkpoint(Run.of(params).folder)  # a damaged one would warn, which fails the test
         step = found[1]["step"] if found else 0
         assert step >= reached, "no kill undoes what a checkpoint held"
         reached = step

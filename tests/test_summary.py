@@ -1,4 +1,4 @@
-"""The summary: what it takes from the reports, and that nothing in them can bring it down."""
+"""Test the summary: what it takes from the reports, and that nothing in them can make it fail."""
 
 import json
 

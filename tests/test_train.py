@@ -1,4 +1,4 @@
-"""Training: exact resume, clean stops, the schedule, the average, a loss that is not finite; Muon."""
+"""Test training: exact resume, clean stops, the schedule, averaged weights, a loss that is not finite; Muon."""
 
 import errno
 import fcntl
@@ -50,13 +50,13 @@ def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):
     assert last < first, "30 steps on 60 easy mixtures must lower the loss"
     assert [row["step"] for row in run.history] == list(range(1, 31))
     assert [row["step"] for row in run.validation] == [4, 8, 12, 16, 20, 24, 28, 30]
-    monkeypatch.setattr(train_module, "_loop", None)  # any training now would fail
+    monkeypatch.setattr(train_module, "_loop", None)  # any training would fail now
     assert train(params).step == 30
 
 
 @pytest.mark.parametrize("at", [5, 6])
 def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, at):
-    """Cut one step before and at the third phase's start, with all that a curriculum and augmentation draw, and learned weights."""
+    """Interrupt one step before the third phase and at its start, with all that curriculum and augmentation draw, and learned weights."""
     values = dict(steps=9, checkpoint_every=1, threads=1, enrollments=2, enrollments_min=1, specaug=0.2, enroll_augment_prob=0.5)
     learns = dict(loss_weighting="uncertainty", loss_snr=0.25, loss_multires=0.5, loss_speaker=0.5, optimizer="muon", both_talkers=True)
     base = resolve("smoke", **values, **learns)
@@ -158,7 +158,7 @@ def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):
     monkeypatch.setattr(train_module, "quick_validate", lambda *_: {"si_sdri_db": next(scores), "si_sdri_wrong_enroll_db": None})
     params = resolve("smoke", steps=8, validate_every=2, checkpoint_every=3, threads=1)
     cut(params, 5, monkeypatch)
-    run = train(params, progress=False)  # from step 3 on
+    run = train(params, progress=False)  # resumes from step 3
     tensors, header = load_tensors(run.folder / BEST)
     assert (header["step"], header["si_sdri_db"]) == (6, 2.5), "that of step 4 was undone, and measured again"
     best, last = run.extractor(best=True).state_dict(), run.extractor().state_dict()
@@ -226,7 +226,7 @@ def test_enrolments_are_dropped_and_left_out_as_often_as_asked_and_by_seed_and_s
 
 @pytest.mark.parametrize("samples", [479, 480, 4800, 48001])
 def test_the_networks_view_is_masked_and_the_estimate_is_not(samples):
-    """A mask hides parts of the spectrum from the network; what comes out is still the whole mixture under the network's mask."""
+    """A mask hides parts of the spectrum from the network; the output is still the whole mixture under the network's mask."""
     params = resolve("smoke", specaug=0.3)
     state, mix, enroll = new_state(params), torch.randn(2, samples), torch.randn(2, 1, 4800)
     seen = spectrum_mask(mix, params, step=3, part=0)
@@ -238,7 +238,7 @@ def test_the_networks_view_is_masked_and_the_estimate_is_not(samples):
 
 
 def test_accumulated_batches_equal_one_large_batch():
-    """Two batches of 2 and one of 4 give the same step, but for the order of sums."""
+    """Two batches of 2 and one of 4 give the same step, apart from the order of summation."""
     base = dict(seed=3, enroll_dropout=0.0, clip_norm=1e6, loss_absent=1.0, lr=1e-3)
     batch = made_up_batch(resolve("smoke", batch_size=4)) | {"present": torch.tensor([True, True, False, True])}
     halves = [{k: v[i : i + 2] for k, v in batch.items()} for i in (0, 2)]
@@ -264,7 +264,7 @@ def test_no_memory_no_such_device_and_a_mistyped_corpus_are_one_sentence(runs):
         with pytest.raises(TrainingError, match="parameter 'device' is 'cuda', expected one of: auto"):
             train(resolve("smoke", device="cuda"), progress=False)
     where = ((Objective, "forward"), (torch.nn.utils, "clip_grad_norm_"), (dataset, "collate"), (train_module, "quick_validate"))
-    for owner, name in where:  # a step, its optimiser, a batch rendered on the card, a validation
+    for owner, name in where:  # a step, its optimiser, a batch rendered on the GPU, a validation
         full = mock.patch.object(owner, name, side_effect=torch.OutOfMemoryError("CUDA out of memory"))
         with full, pytest.raises(TrainingError, match="batch_size 2 does not fit .*: halve .* and double accumulation"):
             train(resolve("smoke", validate_every=1), progress=False)
