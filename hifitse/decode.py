@@ -31,7 +31,7 @@ FORMATS = (
 SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")  # FFmpeg demuxers that do not guess the length
 OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000  # header sizes that mean "unknown" (a pipe): these two, and all from ENDLESS on
 MP3_MARGIN_S = 1.0  # s: audio decoded before a section of an MP3, because frames need bytes of earlier ones
-NO_END = "its last page is missing, and with it the length: how much sound is lost is unknown"
+NO_END = "its last page is missing, so it is unknown how much sound is lost"
 NOTICED_S = 0.1  # s: smaller differences between header and sound are encoder padding
 
 
@@ -157,7 +157,7 @@ class Sound:
                 raise AudioError(f"{said}, expected a sound or video file such as wav, flac, ogg, mp3, m4a or mp4") from None
             with container:
                 if stream is None:
-                    raise AudioError(f"file {str(self.path)!r} has no sound in it, expected a file with at least one track of sound")
+                    raise AudioError(f"file {str(self.path)!r} has no audio track, expected a file with at least one")
                 yield from self._frames(container, stream)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[tuple[int, np.ndarray]]:
@@ -194,7 +194,7 @@ class Sound:
         if told and there_s < said_s - NOTICED_S:
             self.missing = _cut(there_s, said_s)
         elif bad > 1:  # a single one is the end of a cut file
-            self.missing = f"{bad} pieces of it cannot be decoded"
+            self.missing = f"{bad} of its packets cannot be decoded"
         elif rate and _pages(self.path)[1]:
             self.missing = NO_END
 

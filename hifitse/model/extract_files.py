@@ -49,7 +49,7 @@ class Survey:
         if self.clipped > CLIPPED_SHARE * self.samples:
             said.append(f"{100 * self.clipped / self.samples:.2g} % of its samples are clipped")
         if (loudest := cancelled(self.power, self.mixed)) is not None:
-            said.append(f"its channels cancel each other, so channel {loudest + 1} alone is heard; --channel takes another")
+            said.append(f"its channels cancel each other, so only channel {loudest + 1} is used; --channel selects another")
         return said
 
 
@@ -118,9 +118,9 @@ class Extracted:
     likeness: np.ndarray | None  # (P,) similarity of estimate and enrolment, 0 to 1, every 100 ms, if requested
 
     def __str__(self) -> str:
-        speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times as fast as it plays"
+        speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times real time"
         clipped = f"; {self.clipped} samples clipped" if self.clipped else ""
-        level = f"level {self.level_db:.1f} dBFS of {self.mix_level_db:.1f}{clipped}"
+        level = f"level {self.level_db:.1f} dBFS (mixture {self.mix_level_db:.1f}){clipped}"
         return f"{self.mix.name} -> {self.out}: {self.seconds:.1f} s in {self.took_s:.1f} s ({speed}), {level}"
 
 

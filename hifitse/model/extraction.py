@@ -177,7 +177,7 @@ def mono(audio: Signal, name: str) -> np.ndarray:
         raise AudioError(f"{name} is a {type(audio).__name__}, expected an array or a tensor of samples")
     shape = tuple(audio.shape)
     if len(shape) not in (1, 2) or 0 in shape or (len(shape) == 2 and (min(shape) > 2 or shape == (2, 2))):
-        expected = "(T,), (2, T) or (T, 2) with at least 1 sample; several recordings are several calls"
+        expected = "(T,), (2, T) or (T, 2) with at least 1 sample, one recording per call"
         raise AudioError(f"{name} has the shape {shape}, expected {expected}")
     values = _floating(audio, name)
     if not np.isfinite(values).all():

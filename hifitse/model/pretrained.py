@@ -66,7 +66,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
             texts = [(folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for name in FILES[2:]]
             known = [json.loads(text or "{}") for text in ((folder / CONFIG).read_text(encoding="utf-8"), *texts[:2])]
             if wrong := [name for name, each in zip(FILES[1:], known, strict=False) if not isinstance(each, dict)]:
-                raise ValueError(f"{wrong[0]} holds no object of names and values")
+                raise ValueError(f"{wrong[0]} is not a JSON object")
             model = super().from_pretrained(folder)
         except CheckpointError:
             raise
@@ -143,12 +143,12 @@ def _folder(path_or_hub_id: str | Path, options: dict[str, Any]) -> Path:
         return path
     if isinstance(path_or_hub_id, Path) or path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
-        raise CheckpointError(f"model is {name!r}, which is no folder, expected {allowed}")
+        raise CheckpointError(f"model is {name!r}, which is not a folder, expected {allowed}")
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES), **options))
     except Exception as error:  # errors of the Hub, of its network library, and of the disk
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise CheckpointError(f"model {name!r} is no folder here and cannot be had from the Hugging Face Hub ({reason})") from None
+        raise CheckpointError(f"model {name!r} is not a local folder and cannot be fetched from the Hugging Face Hub ({reason})") from None
 
 
 def _refuse_infinite(weights: dict[str, torch.Tensor], where: str) -> None:
