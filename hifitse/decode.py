@@ -1,7 +1,7 @@
-"""Any sound or video file as samples at its own rate: libsndfile, which seeks, where it reads a file right, FFmpeg (PyAV) for all others.
+"""Decode any sound or video file at its own sample rate: libsndfile, which can seek, where it reads correctly, else FFmpeg (PyAV).
 
-libsndfile reads the first part of joined MP3s and of chained Ogg files only, guesses the length of an MP3 without a Xing frame, and
-refuses files whose length was left open. Of damaged files what is there is used, and ``Sound.missing`` says in words what is not.
+libsndfile reads only the first part of concatenated MP3s and chained Ogg files, guesses the length of MP3s without a Xing frame, and
+refuses files of unspecified length. From damaged files, whatever can be decoded is used; ``Sound.missing`` describes what is missing.
 """
 
 import contextlib
@@ -18,21 +18,21 @@ import soundfile
 
 from hifitse import HifitseError
 
-RATES_HZ = (1_000, 1_000_000)  # Hz: a header that names a rate outside is damaged; resampling what it says would fill the memory
+RATES_HZ = (1_000, 1_000_000)  # Hz: a header with a rate outside this range is damaged, and resampling could exhaust the memory
 SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .mp2 .m4a .m4b .aac .ac3 .aif .aiff .aifc .amr .ape .au .caf .mka .snd .tta .w64 .wma .wv .rf64 "
     ".3gp .avi .flv .m4v .mkv .mov .mp4 .mpg .mpeg .ts .webm .wmv".split()
 )
-"""Endings of files with sound in them, by which folders are searched."""
+"""Suffixes of sound and video files, by which folders are searched."""
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,webm,mov,mp4,m4a,3gp,mp3,mpeg,mpegts,ogg,tta,w64,wav,wv,xwma"
 )
-"""FFmpeg's readers that may be used: those of play lists would open other files and addresses."""
-SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")  # FFmpeg's readers that do not guess the length
-OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000  # sizes in a header, and the least of others, that a pipe's writer left open
-MP3_MARGIN_S = 1.0  # s: what is decoded before a stretch of an MP3, whose first frames need the bytes of earlier ones
-NO_END = "its last page is missing, and with it the length: how much sound is lost is unknown"
-NOTICED_S = 0.1  # s: a smaller difference between a header and the sound is an encoder's padding
+"""FFmpeg demuxers that may be used. Those for playlists are excluded, because they open other files and URLs."""
+SAYS_LENGTH = ("aiff", "asf", "au", "caf", "flac", "matroska", "mov", "w64", "wav")  # FFmpeg demuxers that do not guess the length
+OPEN_SIZES, ENDLESS = (0, 2_000_000_000), 0x7FFF_F000  # header sizes that mean "unknown" (a pipe): these two, and all from ENDLESS on
+MP3_MARGIN_S = 1.0  # s: audio decoded before a section of an MP3, because frames need bytes of earlier ones
+NO_END = "its last page is missing, so it is unknown how much sound is lost"
+NOTICED_S = 0.1  # s: smaller differences between header and sound are encoder padding
 
 
 class AudioError(HifitseError):
@@ -40,19 +40,19 @@ class AudioError(HifitseError):
 
 
 def channel_of(path: str | Path) -> tuple[Path, int | None]:
-    """A file, and which of its channels is meant: ``call.wav/1`` is the second channel of ``call.wav``, as if it lay in that file."""
+    """Split a path into file and channel index: ``call.wav/1`` is the second channel of ``call.wav``. Without index it is ``None``."""
     path = Path(path)
     inside = path.name.isdecimal() and os.path.isfile(path.parent)
     return (path.parent, int(path.name)) if inside else (path, None)
 
 
 class Sound:
-    """An open file at ``sample_rate`` Hz with ``channels``; a context manager. ``missing``, complete when all was read, says in words
-    what is missing, or nothing. Raises AudioError: missing, no file, without sound, or an impossible rate."""
+    """An open sound file with ``sample_rate`` in Hz and ``channels``; a context manager. ``missing`` describes what is missing, or is
+    empty; it is final once all was read. Raises AudioError: missing, not a file, without sound, an impossible rate, or no such channel."""
 
     def __init__(self, path: str | Path) -> None:
         (self.path, self.channel), self.missing = channel_of(path), ""
-        if not os.path.isfile(self.path):  # False, unlike Path.is_file, for a name that is too long for the file system
+        if not os.path.isfile(self.path):  # unlike Path.is_file, False for names too long for the file system
             reason = "is a folder" if os.path.isdir(path) else "is no regular file" if os.path.exists(path) else "does not exist"
             raise AudioError(f"audio file {str(path)!r} {reason}, expected a readable audio file")
         if not os.path.getsize(self.path):
@@ -87,11 +87,11 @@ class Sound:
 
     @cached_property
     def frames(self) -> int:
-        """Samples of a channel: as the header says where libsndfile reads it, else counted."""
+        """Samples per channel, from the header if libsndfile reads the file, else counted by decoding."""
         return self.file.frames if self.file is not None else sum(len(block) for _, block in self._decoded())
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Samples ``first`` to ``last``: ``(T, channels)`` float32, shorter where the file ends before."""
+        """Read samples ``first`` to ``last`` (exclusive): ``(T, channels)`` float32, shorter if the file ends earlier."""
         if self.file is not None:
             try:
                 before = min(first, round(MP3_MARGIN_S * self.sample_rate)) if self.file.format == "MP3" else 0
@@ -99,7 +99,7 @@ class Sound:
                 audio = self.file.read(last - first + before, dtype="float32", always_2d=True)[before:]
                 if len(audio) == last - first:
                     return self._chosen(audio)
-            except (soundfile.LibsndfileError, MemoryError, ValueError):  # the latter two: a damaged header that promises days of sound
+            except (soundfile.LibsndfileError, MemoryError, ValueError):  # the last two: a damaged header that promises days of sound
                 pass
         parts, at = [np.zeros((0, self.channels), np.float32)], 0
         for block in self.blocks():
@@ -109,7 +109,7 @@ class Sound:
         return np.concatenate(parts)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All that is there, from the beginning, in pieces ``(T_i, channels)`` of about a second, float32; AudioError: not finite."""
+        """Yield the whole sound in pieces ``(T_i, channels)`` of about a second, float32. Raises AudioError: not finite."""
         done = 0
         for block in self._pieces():
             if not np.isfinite(block).all():
@@ -120,13 +120,13 @@ class Sound:
             self.missing = _cut(done / self.sample_rate, self.file.frames / self.sample_rate)
 
     def _chosen(self, audio: np.ndarray) -> np.ndarray:
-        """The channel that the path names, of all ``(T, channels)``."""
+        """Select the channel that the path names from ``(T, channels)``."""
         return audio if self.channel is None else audio[:, [self.channel]]
 
     def _pieces(self) -> Iterator[np.ndarray]:
         done = 0
         if self.file is not None:
-            with contextlib.suppress(soundfile.LibsndfileError):  # seek: of a file that was cut right behind its header
+            with contextlib.suppress(soundfile.LibsndfileError):  # seeking fails if the file was cut right after its header
                 self.file.seek(0)
             with contextlib.suppress(soundfile.LibsndfileError):
                 while len(block := self.file.read(self.sample_rate, dtype="float32", always_2d=True)):
@@ -134,7 +134,7 @@ class Sound:
                     yield block
             if done == self.file.frames:
                 return
-        at = 0  # FFmpeg decodes a damaged file farther than libsndfile, which gives up the whole block
+        at = 0  # FFmpeg decodes a damaged file further than libsndfile, which drops the whole block
         try:
             for _, block in self._decoded():
                 if at + len(block) > done:
@@ -145,10 +145,10 @@ class Sound:
                 raise
 
     def _decoded(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The rate and what FFmpeg decodes, in pieces ``(T_i, channels)`` of a second."""
+        """Decode with FFmpeg and yield sample rate and pieces ``(T_i, channels)`` of about a second."""
         import av  # slow to import, and rarely needed
 
-        with open(self.path, "rb") as raw:  # an open file, for FFmpeg takes names of UTF-8 only
+        with open(self.path, "rb") as raw:  # opened here, because FFmpeg accepts UTF-8 names only
             try:
                 container = av.open(raw, metadata_errors="ignore", options={"format_whitelist": FORMATS})
                 stream = container.streams.best("audio")
@@ -157,14 +157,14 @@ class Sound:
                 raise AudioError(f"{said}, expected a sound or video file such as wav, flac, ogg, mp3, m4a or mp4") from None
             with container:
                 if stream is None:
-                    raise AudioError(f"file {str(self.path)!r} has no sound in it, expected a file with at least one track of sound")
+                    raise AudioError(f"file {str(self.path)!r} has no audio track, expected a file with at least one")
                 yield from self._frames(container, stream)
 
     def _frames(self, container: Any, stream: Any) -> Iterator[tuple[int, np.ndarray]]:
         import av
 
         held, rate, samples, bad = [], 0, 0, 0
-        resampler = form = layout = None  # a link of a chained file may have another rate: that of the first holds
+        resampler = form = layout = None  # parts of a chained file may differ in rate: that of the first is used
         packets = iter(container.demux(stream))
         while bad <= 1000:
             try:
@@ -178,7 +178,7 @@ class Sound:
                 if form != (form := (frame.format.name, frame.layout.name, frame.sample_rate)):
                     rate, layout = rate or frame.sample_rate, layout if rate else frame.layout
                     resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-                frame.pts = None  # a chained file begins again
+                frame.pts = None  # time stamps restart in a chained file
                 held += [part.to_ndarray().T for part in resampler.resample(frame)]
             if sum(map(len, held)) >= rate > 0:
                 block, held = np.concatenate(held), []
@@ -193,8 +193,8 @@ class Sound:
         said_s = stream.frames / max(rate, 1) if name == "caf" else said_s
         if told and there_s < said_s - NOTICED_S:
             self.missing = _cut(there_s, said_s)
-        elif bad > 1:  # one is the end of a cut file
-            self.missing = f"{bad} pieces of it cannot be decoded"
+        elif bad > 1:  # a single one is the end of a cut file
+            self.missing = f"{bad} of its packets cannot be decoded"
         elif rate and _pages(self.path)[1]:
             self.missing = NO_END
 
@@ -204,20 +204,20 @@ def _cut(there_s: float, said_s: float) -> str:
 
 
 def _libsndfile(path: Path) -> soundfile.SoundFile | None:
-    """The file where libsndfile reads all of it."""
+    """Open the file with libsndfile, or return ``None`` if libsndfile cannot read all of it."""
     with open(path, "rb") as raw:
         head = raw.read(4)
     if head == b"OggS" and _pages(path)[0]:
         return None
-    if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):  # an MP3, which is as long as its Xing frame says, to a frame
+    if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):  # an MP3, whose Xing frame must give its length to a frame
         said, there = _xing(path) or (0, 1e9)
         if abs(said - there) >= 1_500:
-            return None  # before it is opened, for libmpg123 would write to the terminal
-    elif path.suffix.lower() == ".mp3":  # libsndfile believes the name, and libmpg123 would complain
+            return None  # before it is opened, because libmpg123 would write to the terminal
+    elif path.suffix.lower() == ".mp3":  # libsndfile would trust the name, and libmpg123 complain
         return None
     try:
-        file = soundfile.SoundFile(os.fsencode(path))  # bytes, for soundfile refuses names that are not UTF-8
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a suffix .raw, which has no header
+        file = soundfile.SoundFile(os.fsencode(path))  # bytes, because soundfile rejects names that are not UTF-8
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: the suffix .raw, which has no header
         return None
     if 0 < file.frames < 1 << 62:
         return file
@@ -226,8 +226,8 @@ def _libsndfile(path: Path) -> soundfile.SoundFile | None:
 
 
 def _said_missing(file: soundfile.SoundFile) -> str:
-    """What libsndfile's parser found missing."""
-    if file.format in ("FLAC", "MP3"):  # of which it says nothing
+    """Return what is missing according to libsndfile's parser, or an empty string."""
+    if file.format in ("FLAC", "MP3"):  # the parser reports no sizes for these
         return ""
     sizes = re.search(r"^\s*(?:data|SSND|Data Size|riff)\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     said, there = (int(sizes[1]), int(sizes[2])) if sizes else (0, 0)
@@ -238,14 +238,14 @@ def _said_missing(file: soundfile.SoundFile) -> str:
 
 
 def _pages(path: Path) -> tuple[bool, bool]:
-    """Whether a file is an Ogg one that begins again in its middle, and one whose last page does not say that it is the last."""
+    """Return whether an Ogg file is chained, and whether it lacks its last page; (False, False) for other files."""
     with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
         last = data.rfind(b"OggS") if data[:4] == b"OggS" else -1
         return last >= 0 and data.find(b"OggS\0\2", 4) > 0, last >= 0 and not (last + 5 < len(data) and data[last + 5] & 4)
 
 
 def _xing(path: Path) -> tuple[int, int] | None:
-    """Bytes of sound that an MP3's Xing frame promises, and those from this frame to the end of the file; ``None`` without one."""
+    """Return the bytes of sound stated in an MP3's Xing frame, and those from this frame to the end of the file; ``None`` without one."""
     with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = 0
         while data[start : start + 3] == b"ID3" and len(data) >= start + 10:

@@ -1,7 +1,7 @@
-"""How near an estimate is to the target: SI-SDR, levels, and the mean of many with its bootstrap interval.
+"""Metrics of an estimate: SI-SDR, levels and spectral distance; and means with bootstrap confidence intervals.
 
-SI-SDR, SI-SDRi, levels and suppression are for torch tensors of any leading shape and can be differentiated;
-the log-spectral distance is for one numpy signal at 48 kHz, as PESQ and STOI are (:mod:`hifitse.evaluation.perceptual`).
+SI-SDR, SI-SDRi, levels and suppression accept torch tensors with any leading shape and are differentiable. The log-spectral
+distance accepts one numpy signal at 48 kHz, as do PESQ and STOI (:mod:`hifitse.evaluation.perceptual`).
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from hifitse import SAMPLE_RATE, HifitseError
 
-SILENCE_MEAN_SQUARE = 1e-13  # (-130 dBFS) at and below which a signal counts as digital silence
-SI_SDR_LIMIT_DB = 100.0  # SI-SDR lies between minus and plus this value; a silent estimate has the lower limit
-LEVEL_FLOOR_DB = -120.0  # dBFS: the lowest level that is told apart, that of silence
+SILENCE_MEAN_SQUARE = 1e-13  # -130 dBFS: signals at or below this level count as digital silence
+SI_SDR_LIMIT_DB = 100.0  # SI-SDR lies within plus and minus this value; a silent estimate has the lower limit
+LEVEL_FLOOR_DB = -120.0  # dBFS: the lowest level, and that of silence
 
 
 class MetricError(HifitseError, ValueError):
-    """Signals that cannot be compared: different shapes, empty, or not finite."""
+    """Signals or values cannot be compared, for example because their shapes differ."""
 
 
 def si_sdr(est: Tensor, target: Tensor) -> Tensor:
@@ -28,13 +28,13 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
 
     .. math:: 10 \log_{10} \|\alpha s\|^2 / \|\hat s - \alpha s\|^2, \quad \alpha = \langle \hat s, s \rangle / \|s\|^2
 
-    The scale of either signal does not matter, down to silence (-130 dBFS). Half precision is raised to float32.
+    Invariant to the scale of either signal, down to silence (-130 dBFS). Half precision is converted to float32.
 
     Args:
-        est, target: ``(..., T)``, the same shape.
+        est, target: ``(..., T)``, same shape.
 
     Returns:
-        ``(...)`` in dB, within -100 and 100, which a silent estimate has; ``nan`` where the target is silent: select the present
+        ``(...)`` in dB, from -100 (also for a silent estimate) to 100; ``nan`` where the target is silent: select the present
         targets *before* taking a mean. The gradient is finite in both cases.
 
     Raises MetricError: shapes differ, or there are no samples.
@@ -52,7 +52,7 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
     est_energy = est.square().sum(-1, keepdim=True)  # (..., 1)
     target_energy = target.square().sum(-1, keepdim=True)
     scaled = (est * target).sum(-1, keepdim=True) / target_energy.clamp(min=silence) * target
-    # The limit is relative to the estimate, which keeps the ratio scale-invariant; what an estimate lacks to silence counts as distortion.
+    # The limit is relative to the estimate, to keep the ratio scale-invariant. What an estimate lacks to silence counts as distortion.
     floor = limit * est_energy.clamp(min=silence)
     lacking = (silence - est_energy).clamp(min=0)
     ratio = (scaled.square().sum(-1, keepdim=True) + floor) / ((est - scaled).square().sum(-1, keepdim=True) + floor + lacking)
@@ -61,34 +61,34 @@ def si_sdr(est: Tensor, target: Tensor) -> Tensor:
 
 
 def si_sdri(est: Tensor, mix: Tensor, target: Tensor) -> Tensor:
-    """SI-SDR of the estimate minus that of the mixture: three of ``(..., T)`` -> ``(...)`` dB, ``nan`` where the target is silent."""
+    """Return the SI-SDR of the estimate minus that of the mixture: ``(..., T)`` each -> ``(...)`` dB; ``nan`` if the target is silent."""
     return si_sdr(est, target) - si_sdr(mix, target)
 
 
 def level_db(signal: Tensor) -> Tensor:
-    """RMS level over the last axis: ``(..., T)``, full scale 1 -> ``(...)`` dBFS, at least -120 (the level given to silence)."""
+    """Return the RMS level over the last axis: ``(..., T)``, full scale 1 -> ``(...)`` dBFS, at least -120 (the level of silence)."""
     _same_shape(signal)
     floor = 10 ** (LEVEL_FLOOR_DB / 10)
     return 10 * torch.log10(signal.float().square().mean(-1).clamp(min=floor))
 
 
 def suppression_db(est: Tensor, mix: Tensor) -> Tensor:
-    """How far the estimate lies below the mixture, the quality where the target is absent: two of ``(..., T)`` -> ``(...)`` dB."""
+    """Return how far the estimate is below the mixture, the metric for absent targets: ``(..., T)`` each -> ``(...)`` dB."""
     _same_shape(est, mix)
     return level_db(mix) - level_db(est)
 
 
 def log_spectral_distance(est: np.ndarray, target: np.ndarray, low_hz: float = 0.0, high_hz: float = SAMPLE_RATE / 2) -> float:
-    """Log-spectral distance in a range of frequencies, of use above 8 kHz where PESQ and STOI hear nothing.
+    """Return the log-spectral distance in a frequency range. Useful above 8 kHz, where PESQ and STOI measure nothing.
 
-    Root mean square over the bins of the spectra's difference in dB, then the mean over the frames of 43 ms. Both spectra are
-    raised to 80 dB below the target's strongest bin.
+    This is the root mean square over bins of the difference of the spectra in dB, averaged over frames of 43 ms. Both spectra are
+    clamped at 80 dB below the target's strongest bin.
 
     Args:
         est, target: ``(T,)`` at 48 kHz.
-        low_hz, high_hz: range, 0 to 24,000 Hz and at least one bin (24 Hz) wide.
+        low_hz, high_hz: frequency range, within 0 to 24,000 Hz and at least one bin (24 Hz) wide.
 
-    Returns dB, at least 0; ``nan`` where the target is silent. Raises MetricError: shapes differ, or no such range.
+    Returns dB, 0 or more; ``nan`` if the target is silent. Raises MetricError: shapes differ, or the range is invalid.
 
     Source: Gray and Markel, "Distance measures for speech processing", IEEE TASSP 1976.
     """
@@ -113,27 +113,27 @@ def log_spectral_distance(est: np.ndarray, target: np.ndarray, low_hz: float = 0
 class Interval:
     """A mean and its 95 % bootstrap interval."""
 
-    mean: float  # of the items that have a value; ``nan`` if none has
-    low: float  # ``nan``, as the next, with fewer than two items
+    mean: float  # over the items that have a value; ``nan`` if none has
+    low: float  # ``nan``, like ``high``, with fewer than two items
     high: float
-    n: int  # items (mixtures) that have a value
+    n: int  # number of items (mixtures) that have a value
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies wholly on one side of 0; ``False`` where there is none."""
+        """Whether the interval lies entirely on one side of 0; ``False`` if there is no interval."""
         return bool(self.low > 0 or self.high < 0)
 
 
-RESAMPLES = 5_000  # bootstrap samples: the ends of a 95 % interval then move by about 2 % of its width from seed to seed
+RESAMPLES = 5_000  # bootstrap samples: the ends of a 95 % interval then vary by about 2 % of its width between seeds
 
 
 def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
-    """Mean over mixtures with its 95 % percentile interval.
+    """Return the mean over mixtures with its 95 % percentile interval.
 
     Args:
-        values: ``(M,)``, one value per mixture; or ``(S, M)``, S runs that differ in their seed on the same M mixtures: then runs
-            are drawn as well as mixtures, so the interval tells about training again, not only about other mixtures.
-            Values that are not finite are dropped.
+        values: ``(M,)``, one value per mixture; or ``(S, M)``, for S runs with different seeds on the same M mixtures. Runs are then
+            resampled as well as mixtures, so that the interval also covers the variation between trainings. Values that are not
+            finite are dropped.
 
     Raises MetricError: more than two axes.
 
@@ -143,13 +143,13 @@ def bootstrap(values: ArrayLike, seed: int = 0) -> Interval:
 
 
 def paired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
-    """Mean of ``a - b`` over the mixtures where both have a finite value: ``a`` (M,) or (S, M), ``b`` (M,) or (S', M), whose runs are
-    drawn independently. Errors as :func:`combination`."""
+    """Return the mean of ``a - b`` over the mixtures where both have a finite value: ``a`` (M,) or (S, M), ``b`` (M,) or (S', M). The runs
+    of both are resampled independently. Errors as :func:`combination`."""
     return combination([(a, 1.0), (b, -1.0)], seed)
 
 
 def unpaired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
-    """Mean of ``a`` minus mean of ``b``, each (M,) or (S, M), over different mixtures, drawn independently; ``n`` is the smaller one."""
+    """Return mean ``a`` minus mean ``b``, each (M,) or (S, M), of different mixtures, drawn independently; ``n`` is the smaller count."""
     rng = np.random.default_rng(seed)
     kept = [runs[:, np.isfinite(runs).any(0)] for runs in map(_runs, (a, b))]
     n = min(runs.shape[1] for runs in kept)
@@ -162,12 +162,13 @@ def unpaired(a: ArrayLike, b: ArrayLike, seed: int = 0) -> Interval:
 
 
 def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Interval:
-    """Weighted sum of the means of several arms over the mixtures that all have a finite value of, each mixture drawn for all at once.
+    """Return the weighted sum of the means of several arms. It uses the mixtures for which all arms have a finite value, and resamples
+    each mixture jointly for all arms.
 
     Args:
-        terms: values as in :func:`bootstrap`, of the same mixtures in the same order, and the weight of their mean.
+        terms: pairs of values as in :func:`bootstrap`, for the same mixtures in the same order, and the weight of their mean.
 
-    Raises MetricError: not the same number of mixtures.
+    Raises MetricError: the number of mixtures differs.
     """
     runs, weights = [_runs(values) for values, _ in terms], [weight for _, weight in terms]
     if len({each.shape[1] for each in runs}) > 1:
@@ -179,7 +180,7 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0) -> Inte
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), n)
     rng = np.random.default_rng(seed)
-    chunk = max(1, 2_000_000 // n)  # bounds the memory of the counts
+    chunk = max(1, 2_000_000 // n)  # limits the memory for the counts
     means = []
     for start in range(0, RESAMPLES, chunk):
         mixtures = _drawn(n, min(chunk, RESAMPLES - start), rng)
@@ -196,12 +197,12 @@ def _runs(values: ArrayLike) -> np.ndarray:
 
 
 def _drawn(n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of ``n`` is drawn when ``n`` are, with replacement: ``(draws, n)``."""
+    """Return how often each of ``n`` items is drawn in ``n`` draws with replacement, repeated ``draws`` times: ``(draws, n)``."""
     return rng.multinomial(n, np.full(n, 1 / n), size=draws)
 
 
 def _weighted_means(runs: np.ndarray, mixtures: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mean of ``(S, M)`` in each of the draws ``(draws, M)`` of mixtures, with runs drawn here: ``(draws,)``."""
+    """Return the mean of ``(S, M)`` for each draw ``(draws, M)`` of mixtures, resampling the runs too: ``(draws,)``."""
     drawn = _drawn(len(runs), len(mixtures), rng)
     finite = np.isfinite(runs)
     total = np.einsum("ds,sm,dm->d", drawn, np.where(finite, runs, 0.0), mixtures, optimize=True)

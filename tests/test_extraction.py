@@ -138,7 +138,7 @@ GOOD = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) * 0.1
 WITH_NAN = np.where(np.arange(24_000) == 5, np.nan, GOOD).astype(np.float32)
 REFUSED = {
     "empty mixture": ((np.zeros(0, np.float32), GOOD), "mix has the shape (0,)"),
-    "a batch": ((np.zeros((3, 100), np.float32), GOOD), "several recordings are several calls"),
+    "a batch": ((np.zeros((3, 100), np.float32), GOOD), "one recording per call"),
     "NaN": ((WITH_NAN, GOOD), "mix holds NaN or infinite values"),
     "NaN in the enrolment": ((GOOD, WITH_NAN), "enroll holds NaN or infinite values"),
     "integers of no known scale": (((GOOD * 32767).astype(np.int64), GOOD), "mix holds int64, expected"),

@@ -114,7 +114,7 @@ BAD = {
     "out of range": (config(blocks=99), "parameter 'blocks' is 99, expected a whole number from 1 up to 32"),
     "another shape": (config(features=16), "do not fit the model"),
     "no JSON": (text("config.json", "{'n_fft': 512}"), "Expecting property name"),
-    "no object": (text("config.json", "[1]"), "config.json holds no object"),
+    "no object": (text("config.json", "[1]"), "config.json is not a JSON object"),
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "cannot read"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
     "no safetensors": (text("model.safetensors", "PK pickle"), "expected a folder with model.safetensors"),
@@ -140,9 +140,9 @@ def test_a_folder_that_is_not_right_is_refused_in_one_sentence(case, folder):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("./absent", "which is no folder, expected"),
-        ("https://example.org/model", "which is no folder, expected"),
-        ("ann/model", "'ann/model' is no folder here and cannot be had from the Hugging Face Hub"),
+        ("./absent", "which is not a folder, expected"),
+        ("https://example.org/model", "which is not a folder, expected"),
+        ("ann/model", "'ann/model' is not a local folder and cannot be fetched from the Hugging Face Hub"),
     ],
 )
 def test_what_is_not_there_is_one_sentence_without_the_network(name, words, tmp_path):

@@ -1,10 +1,10 @@
-"""Loss terms by the name they are logged under. A weight of 0 leaves a term out: it is not even computed.
+"""Loss terms, by the names under which they are logged. Terms with weight 0 are not computed.
 
-In: estimates and targets (B, T), with what a batch says of them.
-Out: one number to go backward from, and terms to log.
-May not import: model, training or any room after them.
+In: estimates and targets (B, T), and the batch they come from.
+Out: the loss to backpropagate, and terms to log.
+May not import: model, training or any later package.
 
-formulas.py each term; objective.py the weighted sum.
+formulas.py: the terms. objective.py: their weighted sum.
 """
 
 from typing import NamedTuple
@@ -15,27 +15,27 @@ from hifitse.losses import formulas
 from hifitse.params import Params
 
 OF_OTHERS = ("loss_adversarial", "loss_feature")
-"""Weights of the discriminators' losses."""
+"""Weights of losses that need the discriminators."""
 WEIGHTS = [name for name, field in Params.model_fields.items() if name.startswith("loss_") and field.annotation is float]
 TERMS = tuple(name.removeprefix("loss_") for name in WEIGHTS if name not in OF_OTHERS)
-"""All terms; ``loss_<term>`` is the parameter of a term's weight."""
+"""All terms. The parameter ``loss_<term>`` is the weight of a term."""
 Term = tuple[Tensor, Tensor]
-"""(B,) value of each item, and (B,) bool: the items it applies to."""
+"""Value per item (B,), and (B,) bool: the items to which the term applies."""
 
 
 class Loss(NamedTuple):
-    """What a batch costs: ``total`` to go backward from, and what is logged of it."""
+    """Loss of a batch: ``total`` to backpropagate, and ``terms`` to log."""
 
     total: Tensor
     terms: dict[str, float]
 
 
 def item_terms(est: Tensor, target: Tensor, mix: Tensor, present: Tensor, params: Params) -> dict[str, Term]:
-    """Every term with a weight that compares sounds alone, by name; :class:`hifitse.losses.objective.Objective` adds the others.
+    """Compute every weighted term that compares signals only. :class:`hifitse.losses.objective.Objective` adds the others.
 
     Args:
-        est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent, and where crops
-            are not checked (``min_activity`` 0) perhaps in a present one too, which then has no SI-SDR.
+        est, target, mix: (B, T) float32, 48 kHz. ``target`` is zero where the target speaker is absent. With ``min_activity`` 0
+            it may also be zero where the speaker is present; SI-SDR then does not apply.
         present: (B,) bool.
     """
     terms: dict[str, Term] = {}

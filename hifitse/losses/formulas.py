@@ -1,4 +1,4 @@
-"""The formula of every term: sounds against sounds, voices against voices, and what discriminators take for a target."""
+"""Formulas of the loss terms: signal distances, voice contrasts, and adversarial losses."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -11,29 +11,29 @@ from torch.nn.functional import cross_entropy, normalize
 from hifitse import HifitseError
 from hifitse.metrics import SI_SDR_LIMIT_DB, SILENCE_MEAN_SQUARE, si_sdr
 
-ABSENT_FLOOR_DBFS = -30.0  # level below which :func:`absent_floor` asks for nothing more
+ABSENT_FLOOR_DBFS = -30.0  # level below which :func:`absent_floor` is constant
 N_FFT, HOP, POWER = 2048, 480, 0.3
 RESOLUTIONS = (512, 1024, 2048)  # samples: 10.7, 21.3 and 42.7 ms at 48 kHz; frames overlap by half
-FLOOR = 1e-4  # added to squared magnitudes of sounds at a level of 1: it keeps the slope of the root finite where a bin is empty
+FLOOR = 1e-4  # added to squared magnitudes of signals at level 1, so that the gradient of the root stays finite in empty bins
 Maps = list[list[Tensor]]
-"""Of each part of a discriminator the feature maps by layer, the last of them the score; each has a batch axis in front."""
+"""Feature maps of each part of a discriminator by layer, the score last; the first axis is the batch."""
 
-# ---- sounds
+# ---- signals
 
 
 class _Sums(torch.autograd.Function):
-    """Energies of estimate and target, their inner product, and the energy of the estimate without its projection on the target, of which
-    SI-SDR and SNR are functions: (B, T), (B, T) float32 -> (B,) each. Gradients flow to the estimate alone.
+    """Compute the sums that SI-SDR and SNR depend on: energies of estimate and target, their inner product, and the energy of the estimate
+    minus its projection on the target: (B, T), (B, T) float32 -> (B,) each. Gradients flow to the estimate only.
 
-    By themselves, with their gradients, the two went through the signals two dozen times, and kept more of them in memory. In float32
-    the gradient of the residual is right to 0.1 % up to an SI-SDR of 60 dB, which is more than any extraction reaches.
+    Computed separately, the two losses read the signals two dozen times and keep more copies in memory. In float32 the gradient of
+    the residual is accurate to 0.1 % up to an SI-SDR of 60 dB, which no extraction reaches.
     """
 
     @staticmethod
     def forward(ctx: Any, est: Tensor, target: Tensor) -> tuple[Tensor, ...]:
         target_energy, product = torch.linalg.vecdot(target, target), torch.linalg.vecdot(est, target)
         scale = product / target_energy.clamp_min(SILENCE_MEAN_SQUARE * est.shape[-1])
-        rest = torch.addcmul(est, target, scale[:, None], value=-1)  # not E - A^2 / T, which loses all digits where the two are alike
+        rest = torch.addcmul(est, target, scale[:, None], value=-1)  # E - A^2 / T would lose all digits where the two are nearly equal
         ctx.save_for_backward(est, target, scale)
         ctx.mark_non_differentiable(target_energy)
         return torch.linalg.vecdot(est, est), target_energy, product, torch.linalg.vecdot(rest, rest)
@@ -42,15 +42,15 @@ class _Sums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, to_est: Tensor, _: Tensor, to_product: Tensor, to_residual: Tensor) -> tuple[Tensor, None]:
         est, target, scale = ctx.saved_tensors
-        # the residual is least at this scale, so that it has no gradient by way of it
+        # this scale minimises the residual, so no gradient flows through the scale
         gradient = target * (to_product - 2 * scale * to_residual)[:, None]
         return gradient.addcmul_(est, 2 * (to_est + to_residual)[:, None]), None
 
 
 def waveform_terms(est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Negative SI-SDR, that of :func:`hifitse.metrics.si_sdr`, and negative SNR, above -60 dB, which holds the level too.
+    """Return the negative SI-SDR of :func:`hifitse.metrics.si_sdr`, and the negative SNR, above -60 dB, which also fixes the level.
 
-    Shape: est (B, T), target (B, T) -> (B,), (B,), in dB; of a silent target the first is nan
+    Shape: est (B, T), target (B, T) -> (B,), (B,), in dB; the first is nan for a silent target
     """
     est_energy, target_energy, product, residual = _Sums.apply(est, target)
     samples, silence = est.shape[-1], SILENCE_MEAN_SQUARE * est.shape[-1]
@@ -64,24 +64,24 @@ def waveform_terms(est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def absent_level(est: Tensor, mix: Tensor) -> Tensor:
-    """Level of the output relative to the mixture in dB, (B, T), (B, T) -> (B,), above -60: quiet mixtures ask for as much."""
+    """Return the output level relative to the mixture in dB, above -60, however quiet the mixture: (B, T), (B, T) -> (B,)."""
     energy = mix.square().mean(-1) + 1e-10
     return 10 * torch.log10(est.square().mean(-1) / energy + 1e-6)
 
 
 def absent_floor(est: Tensor) -> Tensor:
-    """Level of the output in dBFS, never below -30: (B, T) -> (B,): the published baseline's term, as far as it is known.
-    Below -30 dBFS it has no gradient, so that a quiet mixture may come out as it went in: :func:`absent_level` mends that."""
+    """Return the output level in dBFS, at least -30: (B, T) -> (B,). As far as known, this is the published baseline's term.
+    It has no gradient below -30 dBFS, so quiet mixtures may pass unchanged. :func:`absent_level` fixes that."""
     return (10 * torch.log10(est.square().mean(-1) + 1e-10)).clamp(min=ABSENT_FLOOR_DBFS)
 
 
 def audible(target: Tensor) -> Tensor:
-    """Which targets are not silent, so that their SI-SDR is defined: (B, T) -> (B,) bool."""
+    """Return which targets are not silent, so that their SI-SDR is defined: (B, T) -> (B,) bool."""
     return target.square().sum(-1) > SILENCE_MEAN_SQUARE * target.shape[-1]
 
 
 def _spectrum(audio: Tensor, level: Tensor, n_fft: int, hop: int) -> tuple[Tensor, Tensor]:
-    """Spectrum of ``audio / level`` and its magnitude: (B, T), (B, 1) -> (B, F, L) each."""
+    """Return the spectrum of ``audio / level`` and its magnitude: (B, T), (B, 1) -> (B, F, L) each."""
     window = torch.hann_window(n_fft, dtype=audio.dtype, device=audio.device)
     spec = torch.stft(audio / level, n_fft, hop, window=window, pad_mode="constant", return_complex=True)
     return spec, (spec.real.square() + spec.imag.square() + FLOOR).sqrt()
@@ -92,13 +92,13 @@ def _level(audio: Tensor) -> Tensor:
 
 
 def spectral_distances(est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Phase-sensitive and amplitude distance of spectra compressed by 0.3 (Ephrat et al. 2018), relative to the target's level.
+    """Return the phase-sensitive and amplitude distances of power-compressed spectra (Ephrat et al. 2018), relative to the target's level.
 
     Args:
         est, target: (B, T), 48 kHz; the target is not silent.
 
     Returns:
-        ``(phase, amplitude)``, (B,) each: mean |E^c - T^c| of the complex and of the magnitude spectra.
+        ``(phase, amplitude)``, (B,) each: mean |E^0.3 - T^0.3| of the complex and of the magnitude spectra.
     """
     level, compressed = _level(target), []
     for audio in (est, target):
@@ -112,10 +112,10 @@ def spectral_distances(est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def negative_multires_si_sdr(est: Tensor, target: Tensor) -> Tensor:
-    """Negative SI-SDR in dB between magnitude spectrograms, each as one vector, mean over :data:`RESOLUTIONS`. Lower is better.
+    """Return the negative SI-SDR in dB between flattened magnitude spectrograms, averaged over :data:`RESOLUTIONS`. Lower is better.
 
-    Magnitudes, because the SI-SDR of complex coefficients is by Parseval's theorem nearly that of the waveform. They do not see
-    the phase: the term is no substitute for one that does. Two unrelated sounds have some -3 dB instead of -30.
+    It uses magnitudes because, by Parseval's theorem, the SI-SDR of complex spectra is nearly that of the waveform. Magnitudes ignore
+    phase, so this term cannot replace one that does not. Unrelated sounds have an SI-SDR of about -3 dB here instead of -30.
 
     Shape: est (B, T), target (B, T), 48 kHz, not silent -> (B,), at least -100
     """
@@ -130,31 +130,31 @@ def negative_multires_si_sdr(est: Tensor, target: Tensor) -> Tensor:
 
 
 def voices(metadata: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Speaker of ``enroll`` and of ``wrong_enroll``, ``None`` without interferer. A swapped mixture has the metadata of the one drawn."""
+    """Return the speakers of ``enroll`` and ``wrong_enroll`` (``None`` without interferer). Swapped mixtures keep the original metadata."""
     target, first = metadata["target_speaker"], next(iter(metadata["interferer_speakers"]), None)
     return (first, target) if metadata.get("swapped") else (target, first)
 
 
 def voice(metadata: Mapping[str, Any]) -> tuple[str, float]:
-    """Who is asked for, and the speed factor of their speech: another factor is another voice."""
+    """Return the enrolled speaker and the speed factor of their speech. Another factor counts as another voice."""
     if metadata.get("swapped"):
         return metadata["interferer_speakers"][0], metadata["interferer_speeds"][0]
     return metadata["target_speaker"], metadata["target_speed"]
 
 
 def speaker_contrast(embed: Callable[[Tensor], Tensor], est: Tensor, batch: Mapping[str, Any], temperature: float) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018, eq. 4): ``-log(exp(c_ii / t) / sum_j exp(c_ij / t))``, cosines of estimates and recordings.
+    """InfoNCE (van den Oord et al. 2018, eq. 4): ``-log(exp(c_ii / t) / sum_j exp(c_ij / t))``, c: cosines of estimates and recordings.
 
-    Recordings are the batch's enrolments and one of each interferer who is not asked for elsewhere in it. One of the item's own
-    speaker is never a negative, even at another speed. An item without any negative has 0.
+    The recordings are the batch's enrolments, plus one of each interferer who is no item's enrolled speaker. Recordings of an
+    item's own speaker are never negatives, even at another speed. Items without negatives have the value 0.
 
     Args:
-        embed: (M, T) or (M, N, T') -> (M, E); the gradient reaches the estimate and whatever embeds.
-        est: (B, T); silent ones have a value too: leave items without their target out.
+        embed: (M, T) or (M, N, T') -> (M, E). Gradients flow to the estimate and to the embedding network.
+        est: (B, T). Silent estimates have a value too: exclude items whose target is absent.
         batch: as :data:`hifitse.data.dataset.Batch`, with ``enroll``, ``wrong_enroll`` and ``metadata``.
-        temperature: above 0; lower ones ask for a wider margin.
+        temperature: above 0. Lower values demand a wider margin.
 
-    Returns (B,), 0 or more. Raises HifitseError: there are interferers and no recordings of them.
+    Returns (B,), 0 or more. Raises HifitseError: the batch has interferers but no recordings of them.
     """
     asked, others = zip(*map(voices, batch["metadata"]), strict=True)
     first_place = {name: place for place, name in reversed(list(enumerate(others))) if name is not None and name not in asked}
@@ -167,21 +167,21 @@ def speaker_contrast(embed: Callable[[Tensor], Tensor], est: Tensor, batch: Mapp
     queries, keys = normalize(embed(est).float(), dim=-1), normalize(embed(recordings).float(), dim=-1)  # (B, E), (M, E)
     same = torch.tensor([[name == mine for name in names] for mine in asked], device=est.device)  # (B, M)
     own = torch.arange(len(est), device=est.device)
-    same[own, own] = False  # the item's own enrolment is what is to be found
+    same[own, own] = False  # the item's own enrolment is the positive
     return cross_entropy((queries @ keys.T / temperature).masked_fill(same, -torch.inf), own, reduction="none")
 
 
 def identity_contrast(enrolled: Tensor, spoken: Tensor, voices: Sequence[Hashable], present: Tensor, temperature: float) -> Tensor:
-    """NT-Xent (Chen et al. 2020, SimCLR, eq. 1): enrolment and clean target of an item are two views of one voice, all recordings of
-    other voices negatives. No estimate is needed: the term teaches the embedding, not what is done with it.
+    """NT-Xent (Chen et al. 2020, SimCLR, eq. 1): an item's enrolment and clean target are two views of one voice; all recordings of
+    other voices are negatives. It needs no estimate: it trains the embedding, not the use of it.
 
     Args:
-        enrolled, spoken: (B, E) embeddings of each item's enrolment and of its clean target.
-        voices: of each item, equal where the voice is.
-        present: (B,) bool, whether the target is there; absent ones are no negatives.
+        enrolled, spoken: (B, E) embeddings of each item's enrolment and clean target.
+        voices: an identifier per item; equal identifiers mean the same voice.
+        present: (B,) bool, whether the target is present. Absent targets are not negatives.
         temperature: above 0.
 
-    Returns (B,), mean over the two views, 0 without any other voice; meaningless where the target is absent.
+    Returns (B,), averaged over the two views: 0 without other voices, meaningless where the target is absent.
     """
     B = len(enrolled)
     x = normalize(torch.cat([enrolled, spoken]).float(), dim=-1)  # (2 B, E)
@@ -194,23 +194,23 @@ def identity_contrast(enrolled: Tensor, spoken: Tensor, voices: Sequence[Hashabl
     return values.view(2, B).mean(0)
 
 
-# ---- discriminators: means over their parts, where HiFi-GAN has sums
+# ---- discriminators: averaged over their parts, where HiFi-GAN sums
 
 
 def discriminator_loss(fake: Maps, real: Maps) -> Tensor:
-    r"""What the discriminators minimise: :math:`E[(D(s) - 1)^2] + E[D(\hat s)^2]`. Scalar, 0.5 at chance.
+    r"""Discriminator loss :math:`E[(D(s) - 1)^2] + E[D(\hat s)^2]`. Scalar, 0.5 at chance.
     Source: Mao et al., "Least squares generative adversarial networks", ICCV 2017, equation 9."""
     each = [real_maps[-1].sub(1).square().mean() + fake_maps[-1].square().mean() for fake_maps, real_maps in zip(fake, real, strict=True)]
     return torch.stack(each).mean()
 
 
 def adversarial_loss(fake: Maps) -> Tensor:
-    r"""What the extractor minimises: :math:`E[(D(\hat s) - 1)^2]`. Scalar, 0 or more. Source as above."""
+    r"""Adversarial loss of the extractor, :math:`E[(D(\hat s) - 1)^2]`. Scalar, 0 or more. Source as above."""
     return torch.stack([maps[-1].sub(1).square().mean() for maps in fake]).mean()
 
 
 def feature_loss(fake: Maps, real: Maps) -> Tensor:
-    """Mean absolute difference of the feature maps, scores left out; the mean over layers, then over parts. Scalar, 0 or more.
+    """Mean absolute difference of the feature maps, without scores, averaged over layers, then over parts. Scalar, 0 or more.
     Source: Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", ICML 2016, as in HiFi-GAN, equation 4."""
     parts = []
     for fake_maps, real_maps in zip(fake, real, strict=True):
@@ -220,6 +220,6 @@ def feature_loss(fake: Maps, real: Maps) -> Tensor:
 
 
 def share_told(fake: Maps, real: Maps) -> float:
-    """Share of judgements that are right: a part's mean score of one sound is above 0.5 for a target, below for an estimate."""
+    """Return the share of correct judgements: a part's mean score of a sound is above 0.5 for targets, below for estimates."""
     right = [maps[-1].detach().flatten(1).mean(1) < 0.5 for maps in fake] + [maps[-1].detach().flatten(1).mean(1) > 0.5 for maps in real]
     return float(torch.cat(right).float().mean())

@@ -1,4 +1,4 @@
-"""What a training minimises: the terms of the loss, weighted, with all that is learned about their weights."""
+"""The training objective: a weighted sum of the loss terms, optionally with learned weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,19 +12,19 @@ from hifitse.losses.formulas import identity_contrast, speaker_contrast, voice
 from hifitse.machine import half_precision
 from hifitse.params import Params
 
-DECIBELS = ("si_sdr", "snr", "absent", "multires")  # terms in dB, without a lower bound that a training meets; others are 0 or more
-WELL_DB = 30.0  # dB: an error so far below the target, or the mixture, counts as almost none
-LEAST = 0.01  # what a perfect term still counts, so that no log-variance falls without end
-GAIN = 10.0  # AdamW moves a parameter by about the learning rate a step: too slow for log-variances up to log 30, so by tenths
+DECIBELS = ("si_sdr", "snr", "absent", "multires")  # terms in dB, which can be negative; the others are 0 or more
+WELL_DB = 30.0  # dB: an error this far below the target or the mixture counts as almost none
+LEAST = 0.01  # added to each term, so that no log-variance decreases without bound
+GAIN = 10.0  # the parameters are tenths of log-variances: AdamW moves by about the learning rate per step, too slowly to reach log 30
 
-LATE_FROM = 0.5  # share of the steps after which the terms in loss_late count
+LATE_FROM = 0.5  # share of the steps after which the terms in loss_late are used
 
 
 def positive(name: str, values: Tensor) -> Tensor:
-    """A term as uncertainty weighting needs it: above 0, and next to 0 where nothing is left to gain.
+    """Make a term suitable for uncertainty weighting: above 0, and near 0 where nothing is left to gain.
 
-    A term of x dB becomes ``10 log10(1 + 10^((x + 30) / 10))``, which is x + 30 while the error is large: the soft threshold of 30 dB
-    of Wisdom et al. 2020 (arXiv 2006.12701, eq. 2). ``LEAST`` is added to every term.
+    A term of x dB becomes ``10 log10(1 + 10^((x + 30) / 10))``, which is about x + 30 while the error is large: the soft threshold
+    of Wisdom et al. 2020 (arXiv 2006.12701, eq. 2), here 30 dB. ``LEAST`` is added to every term.
     """
     if name in DECIBELS:
         scale = 10 / torch.log(values.new_tensor(10.0))
@@ -35,8 +35,8 @@ def positive(name: str, values: Tensor) -> Tensor:
 class Uncertainty(nn.Module):
     """Homoscedastic uncertainty weighting (Kendall, Gal & Cipolla 2018, eq. 7, without the factor 1/2, as in their code).
 
-    A term with weight w and value L > 0 counts ``exp(-s) w L + s``, with one learned log-variance s per term. The best s is log(w L),
-    where a term counts with the weight 1 / L: w decides only where the learning starts. ``names`` are those of the terms.
+    A term with weight w and value L > 0 contributes ``exp(-s) w L + s``, with one learned log-variance s per term. The optimal s is
+    log(w L), where the effective weight is 1 / L; w only sets the starting point. ``names`` are the names of the terms.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -45,21 +45,21 @@ class Uncertainty(nn.Module):
         self.tenths = nn.Parameter(torch.zeros(len(self.names)))
 
     def forward(self, name: str, weight: float, values: Tensor) -> Tensor:
-        """What items of one term count: values (B,) -> (B,)."""
+        """Return the contribution of each item to one term: values (B,) -> (B,)."""
         log_variance = GAIN * self.tenths[self.names.index(name)]
         return (-log_variance).exp() * weight * positive(name, values) + log_variance
 
     def scales(self) -> dict[str, float]:
-        """Term -> exp(-s), by which its weight is multiplied."""
+        """Return exp(-s) of each term, the factor on its weight."""
         return dict(zip(self.names, (-GAIN * self.tenths.detach()).exp().tolist(), strict=True))
 
 
 class Objective(nn.Module):
-    """Weighted sum over the terms, mean over the batch's items; without parameters where ``loss_weighting`` is fixed.
+    """Weighted sum over the terms, averaged over the batch's items. It has no parameters if ``loss_weighting`` is fixed.
 
-    An item where a term does not apply adds nothing to it, so that every item weighs the same whatever its neighbours.
-    ``loss_*`` and ``speaker_temperature`` decide all. Raises HifitseError: weights and terms do not fit. ``progress``,
-    the share of the training that is done, is set before each step.
+    Items to which a term does not apply add nothing to it, so each item has the same weight whatever else is in the batch.
+    ``loss_*`` and ``speaker_temperature`` determine the objective. ``progress``, the share of training done, is set before
+    each step. Raises HifitseError: weights and terms do not match.
     """
 
     def __init__(self, params: Params) -> None:
@@ -73,17 +73,17 @@ class Objective(nn.Module):
     def forward(
         self, est: Tensor, target: Tensor, mix: Tensor, present: Tensor, batch: Mapping[str, Any] | None = None, model: Any = None
     ) -> Loss:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
             est, target, mix: (B, T) float32, 48 kHz; ``target`` is zero where the target speaker is absent.
             present: (B,) bool.
-            batch: as :data:`hifitse.data.dataset.Batch`, for ``loss_speaker`` and ``loss_identity``.
-            model: the :class:`hifitse.model.Extractor` whose encoder or verifier embeds voices, for these and ``loss_verifier``.
+            batch: as :data:`hifitse.data.dataset.Batch`; needed by ``loss_speaker`` and ``loss_identity``.
+            model: the :class:`hifitse.model.Extractor` whose encoder or verifier embeds voices; needed by these and ``loss_verifier``.
 
         Returns:
-            ``total`` to go backward from; ``terms`` to log: the unweighted mean of each over the items it applies to, and learned
-            weights as ``weight_<term>``.
+            ``total`` to backpropagate, and ``terms`` to log: the unweighted mean of each term over the items it applies to, and the
+            learned weights as ``weight_<term>``.
         """
         total, logged = est.new_zeros(()), {}
         for name, (values, applies) in self.terms(est, target, mix, present, batch, model).items():
@@ -93,7 +93,7 @@ class Objective(nn.Module):
         return Loss(total, logged | self.learned_weights())
 
     def terms(self, est: Tensor, target: Tensor, mix: Tensor, present: Tensor, batch: Any = None, model: Any = None) -> dict[str, Term]:
-        """Every term with a weight, by name; arguments as :meth:`forward`."""
+        """Compute every weighted term. Arguments as in :meth:`forward`."""
         params = self.before if self.progress < LATE_FROM else self.params
         found, temperature = item_terms(est, target, mix, present, params), params.speaker_temperature
 
@@ -113,20 +113,20 @@ class Objective(nn.Module):
         return found
 
     def weighted(self, name: str, values: Tensor, applies: Tensor) -> Tensor:
-        """What one term adds to the total: (B,), (B,) -> ()."""
-        values = torch.where(applies, values, 0.0)  # where, not a product: 0 * nan would poison the sum
+        """Return the contribution of one term to the total: (B,), (B,) -> ()."""
+        values = torch.where(applies, values, 0.0)  # torch.where, because 0 * nan would make the sum nan
         if self.uncertainty is None or ("weighting" in self.params.late and self.progress < LATE_FROM):
             return self.weights[name] * values.sum() / len(values)
         return torch.where(applies, self.uncertainty(name, self.weights[name], values), 0.0).sum() / len(values)
 
     def learned_weights(self) -> dict[str, float]:
-        """``weight_<term>`` -> the weight with which it counts now; empty where the weights are fixed."""
+        """Return the current weight of each term as ``weight_<term>``; empty if the weights are fixed."""
         scales = self.uncertainty.scales() if self.uncertainty is not None else {}
         return {f"weight_{name}": self.weights[name] * scale for name, scale in scales.items()}
 
 
 def _refuse_mistakes(params: Params, weights: Mapping[str, float]) -> None:
-    """Try the terms. Raises HifitseError: a term lacks its weight, or a weight its term; values are not (B,)."""
+    """Try the terms. Raises HifitseError: a term without a weight, a weight without a term, or values that are not (B,)."""
     tried = item_terms(*torch.linspace(-0.1, 0.1, 19_200).view(2, -1).expand(3, -1, -1), torch.ones(2, dtype=torch.bool), params)
     if missing := weights.keys() - tried.keys() - {"speaker", "identity", "verifier"}:
         raise HifitseError(f"loss_{min(missing)} is a weight without a term, expected one in hifitse.losses.item_terms")

@@ -1,13 +1,13 @@
 """The extractor: ``Extractor(ExtractorConfig())`` is the plan's 11.79 M baseline.
 
-In: mixture (B, T) and enrolment (B, N, T'); recordings.
+In: mixture (B, T) and enrolment (B, N, T'), or recordings.
 Out: the estimate (B, T).
-May not import: losses, training or any room after them.
+May not import: losses, training or any later package.
 
-bands.py STFT, band split and merge, masked inverse; kernels.py fast ways to compute them, and their switch; gridnet.py the
-layers: FiLM, attention to the enrolment, embedding, blocks; extractor.py puts them together. extraction.py one voice out of a
-recording in memory, in cross-faded chunks; extract_files.py out of files, piece by piece; verifier.py who speaks;
-pretrained.py a trained model as a folder.
+bands.py: STFT, band split and merge, masked inverse STFT. kernels.py: their fast paths, and the switch that turns these off.
+gridnet.py: FiLM, attention to the enrolment, speaker embedding, GridNet blocks. extractor.py: the whole network. extraction.py:
+extraction from recordings in memory, in cross-faded chunks. extract_files.py: extraction from files, piece by piece.
+verifier.py: speaker verification. pretrained.py: trained models as folders.
 """
 
 from hifitse.config import ExtractorConfig

@@ -1,4 +1,4 @@
-"""From a waveform to its spectrum and features of overlapping bands, and from features back to a mask, and the waveform."""
+"""Convert waveforms to spectra and to features of overlapping bands, and features back to a mask and a waveform."""
 
 import math
 from itertools import chain
@@ -13,12 +13,12 @@ from hifitse.model import kernels
 
 
 class Spectrum(nn.Module):
-    """STFT and its inverse with a Hann window, exact for any length of at least one sample.
+    """STFT with a Hann window, and its inverse. The round trip is exact for any length of at least one sample.
 
-    The signal is padded with ``n_fft`` zeros on both sides, not reflected, so that a signal shorter than the window works
-    and every sample lies under full windows.
+    The signal is padded with zeros, ``n_fft // 2`` before it and one hop more after it, instead of being reflected. Signals
+    shorter than the window therefore work, and every sample is fully covered by windows.
 
-    Shape: (..., T) -> complex (..., F, L) with F = n_fft // 2 + 1. In memory the bins of a frame are neighbours.
+    Shape: (..., T) -> complex (..., F, L) with F = n_fft // 2 + 1. The bins of a frame are contiguous in memory.
     """
 
     def __init__(self, n_fft: int, win_length: int, hop_length: int) -> None:
@@ -33,9 +33,9 @@ class Spectrum(nn.Module):
         return spec.reshape(*batch, *spec.shape[-2:])
 
     def inverse(self, spec: Tensor, samples: int, mask: Tensor, mix_index: Tensor | None = None) -> Tensor:
-        """The signal (B, T) of the products of M spectra ``spec`` (M, F, L) with masks (B, F, L); ``samples`` is T.
+        """Apply masks (B, F, L) to the spectra ``spec`` (M, F, L) and return the signals (B, T); ``samples`` is T.
 
-        ``mix_index`` (B,) int64 says which of the M spectra a mask is for; ``None``: each its own, M = B.
+        ``mix_index`` (B,) int64 gives the spectrum of each mask. With ``None`` each mask has its own spectrum, and M = B.
         """
         if kernels.fast() and not spec.requires_grad:
             rows = torch.arange(len(spec), device=spec.device) if mix_index is None else mix_index
@@ -45,12 +45,12 @@ class Spectrum(nn.Module):
         return torch.istft(masked, self.n_fft, self.hop_length, self.win_length, self.window, center=True, length=samples)
 
 
-REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)  # borders of the fine, medium and coarse bands
+REGION_EDGES_HZ = (0, 1_000, 8_000, 24_000)  # edges of the fine, medium and coarse regions
 
 
 def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
-    """Bands of the three regions, first bin and one past the last bin of each: equally wide in a region to a bin, and each then reaches
-    into both neighbours by ``band_overlap`` of its width, rounded up. Raises HifitseError: more bands than bins."""
+    """Return the bands of each of the three regions as (first bin, last bin + 1). The bands of a region are equally wide, give or take
+    a bin, then extended into both neighbours by ``band_overlap`` of their width, rounded up. Raises HifitseError: more bands than bins."""
     n_bins = config.n_fft // 2 + 1
     counts = (config.bands_fine, config.bands_medium, config.bands_coarse)
     edges = [round(hz * config.n_fft / SAMPLE_RATE) for hz in REGION_EDGES_HZ[:-1]] + [n_bins]
@@ -69,8 +69,8 @@ def band_layout(config: ExtractorConfig) -> list[list[tuple[int, int]]]:
 
 
 class _Region(nn.Module):
-    """Neighbouring bands of about one width W; their weights are one flat list of places. ``slices`` are each band's bins and places,
-    ``rows`` (K, W) the place of each bin of each band, that past the end for padding; ``channels`` numbers of a bin are neighbours.
+    """Adjacent bands of about equal width, at most W. Their weights form one flat list of places, one per bin of each band: ``slices``
+    has the bins and places of each band, ``rows`` (K, W) the place of each bin, padded with ``places``. A bin has ``channels`` values.
     """
 
     def __init__(self, bands: list[tuple[int, int]], channels: int) -> None:
@@ -91,7 +91,7 @@ class _Region(nn.Module):
 
 
 class _SplitRegion(_Region):
-    """Normalisation and linear layer of each band of a region."""
+    """Normalise each band of a region and apply its linear layer."""
 
     def __init__(self, bands: list[tuple[int, int]], channels: int, features: int) -> None:
         super().__init__(bands, channels)
@@ -103,7 +103,7 @@ class _SplitRegion(_Region):
         self.bias = nn.Parameter(torch.zeros(self.n_bands, features))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, F, C) -> (K, B, L, D): each band at mean 0 and variance 1 over its bins and frames, then its layer."""
+        """Normalise each band to mean 0 and variance 1 over its bins and frames, then apply its layer: (B, L, F, C) -> (K, B, L, D)."""
         found = []
         for band, (bins, places) in enumerate(self.slices):
             gain, offset, weight = (value[places].flatten(0, 1) for value in (self.gain, self.offset, self.weight))
@@ -114,10 +114,10 @@ class _SplitRegion(_Region):
 
 
 class BandSplit(nn.Module):
-    """Spectrum -> features: each band normalised over its bins and frames, then its own linear layer (BSRNN, Luo & Yu 2023).
+    """Spectrum -> features: normalise each band over its bins and frames, then apply its own linear layer (BSRNN, Luo & Yu 2023).
 
-    Inputs as ``phase_input``, ``input_power`` and ``magnitude_input`` say.
-    Shape: complex (B, F, L), scale (B,) by which the spectrum is multiplied, ``None``: 1 -> (B, K, L, D)
+    ``phase_input``, ``input_power`` and ``magnitude_input`` select the inputs.
+    Shape: spectrum (B, F, L) complex, factor ``scale`` (B,) applied to it (``None``: 1) -> (B, K, L, D)
     """
 
     def __init__(self, config: ExtractorConfig) -> None:
@@ -127,15 +127,15 @@ class BandSplit(nn.Module):
         self.n_bands = sum(region.n_bands for region in self.regions)
 
     def forward(self, spec: Tensor, scale: Tensor | None = None) -> Tensor:
-        with torch.autocast(spec.device.type, enabled=False):  # products of half precision lose quiet bins beside loud ones
+        with torch.autocast(spec.device.type, enabled=False):  # half precision would lose quiet bins next to loud ones
             scale = spec.real.new_ones(len(spec)) if scale is None else scale
             return self.layers(self._inputs(torch.view_as_real(spec.transpose(1, 2).contiguous()), scale[:, None, None, None]))
 
     def _inputs(self, parts: Tensor, scale: Tensor) -> Tensor:
-        """What the network is told of each bin: (B, L, F, 2), (B, 1, 1, 1) -> (B, L, F, C)."""
+        """Return the network's inputs for each bin: (B, L, F, 2), (B, 1, 1, 1) -> (B, L, F, C)."""
         if self.phase and self.power == 1 and not self.magnitude:
             return parts * scale
-        # not a sum over the axis of two, which is short and slow
+        # addcmul, because a sum over an axis of length 2 is slow
         energy = torch.addcmul(parts[..., :1].square(), parts[..., 1:], parts[..., 1:]) * scale.square() + 1e-12  # (B, L, F, 1)
         if not self.phase:
             told = _power(energy, self.power / 2)
@@ -144,36 +144,36 @@ class BandSplit(nn.Module):
         return torch.cat([told, torch.log(energy.sqrt() + 1e-4)], -1) if self.magnitude else told
 
     def layers(self, x: Tensor) -> Tensor:
-        """Inputs of all bins -> features: (B, L, F, C) -> (B, K, L, D)."""
+        """Map the inputs of all bins to features: (B, L, F, C) -> (B, K, L, D)."""
         if not kernels.fast():
             return torch.cat([region(x) for region in self.regions]).transpose(0, 1)
-        sums = torch.stack([x.sum(1), x.square().sum(1)]).sum(-1)  # (2, B, F), of which every region takes its bins
+        sums = torch.stack([x.sum(1), x.square().sum(1)]).sum(-1)  # (2, B, F); each region uses its own bins
         return torch.cat([kernels.split_region(region, x.flatten(2), sums) for region in self.regions]).transpose(0, 1)
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    """``x.pow(exponent)`` of positive numbers, in half the time on a CPU."""
+    """Return ``x.pow(exponent)`` for positive ``x``, twice as fast on a CPU."""
     return x.log2().mul_(exponent).exp2_()
 
 
 class _MergeRegion(_Region):
-    """Linear layer of each band of a region, to real and imaginary part of the mask at its places."""
+    """Linear layer of each band of a region, giving the real and imaginary part of the mask at its places."""
 
     def __init__(self, bands: list[tuple[int, int]], features: int) -> None:
         super().__init__(bands, 2)
         self.weight = nn.Parameter((torch.rand(self.places, 2, features) * 2 - 1) * 0.1 * features**-0.5)
-        # mask 1 + 0j at the start: the mixture itself, whose SI-SDR improvement is 0, not noise
+        # The mask starts near 1 + 0j, so that the first estimate is the mixture itself (SI-SDRi 0 dB), not noise.
         self.bias = nn.Parameter(torch.tensor([1.0, 0.0]).repeat(self.places, 1))
 
     def forward(self, z: Tensor, mask: Tensor) -> None:
-        """Add the masks of the bands: z (B, K, L, D), mask (B, L, F, 2)."""
+        """Add the bands' masks to ``mask`` (B, L, F, 2) in place; z is (B, K, L, D)."""
         for band, (bins, places) in enumerate(self.slices):
             mask[:, :, bins] += torch.einsum("bld,pcd->blpc", z[:, band], self.weight[places]) + self.bias[places]
 
 
 class BandMerge(nn.Module):
-    """Features -> complex ratio mask: a linear layer a band, overlapping bands averaged, identity at the start.
-    Shape: (B, K, L, D) -> (B, F, L, 2), real and imaginary part; in memory as the frames of :class:`hifitse.model.bands.Spectrum`"""
+    """Features -> complex ratio mask: one linear layer per band, averaged where bands overlap. Starts close to the identity.
+    Shape: (B, K, L, D) -> (B, F, L, 2), real and imaginary part; in memory (B, L, F, 2), as in :class:`hifitse.model.bands.Spectrum`"""
 
     def __init__(self, config: ExtractorConfig) -> None:
         super().__init__()

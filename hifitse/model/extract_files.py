@@ -1,4 +1,4 @@
-"""One voice out of recordings on disk, read and written piece by piece: an hour needs no more memory than half a minute."""
+"""Extract a voice from files, read and written piece by piece: an hour needs no more memory than half a minute."""
 
 import os
 import time
@@ -22,14 +22,14 @@ from hifitse.files import write_atomic
 from hifitse.model.extraction import ENROLL_MAX_S, stream
 from hifitse.model.verifier import Likeness
 
-FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-4  # a sample as high beside another one is clipped; the share of such that is worth saying
-WAV_BYTES = 2**32 - 2**20  # bytes from which on a wav file is written as RF64, for its sizes have 32 bits
+FULL_SCALE, CLIPPED_SHARE = 0.999, 1e-4  # two samples in a row this high count as clipped; share of clipped samples that is reported
+WAV_BYTES = 2**32 - 2**20  # bytes of sound above which a WAV file is written as RF64, because WAV has 32-bit sizes
 PRESENCE_S = 0.1  # s: step of :attr:`Extracted.presence`
 
 
 @dataclass
 class Survey:
-    """A first pass over a recording; ``power`` (C,) are the summed squares of the channels, ``mixed`` those of their mix."""
+    """Result of a first pass over a recording. ``power`` (C,) holds the summed squares of the channels, ``mixed`` those of their mix."""
 
     sample_rate: int
     channels: int
@@ -44,17 +44,17 @@ class Survey:
         return self.samples / self.sample_rate
 
     def warnings(self) -> list[str]:
-        """What a listener should know, in words."""
+        """Return messages about the recording that the user should see."""
         said = [self.missing] if self.missing else []
         if self.clipped > CLIPPED_SHARE * self.samples:
             said.append(f"{100 * self.clipped / self.samples:.2g} % of its samples are clipped")
         if (loudest := cancelled(self.power, self.mixed)) is not None:
-            said.append(f"its channels cancel each other, so channel {loudest + 1} alone is heard; --channel takes another")
+            said.append(f"its channels cancel each other, so only channel {loudest + 1} is used; --channel selects another")
         return said
 
 
 def survey(path: str | Path, channel: int | None = None) -> Survey:
-    """One pass over a recording. Raises AudioError: no sound, values that are not finite, or no such channel."""
+    """Read a recording once and summarise it. Raises AudioError: no sound, values that are not finite, or no such channel."""
     with Sound(path) as sound:
         if channel is not None and not 1 <= channel <= sound.channels:
             raise AudioError(f"channel is {channel}, expected 1 to {sound.channels} in {str(path)!r}")
@@ -75,14 +75,14 @@ def survey(path: str | Path, channel: int | None = None) -> Survey:
 
 
 def heard(block: np.ndarray, found: Survey, channel: int | None) -> np.ndarray:
-    """What the network hears of a block ``(T, C)``: ``(T,)``."""
+    """Mix a block ``(T, C)`` down to ``(T,)``, or select ``channel``, or the loudest channel if the channels cancel each other."""
     loudest = cancelled(found.power, found.mixed) if channel is None else channel - 1
     return downmix(block) if loudest is None else block[:, loudest]
 
 
 def enrolment(path: str | Path, start_s: float = 0.0, stop_s: float = float("inf"), channel: int | None = None) -> tuple[np.ndarray, int]:
-    """A recording of the speaker, or a piece of one: ``(T,)`` of at most 30 s, and its rate.
-    Raises AudioError: as :func:`survey`; the piece is not in it."""
+    """Load a recording of the speaker, or a section of it: at most 30 s as ``(T,)``, and its sample rate.
+    Raises AudioError: as :func:`survey`, or the section begins after the end."""
     found = survey(path, channel)
     if start_s >= found.seconds:
         raise AudioError(f"the piece begins at {start_s:g} s of {str(path)!r}, expected one in its {found.seconds:.1f} s")
@@ -94,49 +94,49 @@ def enrolment(path: str | Path, start_s: float = 0.0, stop_s: float = float("inf
 
 @dataclass(frozen=True)
 class How:
-    """What is made of a recording."""
+    """Options of an extraction."""
 
-    channel: int | None = None  # the one to hear, from 1; ``None``: all, mixed down
-    keep_stereo: bool = False  # the mask is laid on each channel, and the estimate has as many
-    keep_db: float | None = None  # dB by which all that is not the voice is left lower; ``None``: it is removed
-    likeness: bool = False  # also measure how like the enrolment the estimate sounds, if the extractor has a verifier
-    comment: str = ""  # written into the files
+    channel: int | None = None  # channel to use, counted from 1; ``None``: downmix of all
+    keep_stereo: bool = False  # apply the mask to every channel; the estimate then has as many
+    keep_db: float | None = None  # lower everything but the voice by this many dB; ``None``: remove it
+    likeness: bool = False  # also measure the similarity of estimate and enrolment, if the extractor has a verifier
+    comment: str = ""  # stored in the output files
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was done to one recording."""
+    """Result of extracting from one recording."""
 
     mix: Path
     out: Path
     seconds: float
     took_s: float
     level_db: float  # dBFS of the estimate
-    mix_level_db: float  # dBFS of the recording, its channels mixed down
-    clipped: int  # samples of the estimate beyond full scale, which a flac file cannot hold
-    presence: np.ndarray  # (P,) dB, level of the estimate relative to the mixture, each 100 ms; nan where the mixture is silent
-    likeness: np.ndarray | None  # (P,) of the estimate to the enrolment, 0 to 1, each 100 ms, where it was asked for
+    mix_level_db: float  # dBFS of the recording, downmixed
+    clipped: int  # samples of the output clipped at full scale; only FLAC files clip
+    presence: np.ndarray  # (P,) level of the estimate relative to the mixture in dB, every 100 ms; nan where the mixture is silent
+    likeness: np.ndarray | None  # (P,) similarity of estimate and enrolment, 0 to 1, every 100 ms, if requested
 
     def __str__(self) -> str:
-        speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times as fast as it plays"
+        speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times real time"
         clipped = f"; {self.clipped} samples clipped" if self.clipped else ""
-        level = f"level {self.level_db:.1f} dBFS of {self.mix_level_db:.1f}{clipped}"
+        level = f"level {self.level_db:.1f} dBFS (mixture {self.mix_level_db:.1f}){clipped}"
         return f"{self.mix.name} -> {self.out}: {self.seconds:.1f} s in {self.took_s:.1f} s ({speed}), {level}"
 
 
 def extract_file(
     extractor: Any, speaker: Any, mix: Path, out: Path, how: How = How(), residual: Path | None = None, found: Survey | None = None
 ) -> Extracted:
-    """Extract from one file into others, each of which appears when it is whole.
+    """Extract a voice from one file. An output file appears only once it is complete.
 
     Args:
-        extractor, speaker: a :class:`hifitse.model.Extractor`, and as :func:`hifitse.model.extraction.encode` gives it.
-        mix: any rate, length and number of channels.
-        out: ends in .wav (float32, beyond 4 GiB as RF64) or .flac (24 bit, clipped at full scale); has the mixture's rate and length.
-        residual: file of what was taken away, the mixture minus the estimate.
-        found: of :func:`survey`, where that was done before.
+        extractor, speaker: a :class:`hifitse.model.Extractor`, and the result of :func:`hifitse.model.extraction.encode`.
+        mix: recording of any sample rate, length and number of channels.
+        out: .wav (float32, RF64 beyond 4 GiB) or .flac (24 bit, clipped at full scale), with the mixture's sample rate and length.
+        residual: file for what was removed, the mixture minus the estimate.
+        found: result of :func:`survey`, if already known.
 
-    Raises AudioError: the mixture is no sound, or not finite; CheckpointError: an output cannot be written.
+    Raises AudioError: the mixture has no sound, or is not finite; CheckpointError: an output cannot be written.
     """
     began = time.monotonic()
     found = found or survey(mix, how.channel)
@@ -172,7 +172,7 @@ def extract_file(
 
 
 def _all_written(files: Sequence[Path], write: Callable[[list[Path]], None], temporaries: list[Path]) -> None:
-    """Several files at once, each as :func:`hifitse.files.write_atomic` does it."""
+    """Write several files at once, each as :func:`hifitse.files.write_atomic` does."""
     if len(temporaries) == len(files):
         write(temporaries)
     else:
@@ -182,9 +182,9 @@ def _all_written(files: Sequence[Path], write: Callable[[list[Path]], None], tem
 def _pairs(
     extract: Callable[[Iterable[Tensor]], Iterable[Tensor]], sound: Sound, found: Survey, how: How, stereo: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Mixture and estimate at the recording's own rate, piece by piece, of equal lengths: ``(T_i,)``, or ``(T_i, C)`` each."""
+    """Yield pieces of mixture and estimate, equally long, at the recording's sample rate: ``(T_i,)`` or, in stereo, ``(T_i, C)`` each."""
     rate = found.sample_rate
-    waiting = np.zeros((0, found.channels) if stereo else 0, np.float32)  # what was read and has no estimate yet
+    waiting = np.zeros((0, found.channels) if stereo else 0, np.float32)  # samples read that have no estimate yet
 
     def told() -> Iterator[np.ndarray]:
         nonlocal waiting
@@ -195,7 +195,7 @@ def _pairs(
 
     blocks = map(torch.from_numpy, resampled(told(), rate, SAMPLE_RATE))
     for est in resampled(extract(blocks), SAMPLE_RATE, rate):
-        est = est[: len(waiting)]  # two resamplings may give or take a sample
+        est = est[: len(waiting)]  # resampling twice may add or drop a sample
         mixed, waiting = waiting[: len(est)], waiting[len(est) :]
         if len(est):
             yield mixed, est
@@ -205,7 +205,7 @@ def _pairs(
 
 @contextmanager
 def _writer(temporary: Path, path: Path, found: Survey, channels: int, comment: str) -> Iterator[Callable[[np.ndarray], int]]:
-    """A function that appends to a sound file, clips what it cannot hold, and returns how many samples that were."""
+    """Yield a function that appends to a sound file and returns the number of samples it had to clip."""
     name, subtype = SUBTYPES[path.suffix.lower()]
     if name == "WAV" and 4 * channels * found.samples > WAV_BYTES:
         name = "RF64"
@@ -214,7 +214,7 @@ def _writer(temporary: Path, path: Path, found: Survey, channels: int, comment: 
         beyond = int((np.abs(piece) > 1).sum()) if name == "FLAC" else 0
         try:
             file.write((np.clip(piece, -1, 1) if beyond else piece).astype(np.float32, copy=False))
-        except AssertionError:  # soundfile asserts that all was written
+        except AssertionError:  # soundfile asserts that everything was written
             raise OSError("the disk is full") from None
         return beyond
 
@@ -228,7 +228,7 @@ def _writer(temporary: Path, path: Path, found: Survey, channels: int, comment: 
 
 
 def resampled(blocks: Iterable[np.ndarray | Tensor], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
-    """A stream at another rate, piece by piece: the same samples as :func:`hifitse.audio.resample` gives for the whole."""
+    """Resample a stream piece by piece, with the same result as :func:`hifitse.audio.resample` on the whole signal."""
     converter = None
     for block in map(np.asarray, blocks):
         if from_rate != to_rate:
@@ -241,7 +241,7 @@ def resampled(blocks: Iterable[np.ndarray | Tensor], from_rate: int, to_rate: in
 
 
 class Levels:
-    """RMS levels of mixture and estimate, of the whole and each 100 ms; and how many samples of the estimate were clipped."""
+    """RMS levels of mixture and estimate, overall and every 100 ms, and the number of clipped output samples."""
 
     def __init__(self, samples: int, rate: int) -> None:
         self.step = max(1, round(PRESENCE_S * rate))

@@ -1,5 +1,5 @@
-"""One voice out of a recording in memory, whatever its rate, length and channels; :mod:`hifitse.model.extract_files` does the same to
-files, piece by piece. Long signals are worked on in chunks of one length, cross-faded where they overlap."""
+"""Extract a voice from a recording in memory, mono or stereo, of any sample rate and length. :mod:`hifitse.model.extract_files` does the
+same for files, piece by piece. Long signals are processed in chunks of equal length, cross-faded where they overlap."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,47 +15,47 @@ from hifitse.audio import AudioError, cancelled, crop_or_pad, downmix, level_db,
 from hifitse.decode import RATES_HZ
 
 Signal = np.ndarray | Tensor
-RUMBLE_HZ = (10.0, 20.0)  # below the first nothing, above the second all of a signal reaches the network; between them the gain rises
-SILENT_DB = -80.0  # dBFS: an enrolment at or below this level holds no voice
-ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0  # s: the shortest enrolment; and what is heard of a longer one, from its beginning
+RUMBLE_HZ = (10.0, 20.0)  # high-pass before the network: nothing passes below the first, everything above the second
+SILENT_DB = -80.0  # dBFS: an enrolment at or below this level counts as silent
+ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0  # s: the shortest enrolment; only the beginning of a longer one is used
 
 
 class Chunks(NamedTuple):
-    """How a signal is cut, in samples, all multiples of ``hop``, the step between the network's frames: a network of limited reach then
-    gives inside a chunk what it gives for the whole signal."""
+    """How to cut a signal, in samples. All lengths are multiples of ``hop``, the step between the network's frames, so that a network with
+    a limited receptive field gives the same output inside a chunk as for the whole signal."""
 
-    step: int  # from one chunk's output to the next one's
-    fade: int  # in which one chunk's output fades over into the next one's, above 0, at most ``step``
-    context: int  # what a chunk hears beyond its output, on both sides
+    step: int  # from the start of one chunk's output to the next
+    fade: int  # cross-fade between the outputs of two chunks, above 0, at most ``step``
+    context: int  # input beyond the output, on both sides
     hop: int = 1
 
     @classmethod
     def of_seconds(cls, hop: int, step_s: float = 14.0, fade_s: float = 0.5, context_s: float = 1.5) -> "Chunks":
-        """Lengths in seconds, rounded up to whole frames of ``hop`` samples at 48 kHz."""
+        """Convert lengths in seconds at 48 kHz, rounded up to multiples of ``hop`` samples."""
         return cls(*(max(1, -(-round(seconds * SAMPLE_RATE) // hop)) * hop for seconds in (step_s, fade_s, context_s)), hop)
 
     @property
     def length(self) -> int:
-        """Samples of the longest chunk, and of the longest signal that is worked on as a whole."""
+        """Samples of a full chunk; signals up to this length are processed whole."""
         return self.step + self.fade + 2 * self.context
 
 
 def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], chunks: Chunks) -> Iterator[Tensor]:
-    """Run ``process`` over a stream, chunk by chunk; no more than two chunks are held at a time.
+    """Run ``process`` over a stream, chunk by chunk, buffering no more than one chunk and one block.
 
-    Every chunk but that of a short signal has the full length, because the network judges levels by what it hears at once: the last
-    one begins earlier instead.
+    The network normalises the level of each chunk, so all chunks have the full length, to within a hop, unless the whole signal is
+    shorter. The last chunk therefore begins earlier.
 
     Args:
-        blocks: the signal's pieces ``(T_i,)`` or ``(T_i, C)``, of any lengths; the output's pieces are as long together.
-        process: ``(T, ...) -> (T, ...)``; T is at most ``chunks.length`` and begins at a multiple of ``chunks.hop``.
+        blocks: pieces of the signal, ``(T_i,)`` or ``(T_i, C)``, of any lengths. The output has the same total length.
+        process: ``(T, ...) -> (T, ...)``. T is at most ``chunks.length``; each chunk begins at a multiple of ``chunks.hop``.
     """
-    source, held, first = iter(blocks), torch.zeros(0), 0  # the newest stretch of the stream, and its place in the whole
-    ramp = torch.sin(torch.linspace(0, torch.pi / 2, chunks.fade + 2)[1:-1]).square()  # and 1 - ramp is the ramp turned round
-    tail, done = None, 0  # nothing before the first chunk; samples that are out
+    source, held, first = iter(blocks), torch.zeros(0), 0  # the buffered input, and its position in the stream
+    ramp = torch.sin(torch.linspace(0, torch.pi / 2, chunks.fade + 2)[1:-1]).square()  # 1 - ramp is the ramp reversed
+    tail, done = None, 0  # faded end of the last output; number of samples yielded
     while True:
         start = max(0, done - chunks.context)
-        # one more says whether there is a next chunk
+        # one sample beyond the chunk shows that another one follows
         while first + len(held) <= start + chunks.length and (block := next(source, None)) is not None:
             held = torch.cat([held, block]) if len(held) else block
         end = first + len(held)
@@ -72,31 +72,31 @@ def overlap_add(blocks: Iterable[Tensor], process: Callable[[Tensor], Tensor], c
         if last:
             yield output
             return
-        kept = stop - chunks.context - done  # the first chunk has no context before it, and gives that much more
+        kept = stop - chunks.context - done  # the first chunk has no context before it, so its output is that much longer
         tail = output[kept - chunks.fade : kept] * (1 - ramp)
         yield output[: kept - chunks.fade]
         done += kept - chunks.fade
-        held, first = held[start - first :].clone(), start  # a view would keep all of it
+        held, first = held[start - first :].clone(), start  # a view would keep the whole buffer alive
 
 
 def extract(
     extractor: Any, mix: Signal, enroll: Signal | Sequence[Signal | tuple[Signal, int]], sample_rate: int = SAMPLE_RATE
 ) -> Signal:
-    """The enrolled speaker's voice in a recording. More than some 17 s are worked on in chunks of that length, cross-faded.
+    """Extract the enrolled speaker's voice. Recordings longer than about 17 s are processed in cross-faded chunks of that length.
 
     Args:
-        extractor: a :class:`hifitse.model.Extractor`; works where its weights are.
+        extractor: a :class:`hifitse.model.Extractor`; runs on the device of its weights.
         mix: the recording: ``(T,)``, or ``(2, T)`` or ``(T, 2)``, whose channels are averaged. Floating point with full scale at 1,
-            or integers, whose full scale is that of their type.
-        enroll: one recording of the speaker alone, or a list of several, each as ``mix``, or ``(recording, rate)``; at least 0.25 s
-            each, of which the first 30 s are used.
-        sample_rate: Hz of the mixture and of the enrolments, 1 000 to 1 000 000. They are resampled to 48 kHz and the estimate back.
+            or integers with the full scale of their type.
+        enroll: one recording of the speaker alone, or a list of several. Each has the format of ``mix``, or is ``(recording, rate)``,
+            and lasts at least 0.25 s. Only its first 30 s are used.
+        sample_rate: Hz of the mixture and the enrolments, 1 000 to 1 000 000. They are resampled to 48 kHz, and the estimate back.
 
     Returns:
-        ``(T,)`` of the mixture's type, number format, device, rate, length and level, without what lies below 20 Hz.
+        The estimate ``(T,)`` with the mixture's type, dtype, device, sample rate, length and level, high-passed at 20 Hz.
 
     Raises:
-        AudioError: a silent or too short enrolment, an empty mixture, wrong dimensions, values or rate.
+        AudioError: a silent or too short enrolment, an empty mixture, or an invalid shape, value or sample rate.
     """
     check_rate(sample_rate)
     audio = mono(mix, "mix")
@@ -108,7 +108,7 @@ def extract(
 
 
 def _like(est: np.ndarray, mix: Signal) -> Signal:
-    """In the mixture's type and number format."""
+    """Convert the estimate to the mixture's type and dtype."""
     tensor = isinstance(mix, Tensor)
     if not (mix.is_floating_point() if tensor else np.issubdtype(mix.dtype, np.floating)):
         limits = torch.iinfo(mix.dtype) if tensor else np.iinfo(mix.dtype)
@@ -120,7 +120,7 @@ def _like(est: np.ndarray, mix: Signal) -> Signal:
 
 
 def stream(extractor: Any, blocks: Iterable[Tensor], speaker: Any) -> Iterator[Tensor]:
-    """Pieces of the mixture at 48 kHz -> pieces of the estimate, on the CPU; ``speaker`` as :func:`encode` gives it."""
+    """Turn pieces of the mixture at 48 kHz into pieces of the estimate, on the CPU; ``speaker`` comes from :func:`encode`."""
     return overlap_add(blocks, partial(_one, extractor, speaker), Chunks.of_seconds(extractor.config.hop_length))
 
 
@@ -129,12 +129,12 @@ def _one(extractor: Any, speaker: Any, mix: Tensor) -> Tensor:
     with torch.inference_mode():
         if mix.dim() == 1:
             return extractor.extract_speaker(mix[None], speaker)[0].float().cpu()
-        est = extractor.extract_speaker(mix[:1], speaker, channels=mix[1:])  # the first is what the network hears
+        est = extractor.extract_speaker(mix[:1], speaker, channels=mix[1:])  # the first row is the network's input
         return est.float().cpu().T
 
 
 def without_rumble(audio: Tensor) -> Tensor:
-    """A signal (..., T) at 48 kHz without what lies below 20 Hz, no sample delayed: an offset of 0.3 costs 9 dB of SI-SDR."""
+    """High-pass a signal (..., T) at 48 kHz at 20 Hz, without delay: an offset of 0.3 would cost 9 dB of SI-SDR."""
     samples = audio.shape[-1]
     low, high = RUMBLE_HZ
     hertz = torch.fft.rfftfreq(samples, 1 / SAMPLE_RATE, device=audio.device)
@@ -145,7 +145,7 @@ def without_rumble(audio: Tensor) -> Tensor:
 def encode(
     extractor: Any, enroll: Signal | Sequence[Signal | tuple[Signal, int]], sample_rate: int = SAMPLE_RATE, names: Sequence[str] = ()
 ) -> Any:
-    """The speaker of one or several recordings; arguments and errors as :func:`extract`, in which they are called ``names``."""
+    """Encode a speaker from one or several recordings. Arguments and errors as in :func:`extract`; error messages use ``names``."""
     one = not isinstance(enroll, list | tuple) or (isinstance(enroll, tuple) and len(enroll) == 2 and np.isscalar(enroll[1]))
     recordings = [enroll] if one else list(enroll)
     if not recordings:
@@ -154,12 +154,12 @@ def encode(
     device = next(extractor.parameters()).device
     pairs = [each if isinstance(each, tuple) else (each, sample_rate) for each in recordings]
     heard = [voice(mono(each, name), rate, name) for (each, rate), name in zip(pairs, names, strict=True)]
-    with torch.no_grad():  # not inference_mode: what is kept may be used in a training
+    with torch.no_grad():  # not inference_mode, so that the result can be used in training
         return extractor.encode_each([torch.from_numpy(each).to(device) for each in heard])
 
 
 def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
-    """The part of an enrolment ``(T,)`` that is used, at 48 kHz. Raises AudioError: too short or silent."""
+    """Return the used part of an enrolment ``(T,)``, resampled to 48 kHz and high-passed. Raises AudioError: too short or silent."""
     check_rate(sample_rate)
     if len(audio) < ENROLL_MIN_S * sample_rate:
         raise AudioError(f"{name} lasts {len(audio) / sample_rate:.2f} s, expected at least {ENROLL_MIN_S} s of the speaker's voice")
@@ -172,12 +172,12 @@ def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
 
 
 def mono(audio: Signal, name: str) -> np.ndarray:
-    """An array or tensor as ``(T,)`` float32, as :func:`extract`; of two channels that cancel each other the louder, with a warning."""
+    """Convert a signal as in :func:`extract` to ``(T,)`` float32. If its channels cancel each other, warn and use the louder one."""
     if not isinstance(audio, np.ndarray | Tensor):
         raise AudioError(f"{name} is a {type(audio).__name__}, expected an array or a tensor of samples")
     shape = tuple(audio.shape)
     if len(shape) not in (1, 2) or 0 in shape or (len(shape) == 2 and (min(shape) > 2 or shape == (2, 2))):
-        expected = "(T,), (2, T) or (T, 2) with at least 1 sample; several recordings are several calls"
+        expected = "(T,), (2, T) or (T, 2) with at least 1 sample, one recording per call"
         raise AudioError(f"{name} has the shape {shape}, expected {expected}")
     values = _floating(audio, name)
     if not np.isfinite(values).all():
@@ -194,26 +194,26 @@ def mono(audio: Signal, name: str) -> np.ndarray:
 
 
 def _floating(audio: Signal, name: str) -> np.ndarray:
-    """As float32 with full scale at 1."""
+    """Convert to a float32 array with full scale at 1."""
     if isinstance(audio, Tensor):
         audio = audio.detach().cpu()
         audio = audio.float().numpy() if audio.is_floating_point() else audio.numpy()
-    if np.issubdtype(audio.dtype, np.integer) and audio.dtype.itemsize < 8:  # 64 bit ones hold values of some other scale
+    if np.issubdtype(audio.dtype, np.integer) and audio.dtype.itemsize < 8:  # the full scale of 64-bit samples is unknown
         low, scale = np.iinfo(audio.dtype).min, 2.0 ** (8 * audio.dtype.itemsize - 1)
-        return ((audio - (low + scale)) / scale).astype(np.float32)  # of unsigned types silence is in the middle
+        return ((audio - (low + scale)) / scale).astype(np.float32)  # silence is in the middle of the range of unsigned types
     if not np.issubdtype(audio.dtype, np.floating):
         raise AudioError(f"{name} holds {audio.dtype}, expected floating point values with full scale at 1, or integers of up to 32 bit")
     return np.asarray(audio, np.float32)
 
 
 def taken_db(extractor: Any, enroll: np.ndarray) -> float:
-    """Level of what is taken away from a recording (T,) at 48 kHz that is its own enrolment, relative to it. Of one voice little is; of two
-    at once one is rarely kept whole."""
+    """Use a recording (T,) at 48 kHz as its own enrolment and return the level of what is removed, in dB relative to the recording.
+    Little is removed from a single voice, usually more if two people speak at once."""
     return level_db(enroll - extract(extractor, enroll, enroll)) - level_db(enroll)
 
 
 def check_rate(sample_rate: int) -> None:
-    """Raises AudioError: a rate that no recording has."""
+    """Raise AudioError if the sample rate is invalid or out of range."""
     number = isinstance(sample_rate, int | float | np.number) and not isinstance(sample_rate, bool)
     if not number or not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
         raise AudioError(f"sample_rate is {sample_rate!r}, expected {RATES_HZ[0]} to {RATES_HZ[1]} Hz")

@@ -1,4 +1,4 @@
-"""The extractor: mixture and enrolment in, the enrolled speaker's voice out; and its uses with several enrolments."""
+"""The extractor, which returns the enrolled speaker's voice from a mixture, and wrappers that use several enrolments."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 class Speaker(NamedTuple):
-    """What the extractor keeps of the enrolment: computed once, used for any number of mixtures."""
+    """An encoded enrolment, computed once and usable with any number of mixtures."""
 
-    frames: Tensor  # (B, K, S, D) features of all enrolments' frames, one recording after the other
-    embedding: Tensor | None  # (B, E) embedding pooled over bands and frames, or ``None`` where the configuration has none
-    context: Tensor  # (B, K, S', D) what cross-attention sees: ``frames`` themselves, or more levels and scales of them
-    voice: Tensor | None = None  # (B, 256) embedding of the verifier, where there is one
+    frames: Tensor  # (B, K, S, D) frame features of all enrolments, concatenated
+    embedding: Tensor | None  # (B, E) embedding pooled over bands and frames, if the configuration has one
+    context: Tensor  # (B, K, S', D) input of cross-attention: ``frames``, or several levels and time scales of them
+    voice: Tensor | None = None  # (B, 256) embedding of the verifier, if the configuration has one
 
 
 class Extractor(nn.Module, Pretrained, coders=CODERS):
-    """Band-split TF-GridNet with USEF conditioning, a complex ratio mask at 48 kHz; the default is the plan's 11.79 M baseline.
+    """Band-split TF-GridNet with USEF conditioning that estimates a complex ratio mask at 48 kHz. Default: the plan's 11.79 M baseline.
 
-    Shape: mix (B, T), enroll (B, T') or (B, N, T') -> est (B, T). T and T' are any lengths of at least one sample.
+    Shape: mix (B, T), enroll (B, T') or (B, N, T') -> est (B, T). T and T' are at least one sample.
 
-    Silence in gives silence out. The output follows the mixture's level: scaling the mixture scales the estimate.
+    A silent mixture gives a silent estimate. Scaling the mixture scales the estimate.
 
-    ``Extractor.from_pretrained()`` is a trained one, and :meth:`extract` takes recordings as they are: see there.
+    ``Extractor.from_pretrained()`` loads a trained extractor. :meth:`extract` accepts recordings of any sample rate and length.
     """
 
     extract = extraction.extract
@@ -64,10 +64,10 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         self.resolutions = Resolutions(D, levels, config.enroll_scales) if several else None
 
     def forward(self, mix: Tensor, enroll: Tensor, seen: Tensor | None = None, shared: "Shared | None" = None) -> Tensor:
-        """Extract from each mixture the voice of its enrolment.
+        """Extract the enrolled speaker from each mixture.
 
-        ``seen`` (B, F, L) multiplies the spectrum of the mixture that the network sees; the estimate is cut from the whole one. ``shared``
-        says which items have a mixture or an enrolment in common, to encode each once with the same result; not with ``seen``.
+        The network's input is the mixture's spectrum times ``seen`` (B, F, L); its mask is applied to the unchanged spectrum. ``shared``
+        tells which items share a mixture or enrolment, so that each is encoded once, with the same result; ``seen`` is then ignored.
         """
         if shared is None:
             return self.extract_speaker(mix, self.encode(enroll), seen)
@@ -76,7 +76,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         return self.extract_speaker(mix[shared.unique_mix], speaker, mix_index=shared.mix_index)
 
     def encode(self, enroll: Tensor) -> Speaker:
-        """Features of the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
+        """Encode the enrolment: (B, T') or (B, N, T') -> :class:`Speaker`."""
         if enroll.dim() not in (2, 3):
             raise HifitseError(f"enroll has shape {tuple(enroll.shape)}, expected (B, T') or (B, N, T')")
         enroll = enroll[:, None] if enroll.dim() == 2 else enroll
@@ -88,10 +88,10 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         if self.resolutions is None:
             return self._speaker(frames, frames, voice)
         seen = levels if self.config.enroll_levels else levels[-1:]
-        return self._speaker(frames, _in_a_row(self.resolutions(seen), len(enroll)), voice)  # each recording by itself: no mean over two
+        return self._speaker(frames, _in_a_row(self.resolutions(seen), len(enroll)), voice)  # no average spans two recordings
 
     def encode_each(self, recordings: Sequence[Tensor]) -> Speaker:
-        """Features of enrolments of any lengths, each (T',); as :meth:`encode` gives them for (1, N, T') where the lengths are equal."""
+        """Encode recordings (T',) of any lengths as one speaker. For equal lengths the result is that of :meth:`encode` on (1, N, T')."""
         encoded = [self.encode(recording[None]) for recording in recordings]
         frames, context = (torch.cat([getattr(each, part) for each in encoded], 2) for part in ("frames", "context"))
         voice = None
@@ -110,11 +110,11 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
     ) -> Tensor:
         """Extract an encoded speaker: mix (B, T) -> est (B, T); ``seen`` as in :meth:`forward`.
 
-        With ``mix_index`` (B,), the number of the mixture for each of B speakers, there are as many mixtures as it names.
-        With ``channels`` (C, T) and one mixture, the mask is laid on each of them: -> est (C, T).
+        ``mix_index`` (B,) gives the mixture of each of the B speakers; ``mix`` then has shape (M, T).
+        With ``channels`` (C, T) and a single mixture, the mask is applied to each channel: -> est (C, T).
 
-        In evaluation mode the estimate is the mean over ``config.shifts`` places of the frames: each cuts the sound elsewhere, and
-        part of their errors cancels (the "shift trick" of Demucs, Défossez et al. 2019, section 4.5).
+        In evaluation mode the estimate is the mean over ``config.shifts`` time offsets of the frames, so that part of the errors
+        cancels (the "shift trick" of Demucs, Défossez et al. 2019, section 4.5).
         """
         total, shifts = self._extract(mix, speaker, seen, mix_index, channels), 1 if self.training else self.config.shifts
         for samples in (number * self.config.hop_length // shifts for number in range(1, shifts)):
@@ -125,7 +125,7 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
     def _extract(
         self, mix: Tensor, speaker: Speaker, seen: Tensor | None, mix_index: Tensor | None, channels: Tensor | None
     ) -> Tensor:
-        """One estimate, whose frames begin with the mixture's first sample."""
+        """Return one estimate, with the first frame at the mixture's first sample."""
         if mix.dim() != 2 or len(mix if mix_index is None else mix_index) != speaker.frames.shape[0]:
             items = speaker.frames.shape[0]
             raise HifitseError(f"mix has shape {tuple(mix.shape)}, expected (B, T) with B = {items} as in the enrolment")
@@ -150,19 +150,19 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         return block(*inputs)
 
     def _features(self, audio: Tensor, seen: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Spectrum (B, F, L) of (B, T), and features (B, K, L, D) of it at an RMS level of 1; silence stays silence."""
+        """Return the spectrum (B, F, L) of (B, T), and its features (B, K, L, D), computed at an RMS level of 1 unless silent."""
         spec = self.spectrum(audio)
         scale = (audio.square().mean(-1) + 1e-10).rsqrt()
         return spec, self.split(spec if seen is None else spec * seen, scale)
 
 
 def _in_a_row(frames: Tensor, items: int) -> Tensor:
-    """Recordings of each item one after the other, as one long context: (B*N, K, S, D) -> (B, K, N*S, D)."""
+    """Concatenate the recordings of each item along time: (B*N, K, S, D) -> (B, K, N*S, D)."""
     return frames.unflatten(0, (items, -1)).transpose(1, 2).flatten(2, 3)
 
 
 class AveragedEstimates(nn.Module):
-    """An extractor that hears each enrolment alone and averages what it extracts: mix (B, T), enroll (B, N, T') -> est (B, T)."""
+    """Extract with each enrolment separately and average the estimates: mix (B, T), enroll (B, N, T') -> est (B, T)."""
 
     def __init__(self, extractor: Extractor) -> None:
         super().__init__()
@@ -174,7 +174,7 @@ class AveragedEstimates(nn.Module):
 
 
 class SecondPass(AveragedEstimates):
-    """An extractor that hears its own first estimate, at the first enrolment's length and level, as one more enrolment. Shape as above."""
+    """Extract twice, with the first estimate, at the first enrolment's length and level, as one more enrolment. Shapes as above."""
 
     def forward(self, mix: Tensor, enroll: Tensor) -> Tensor:
         first, samples = self.extractor(mix, enroll), enroll.shape[-1]

@@ -1,8 +1,8 @@
-"""The network's layers: modulation by a speaker (FiLM, Perez et al. 2018; AdaLN), attention, also from the mixture to the enrolment
-(USEF-TSE, Zeng & Li 2024), what is made of the enrolment, and the TF-GridNet block (Wang et al. 2023) on bands.
+"""The network's layers: speaker modulation (FiLM, Perez et al. 2018; AdaLN), self-attention and cross-attention to the enrolment
+(USEF-TSE, Zeng & Li 2024), encoders of the enrolment, and the TF-GridNet block (Wang et al. 2023) on bands.
 
-The LSTMs are the baseline's. ``mixer`` and ``conv`` are matrix products over all frames at once in their place: an LSTM's
-steps wait for each other, which a CPU and a GPU both pay for.
+The baseline uses LSTMs, whose sequential steps are slow on CPUs and GPUs alike. ``mixer`` and ``conv`` replace them with matrix products
+over all frames at once.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from hifitse.model import kernels
 
 
 class FiLM(nn.Module):
-    """``z * (1 + scale) + shift`` with scale and shift from a condition; the identity at the start.
-    Shape: z (..., D), condition (..., C) broadcastable in front -> (..., D)"""
+    """``z * (1 + scale) + shift``, with scale and shift computed from a condition. Starts as the identity.
+    Shape: z (..., D), condition (..., C) with leading axes that broadcast -> (..., D)"""
 
     def __init__(self, condition: int, features: int) -> None:
         super().__init__()
@@ -34,17 +34,17 @@ class FiLM(nn.Module):
 
 
 class AdaptiveNorm(nn.LayerNorm):
-    """Layer normalisation whose output a speaker embedding scales and shifts (AdaLN; Peebles & Xie 2023, section 3.2; for speakers as in
-    AdaSpeech, Chen et al. 2021, section 2.3), plain at the start; ``speaker`` is the embedding's size E, 0: plain, without weights.
+    """Layer normalisation with scale and shift from a speaker embedding of size ``speaker`` (AdaLN; Peebles & Xie 2023, section 3.2; for
+    speakers as in AdaSpeech, Chen et al. 2021, section 2.3). Starts as plain layer normalisation; with ``speaker`` 0 it stays plain.
 
-    Shape: x (B * M, ..., D), the M rows of an item next to each other, spk_emb (B, E) -> (B * M, ..., D)
+    Shape: x (B * M, ..., D) with the M rows of an item adjacent, spk_emb (B, E) -> (B * M, ..., D)
     """
 
     def __init__(self, features: int, speaker: int = 0) -> None:
         super().__init__(features)
         self.film = None
         if speaker:
-            with torch.random.fork_rng(devices=[]):  # all other weights start as they would without
+            with torch.random.fork_rng(devices=[]):  # leaves the initial values of all other weights unchanged
                 self.film = FiLM(speaker, features)
 
     def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
@@ -59,14 +59,14 @@ class AdaptiveNorm(nn.LayerNorm):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """Scaled dot-product attention with the last axis cut into heads: (G, L, D), (G, S, D), (G, S, D') -> (G, L, D')."""
+    """Multi-head scaled dot-product attention: (G, L, D), (G, S, D), (G, S, D') -> (G, L, D')."""
     q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))  # (G, heads, L, D / heads)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class BandAttention(nn.Module):
-    """Residual attention along frames, each band by itself. ``context=None`` is self-attention.
-    Shape: z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) where the normalisation needs it -> (B, K, L, D)"""
+    """Residual attention over the frames of each band separately. ``context=None`` gives self-attention.
+    Shape: z (B, K, L, D), context (B, K, S, D), spk_emb (B, E) if ``speaker`` is above 0 -> (B, K, L, D)"""
 
     def __init__(self, features: int, heads: int, speaker: int = 0, width: int = 0) -> None:
         super().__init__()
@@ -81,13 +81,13 @@ class BandAttention(nn.Module):
         return z + self.out(self.look(self.query(x), self.key(source), self.value(source)))
 
     def look(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What is found: (B, K, L or S, D) each -> (B, K, L, D)."""
+        """Return the attention output: q (B, K, L, D), k and v (B, K, S, D) -> (B, K, L, D)."""
         return attend(*(x.flatten(0, 1) for x in (q, k, v)), self.heads).view_as(q)
 
 
 class FullBandAttention(BandAttention):
-    """The same where a token is a whole frame: all bands decide together where to look, so that pitch and formants meet in one
-    comparison. Queries and keys are a few features of every band, side by side; the values found are returned to each band.
+    """Attention whose tokens are whole frames: all bands share their attention weights, so that pitch and formants are compared together.
+    Queries and keys concatenate a few features of every band; each band gets back its own values.
     """
 
     def __init__(self, features: int, heads: int, speaker: int = 0) -> None:
@@ -95,7 +95,7 @@ class FullBandAttention(BandAttention):
 
     def look(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         bands = q.shape[1]
-        # (B, K, L, heads * d) -> (B, heads, L, K * d): the bands side by side in every head
+        # (B, K, L, heads * d) -> (B, heads, L, K * d): bands concatenated within each head
         q, k, v = (y.unflatten(-1, (self.heads, -1)).permute(0, 3, 2, 1, 4).flatten(3) for y in (q, k, v))
         found = F.scaled_dot_product_attention(q, k, v)
         return found.unflatten(-1, (bands, -1)).permute(0, 3, 2, 1, 4).flatten(3)
@@ -108,16 +108,16 @@ CROSS_ATTENTION = {"band": BandAttention, "full": FullBandAttention}
 
 
 class Resolutions(nn.Module):
-    """The enrolment for cross-attention: several features of its frames, each at several time resolutions, one after the other.
+    """Build the cross-attention context from several levels of enrolment features, each at several time resolutions, concatenated.
 
-    A frame says which sound it is, a mean over many which voice (after Zhang et al. 2024, "Multi-level speaker representation for
-    target speaker extraction"). A learnt vector is added to each part, so that attention can tell them apart.
+    Single frames identify sounds, means over many frames identify the voice (after Zhang et al. 2024, "Multi-level speaker representation
+    for target speaker extraction"). A learned vector is added to each part, so that attention can tell them apart.
 
     Args:
-        levels: features of a frame: those after the band split, after the first speaker block, ...
-        scales: time resolutions: the frames themselves, means over 4, over 16, ...
+        levels: number of feature levels: after the band split, after the first speaker block, ...
+        scales: number of time resolutions: single frames, means over 4, over 16, ...
 
-    Shape: ``levels`` tensors (B, K, S, D), the shallowest first -> (B, K, S', D), S' = levels * (S + S / 4 + ...), rounded up
+    Shape: ``levels`` tensors (B, K, S, D), the shallowest first -> (B, K, S', D), S' = levels * (S + S / 4 + ...), each term rounded up
     """
 
     STEP = 4
@@ -137,8 +137,8 @@ class Resolutions(nn.Module):
 
 
 class SpeakerPooling(nn.Module):
-    """Enrolment features -> one embedding of the voice: attentive statistics pooling (Okabe et al. 2018) over all frames, the bands side
-    by side, so that pitch and formants are judged together. Shape: (B, K, S, D) -> (B, E), of unit variance.
+    """Pool enrolment features to one voice embedding by attentive statistics pooling (Okabe et al. 2018) over all frames. The bands are
+    concatenated, so that pitch and formants are judged together. Shape: (B, K, S, D) -> (B, E), layer-normalised.
     """
 
     def __init__(self, bands: int, features: int, size: int) -> None:
@@ -157,7 +157,7 @@ class SpeakerPooling(nn.Module):
 
 
 class VerifiedVoice(nn.Module):
-    """A verifier's embedding, through two layers, added to the pooled one: pooled (B, E), voice (B, 256) of unit length -> (B, E)."""
+    """Add a verifier's embedding, passed through two layers, to the pooled one: pooled (B, E), voice (B, 256) of unit length -> (B, E)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class VerifiedVoice(nn.Module):
 
 
 class BiLSTM(nn.Module):
-    """Residual bidirectional LSTM along the last but one axis: (G, S, D) -> (G, S, D). On a CPU in float32 even under autocast."""
+    """Residual bidirectional LSTM along the second-to-last axis: (G, S, D) -> (G, S, D). CPUs use float32 even under autocast."""
 
     def __init__(self, features: int, hidden: int, speaker: int = 0) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class BiLSTM(nn.Module):
 
 
 class GatedConv(nn.Module):
-    """Residual gated convolution of three taps, ``dilation`` frames apart: (G, L, D) -> (G, L, D). Weights of shape (2 H, 3 D)."""
+    """Residual gated convolution with three taps, ``dilation`` frames apart: (G, L, D) -> (G, L, D). Its weight has shape (2 H, 3 D)."""
 
     def __init__(self, features: int, hidden: int, dilation: int, speaker: int = 0) -> None:
         super().__init__()
@@ -208,10 +208,10 @@ class GatedConv(nn.Module):
 
 
 class BandMixer(nn.Module):
-    """Residual perceptron over a whole frame: all features of all bands together, by way of a narrow layer; (B, K, L, D) -> the same.
+    """Residual perceptron with a bottleneck over all features of all bands of a frame: (B, K, L, D) -> (B, K, L, D).
 
-    A perceptron over the bands feature by feature (MLP-Mixer) costs less but learned half as much in the same time: which
-    harmonics belong together is a question about all bands and features at once.
+    Mixing the bands separately for each feature (MLP-Mixer) is cheaper but learned half as much in the same time, because
+    grouping harmonics needs all bands and features at once.
     """
 
     def __init__(self, bands: int, features: int, hidden: int, speaker: int = 0) -> None:
@@ -228,14 +228,14 @@ class BandMixer(nn.Module):
 
 
 class GridBlock(nn.Module):
-    """One block: [modulation by the embedding] -> bands -> frames -> attention -> [enrolment again].
+    """One block: [modulation by the embedding] -> bands -> frames -> [self-attention] -> [cross-attention to the enrolment].
 
     Args:
-        depth: number of the block from 0; dilations of ``conv`` are 1, 2, 4, 8, 1, ...
-        speaker: size of a pooled speaker embedding that modulates the block, with ``adaln`` its normalisations too; 0 for none.
-        reinject: kind of cross-attention to the enrolment at the block's end: none, band or full.
+        depth: index of the block from 0. The dilations of ``conv`` are 1, 2, 4, 8, 1, ...
+        speaker: size of the pooled speaker embedding that modulates the block and, with ``adaln``, its normalisations; 0 for none.
+        reinject: cross-attention to the enrolment at the end of the block: none, band or full.
 
-    Shape: z (B, K, L, D), enrolment frames (B, K, S, D), spk_emb (B, E) or None -> (B, K, L, D)
+    Shape: z (B, K, L, D), enrolment frames (B, K, S, D), spk_emb (B, E) or ``None`` -> (B, K, L, D)
     """
 
     def __init__(self, config: ExtractorConfig, bands: int, depth: int, speaker: int = 0, reinject: str = "none") -> None:

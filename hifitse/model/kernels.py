@@ -1,7 +1,7 @@
-"""Fast paths of the model, written by hand, and the one switch that turns them off.
+"""Hand-written fast paths of the model, and the switch that turns them off.
 
-``bands.py`` and ``gridnet.py`` state what is computed. These twins give the same to rounding in less time on a CPU: a region's bands are
-one product, bands are cut and added up in long runs of memory, and an item's frames stay in the cache on their way back to samples.
+``bands.py`` and ``gridnet.py`` define what is computed. These versions give the same result up to rounding, in less time on a CPU: they
+use one matrix product per region, copy and add bands in long contiguous runs, and keep an item's frames in the cache for the inverse STFT.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-LEAST_WEIGHT = 1e-11  # sum of squared windows below which a sample lies under no window, as ``torch.istft`` has it
-Spans = Sequence[tuple[int, int]]  # first and one past the last column of each piece
+LEAST_WEIGHT = 1e-11  # sum of squared windows below which a sample counts as uncovered, as in ``torch.istft``
+Spans = Sequence[tuple[int, int]]  # (first, last + 1) column of each piece
 _switch = {"fast": True}
 
 
 def fast() -> bool:
-    """Whether the fast paths are used, as they are by default."""
+    """Return whether the fast paths are used (the default)."""
     return _switch["fast"]
 
 
 @contextmanager
 def plain(use: bool = True) -> Iterator[None]:
-    """Every model computes by the plain formulas inside this context; with ``use=False`` as before."""
+    """Turn the fast paths off for all models inside this context; ``use=False`` changes nothing."""
     before, _switch["fast"] = _switch["fast"], not use and _switch["fast"]
     try:
         yield
@@ -35,7 +35,7 @@ def plain(use: bool = True) -> Iterator[None]:
 
 
 def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
-    """Columns of rows in overlapping pieces, short ones filled with zeros: (M, P) -> (K, M, width)."""
+    """Cut rows into overlapping pieces of columns, padding short ones with zeros: (M, P) -> (K, M, width)."""
     pieces = rows.new_empty(len(spans), len(rows), width)
     for piece, (first, last) in zip(pieces, spans, strict=True):
         piece[:, : last - first] = rows[:, first:last]
@@ -44,13 +44,12 @@ def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
 
 
 def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> Tensor:
-    """Pieces, which begin in rising order, added up where they overlap, zero where none is: each (K, M, W) -> (M, columns); the adjoint
-    of :func:`cut`."""
+    """Overlap-add pieces ordered by their first column, with zeros in the gaps: each (K, M, W) -> (M, columns). Adjoint of :func:`cut`."""
     rows, done = pieces[0].new_empty(pieces[0].shape[1], columns), 0
     for piece, (first, last) in zip(chain(*pieces), chain(*spans), strict=True):
         if first > done:
             rows[:, done:first] = 0
-        again = min(max(done - first, 0), last - first)  # columns that a piece before has been put into
+        again = min(max(done - first, 0), last - first)  # columns already written by earlier pieces
         rows[:, first : first + again] += piece[:, :again]
         rows[:, first + again : last] = piece[:, again : last - first]
         done = max(done, last)
@@ -59,7 +58,7 @@ def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> T
 
 
 class Cut(torch.autograd.Function):
-    """:func:`cut`, differentiable: slices copied in long runs, where indexing would go number by number."""
+    """Differentiable :func:`cut`. It copies contiguous slices, where indexing would copy single numbers."""
 
     @staticmethod
     def forward(ctx, rows: Tensor, spans: Spans, width: int) -> Tensor:
@@ -73,7 +72,7 @@ class Cut(torch.autograd.Function):
 
 
 class Overlap(torch.autograd.Function):
-    """:func:`overlap`, differentiable."""
+    """Differentiable :func:`overlap`."""
 
     @staticmethod
     def forward(ctx, spans: Sequence[Spans], columns: int, *pieces: Tensor) -> Tensor:
@@ -87,11 +86,11 @@ class Overlap(torch.autograd.Function):
 
 
 def split_region(region: nn.Module, x: Tensor, sums: Tensor) -> Tensor:
-    """Normalisation and linear layers of a region's bands as one product, which touches the large input once.
+    """Normalise a region's bands and apply their linear layers in one product that reads the large input once.
 
     ``W (g (x - m) s + o) + b = s (W g) x - s m sum(W g) + W o + b``
 
-    Shape: x (B, L, F * C), inputs of all bins; sums (2, B, F), of the inputs' values and of their squares over channels and frames
+    Shape: x (B, L, F * C), the inputs of all bins; sums (2, B, F) of the inputs and of their squares over channels and frames
         -> (K, B, L, D)
     """
     B, L, _ = x.shape
@@ -108,43 +107,43 @@ def split_region(region: nn.Module, x: Tensor, sums: Tensor) -> Tensor:
 
 
 def merge_regions(regions: Sequence[nn.Module], z: Tensor, n_bins: int) -> Tensor:
-    """Linear layers of all bands and their overlapping mean: (B, K, L, D) -> (B, F, L, 2)."""
+    """Apply the linear layers of all bands and average where bands overlap: (B, K, L, D) -> (B, F, L, 2)."""
     B, K, L, D = z.shape
-    rows = F.pad(z.transpose(0, 1).reshape(K, B * L, D), (0, 1), value=1.0)  # the bias is the weight of a feature that is 1
+    rows = F.pad(z.transpose(0, 1).reshape(K, B * L, D), (0, 1), value=1.0)  # a constant feature 1, whose weight is the bias
     pieces = []
     for region, part in zip(regions, rows.split([region.n_bands for region in regions]), strict=True):
         weight = torch.cat([region.weight, region.bias[..., None]], -1)  # (places, 2, D + 1)
-        # to divide the weights by the number of bands that a bin has is cheaper than to divide the mask
+        # dividing the weights by the number of bands per bin is cheaper than dividing the mask
         pieces.append(torch.bmm(part, padded(region, weight * region.share[:, None, None]).transpose(1, 2)))
     mask = Overlap.apply([region.spans for region in regions], 2 * n_bins, *pieces)  # (B * L, F * 2)
     return mask.view(B, L, n_bins, 2).transpose(1, 2)
 
 
 def padded(region: nn.Module, flat: Tensor) -> Tensor:
-    """Values of a region's band places, zero where a short band has none: (places, C, ...) -> (K, W * C, ...)."""
+    """Arrange values per place by band, padding short bands with zeros: (places, C, ...) -> (K, W * C, ...)."""
     return torch.cat([flat, flat.new_zeros(1, *flat.shape[1:])])[region.rows].flatten(1, 2)
 
 
 def convolve(x: Tensor, taps: nn.Linear, dilation: int) -> Tensor:
-    """Three taps along frames in the layout in memory that convolutions have a fast way for: (G, L, D) -> (G, L, 2 H)."""
+    """Convolve along frames with three taps, in the memory layout for which convolutions are fast: (G, L, D) -> (G, L, 2 H)."""
     kernel = taps.weight.unflatten(1, (3, -1))[:, None].permute(0, 3, 1, 2)  # (2 H, D, 1, 3)
     y = F.conv2d(x[:, None].permute(0, 3, 1, 2), kernel, taps.bias, padding=(0, dilation), dilation=(1, dilation))
     return y[:, :, 0].transpose(1, 2)
 
 
 class Inverse(torch.autograd.Function):
-    """Masked frames back to signals: product, inverse transform, window, overlapping sum, division by the sum of the squared windows.
-    The gradient reaches the masks alone.
+    """Masked inverse STFT: product, inverse transform, window, overlap-add, division by the sum of the squared windows.
+    The gradient flows to the masks only.
 
-    Shape: spec (M, L, F) complex, mask (B, L, F) complex, rows (B,) into spec, window (W), n_fft = N, hop, samples = T
-        -> (B, T), from the middle of the first frame on
+    Shape: spec (M, L, F) complex, mask (B, L, F) complex, rows (B,) indices into spec, window (W), n_fft = N, hop, samples = T
+        -> (B, T), starting at the centre of the first frame
     """
 
     @staticmethod
     def forward(ctx: Any, spec: Tensor, mask: Tensor, rows: Tensor, window: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
         L, places = spec.shape[1], -(-len(window) // hop)
         audio, weight = window.new_empty(len(rows), samples), window.new_zeros(L - 1 + places, hop)
-        first = n_fft // 2 - (n_fft - len(window)) // 2  # the first window begins so many samples before the middle of its frame
+        first = n_fft // 2 - (n_fft - len(window)) // 2  # samples from the start of the first window to the centre of its frame
         ctx.part = slice(first, first + samples)
         for number, _, part in _pieces(window, n_fft, hop):
             weight[number : number + L, : len(part)] += part.square()
@@ -173,7 +172,7 @@ class Inverse(torch.autograd.Function):
             for number, place, part in _pieces(scaled, ctx.n_fft, ctx.hop):
                 frames[..., place] = waves[:, number : number + L, : len(part)] * part
             bins = torch.fft.rfft(frames)  # (b, L, F)
-            bins[..., 0] *= 0.5  # the two bins that the inverse takes once, and all others twice
+            bins[..., 0] *= 0.5  # the inverse counts bin 0 and, for even n_fft, the last bin once, all others twice
             if ctx.n_fft % 2 == 0:
                 bins[..., -1] *= 0.5
             torch.mul(bins, spec[rows[items]].conj_physical_(), out=mask_gradient[items])
@@ -181,13 +180,13 @@ class Inverse(torch.autograd.Function):
 
 
 def _together(rows: Tensor) -> Iterator[slice]:
-    """Items that are computed together: one after the other on a CPU, all at once elsewhere."""
+    """Yield slices of items to compute together: one item at a time on a CPU, all at once elsewhere."""
     count = 1 if rows.device.type == "cpu" else max(1, len(rows))
     return (slice(first, first + count) for first in range(0, len(rows), count))
 
 
 def _pieces(window: Tensor, size: int, hop: int) -> Iterator[tuple[int, slice, Tensor]]:
-    """A window in pieces of a hop: number, place in a frame of ``size`` samples, values; the last may be shorter."""
+    """Cut a window into pieces of one hop: index, place in a frame of ``size`` samples, values. The last may be shorter."""
     margin = (size - len(window)) // 2
     starts = range(0, len(window), hop)
     return ((number, slice(margin + at, margin + min(at + hop, len(window))), window[at : at + hop]) for number, at in enumerate(starts))

@@ -1,7 +1,7 @@
-"""A trained model as a folder to keep and to share: weights, configuration, and what is known of them. No pickle, no code.
+"""Save and load trained models as folders: weights, configuration and metadata. No pickle, no code.
 
-``model.safetensors`` (weights), ``config.json`` (:class:`hifitse.config.ExtractorConfig`), ``params.json`` (all parameters of the
-training), ``metrics.json`` (what was measured), ``README.md`` (the model card) and ``LICENSE``. Only the first two are needed.
+``model.safetensors`` (weights), ``config.json`` (:class:`hifitse.config.ExtractorConfig`), ``params.json`` (all training
+parameters), ``metrics.json`` (measured results), ``README.md`` (model card) and ``LICENSE``. Only the first two are required.
 """
 
 import json
@@ -18,19 +18,19 @@ from safetensors.torch import load_file, save_file
 from hifitse.config import ExtractorConfig
 from hifitse.files import CheckpointError, load_weights, write_atomic, write_text
 
-DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"  # the model that comes with the library
+DEFAULT = Path(__file__).resolve().parent.parent / "pretrained_model"  # the bundled model
 FILES = WEIGHTS, CONFIG, PARAMS, METRICS, CARD, LICENSE = (
     "model.safetensors", "config.json", "params.json", "metrics.json", "README.md", "LICENSE",
 )  # fmt: skip
 FORMATS = (torch.float32, torch.float16, torch.bfloat16)
 EIGHT_BITS = re.compile(r"verifier\.lstm\.weight_[ih]h_l[12]")
-"""Weights that 16-bit files hold in 8 bits, each row with a scale of its own: 1 MB less. The embeddings keep a cosine of 0.9998 with theirs
-before; the first layer's weights, whose rows span a wide range, would not."""
+"""Weights that 16-bit files store in 8 bits, with one scale per row, which saves 1 MB. Embeddings before and after have a cosine of 0.9998.
+The first layer's weights are excluded, because their rows span too wide a range."""
 SCALE = ".scale"
 
 
 class Origin(NamedTuple):
-    """What is known of weights beside their shape; empty where nothing is."""
+    """Metadata of a model's weights. Unknown parts are empty."""
 
     params: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
@@ -39,34 +39,34 @@ class Origin(NamedTuple):
 
 
 CODERS = {ExtractorConfig: (lambda config: config.model_dump(mode="json"), lambda values: ExtractorConfig(**values))}
-"""How huggingface_hub writes and reads a configuration; each class names them again, for it does not inherit them."""
+"""How huggingface_hub writes and reads a configuration. Subclasses must pass it again, because coders are not inherited."""
 
 
 class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-speaker-extraction", "speech", "48kHz"], coders=CODERS):
-    """A module with a ``config`` (its only argument) that can be saved, loaded, and shared on the Hugging Face Hub.
+    """Mixin for modules whose only argument is ``config``: save, load, and share them on the Hugging Face Hub.
 
-    ``push_to_hub(repo_id)`` is huggingface_hub's and uploads the files that :meth:`save_pretrained` writes.
+    huggingface_hub's ``push_to_hub(repo_id)`` uploads the files that :meth:`save_pretrained` writes.
     """
 
     origin: Origin = Origin()
 
     @classmethod
     def from_pretrained(cls, path_or_hub_id: str | Path | None = None, **options: Any) -> Self:
-        """A trained model, in evaluation mode, float32, on the CPU.
+        """Load a trained model in evaluation mode, as float32 on the CPU.
 
         Args:
-            path_or_hub_id: a folder that :meth:`save_pretrained` wrote, which goes before the name ``owner/model`` of one on the
-                Hugging Face Hub; ``None`` takes the model that comes with the library.
-            options: of ``huggingface_hub.snapshot_download``: revision, cache_dir, token, local_files_only.
+            path_or_hub_id: a folder written by :meth:`save_pretrained`, or a model ``owner/model`` on the Hugging Face Hub. An existing
+                folder takes precedence. ``None`` loads the bundled model.
+            options: passed to ``huggingface_hub.snapshot_download``: revision, cache_dir, token, local_files_only.
 
-        Raises CheckpointError: no such model, files missing or damaged, weights or configuration that do not fit.
+        Raises CheckpointError: no such model, missing or damaged files, or weights that do not fit the configuration.
         """
         folder = DEFAULT if path_or_hub_id is None else _folder(path_or_hub_id, options)
         try:
             texts = [(folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for name in FILES[2:]]
             known = [json.loads(text or "{}") for text in ((folder / CONFIG).read_text(encoding="utf-8"), *texts[:2])]
             if wrong := [name for name, each in zip(FILES[1:], known, strict=False) if not isinstance(each, dict)]:
-                raise ValueError(f"{wrong[0]} holds no object of names and values")
+                raise ValueError(f"{wrong[0]} is not a JSON object")
             model = super().from_pretrained(folder)
         except CheckpointError:
             raise
@@ -79,7 +79,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, config: ExtractorConfig, **_: Any) -> Self:
-        """What the mixin's own does, of one file format and with finite weights only."""
+        """Replace the mixin's loader: accept only safetensors files with finite weights."""
         path, model = Path(model_id) / WEIGHTS, cls(config)
         tensors = load_file(path)
         for name, tensor in tensors.items():
@@ -94,14 +94,14 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
         self, folder: str | Path, params: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None,
         card: str | None = None, license: str | None = None, *, dtype: torch.dtype = torch.float32, **_: object,
     ) -> None:  # fmt: skip
-        """Write the folder; each file whole or not at all, the weights last.
+        """Write the model's folder. Each file is written atomically, the weights last.
 
         Args:
-            params: all parameters of the training. Like the next three, ``None`` keeps what the model was loaded with.
-            metrics, card, license: what was measured, and the texts of README.md and LICENSE.
-            dtype: of the weights: float32, float16 or bfloat16 (see also EIGHT_BITS). What else ``push_to_hub`` gives is not used.
+            params: all training parameters. ``None``, here and for the next three, keeps what the model was loaded with.
+            metrics, card, license: measured results, and the texts of README.md and LICENSE.
+            dtype: of the weights: float32, float16 or bfloat16 (see also EIGHT_BITS). Other arguments from ``push_to_hub`` are ignored.
 
-        Raises CheckpointError: the folder cannot be written, weights are not finite in that format, or another format.
+        Raises CheckpointError: the folder cannot be written, weights are not finite in ``dtype``, or ``dtype`` is not supported.
         """
         if dtype not in FORMATS:
             raise CheckpointError(f"dtype is {dtype}, expected one of {', '.join(map(str, FORMATS))}")
@@ -119,7 +119,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="hifitse", tags=["target-spe
 
 
 def packed(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Weights as a file in ``dtype`` holds them: on the CPU, and in 16-bit formats those of ``EIGHT_BITS`` as (int8, scale of the row)."""
+    """Convert weights to ``dtype`` on the CPU; in 16-bit formats, convert those of ``EIGHT_BITS`` to int8 with one scale per row."""
     tensors = {}
     for name, weight in weights.items():
         tensors[name] = weight.detach().cpu().to(dtype).contiguous().clone()
@@ -130,25 +130,25 @@ def packed(weights: Mapping[str, torch.Tensor], dtype: torch.dtype) -> dict[str,
 
 
 def unpacked(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """What :func:`packed` was given, in float32."""
+    """Undo :func:`packed`: return the weights in float32, without scales."""
     scales = {name + SCALE for name, tensor in tensors.items() if tensor.dtype == torch.int8}
     whole = {name: tensor.float() for name, tensor in tensors.items() if name not in scales}
     return {name: each * tensors[name + SCALE].float() if name + SCALE in scales else each for name, each in whole.items()}
 
 
 def _folder(path_or_hub_id: str | Path, options: dict[str, Any]) -> Path:
-    """The folder of the files, downloaded where it is a name on the hub."""
+    """Return the model's folder, downloading it first if it is a name on the Hub."""
     path, name = Path(path_or_hub_id).expanduser(), str(path_or_hub_id)
     if path.is_dir():
         return path
     if isinstance(path_or_hub_id, Path) or path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
-        raise CheckpointError(f"model is {name!r}, which is no folder, expected {allowed}")
+        raise CheckpointError(f"model is {name!r}, which is not a folder, expected {allowed}")
     try:
         return Path(snapshot_download(name, allow_patterns=list(FILES), **options))
-    except Exception as error:  # the hub's own, those of its network library, and of the disk
+    except Exception as error:  # errors of the Hub, of its network library, and of the disk
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise CheckpointError(f"model {name!r} is no folder here and cannot be had from the Hugging Face Hub ({reason})") from None
+        raise CheckpointError(f"model {name!r} is not a local folder and cannot be fetched from the Hugging Face Hub ({reason})") from None
 
 
 def _refuse_infinite(weights: dict[str, torch.Tensor], where: str) -> None:

@@ -1,6 +1,6 @@
-"""A pretrained speaker verifier, the GE2E encoder of Resemblyzer rewritten for 48 kHz: its embedding says who is enrolled, and how like
-that voice a recording sounds. It heard thousands of people; its weights are frozen and travel with the extractor's;
-those of the model inside are the package's (Apache-2.0) in half precision.
+"""A pretrained speaker verifier: the GE2E encoder of Resemblyzer, rewritten for 48 kHz. Its embedding identifies the enrolled voice and
+measures how similar a recording is to it. It was trained on thousands of people. Its weights are frozen and stored with the extractor's;
+those of the bundled model are Resemblyzer's (Apache-2.0) in 16 and 8 bits.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,19 +13,19 @@ from torchaudio.functional import melscale_fbanks
 
 from hifitse import SAMPLE_RATE
 
-WINDOW, HOP = SAMPLE_RATE // 40, SAMPLE_RATE // 100  # 25 ms: the bins lie 40 Hz apart, as at 16 kHz, at which it was trained
-BINS, MELS, HIDDEN, SIZE = 201, 40, 256, 256  # 201 bins are 8 kHz
-PIECE = 160  # frames, 1.6 s: the length of the pieces that are embedded, as in the verifier's training
-LEVEL_DB = -30.0  # dBFS: RMS level to which quiet recordings are raised
+WINDOW, HOP = SAMPLE_RATE // 40, SAMPLE_RATE // 100  # 25 ms: bins 40 Hz apart, as at 16 kHz, where it was trained
+BINS, MELS, HIDDEN, SIZE = 201, 40, 256, 256  # 201 bins reach up to 8 kHz
+PIECE = 160  # frames (1.6 s) per embedded piece, as in the verifier's training
+LEVEL_DB = -30.0  # dBFS: quieter recordings are raised to this RMS level
 
 
 class Verifier(nn.Module):
-    """GE2E speaker encoder (Wan et al., ICASSP 2018): mel energies, three LSTM layers, one linear layer, unit length.
+    """GE2E speaker encoder (Wan et al., ICASSP 2018): mel energies, three LSTM layers, one linear layer, normalisation to unit length.
 
-    The mean over pieces of 1.6 s that overlap by half; in training the loudest piece alone. No gradient flows through it:
-    :meth:`voice` has one.
+    Averages over half-overlapping pieces of 1.6 s; in training mode it uses the loudest piece only. No gradient flows through it, but
+    :meth:`voice` is differentiable.
 
-    Shape: enroll (B, N, T') at 48 kHz -> (B, 256) of unit length, the mean over the N recordings
+    Shape: enroll (B, N, T') at 48 kHz -> (B, 256) of unit length, averaged over the N recordings
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Verifier(nn.Module):
         self.linear = nn.Linear(HIDDEN, SIZE)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         mel = melscale_fbanks(BINS, 0.0, 8_000.0, MELS, 16_000, norm="slaney", mel_scale="slaney")
-        self.register_buffer("mel", mel / (SAMPLE_RATE / 16_000) ** 2, persistent=False)  # as large as at 16 kHz
+        self.register_buffer("mel", mel / (SAMPLE_RATE / 16_000) ** 2, persistent=False)  # same scale as at 16 kHz
         self.requires_grad_(False)
 
     @torch.no_grad()
@@ -43,18 +43,18 @@ class Verifier(nn.Module):
             return F.normalize(self.pieces(enroll.flatten(0, 1)).view(len(enroll), -1, SIZE).mean(1), dim=-1)
 
     def voice(self, audio: Tensor) -> Tensor:
-        """Embedding of one recording each, with a gradient to it: (B, T) -> (B, 256) of unit length."""
+        """Embed one recording per item, with gradients to the recording: (B, T) -> (B, 256) of unit length."""
         with torch.autocast(audio.device.type, enabled=False):
             return F.normalize(self.pieces(audio).mean(1), dim=-1)
 
     def pieces(self, audio: Tensor) -> Tensor:
-        """Embeddings of the pieces of recordings: (M, T) -> (M, P, 256) of unit length."""
+        """Embed the pieces of recordings: (M, T) -> (M, P, 256) of unit length."""
         pieces = self._pieces(self.frames(audio.float()))  # (M, P, PIECE, MELS)
         last = self.lstm(pieces.flatten(0, 1))[1][0][-1]
         return F.normalize(F.relu(self.linear(last)), dim=-1).view(len(audio), -1, SIZE)
 
     def frames(self, audio: Tensor) -> Tensor:
-        """Mel energies of (M, T), not their logarithm: (M, L, 40)."""
+        """Return mel energies (not their logarithm): (M, T) -> (M, L, 40)."""
         level = audio.square().mean(-1, keepdim=True).clamp_min(1e-10).sqrt()
         audio = audio * (10 ** (LEVEL_DB / 20) / level).clamp_min(1)
         padded = F.pad(audio, (WINDOW // 2, WINDOW // 2))
@@ -62,7 +62,7 @@ class Verifier(nn.Module):
         return (spec.real.square() + spec.imag.square()).transpose(1, 2) @ self.mel
 
     def _pieces(self, frames: Tensor) -> Tensor:
-        """(M, L, 40) -> (M, P, PIECE, 40); short recordings are repeated."""
+        """Cut frames into pieces, repeating short recordings: (M, L, 40) -> (M, P, PIECE, 40)."""
         if frames.shape[1] < PIECE:
             frames = frames.repeat(1, -(-PIECE // frames.shape[1]), 1)[:, :PIECE]
         if self.training:
@@ -74,11 +74,11 @@ class Verifier(nn.Module):
         return torch.stack([frames[:, start : start + PIECE] for start in starts], 1)
 
 
-LENGTH, EVERY = PIECE * HOP, 4 * SAMPLE_RATE // 10  # samples: windows of 1.6 s, one each 0.4 s
+LENGTH, EVERY = PIECE * HOP, 4 * SAMPLE_RATE // 10  # samples: windows of 1.6 s, one every 0.4 s
 
 
 class Likeness:
-    """How like an enrolment with the embedding ``voice`` (1, 256) a signal sounds that comes piece by piece: cosines of 1.6 s."""
+    """Similarity of a signal that arrives in pieces to the enrolment embedding ``voice`` (1, 256): cosines of windows of 1.6 s."""
 
     def __init__(self, verifier: Verifier, voice: Tensor) -> None:
         self.verifier, self.voice = verifier, voice[0]
@@ -86,13 +86,13 @@ class Likeness:
         self._found: list[Tensor] = []
 
     def through(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Pieces (T_i,) or (T_i, C) at 48 kHz, as they come, heard on their way."""
+        """Add pieces (T_i,) or (T_i, C) at 48 kHz and pass them on."""
         for piece in pieces:
             self.add(piece if piece.dim() == 1 else piece.mean(1))
             yield piece
 
     def add(self, piece: Tensor) -> None:
-        """Hear (T_i,) on the CPU."""
+        """Add a piece (T_i,) on the CPU."""
         self.samples += len(piece)
         self.waiting = torch.cat([self.waiting, piece.float()])
         if len(self.waiting) >= LENGTH:
@@ -101,7 +101,7 @@ class Likeness:
             self.waiting = self.waiting[len(windows) * EVERY :]
 
     def curve(self, steps: int, step_s: float) -> np.ndarray:
-        """Cosine (``steps``,), 0 to 1, every ``step_s`` s: of the window whose middle is nearest. nan where nothing was heard."""
+        """Return the cosine (``steps``,), 0 to 1, of the nearest window every ``step_s`` s; all nan if no signal was added."""
         found = self._found or ([self._cosines(self.waiting[None])] if self.samples else [])
         if not found:
             return np.full(steps, np.nan)
@@ -114,7 +114,7 @@ class Likeness:
 
 
 def likeness(verifier: Verifier, est: np.ndarray, enroll: np.ndarray, step_s: float) -> np.ndarray:
-    """Likeness of an estimate (T,) to enrolments (N, T'), every ``step_s`` s: (T / step,)."""
+    """Return the similarity of an estimate (T,) to enrolments (N, T') every ``step_s`` s: (T / step,)."""
     found = Likeness(verifier, verifier(torch.from_numpy(enroll)[None].to(verifier.window.device)))
     found.add(torch.from_numpy(est))
     return found.curve(len(est) // round(step_s * SAMPLE_RATE), step_s)
