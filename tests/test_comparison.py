@@ -94,7 +94,7 @@ def test_a_further_phase_leaves_what_was_before_it():
     assert (last.phase, last.snr_min_db, last.snr_max_db, last.interferers_max, last.absent_prob) == (2, -10.0, 10.0, 4, 0.3)
     assert last.interferers_min == 1 and last.noisy_enroll_prob == base.noisy_enroll_prob[1]  # not named, so unchanged
     assert evaluation_conditions(hard)["test"][0].snr_min_db == -10.0  # hence variants are evaluated with the baseline's parameters
-    with pytest.raises(HifitseError, match="sir_min_db is no parameter of a phase, expected absent_prob"):
+    with pytest.raises(HifitseError, match="sir_min_db is not a curriculum parameter, expected absent_prob"):
         with_phase(SMOKE, 0.5, sir_min_db=-10.0)
 
 

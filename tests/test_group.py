@@ -136,9 +136,9 @@ def test_a_failure_of_one_process_is_told_by_all_and_the_main_one_writes_it_down
 
 def test_a_share_that_is_not_equal_is_refused_in_one_sentence(monkeypatch):
     refuse_unequal(resolve("smoke", accumulation=8), 4)
-    with pytest.raises(GroupError, match="'accumulation' is 3, expected on 2 processes a multiple of 2"):
+    with pytest.raises(GroupError, match="'accumulation' is 3 for 2 processes, expected a multiple of 2"):
         refuse_unequal(resolve("smoke", batch_size=4, accumulation=3), 2)
-    with pytest.raises(GroupError, match="'steps' is 5, expected on 2 processes a multiple of 2"):
+    with pytest.raises(GroupError, match="'steps' is 5 for 2 processes, expected a multiple of 2"):
         refuse_unequal(resolve("smoke", accumulation=2, steps=5), 2)
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(GroupError, match="a multiple of 2$"):

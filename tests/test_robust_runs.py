@@ -96,7 +96,7 @@ def test_an_unreadable_newest_checkpoint_falls_back_to_the_one_before(damage, fo
     monkeypatch.chdir(tmp_path)
     damage(checkpoints(folder)[0])
     before, run = files(folder), Run.of(PARAMS)
-    with pytest.warns(UserWarning, match="going on from the checkpoint before it") as warned:
+    with pytest.warns(UserWarning, match="falling back to the previous checkpoint") as warned:
         assert run.step == 2 and not run.finished
     one_sentence(str(warned[0].message), ("checkpoint-000000004",))
     assert not run.extractor().training

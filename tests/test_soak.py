@@ -34,7 +34,7 @@ def kill_at_random(process, run: Run, rng: np.random.Generator) -> None:
     process.join()
 
 
-@pytest.mark.filterwarnings("error:.*going on from the checkpoint before it")
+@pytest.mark.filterwarnings("error:.*falling back to the previous checkpoint")
 def test_random_kills_end_with_the_same_weights_and_the_same_rows(tmp_path, synthetic_sound, monkeypatch):
     values = dict(steps=STEPS, checkpoint_every=2, validate_every=5, threads=1, enroll_dropout=0.3, both_talkers=True, optimizer="muon")
     params = resolve("smoke", **values)

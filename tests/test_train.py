@@ -180,7 +180,7 @@ def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatc
     train(resolve("smoke", steps=2, threads=1), progress=True, others=1)
     said = capsys.readouterr().err
     assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
-    assert "minutes to go" in said and "with those after it" in said
+    assert "minutes to go" in said and "with the following trainings" in said
     assert [checkpoint.minutes(hours * 3600) for hours in (0.5, 5, 192.3)] == ["30 minutes", "5.0 hours", "8 days"]
     assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
 

@@ -1,4 +1,4 @@
-"""A baseline and its variants: the same parameters with a few declared changes, evaluated on the same mixtures."""
+"""Compare a baseline with its variants: the same parameters except for a few declared changes, evaluated on the same mixtures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,29 +19,29 @@ from hifitse.training.abreast import train_abreast
 from hifitse.training.run import Run
 
 Changes = Mapping[str, Any]
-"""Parameter -> value: all in which a variant differs from the baseline."""
+"""Parameter -> value: every difference of a variant from the baseline."""
 Expected = tuple[float, float]
-"""dB of SI-SDRi: lowest and highest gain that the plan expects."""
+"""Lowest and highest gain in SI-SDRi that the plan expects, dB."""
 DRY = {"reverb_prob": 0.0, "noise_prob": 0.0, "noisy_enroll_prob": [0.0], "eval_absent_share": 0.0, "eval_pesq": False}
 ELSEWHERE = {"train_only": "vctk_", "test_share": 0.49, "valid_share": 0.2, "similarity": [0.0]}
-"""Of a corpus that no training hears as many speakers as may be are tested."""
+"""Parameters for a corpus that no training uses: put as many of its speakers as possible in the test split."""
 UNSEEN = "unseen sources"
-"""The list of :attr:`hifitse.params.Params.eval_unseen`: as many mixtures of each source, without rooms and noise."""
+"""Name of the list made from :attr:`hifitse.params.Params.eval_unseen`: equally many mixtures per source, without rooms and noise."""
 _asked: ContextVar[dict[str, Params] | None] = ContextVar("asked", default=None)
 
 
 class Declared(Exception):  # noqa: N818 (no error: it ends a notebook that is only asked for its arms)
-    """What :func:`run_all` raises under :func:`declaring`."""
+    """Raised by :func:`run_all` within :func:`declaring`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Arms that were trained and evaluated alike.
+    """A baseline and its variants, trained and evaluated in the same way.
 
     Attributes:
-        baseline: the arm that all others are compared with.
-        arms: the variants by name.
-        expected: what the plan expects of a variant, where it does.
+        baseline: the arm with which all others are compared.
+        arms: variant name -> arm.
+        expected: variant name -> gain that the plan expects, if it expects one.
     """
 
     baseline: Arm
@@ -50,15 +50,15 @@ class Comparison:
 
     @property
     def all(self) -> dict[str, Arm]:
-        """The baseline first, then the variants."""
+        """All arms by name, the baseline first."""
         return {self.baseline.name: self.baseline} | self.arms
 
     def changes(self, name: str) -> dict[str, tuple[Any, Any]]:
-        """Parameter -> (the baseline's value, the variant's)."""
+        """Return the changes of a variant: parameter -> (value of the baseline, value of the variant)."""
         return declared_diff(self.arms[name].params, self.baseline.params)
 
     def results(self, metrics: Sequence[str] = ("si_sdri_db",)) -> list[dict[str, Any]]:
-        """Each variant against the baseline by each metric, and by SI-SDRi on unseen sources, as :func:`compare` says it."""
+        """Compare each variant with the baseline by each metric, and by SI-SDRi on unseen sources; rows as returned by :func:`compare`."""
         found = [
             compare(name, arm.rows, self.baseline.rows, metric, self.expected.get(name) if metric == "si_sdri_db" else None)
             for metric in metrics
@@ -69,7 +69,7 @@ class Comparison:
 
 
 def by_condition(conditions: Mapping[str, Mapping[str, Rows]]) -> list[dict[str, Any]]:
-    """Condition -> arm -> rows of one list: each arm's SI-SDRi against the baseline's, with the condition as the comparison's ``list``."""
+    """Compare the arms' SI-SDRi with the baseline's. Takes condition -> arm -> rows of one list; results name the condition as ``list``."""
     return [
         compare(name, rows, arms[BASELINE], list_name=only_list(rows)) | {"list": condition}
         for condition, arms in conditions.items()
@@ -79,10 +79,10 @@ def by_condition(conditions: Mapping[str, Mapping[str, Rows]]) -> list[dict[str,
 
 
 def vary(params: Params, changes: Changes) -> Params:
-    """The same parameters but for the changes.
+    """Return the parameters with some changes applied.
 
     Raises:
-        HifitseError: a change is not allowed, or they change nothing.
+        HifitseError: a change is not allowed, or the changes do not affect training.
     """
     changed = Params(**(params.model_dump() | dict(changes)))
     if changed.run_id == params.run_id:
@@ -92,7 +92,7 @@ def vary(params: Params, changes: Changes) -> Params:
 
 @contextmanager
 def declaring() -> Iterator[dict[str, Params]]:
-    """Here :func:`run_all` trains nothing: it adds the baseline and what else would be trained, by name, and raises :class:`Declared`."""
+    """Collect arms: in this block :func:`run_all` only adds the arms it would train to the yielded dict and raises :class:`Declared`."""
     found: dict[str, Params] = {}
     token = _asked.set(found)
     try:
@@ -109,20 +109,20 @@ def run_all(
     progress: bool = True,
     split: Literal["test", "valid"] = "test",
 ) -> Comparison:
-    """Train and evaluate the baseline and its variants, or take what is there.
+    """Train and evaluate the baseline and its variants, reusing finished runs and cached rows.
 
-    With ``arm_seeds_within`` further seeds are for the baseline and for the arms that are not clearly worse: all but those whose interval
-    ends more than this below 0.
+    With ``arm_seeds_within`` above 0, only the baseline and the arms that are not clearly worse are trained with further seeds. An arm is
+    clearly worse if the interval of its difference ends more than this many dB below 0.
 
     Args:
-        params: of the baseline, which also decide everyone's test mixtures.
-        changes: variant -> its changes, or a model of one's own as in :func:`hifitse.evaluation.experiment.run_arm`.
-        expected: variant -> what the plan expects.
+        params: parameters of the baseline, which also determine the test mixtures of all arms.
+        changes: variant -> its changes, or a custom model as in :func:`hifitse.evaluation.experiment.run_arm`.
+        expected: variant -> gain that the plan expects.
         progress: show progress bars.
-        split: "valid" judges on speakers, rooms and noises of the validation, to choose by.
+        split: "valid" evaluates on the speakers, rooms and noises of the validation split, for model selection.
 
     Raises:
-        HifitseError: as training and evaluation do; before anything starts, where a change is not allowed.
+        HifitseError: from training or evaluation; if a change is not allowed, before anything starts.
     """
     variants = {name: each if callable(each) else vary(params, each) for name, each in changes.items()}
     if BASELINE in variants:
@@ -133,7 +133,7 @@ def run_all(
     wanted = {BASELINE: params} | variants
     for each in wanted.values():
         if isinstance(each, Params):
-            Objective(each)  # a mistake in a new term shows before the first training
+            Objective(each)  # so that a mistake in a new loss term shows before the first training
     if (asked := _asked.get()) is not None:
         asked |= {name: each for name, each in wanted.items() if isinstance(each, Params)}
         raise Declared
@@ -144,7 +144,7 @@ def run_all(
 def completed(
     params: Params, wanted: Mapping[str, Params | Extract], progress: bool = True, split: Literal["test", "valid"] = "test"
 ) -> dict[str, Arm]:
-    """The baseline, of the parameters ``params``, and all others by name: trained and evaluated, with as many seeds as each is to have."""
+    """Train and evaluate the baseline, which has the parameters ``params``, and all other arms, each with the seeds it should have."""
     seeds = range(params.seed, params.seed + params.arm_seeds)
     arms = _run(wanted, params, seeds[:1] if params.arm_seeds_within else seeds, progress, split)
     if params.arm_seeds_within and len(seeds) > 1:
@@ -155,7 +155,7 @@ def completed(
 
 
 def _run(wanted: Mapping[str, Params | Extract], params: Params, seeds: Sequence[int], progress: bool, split: str) -> dict[str, Arm]:
-    """Arms by name, trained with these seeds and evaluated on the baseline's lists."""
+    """Train arms with these seeds and evaluate them on the baseline's lists. Return them by name."""
     ours = {name: each for name, each in wanted.items() if isinstance(each, Params)}
     trainings = [(name, each.model_copy(update={"seed": seed})) for name, each in ours.items() for seed in seeds]
     arms, later = {}, [name for name, each in trainings if not Run.of(each).finished]
@@ -172,7 +172,7 @@ def _run(wanted: Mapping[str, Params | Extract], params: Params, seeds: Sequence
 
 
 def unseen(arm: Arm, progress: bool = True) -> Iterator[pd.DataFrame]:
-    """Rows of an arm on each source of ``eval_unseen`` whose recordings are here, as parts of the one list :data:`UNSEEN`."""
+    """Yield the rows of an arm on each source of ``eval_unseen`` that is available, all as parts of the one list :data:`UNSEEN`."""
     texts = sources(arm.evaluation.eval_unseen)
     count = max(4, arm.evaluation.eval_mixtures // max(1, len(texts)))
     for number, text in enumerate(texts):
@@ -184,9 +184,9 @@ def unseen(arm: Arm, progress: bool = True) -> Iterator[pd.DataFrame]:
 
 
 def equal_seconds(params: Params, seconds: float) -> dict[str, Any]:
-    """Changes to mixtures of another length: as many updates, of as many seconds of audio as whole mixtures allow.
+    """Return changes to mixtures of ``seconds``, with as many updates and, up to whole mixtures, as much audio in each.
 
-    The batch gives where there is no accumulation, else the accumulation: one forward pass then has its full length in memory.
+    They adjust ``batch_size`` if there is no accumulation, else ``accumulation``: then longer mixtures take more memory in a forward pass.
     """
     items = params.batch_size * params.accumulation * params.seconds / seconds
     if params.accumulation == 1:
@@ -197,16 +197,16 @@ def equal_seconds(params: Params, seconds: float) -> dict[str, Any]:
 
 
 def with_phase(params: Params, start: float, **values: Any) -> dict[str, Any]:
-    """Changes to a curriculum with one more phase: from a share ``start`` of the steps on, ``values`` hold by parameter.
+    """Return changes that add a phase to the curriculum, with ``values`` by parameter from the fraction ``start`` of the steps on.
 
-    What is not named stays as in the last phase.
+    Other parameters keep their values of the last phase.
 
     Raises:
-        HifitseError: a name is no parameter of the curriculum.
+        HifitseError: a name is not a curriculum parameter.
     """
     for name in values:
         if name not in PHASED:
-            raise HifitseError(f"{name} is no parameter of a phase, expected {', '.join(PHASED)}")
+            raise HifitseError(f"{name} is not a curriculum parameter, expected {', '.join(PHASED)}")
     phases = len(params.phase_starts)
     changes: dict[str, Any] = {"phase_starts": [*params.phase_starts, start]}
     for name in PHASED:

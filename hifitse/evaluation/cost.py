@@ -1,7 +1,7 @@
-"""What a model costs: parameters, arithmetic, memory of a training step, and its time beside another's.
+"""The cost of a model: parameters, arithmetic operations, memory of a training step, and its time relative to another model.
 
-The first three are counted on tensors that have a shape and no content, and are the same on every machine. Times are measured, all models
-in turn in one run, and shown as ratios.
+The first three are counted on fake tensors, which have shapes but no data, and are the same on every machine. Times are measured in
+rounds that take all models in turn, and reported as ratios.
 """
 
 import math
@@ -34,22 +34,22 @@ from hifitse.training.train import new_state, train_step
 
 RULES = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    # a step of one direction is a product of (4 H, I) with the input and one of (4 H, H) with the state
+    # one time step of one direction: products of a (4 H, I) matrix with the input and of a (4 H, H) matrix with the state
     torch.ops.aten.mkldnn_rnn_layer: lambda x, w, u, *_, **__: 2 * x[0] * x[1] * (math.prod(w) + math.prod(u)),
 }
-"""Operations by shapes, of what torch's counter does not know: attention and LSTMs on CPUs."""
+"""Operation counts of the operators that torch's counter does not know: attention and LSTMs on CPUs."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model costs at its own batch and lengths.
+    """The cost of one model with the batch size and lengths of its own training.
 
     Attributes:
         parameters: number of weights.
-        gflops_per_second: as :func:`gflops_per_second`, at the lengths of the training.
-        training_mb: 10^6 bytes, as :func:`training_bytes`; ``None`` with checkpointing.
-        step_seconds: median seconds of a training step on this machine; ``None`` where it was not measured.
-        step_ratio: of these seconds to the baseline's; ``None`` where it was not measured.
+        gflops_per_second: from :func:`gflops_per_second`, at the lengths of the training.
+        training_mb: from :func:`training_bytes`, in 10^6 bytes; ``None`` with checkpointing.
+        step_seconds: median duration of a training step on this machine, s; ``None`` if not measured.
+        step_ratio: ratio of the step durations to the baseline's; ``None`` if not measured.
     """
 
     parameters: int
@@ -60,26 +60,26 @@ class Cost:
 
 
 def build(config: ExtractorConfig) -> Extractor:
-    """A model with random weights that leaves torch's random numbers as they were."""
+    """Build a model with random weights without changing the state of torch's random number generator."""
     with torch.random.fork_rng(devices=[]):
         return Extractor(ExtractorConfig(**{name: getattr(config, name) for name in ExtractorConfig.model_fields}))
 
 
 def parameters(config: ExtractorConfig) -> int:
-    """Number of trained weights of the model."""
+    """Count the weights of the model."""
     return sum(parameter.numel() for parameter in build(config).parameters())
 
 
 def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seconds: float = 4.0, enrollments: int = 1) -> float:
-    """10^9 floating-point operations of one forward pass for each second of mixture, two for each multiply-add.
+    """Count the operations of one forward pass per second of mixture, in units of 10^9; a multiply-add counts as two.
 
-    Counted are all matrix products, attention and LSTMs, and the encoding of the enrolments, once for each mixture. Fourier
-    transforms, norms, activations and biases are not; in the plan's baseline they are below a hundredth.
+    All matrix products, attention and LSTMs are counted, including the encoding of the enrolments, once per mixture. Fourier
+    transforms, norms, activations and biases are not; in the plan's baseline they amount to less than 1 %.
 
     Args:
         config: shape of the model.
-        seconds, enroll_seconds: s, lengths of the mixture and of each enrolment, above 0.
-        enrollments: recordings of the enrolled person, 1 or more.
+        seconds, enroll_seconds: lengths of the mixture and of each enrolment, s, above 0.
+        enrollments: number of enrolments, 1 or more.
     """
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RULES) as counter:
         _forward(build(config), 1, seconds, enroll_seconds, enrollments)
@@ -87,7 +87,7 @@ def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seco
 
 
 def _forward(model: Extractor, batch: int, seconds: float, enroll_seconds: float, enrollments: int) -> list[Tensor]:
-    """A forward pass on tensors without content: shapes, types and what is kept are right. Returns the weights."""
+    """Run a forward pass on fake tensors, with real shapes, types and saved tensors. Return the weights."""
     with FakeTensorMode():
         state = {name: torch.empty(p.shape).requires_grad_() for name, p in model.named_parameters()}
         state |= {name: torch.empty(b.shape, dtype=b.dtype) for name, b in model.named_buffers()}
@@ -98,24 +98,24 @@ def _forward(model: Extractor, batch: int, seconds: float, enroll_seconds: float
 
 
 def training_bytes(params: Params) -> int | None:
-    """Bytes that a training step holds when its backward pass begins; ``None`` with checkpointing, where it is not counted.
+    """Count the bytes that a training step holds when its backward pass begins. ``None`` with checkpointing, which is not modelled.
 
-    In float32 the weights, their gradients, the averaged weights and the optimiser's state (two moments for AdamW, one for a matrix
-    under Muon); and the batch, and what network and loss keep. What a library needs for one operation is not in it.
+    Counted are, in float32, the weights, their gradients, the averaged weights and the optimiser state (two moments for AdamW, one for
+    a matrix under Muon), as well as the batch and the tensors that network and loss save. Temporary workspace of operators is not.
     """
     if params.checkpointing:
         return None
     batch, model, shapes = made_up_batch(params), build(params), build(params).train()
     dtype = torch.bfloat16 if params.precision == "bf16" else torch.float32
-    kept: dict[int, torch.UntypedStorage] = {}  # held, or their places would be used again; each counts once
+    kept: dict[int, torch.UntypedStorage] = {}  # referenced so that addresses are not reused; each counts once
 
     def pack(tensor: Tensor) -> Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
         return tensor
 
     def lstm(module: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:
-        """(G, S, I) -> (G, S, 2 H), not computed. Its gradient needs input, output, four gates and the cell of each direction, which torch
-        does not see; oneDNN, on CPUs, keeps three times the gates and cells."""
+        """Stand in for an LSTM, (G, S, I) -> (G, S, 2 H), without computing it. Its gradient needs input, output, four gates and the cell
+        of each direction, which the hooks do not see; oneDNN, on CPUs, keeps three times the gates and cells."""
         hidden = (1 + module.bidirectional) * module.hidden_size
         output, gates_and_cell = (x.new_empty(*x.shape[:-1], n * hidden, dtype=dtype) for n in (1, 5))
         for tensor in (x.to(dtype), output, gates_and_cell):
@@ -123,7 +123,7 @@ def training_bytes(params: Params) -> int | None:
         return output.requires_grad_(), None
 
     for module in shapes.modules():
-        if isinstance(module, nn.LSTM) and module.weight_ih_l0.requires_grad:  # a frozen one keeps nothing
+        if isinstance(module, nn.LSTM) and module.weight_ih_l0.requires_grad:  # a frozen LSTM saves nothing
             module.forward = partial(lstm, module)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
@@ -141,9 +141,9 @@ def training_bytes(params: Params) -> int | None:
 
 
 def made_up_batch(params: Params) -> dict[str, Any]:
-    """White noise in the shape of a training batch: as :data:`hifitse.data.dataset.Batch`, the target in every mixture.
+    """Make a training batch (:data:`hifitse.data.dataset.Batch`) of white noise, with the target present in every mixture.
 
-    Each has one interferer: with ``both_talkers`` that of the neighbour with whom it shares the mixture, else one of its own.
+    Each item has one interferer. With ``both_talkers`` this is the target of the neighbour that shares its mixture.
     """
     items, generator = params.batch_size, torch.Generator().manual_seed(params.seed)
     shapes = dict.fromkeys(("mix", "target"), (round(params.seconds * SAMPLE_RATE),))
@@ -163,15 +163,15 @@ def made_up_batch(params: Params) -> dict[str, Any]:
 def turns(
     calls: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Seconds of each call, one value per round, after one call of each to warm up.
+    """Measure the seconds of each call once per round, after one round of warm-up.
 
-    Every round takes each in turn, every second round backwards: a machine that is busy for a while slows them all, and the ratios
-    within a round hold.
+    Every round makes all calls in turn, every second round in reverse order. If the machine is busy for a while, all of them become
+    slower and the ratios within a round stay valid.
 
     Args:
-        calls: by name; what they leave to an accelerator counts until it is done.
+        calls: functions by name; their time includes pending work on an accelerator.
         rounds: 1 or more.
-        clock: ``time.process_time`` counts this process alone, on which other programs weigh little.
+        clock: ``time.process_time`` counts only this process, so that other programs matter little.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
@@ -186,13 +186,13 @@ def turns(
 
 
 def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
-    """Seconds of a training step of each, weights' update included, by :func:`hifitse.training.train.train_step`, in :func:`turns`.
+    """Measure the seconds per training step (:func:`hifitse.training.train.train_step`) of each arm, weight update included, in rounds.
 
     Args:
-        params_by_name: parameters by name of the arm; each runs on its own ``device`` and ``threads``, all are in memory together.
-        repeats: rounds, 1 or more.
-        drawn: on batches of the training's own mixtures, made in this process and counted, after a first look at all recordings, or at
-            5000 of them; else on made-up batches.
+        params_by_name: arm -> parameters; each uses its own ``device`` and ``threads``, and all are in memory at the same time.
+        repeats: number of rounds (:func:`turns`), 1 or more.
+        drawn: use real training mixtures instead of made-up batches. They are made in this process and their time counts; up to 5,000
+            recordings are decoded beforehand.
     """
 
     def step(params: Params, state: Any, batches: Iterator[dict[str, Any]]) -> None:
@@ -210,17 +210,17 @@ def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: 
 def _drawn(params: Params) -> Iterator[dict[str, Any]]:
     alone = params.model_copy(update={"workers": 0})
     mixer = Mixer(alone, "train")
-    mixer.look()  # a training sees its recordings many times, and looks at each once
-    while True:  # a training of few steps has few batches
+    mixer.look()  # a real training reuses its recordings many times, but searches each for speech only once
+    while True:  # start over, because a short training has few batches
         yield from training_loader(alone, mixer)
 
 
 def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE) -> dict[str, Interval]:
-    """Median ratio of the times to those of ``to`` in the same round, with its 95 % bootstrap interval over the rounds.
+    """Return the median ratio of the times to those of ``to`` in the same round, with its 95 % bootstrap interval over the rounds.
 
     Args:
-        times: seconds by name, as many for all; ``mean`` of the interval is the median, ``n`` the rounds.
-        to: name of what the others are compared with.
+        times: name -> seconds in each round. In the returned intervals ``mean`` is the median and ``n`` the number of rounds.
+        to: name of the reference.
     """
     rounds = len(times[to])
     drawn = np.random.default_rng(0).integers(0, rounds, (RESAMPLES, rounds))
@@ -233,7 +233,7 @@ def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE) -> dict[str
 
 
 def costs(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, Cost]:
-    """The :class:`Cost` of each arm at its own batch and lengths; ``repeats`` 0 measures no time, ``drawn`` as in :func:`step_seconds`."""
+    """Return the :class:`Cost` of each arm. ``repeats`` 0 measures no times; ``drawn`` as in :func:`step_seconds`."""
     times = step_seconds(params_by_name, repeats, drawn) if repeats else {}
     ratio = ratios(times) if times else {}
     found = {}

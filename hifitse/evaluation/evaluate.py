@@ -1,7 +1,7 @@
-"""The fixed evaluation: an extractor and four lists of mixtures -> one row of numbers and metadata a mixture.
+"""The fixed evaluation: an extractor and four lists of mixtures -> one row of metrics and metadata per mixture.
 
 Each mixture with the target present is extracted three times: with the target's enrolment, with that of an interferer in
-the same mixture, and with silence. An extractor that does not care which it gets extracts nothing, whatever its SI-SDRi.
+the same mixture, and with silence. An extractor that ignores the enrolment does no target extraction, whatever its SI-SDRi.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from hifitse.params import NOT_EVALUATION, Params
 from hifitse.training.validation import Enrolment, EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
 LISTS = ("test", "partial", "long", "turns")
-"""The plan's protocol: 4 s mixtures with and without the target; the target from 2.0 to 5.5 s of 8 s; 5 to 8 s. Beside it: target and
-interferers take turns in 8 to 12 s."""
+"""The plan's protocol: 4 s mixtures with and without the target; 8 s with the target from 2.0 to 5.5 s only; 5 to 8 s. In addition:
+8 to 12 s in which target and interferers take turns."""
 PERCEPTUAL_LISTS = ("test", "long")
-"""Lists with PESQ and STOI; a target that is absent for half of the mixture is no reference for them."""
+"""Lists with PESQ and STOI. In the others the target is silent about half of the time, which makes it an unsuitable reference."""
 ROWS_VERSION = 2
-"""Raise it when the meaning of a row changes: cached rows are then made again."""
+"""Increase this when the meaning of a row changes, so that cached rows are recomputed."""
 NOT_APPLICABLE = dict.fromkeys(
     ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "swap_si_sdri_db", "confused")
     + ("absent_level_db", "absent_suppression_db", "inside_db", "outside_db", "inside_si_sdr_db", "inside_si_sdri_db")
@@ -54,13 +54,13 @@ class Item(NamedTuple):
 
     @property
     def enrolments(self) -> tuple[Enrolment, ...]:
-        """With which it is extracted: the right one, and where the target is present silence and, if there is one, a wrong one."""
+        """Enrolments to extract with: the right one, and if the target is present also silence and, if available, a wrong one."""
         more = ("zero", "wrong") if self.mixture.wrong_enroll is not None else ("zero",)
         return ("right", *more) if self.present else ("right",)
 
     @property
     def shape(self) -> tuple:
-        """Items of one shape can be extracted in one batch."""
+        """Batching key: items with the same value can be extracted in one batch."""
         return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, self.enrolments
 
 
@@ -75,31 +75,31 @@ def evaluate(
     change: Callable[[Mixture], Mixture] | None = None,
     silent: bool = True,
 ) -> list[dict[str, Any]]:
-    """Measure an extractor on the fixed lists.
+    """Evaluate an extractor on the fixed lists.
 
     Args:
-        extractor: any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``; runs where its weights are, in evaluation mode.
-        params: of the run; the data and ``eval_*`` parameters decide the mixtures.
-        folder: where rows are kept, and read if the weights and all that matters are the same; never of a callable without weights.
+        extractor: any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``; runs on the device of its weights, in evaluation mode.
+        params: parameters of the run; the data and ``eval_*`` parameters determine the mixtures.
+        folder: cache for rows, which are reused if the weights and everything else that matters are unchanged; for modules only.
         progress: show a progress bar.
-        split: "test"; "valid" to choose between variants; "train" for new mixtures of the training's speakers, rooms and noises.
+        split: "test"; "valid" for model selection; "train" for new mixtures of the training speakers, rooms and noises.
         lists: some of ``LISTS``.
-        change: of each mixture before it is heard; its ``repr`` names the rows that are kept.
+        change: applied to each mixture before extraction; its ``repr`` is part of the cache key.
         silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
     Returns:
         One row per mixture: list, id, index, the mixture's metadata, and in dB ``si_sdr_db, si_sdr_mix_db, si_sdri_db,
-        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (enrolment and target are the first interferer's);
-        ``confused`` (nearer to an interferer than to the target); ``sir_db`` (the lowest) and ``sirs_db`` (all, rising);
-        ``pesq, pesq_mix, stoi, stoi_mix`` and, where they failed, ``pesq_error, stoi_error``; ``absent_level_db`` (dBFS),
-        ``absent_suppression_db``; for partial presence ``inside_db, outside_db`` (level relative to the mixture's, while the target
-        is there and is not), ``inside_si_sdr_db, inside_si_sdri_db``. ``None`` is: not applicable, or undefined.
+        si_sdri_wrong_enroll_db, si_sdri_zero_enroll_db``; ``swap_si_sdri_db`` (the first interferer as both enrolment and target);
+        ``confused`` (nearer to an interferer than to the target); ``sir_db`` (the lowest) and ``sirs_db`` (all, ascending);
+        ``pesq, pesq_mix, stoi, stoi_mix`` and, if they failed, ``pesq_error, stoi_error``; ``absent_level_db`` (dBFS),
+        ``absent_suppression_db``; for partial presence ``inside_db, outside_db`` (level relative to the mixture while the target
+        is present and absent), ``inside_si_sdr_db, inside_si_sdri_db``. ``None`` means not applicable or undefined.
 
     Raises:
-        EvaluationError: an estimate is not finite, or an unknown list.
+        EvaluationError: an estimate is not finite or has the wrong shape, or a list is unknown.
     """
     conditions = conditions_of(params, lists)
-    filled = [name for name, entries in conditions.items() if entries]  # an empty list changes no row
+    filled = [name for name, entries in conditions.items() if entries]  # empty lists change no row, so they are not part of the cache key
     options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": params.eval_pesq}
     options |= ({"change": repr(change)} if change else {}) | ({} if silent else {"silent": False})
     path = _cache_path(extractor, params, folder, options)
@@ -117,13 +117,13 @@ def evaluate(
                 rows[item.list, item.index] = measured(item, mine, pool if params.eval_pesq else None)
             bar.update(len(batch))
     ordered = [plain(rows[place]) for place in expected]
-    if path and not pool.gave_up:  # asked again where the processes can start, PESQ and STOI are measured
+    if path and not pool.gave_up:  # do not cache missing scores: a later call may be able to measure them
         write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in ordered))
     return ordered
 
 
 def conditions_of(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
-    """List -> the conditions of its mixtures; errors as :func:`evaluate`."""
+    """Return list -> conditions of its mixtures. Raises EvaluationError: a list is unknown."""
     for name in lists:
         if name not in LISTS:
             raise EvaluationError(f"list is {name!r}, expected one of {', '.join(LISTS)}")
@@ -134,7 +134,7 @@ def conditions_of(params: Params, lists: Sequence[str]) -> dict[str, list[Condit
 def listed_items(
     params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None = None
 ) -> Iterator[Item]:
-    """The mixtures of some lists, one after the other; arguments as of :func:`evaluate` and :func:`conditions_of`."""
+    """Yield the mixtures of some lists in order; arguments as in :func:`evaluate`, ``conditions`` from :func:`conditions_of`."""
     mixer = list_mixer(params, split)
     seed = params.eval_seed if split == "test" else valid_seed(params)
     for name, entries in conditions.items():
@@ -144,17 +144,17 @@ def listed_items(
 
 
 def listed_mixture(mixer: Mixer | ListMixer, seed: int, index: int, conditions: Conditions) -> Mixture:
-    """A mixture of a list as the evaluation takes it: with a wrong enrolment where the target is present."""
+    """Make a mixture as the evaluation uses it: with a wrong enrolment if the target is present."""
     return mixer.mixture(seed, index, conditions, wrong_enroll=not conditions.absent)
 
 
 def measured(item: Item, ests: dict[str, Tensor], pool: PerceptualPool | None = None) -> dict[str, Any]:
-    """The row of a mixture; ``ests`` ``(T,)`` with the "right", and perhaps "wrong" and "zero", enrolment. A pool adds PESQ and STOI until
-    it ends."""
+    """Compute the row of a mixture from its estimates ``(T,)`` with the "right" and optionally the "wrong" and "zero" enrolment. A ``pool``
+    adds PESQ and STOI to the row, at the latest when it closes."""
     mix = torch.from_numpy(item.mixture.mix).double()
     mine = {name: est.double() for name, est in ests.items()}
     ratios = item.mixture.metadata["sir_db"]
-    # the mixture's seed is in its id: a row's "seed" would be taken for that of a training
+    # drop the mixture's seed, which is part of its id: in a row, "seed" is the seed of the training
     row = {"list": item.list, "index": item.index} | {key: value for key, value in item.mixture.metadata.items() if key != "seed"}
     row |= {"sir_db": min(ratios, default=None), "sirs_db": ratios} | NOT_APPLICABLE | unmeasured()
     if not item.present:
@@ -184,7 +184,7 @@ def _present(item: Item, ests: dict[str, Tensor], mix: Tensor) -> dict[str, Any]
 
 
 def _partial(conditions: Conditions, est: Tensor, mix: Tensor, target: Tensor) -> dict[str, float]:
-    """Levels relative to the mixture's inside and outside the target's time, and SI-SDR inside."""
+    """Measure levels relative to the mixture while the target is present and absent, and SI-SDR while it is present."""
     start, stop = (round(seconds * SAMPLE_RATE) for seconds in (conditions.active_from_s, conditions.active_to_s))
     inside = torch.zeros(len(mix), dtype=torch.bool)
     inside[start:stop] = True
@@ -198,13 +198,13 @@ def _partial(conditions: Conditions, est: Tensor, mix: Tensor, target: Tensor) -
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """The row as strict JSON has it: Python's own numbers, None for what is not finite."""
+    """Make a row valid in strict JSON: convert NumPy numbers to Python numbers, and values that are not finite to ``None``."""
     own = {key: value.item() if isinstance(value, np.generic) else value for key, value in row.items()}
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in own.items()}
 
 
 def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
-    """Named by the SHA-256 of all weights with their names, types and shapes, and of all else that decides the rows."""
+    """Return the cache file, named by a SHA-256 of all weights (name, type, shape, values) and everything else that affects the rows."""
     if folder is None or not isinstance(extractor, nn.Module):
         return None
     digest = hashlib.sha256()
@@ -212,14 +212,14 @@ def _cache_path(extractor: Extract, params: Params, folder: Path | None, options
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     values = {name: value for name, value in by_content(params).changed().items() if name not in NOT_EVALUATION}
-    kind = type(extractor).__name__  # two wrappers may hold the same weights under the same names
+    kind = type(extractor).__name__  # different wrappers may have the same weights under the same names
     options = options if kind == "Extractor" else options | {"module": kind}
     key = json.dumps([ROWS_VERSION, values, options, digest.hexdigest()], sort_keys=True)
     return folder / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
 
 
 def _read_rows(path: Path, expected: list[tuple[str, int]]) -> list[dict[str, Any]] | None:
-    """The rows of a whole cache, or None if it is missing or damaged."""
+    """Read the rows of a complete cache file; ``None`` if it is missing or damaged."""
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return rows if [(row["list"], row["index"]) for row in rows] == expected else None

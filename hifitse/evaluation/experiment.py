@@ -1,4 +1,4 @@
-"""Arms of an experiment: train and evaluate each once, measure it again on other mixtures, measure its spectra."""
+"""Arms of an experiment: train and evaluate each arm once, evaluate it again on other mixtures, measure its spectra."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +21,15 @@ __all__ = ["BANDS_HZ", "METRICS", "PUBLISHED", "Arm", "OwnModel", "declared_diff
 __all__ += ["run_arm", "summarise"]
 
 PUBLISHED = {"si_sdri_db": 4.18, "si_sdr_db": -1.71, "pesq": 1.14, "stoi": 0.489, "absent_suppression_db": 11.4}
-"""The plan's own results for its baseline."""
+"""Results that the plan reports for its baseline."""
 BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}
-"""Column -> the band's limits in Hz."""
+"""Column -> band limits, Hz."""
 Fidelity = dict[str, list[dict[str, Any]]]
-"""Arm -> a row per mixture and seed, as of an evaluation, and in dB the columns of ``BANDS_HZ``."""
+"""Arm -> one evaluation row per mixture and seed, with the columns of ``BANDS_HZ`` in dB."""
 
 
 class _Wrapped(nn.Module):
-    """Any callable as a module, so that it can be moved and its weights, if it has some, be counted."""
+    """Wraps any callable as a module, so that it can be moved to a device and its weights, if any, can be counted."""
 
     def __init__(self, call: Extract) -> None:
         super().__init__()
@@ -41,11 +41,11 @@ class _Wrapped(nn.Module):
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A model of one's own in the place of a training: without history and folder, so its rows are measured each time.
+    """A custom model in place of a run. It has no history and no folder, so its rows are computed every time.
 
     Attributes:
         call: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)`` at 48 kHz.
-        params: of the evaluation.
+        params: parameters of the evaluation.
     """
 
     call: Extract
@@ -66,15 +66,15 @@ class OwnModel:
 
 @dataclass(frozen=True)
 class Arm:
-    """One variant, trained and evaluated.
+    """One arm of a comparison, trained and evaluated.
 
     Attributes:
-        name: ``baseline``, or the variant's.
-        params: of the training with the first seed.
-        run: that training, or a model of one's own.
-        rows: as :func:`hifitse.evaluation.evaluate.evaluate` makes them, with the training's ``seed``.
-        evaluation: parameters that decide the mixtures of the rows.
-        others: the trainings with the further seeds.
+        name: ``baseline``, or the name of the variant.
+        params: parameters of the run with the first seed.
+        run: that run, or a custom model.
+        rows: rows of :func:`hifitse.evaluation.evaluate.evaluate`, with the ``seed`` of the training added.
+        evaluation: parameters that determine the mixtures of the rows.
+        others: runs with further seeds.
     """
 
     name: str
@@ -99,20 +99,20 @@ def run_arm(
     trained: bool = False,
     split: Literal["test", "valid"] = "test",
 ) -> Arm:
-    """Train and evaluate a variant, or take from its run's folder what is there.
+    """Train and evaluate an arm, reusing what its run folders already hold.
 
     Args:
-        name: of the arm.
-        params: of the training; or any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``, which is only evaluated.
-        evaluation: parameters that decide the mixtures, of validation too: the baseline's, or ``params`` themselves. A callable needs them.
-        seeds: of the trainings; none takes ``params.seed`` alone.
+        name: name of the arm.
+        params: parameters of the training; or any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``, which is only evaluated.
+        evaluation: parameters that determine the mixtures of evaluation and validation; ``None``: ``params``. A callable needs them.
+        seeds: seeds of the trainings; empty: only ``params.seed``.
         progress: show progress bars.
-        others: trainings that come after this arm's; only for what is said.
-        trained: take each training as it is, also one that ``max_minutes`` cut.
-        split: of the rows, as in :func:`measure`.
+        others: number of trainings that follow this arm's; used in messages only.
+        trained: take each run as it is, even if ``max_minutes`` cut it short.
+        split: split of the rows, as in :func:`measure`.
 
     Raises:
-        HifitseError: as training and evaluation do, or a callable without ``evaluation``.
+        HifitseError: from training or evaluation, or a callable without ``evaluation``.
     """
     runs: list[Run | OwnModel]
     if isinstance(params, Params):
@@ -135,13 +135,13 @@ def measure(
     split: Literal["test", "valid", "train"] = "test",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Rows of an arm's trainings on other mixtures or with another use of the extractor; kept in the runs' folders.
+    """Evaluate an arm's runs, optionally on other mixtures or with a modified extractor. Rows are cached in the run folders.
 
     Args:
-        arm: trained.
-        evaluation: parameters that decide the mixtures; ``None`` takes ``arm.evaluation``.
+        arm: a trained arm.
+        evaluation: parameters that determine the mixtures; ``None``: ``arm.evaluation``.
         lists, split: as in :func:`hifitse.evaluation.evaluate.evaluate`.
-        change: what to make of the extractor first, such as :class:`hifitse.model.AveragedEstimates`.
+        change: applied to the extractor first, for example :class:`hifitse.model.AveragedEstimates`.
         progress: show progress bars.
     """
     parts = []
@@ -154,8 +154,8 @@ def measure(
 
 
 def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "valid"] = "test", *, progress: bool = True) -> Fidelity:
-    """:func:`hifitse.metrics.log_spectral_distance` of each arm's estimates in two bands, with the SI-SDRi of the same estimates, on the
-    mixtures of the list "test" of ``params`` with the target present; by ``split`` of test or of validation speakers."""
+    """Measure each arm's :func:`hifitse.metrics.log_spectral_distance` in two bands, with the SI-SDRi of the same estimates, on those
+    mixtures of the list "test" of ``params`` that contain the target; ``split`` selects test or validation speakers."""
     device = pick_device(params.device)
     runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
     items = (item for item in listed_items(params, split, conditions_of(params, ("test",))) if item.present)
@@ -171,6 +171,6 @@ def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "va
 
 
 def declared_diff(params: Params, baseline: Params) -> dict[str, tuple[Any, Any]]:
-    """Parameters that differ: name -> (the baseline's value, this one's)."""
+    """Return the parameters that differ: name -> (value in the baseline, value in ``params``)."""
     before, after = baseline.model_dump(), params.model_dump()
     return {name: (before[name], after[name]) for name in after if before[name] != after[name]}

@@ -1,6 +1,6 @@
-"""PESQ and STOI of one signal, and a pool of processes that measures many while the model goes on.
+"""PESQ and STOI of one signal, and a pool of processes that computes them while the model continues.
 
-Kept free of torch, so that a worker process starts quickly and stays small.
+This module does not import torch, so that worker processes start quickly and stay small.
 """
 
 import os
@@ -15,20 +15,20 @@ from hifitse import SAMPLE_RATE
 from hifitse.pool import DiedError, Pool, Task
 
 PESQ_RATE = 16_000
-"""Hz. Wide-band PESQ is defined at this rate: it says nothing about what lies above 8 kHz."""
+"""Sample rate of wide-band PESQ, Hz: it is blind to everything above 8 kHz."""
 MOST_WAITING = 64
-"""Measurements handed to the pool and not read back yet, which bounds the memory that they hold."""
+"""Largest number of pending measurements, which limits their memory."""
 DIED = "the measuring process died (a script that evaluates needs the guard: if __name__ == '__main__')"
 
 
 def pesq_wb(est: np.ndarray, target: np.ndarray) -> float:
-    """Wide-band PESQ, ITU-T P.862.2, from about 1.02 (bad) to 4.64 (as the target), by the ITU's reference code.
+    """Compute wide-band PESQ (ITU-T P.862.2), from about 1.02 (bad) to 4.64 (identical), with the ITU reference code.
 
     Args:
-        est, target: ``(T,)`` at 48 kHz, at least a quarter of a second; resampled to 16 kHz inside.
+        est, target: ``(T,)`` at 48 kHz, at least 0.25 s; resampled to 16 kHz internally.
 
     Raises:
-        ValueError: the reason why there is no score: too short, no speech found.
+        ValueError: there is no score, with the reason: the signals are too short, or no speech was found.
     """
     import pesq
     import soxr
@@ -42,18 +42,18 @@ def pesq_wb(est: np.ndarray, target: np.ndarray) -> float:
 
 
 def stoi(est: np.ndarray, target: np.ndarray) -> float:
-    """Short-time objective intelligibility, from about 0 to 1 (as the target): Taal et al., IEEE TASLP 2011, by the package ``pystoi``.
+    """Compute STOI (short-time objective intelligibility), from about 0 to 1 (identical). Taal et al., IEEE TASLP 2011; by ``pystoi``.
 
     Args:
-        est, target: ``(T,)`` at 48 kHz, at least 0.4 s of the target not silent; resampled to 10 kHz inside.
+        est, target: ``(T,)`` at 48 kHz, with at least 0.4 s of non-silent target; resampled to 10 kHz internally.
 
     Raises:
-        ValueError: the reason why there is no score.
+        ValueError: there is no score, with the reason.
     """
     import pystoi
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # pystoi warns, and returns 1e-5, where it has too few frames
+        warnings.simplefilter("error", RuntimeWarning)  # with too few frames pystoi warns and returns 1e-5
         try:
             return float(pystoi.stoi(np.asarray(target, np.float64), np.asarray(est, np.float64), SAMPLE_RATE))
         except RuntimeWarning:
@@ -61,7 +61,7 @@ def stoi(est: np.ndarray, target: np.ndarray) -> float:
 
 
 def scored(metric: Callable[[np.ndarray, np.ndarray], float], est: np.ndarray, target: np.ndarray) -> tuple[float | None, str | None]:
-    """The score, or why there is none."""
+    """Return (score, ``None``), or (``None``, the reason why there is no score)."""
     for name, signal in (("estimate", est), ("target", target)):
         if not np.isfinite(signal).all() or not np.any(signal):
             return None, f"the {name} is {'silent' if not np.any(signal) else 'not finite'}"
@@ -73,10 +73,10 @@ def scored(metric: Callable[[np.ndarray, np.ndarray], float], est: np.ndarray, t
 
 
 def measure(est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> dict[str, float | str | None]:
-    """PESQ and STOI of the estimate and of the mixture, ``(T,)`` at 48 kHz, each ``None`` where it failed.
+    """Compute PESQ and STOI of the estimate and of the mixture, all signals ``(T,)`` at 48 kHz.
 
     Returns:
-        ``pesq, pesq_mix, stoi, stoi_mix``, and why the estimate's failed: ``pesq_error, stoi_error``.
+        ``pesq, pesq_mix, stoi, stoi_mix``, each ``None`` if it failed, and the reasons for the estimate: ``pesq_error, stoi_error``.
     """
     row = unmeasured()
     for name, metric in (("pesq", pesq_wb), ("stoi", stoi)):
@@ -86,15 +86,15 @@ def measure(est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> dict[str, f
 
 
 def unmeasured(reason: str | None = None) -> dict[str, float | str | None]:
-    """The keys of :func:`measure` without values: not applicable, or failed for the given reason."""
+    """Return the keys of :func:`measure` without values: not applicable, or failed for the given reason."""
     return dict.fromkeys(("pesq", "pesq_mix", "stoi", "stoi_mix")) | {"pesq_error": reason, "stoi_error": reason}
 
 
 class PerceptualPool(Pool):
-    """Processes that run :func:`measure` and write what they find into the caller's rows.
+    """Processes that run :func:`measure` and write the results into the caller's rows.
 
-    A measurement that kills its process (the C code of PESQ can) is noted as failed. Once the pool ``gave_up``, so many died that the
-    cause is not the signals: then the scores are missing for no fault of theirs.
+    A measurement that kills its process (the C code of PESQ can) is recorded as failed. If ``gave_up`` is set, too many processes
+    have died for the signals to be the cause, and the missing scores say nothing about them.
 
     Example:
         >>> with PerceptualPool() as pool:  # doctest: +SKIP
@@ -112,12 +112,12 @@ class PerceptualPool(Pool):
             super().__exit__(error_type, *error)
 
     def submit(self, row: dict[str, Any], est: np.ndarray, mix: np.ndarray, target: np.ndarray) -> None:
-        """Measure ``(T,)`` signals and update ``row`` with the scores, at the latest when the ``with`` block ends."""
+        """Measure signals ``(T,)`` and update ``row`` with the scores, at the latest when the ``with`` block ends."""
         self._waiting.append((row, self.start(est, mix, target)))
         self._read(MOST_WAITING)
 
     def _read(self, left: int) -> None:
-        """Wait for the oldest until at most ``left`` are waiting."""
+        """Collect the oldest results until at most ``left`` measurements are pending."""
         while len(self._waiting) > left:
             row, task = self._waiting.popleft()
             try:

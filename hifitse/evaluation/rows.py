@@ -1,6 +1,6 @@
-"""Rows of an evaluation -> means, paired differences and bins, with 95 % intervals; arms are compared on the same mixtures only.
+"""Evaluation rows -> means and paired differences, with 95 % intervals. Arms are only compared on the same mixtures.
 
-Rows are a table (``pandas.DataFrame``) with one line per mixture and training seed; a list of mappings is taken as well.
+Rows are a ``pandas.DataFrame`` with one line per mixture and training seed; a list of mappings is accepted as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,39 +26,39 @@ DIRECTIONS = {
     "absent_suppression_db": 1,
     "confusion_rate": -1,
 }
-"""Metric -> 1 if more is better, -1 if less is, 0 if neither: without an enrolment nobody is asked for. With a wrong
-enrolment the target should *not* come out, so less is better there."""
+"""Metric -> 1 if higher is better, -1 if lower is better, 0 if neither. With a wrong enrolment the target should *not* be
+extracted, so lower is better; with a silent enrolment there is no right answer."""
 METRICS = tuple(DIRECTIONS)
-"""The metrics of ``metrics.json``."""
+"""The metrics in ``metrics.json``."""
 SELECTIVITY = "selectivity"
-"""SI-SDRi with the right minus that with a wrong enrolment: how much it matters who is enrolled."""
+"""SI-SDRi with the right enrolment minus SI-SDRi with a wrong one: how much the extractor depends on the enrolment."""
 BASELINE = "baseline"
-"""Name of the arm that all others are compared with."""
+"""Name of the arm with which all others are compared."""
 
 SAME_MIXTURE_DB = 1e-2
-"""dB by which the mixture's own SI-SDR may differ between two arms, because they must have been given the same mixtures."""
+"""Largest difference between two arms in a mixture's own SI-SDR, dB; above it, they were not given the same mixture."""
 
 
 class ExperimentError(HifitseError, ValueError):
-    """Rows that cannot be summarised or compared as asked."""
+    """The rows cannot be summarised or compared as requested."""
 
 
 def frame(rows: Rows) -> pd.DataFrame:
-    """The rows as a table, whatever they came as."""
+    """Convert rows to a table if necessary."""
     return rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
 
 
 def of_list(rows: Rows, name: str) -> pd.DataFrame:
-    """The rows of one list."""
+    """Select the rows of one list."""
     table = frame(rows)
     return table[table["list"] == name] if len(table) else table
 
 
 def only_list(rows: Rows) -> str:
-    """The list that all rows are of.
+    """Return the name of the list to which all rows belong.
 
     Raises:
-        ExperimentError: there are several, or no rows.
+        ExperimentError: there are several lists, or no rows.
     """
     table = frame(rows)
     names = sorted(set(table["list"])) if len(table) else []
@@ -68,7 +68,7 @@ def only_list(rows: Rows) -> str:
 
 
 def matrix(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> np.ndarray:
-    """Values ``(S, M)`` by seed of the training and by index of the mixture, both rising; nan where there is none."""
+    """Return values ``(S, M)`` by training seed and mixture index, both ascending; missing values are nan."""
     mine = of_list(rows, list_name)
     if not len(mine):
         return np.full((1, 0), np.nan)
@@ -84,34 +84,34 @@ def _values(table: pd.DataFrame, metric: str) -> pd.Series | float:
 
 
 def summarise(rows: Rows, list_name: str = "test") -> dict[str, dict[str, float | int | None]]:
-    """Metric -> ``mean, low, high, n`` over a list, and over seeds where there are several; ``None`` is what does not exist.
+    """Return metric -> ``mean, low, high, n`` over the mixtures and training seeds of a list; undefined values are ``None``.
 
-    ``n`` counts the mixtures that have a value, the 95 % interval goes from ``low`` to ``high``.
+    ``n`` counts the mixtures that have a value; ``low`` and ``high`` are the ends of the 95 % interval.
     """
     return {metric: numbers(mean(rows, metric, list_name)) for metric in METRICS}
 
 
 def mean(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
-    """Mean of one metric over a list, with its 95 % interval."""
+    """Return the mean of one metric over a list, with its 95 % interval."""
     return bootstrap(matrix(rows, metric, list_name))
 
 
 def spread(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> float:
-    """Largest minus smallest mean of the trainings with different seeds; 0 with one seed."""
+    """Return the range (largest minus smallest) of the means of different training seeds; 0 with one seed."""
     return float(np.ptp(np.nanmean(matrix(rows, metric, list_name), axis=1)))
 
 
 def difference(rows: Rows, baseline_rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
-    """Mean difference to the baseline, paired by mixture of one list; errors as :func:`contrast`."""
+    """Return the mean difference from the baseline over one list, paired by mixture. Raises the errors of :func:`contrast`."""
     return contrast([(1.0, rows), (-1.0, baseline_rows)], metric, list_name)
 
 
 def contrast(terms: Sequence[tuple[float, Rows]], metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
-    """Weighted sum of several arms' means by one metric, each mixture drawn for all arms at once.
+    """Return the weighted sum of several arms' means of one metric. The bootstrap draws each mixture for all arms at once.
 
     Args:
         terms: weight and rows of each arm.
-        metric: one of ``METRICS``, ``SELECTIVITY``, or a column of numbers.
+        metric: one of ``METRICS``, ``SELECTIVITY``, or a numeric column.
         list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
 
     Raises:
@@ -130,11 +130,11 @@ def compare(
     expected: tuple[float, float] | None = None,
     list_name: str = "test",
 ) -> dict[str, Any]:
-    """An arm against the baseline, paired by mixture of one list.
+    """Compare an arm with the baseline on one list, paired by mixture.
 
     Args:
-        name: of the arm.
-        rows, baseline_rows: of the same mixtures, one or several seeds each.
+        name: name of the arm.
+        rows, baseline_rows: rows on the same mixtures, with one or several seeds each.
         metric: one of ``METRICS``.
         expected: lowest and highest difference that the plan expects.
         list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
@@ -143,7 +143,7 @@ def compare(
         ``arm, baseline, metric, difference, low, high, n, expected, verdict``.
 
     Raises:
-        ExperimentError: unknown metric, or the two were not given the same mixtures.
+        ExperimentError: the metric is unknown, or the two were not given the same mixtures.
     """
     if metric not in DIRECTIONS:
         raise ExperimentError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
@@ -154,7 +154,7 @@ def compare(
 
 
 def verdict(difference: Interval, metric: str) -> str:
-    """ "helped" or "hurt" where the interval of the paired difference excludes 0 and the metric has a direction, else "neutral"."""
+    """Return "helped" or "hurt" if the interval of the paired difference excludes 0 and the metric has a direction, else "neutral"."""
     gain = DIRECTIONS[metric] * difference.mean
     if not difference.excludes_zero or gain == 0:
         return "neutral"
@@ -162,10 +162,10 @@ def verdict(difference: Interval, metric: str) -> str:
 
 
 def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test") -> None:
-    """Two arms' mixtures are the same if each has the same SI-SDR before anything is extracted, and the same presence.
+    """Check that two arms have the same mixtures: equal SI-SDR before extraction, and equal presence of the target.
 
     Raises:
-        ExperimentError: they are not.
+        ExperimentError: they do not.
     """
     one, other = (_mixtures(side, list_name) for side in (rows, baseline_rows))
     if not one.index.equals(other.index):
@@ -182,12 +182,12 @@ def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test"
 
 
 def _mixtures(rows: Rows, list_name: str) -> pd.DataFrame:
-    """Presence and the mixture's own SI-SDR, by the mixtures' index."""
+    """Return the target's presence and the mixture's own SI-SDR, by mixture index."""
     mine = of_list(rows, list_name).reindex(columns=["index", "present", "si_sdr_mix_db"])
     return mine.drop_duplicates("index", keep="last").set_index("index").sort_index()
 
 
 def numbers(interval: Interval) -> dict[str, float | int | None]:
-    """An interval as JSON has it: what is not finite is ``None``."""
+    """Convert an interval for JSON; values that are not finite become ``None``."""
     values = {"mean": interval.mean, "low": interval.low, "high": interval.high}
     return {name: value if np.isfinite(value) else None for name, value in values.items()} | {"n": interval.n}

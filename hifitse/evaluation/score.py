@@ -1,4 +1,4 @@
-"""Any system's estimates of a list of scenes, as files: the same rows, intervals and confusions as those of this library's models."""
+"""Score the estimates of any system, given as audio files: the same rows, intervals and confusions as for models of this library."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from hifitse.params import Params
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 SLACK_S = 0.01
-"""s: by which an estimate's length may differ from its mixture's, as after resampling; it is cut or padded."""
+"""Largest difference in length between an estimate and its mixture, s, as left by resampling; the estimate is cut or padded."""
 WORST = 5
 UNITS = {
     "si_sdr_db": "SI-SDR, dB", "si_sdri_db": "SI-SDRi, dB", "si_sdri_wrong_enroll_db": "SI-SDRi with a wrong enrolment, dB",
@@ -28,20 +28,20 @@ UNITS = {
 
 
 class ScoreError(HifitseError):
-    """Estimates that cannot be scored."""
+    """The estimates cannot be scored."""
 
 
 def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[str, Any]]:
-    """Rows of a system's estimates, as :func:`hifitse.evaluation.evaluate.evaluate` makes them of an extractor.
+    """Compute the rows of a system's estimates, as :func:`hifitse.evaluation.evaluate.evaluate` does for an extractor.
 
     Args:
-        params: ``eval_list`` is the list, and ``corpus``, ``noise`` and ``rooms`` are where its recordings are; ``eval_pesq``.
-        estimates: folder with a file ``<id>.wav`` (or flac, ogg, mp3) for each scene, of any rate; optionally ``wrong/<id>.wav``, made
-            with the wrong enrolment.
+        params: ``eval_list`` names the list; ``corpus``, ``noise`` and ``rooms`` its recordings; ``eval_pesq`` enables PESQ and STOI.
+        estimates: folder with a file ``<id>.wav`` (or flac, ogg, mp3) for each scene, at any sample rate; optionally also
+            ``wrong/<id>.wav``, extracted with the wrong enrolment.
         progress: show a progress bar.
 
     Raises:
-        ScoreError: no list, a missing estimate, or one of another length.
+        ScoreError: no list is given, an estimate is missing, or its length differs from the mixture's.
     """
     if not params.eval_list:
         raise ScoreError("eval_list is empty, expected the list of scenes that the estimates are of")
@@ -64,7 +64,7 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
 
 
 def write_score(rows: Sequence[dict[str, Any]], folder: Path, title: str) -> str:
-    """Write ``rows.jsonl``, ``metrics.json`` and ``report.md`` into a folder; returns the report."""
+    """Write ``rows.jsonl``, ``metrics.json`` and ``report.md`` to a folder. Return the report."""
     metrics = {name: summarise(rows, name) for name in dict.fromkeys(row["list"] for row in rows)}
     text = "\n".join(_report(rows, metrics, title)) + "\n"
     write_text(folder / "rows.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
@@ -88,7 +88,7 @@ def _report(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str)
         if len(ranked):
             gain, count = ranked["si_sdri_db"], len(ranked)
             yield f"\nNearer to an interferer than to the target: {ranked['confused'].sum()} of {count}. Below the mixture: "
-            yield f"{(gain < 0).sum()} of {count}. Lowest SI-SDRi, against {gain.mean():.2f} dB in the mean:\n"
+            yield f"{(gain < 0).sum()} of {count}. Lowest SI-SDRi (the mean is {gain.mean():.2f} dB):\n"
         for row in ranked[:WORST].to_dict("records"):
             yield f"- {row['id']}: {row['si_sdri_db']:.2f} dB{', the interferer came out' if row['confused'] else ''}"
 

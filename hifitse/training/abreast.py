@@ -1,5 +1,5 @@
-"""Several trainings at the same time, a process each on one device, where a small model leaves a large card idle half of the time; and
-how many steps fill a time here, by a short trial."""
+"""Run several trainings in parallel on one device, one process each, because a small model leaves a large GPU idle half of the time.
+Measure the time per step in a short trial, to find how many steps fit into a time budget."""
 
 import os
 import signal
@@ -23,16 +23,15 @@ from hifitse.training.state import new_state
 from hifitse.training.train import train, train_step
 
 PROBE, WARM = 60, 20
-"""Steps of a trial, and those of them that do not count."""
+"""Steps of a trial, and how many of them are warm-up that is not timed."""
 
 
 def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True, judge: Params | None = None) -> None:
-    """Train what is not finished, ``count`` at a time, as :func:`hifitse.training.train.train` does, each with its share of the cores
-    where ``threads`` is 0. However this process ends, they end after a whole step, to be resumed. Where one fails the others go on.
-    ``judge`` as there.
+    """Train all unfinished runs with :func:`hifitse.training.train.train`, ``count`` at a time, in one process each.
 
-    Raises HifitseError: one or more failed; said in the words of the first, when the others are done.
-    """
+    With ``threads`` 0 they share the cores evenly. When this process ends, for whatever reason, each training finishes its current step
+    and can be resumed. If one fails, the others continue. ``judge`` is passed on to ``train``.
+    Raises HifitseError: one or more trainings failed; raised after the others are done, with the message of the first."""
     waiting = {run.folder.name: each for each in trainings if not (run := Run.of(each)).finished}
     share = max(1, usable_cores() // min(count, max(1, len(waiting))))
     running, failed = {}, []
@@ -55,25 +54,25 @@ def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True
             for process in running:
                 process.wait()
     if failed:
-        raise HifitseError(failed[0] if len(failed) == 1 else f"{len(failed)} trainings failed, the first one so: {failed[0]}")
+        raise HifitseError(failed[0] if len(failed) == 1 else f"{len(failed)} trainings failed, the first with this error: {failed[0]}")
 
 
 def _next(waiting: Mapping[str, Params], running: Collection[str]) -> str | None:
-    """The first run whose own to start from is neither waiting nor running."""
+    """Return the first waiting run whose ``start_from`` run is neither waiting nor running."""
     return next((name for name, each in waiting.items() if each.start_from not in (*waiting, *running)), None)
 
 
 def _started(params: Params, judge: Params) -> subprocess.Popen[str]:
-    """A process that trains for as long as the pipe to it is open, in a session of its own, so that nothing else stops it."""
+    """Start a process that trains as long as its stdin pipe is open. It has its own session, so that nothing else stops it."""
     command, pipe = [sys.executable, "-c", "from hifitse.training.abreast import _work; _work()"], subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=importing(), start_new_session=True)
-    with suppress(BrokenPipeError):  # it ended already
+    with suppress(BrokenPipeError):  # it has already ended
         print(params.model_dump_json(), judge.model_dump_json(), sep="\n", file=process.stdin, flush=True)
     return process
 
 
 def _work() -> None:
-    """What such a process does: train what its input says, and stop when that is closed. Its output is why it failed."""
+    """Entry point of such a process: train the parameters given on stdin, stop when stdin closes, and print why training failed."""
     params, judge = (Params.model_validate_json(sys.stdin.buffer.readline()) for _ in range(2))
 
     def watch() -> None:
@@ -90,14 +89,14 @@ def _work() -> None:
 
 
 def seconds_per_step(params: Params, limit_s: float, shared: bool = False) -> float:
-    """Seconds of a step with the making of its mixtures, without validation; a trial that leaves nothing. Errors as training.
+    """Measure the seconds per step in a short trial that writes no files. Raises the errors of training.
 
-    Without workers every recording is decoded before, as it is after the first minutes: the first batches of `people` take twice as long
-    as later ones.
+    The time includes making the mixtures but not validation. Without workers, the recordings (up to 5,000) are decoded before the trial,
+    as they are in a real training after a few minutes: the first batches of `people` take twice as long as later ones.
 
     Args:
-        limit_s: s, after which the trial ends, with at least one update done.
-        shared: the machine does other things too: on one CPU thread without workers the processor's time is taken, not the clock's.
+        limit_s: seconds after which the trial ends; at least one update is done.
+        shared: the machine is also doing other work: with one CPU thread and no workers, measure CPU time instead of wall-clock time.
     """
     set_threads(params.threads)
     params = params.model_copy(update={"steps": -(-PROBE // params.accumulation) * params.accumulation})
@@ -116,13 +115,13 @@ def seconds_per_step(params: Params, limit_s: float, shared: bool = False) -> fl
 
 
 def paces(trainings: Sequence[Params], limit_s: float) -> list[float]:
-    """:func:`seconds_per_step` on a shared machine: of trainings that go on at the same time each in its own process, of one here."""
+    """Run :func:`seconds_per_step` (``shared``) for all trainings at once, each in its own process; a single one runs in this process."""
     with Pool(seconds_per_step, len(trainings) if len(trainings) > 1 else 0) as pool:
         return [pool.result(task) for task in [pool.start(each, limit_s, True) for each in trainings]]
 
 
 def fill(params: Params, seconds: float, per_step: float) -> dict[str, Any]:
-    """Changes to a training: as many steps as ``seconds`` hold at ``per_step`` seconds each, whole updates, at least one, with the schedule
-    of the learning rate over them."""
+    """Return parameter changes that make a training last about ``seconds`` at ``per_step`` seconds per step: ``steps`` in whole updates,
+    at least one, and ``warmup_steps`` of at most a tenth of them."""
     steps = max(params.accumulation, int(seconds / max(per_step, 1e-6)) // params.accumulation * params.accumulation)
     return {"steps": steps, "warmup_steps": min(params.warmup_steps, steps // 10)}

@@ -1,7 +1,7 @@
-"""The adversary of an extractor that is fine-tuned: discriminators, their optimiser, and a watch that says when the game is lost.
+"""Adversarial fine-tuning of an extractor: discriminators, their optimiser, and detection of a collapse.
 
-Discriminators of 48 kHz speech are HiFi-GAN's of periods and scales, and one of complex spectra at several resolutions. Each gives the
-feature maps of all its layers; the last map of each part is its score, high for what it takes to be real.
+The discriminators of 48 kHz speech are HiFi-GAN's multi-period and multi-scale ones, and one of complex spectra at several resolutions.
+Each returns the feature maps of all its layers. The last map of each part is its score, high for audio that it judges to be real.
 """
 
 import math
@@ -22,11 +22,11 @@ from hifitse.training.checkpoint import flatten_optimizers, restore_optimizers
 from hifitse.training.group import Group
 
 PERIODS, SCALES = (2, 3, 5, 7, 11), 3
-WINDOWS = (2048, 1024, 512)  # samples: Fourier transforms of the spectral discriminator, each with a hop of a quarter
-EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # shares of 24 kHz between which a spectral band has weights of its own
-BETAS = (0.8, 0.99)  # decays of the discriminators' AdamW, as in HiFi-GAN
-LOSS_FLOOR = 0.02  # loss of the discriminators, 0.5 at chance and 0 at best, below which they have won
-FALL_DB = 2.0  # dB of SI-SDRi by which the extractor may get worse on its training mixtures
+WINDOWS = (2048, 1024, 512)  # samples: window lengths of the spectral discriminator's STFTs, each with a hop of a quarter window
+EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # edges of the spectral bands as fractions of 24 kHz; each band has its own weights
+BETAS = (0.8, 0.99)  # of the discriminators' AdamW, as in HiFi-GAN
+LOSS_FLOOR = 0.02  # discriminator loss (0.5 at chance, 0 at best) below which the discriminators have won
+FALL_DB = 2.0  # dB: largest tolerated loss of SI-SDRi on the training mixtures
 PREFIX = "adversary."
 
 
@@ -34,7 +34,7 @@ PREFIX = "adversary."
 
 
 class _Stack(nn.Module):
-    """Convolutions with leaky rectifiers between them, and a last one that gives the score."""
+    """Convolutions with leaky ReLUs, followed by a convolution that computes the score."""
 
     def __init__(self, layers: list[nn.Module], score: nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _Stack(nn.Module):
 
 
 def _period(c: int) -> _Stack:
-    """Kernels of 5 along the folded time, stride 3; widths 1, 4, 16, 32, 32 times ``c``."""
+    """Build a period discriminator: kernel 5 and stride 3 along the folded time; ``c`` times 1, 4, 16, 32, 32 channels."""
     widths = (1, c, 4 * c, 16 * c, 32 * c)
     layers = [weight_norm(nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0))) for a, b in zip(widths, widths[1:], strict=False)]
     layers.append(weight_norm(nn.Conv2d(32 * c, 32 * c, (5, 1), 1, (2, 0))))
@@ -57,20 +57,20 @@ def _period(c: int) -> _Stack:
 
 
 def _scale(c: int, first: bool) -> _Stack:
-    """Grouped kernels of 41 along time; the one that hears the sound as it is has spectral norm, the others weight norm."""
+    """Build a scale discriminator: grouped convolutions, most with kernel 41; spectral norm if ``first``, else weight norm."""
     norm = spectral_norm if first else weight_norm
     table = ((1, 4, 15, 1, 1), (4, 4, 41, 2, 4), (4, 8, 41, 2, 16), (8, 16, 41, 4, 16), (16, 32, 41, 4, 16), (32, 32, 41, 1, 16))
     layers = []
     for number, (a, b, kernel, stride, groups) in enumerate((*table, (32, 32, 5, 1, 1))):
         inside, outside = (a * c if number else 1), b * c
-        groups = math.gcd(groups, inside, outside)  # the paper's where the width is
+        groups = math.gcd(groups, inside, outside)  # those of the paper at the paper's width
         layers.append(norm(nn.Conv1d(inside, outside, kernel, stride, kernel // 2, groups=groups)))
     return _Stack(layers, norm(nn.Conv1d(32 * c, 1, 3, 1, 1)))
 
 
 class HiFiGAN(nn.Module):
-    """Multi-period (2, 3, 5, 7, 11) and multi-scale (1, 1/2, 1/4) discriminators: audio (B, T), T of at least 11 -> maps of 8 parts.
-    Width ``channels`` 32 is the paper's: Kong et al., "HiFi-GAN", NeurIPS 2020, section 2.3 and appendix A."""
+    """Multi-period (2, 3, 5, 7, 11) and multi-scale (1, 1/2, 1/4) discriminators: audio (B, T), T at least 11 -> maps of 8 parts.
+    The paper uses ``channels`` 32: Kong et al., "HiFi-GAN", NeurIPS 2020, section 2.3 and appendix A."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class HiFiGAN(nn.Module):
 
 
 class _Resolution(nn.Module):
-    """One resolution of :class:`Spectral`: five bands with weights of their own, then one score over all of them."""
+    """One resolution of :class:`Spectral`: five bands with separate weights, then one score over all of them."""
 
     def __init__(self, n_fft: int, channels: int) -> None:
         super().__init__()
@@ -120,8 +120,8 @@ class _Resolution(nn.Module):
 
 
 class Spectral(nn.Module):
-    """Complex spectra at three resolutions in five bands of frequency: audio (B, T) -> maps of 3 parts. Width ``channels`` 32 is the
-    paper's: Kumar et al., "High-fidelity audio compression with improved RVQGAN", NeurIPS 2023, section 3.4."""
+    """Discriminators of complex spectra at three resolutions, in five frequency bands each: audio (B, T) -> maps of 3 parts. The paper
+    uses ``channels`` 32: Kumar et al., "High-fidelity audio compression with improved RVQGAN", NeurIPS 2023, section 3.4."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -132,30 +132,30 @@ class Spectral(nn.Module):
 
 
 def discriminators(params: Params) -> nn.Module:
-    """What ``gan`` names, ``disc_channels`` wide."""
+    """Build the discriminators that ``gan`` names, ``disc_channels`` wide."""
     return {"hifigan": HiFiGAN, "stft": Spectral}[params.gan](params.disc_channels)
 
 
-# ---- the game
+# ---- adversarial training
 
 
 class Collapse(HifitseError):
-    """The adversarial training has collapsed; the run ends with the weights that it started from."""
+    """The adversarial training has collapsed; the run ends with its initial weights."""
 
 
 def held_steps(params: Params) -> int:
-    """First steps in which only the discriminators learn; 0 without discriminators."""
+    """Return the number of warm-up steps, in which only the discriminators learn; 0 without discriminators."""
     return round(params.gan_warmup * params.steps) if params.gan != "none" else 0
 
 
 def ramp(params: Params, step: int) -> float:
-    """Share of their weight that the adversarial terms have: 0 in the warm-up ``gan_warmup``, then a straight line to 1, ``gan_ramp``."""
+    """Return the factor on the weights of the adversarial terms: 0 in the warm-up, then rising linearly to 1 over ``gan_ramp``."""
     length = params.gan_ramp * params.steps
     return min(1.0, max(0.0, (step - held_steps(params) + 1) / length if length else float(step >= held_steps(params))))
 
 
 def window(audio: Tensor, params: Params, step: int, part: int) -> slice:
-    """Where the discriminators listen: ``gan_seconds`` of the segment, a function of (seed, step, part)."""
+    """Draw the part of the segment that the discriminators hear, ``gan_seconds`` long; deterministic in (seed, step, part)."""
     length = min(audio.shape[-1], round(params.gan_seconds * SAMPLE_RATE))
     generator = torch.Generator().manual_seed(hash((params.seed, step, part, length)) & (2**63 - 1))
     start = int(torch.randint(audio.shape[-1] - length + 1, (), generator=generator))
@@ -163,24 +163,24 @@ def window(audio: Tensor, params: Params, step: int, part: int) -> slice:
 
 
 class Adversary:
-    """Discriminators on ``device`` that learn beside the extractor; the parameter ``gan`` is not "none"."""
+    """Discriminators on ``device``, trained alongside the extractor; the parameter ``gan`` must not be "none"."""
 
     def __init__(self, params: Params, device: torch.device) -> None:
         self.params = params
         self.model = discriminators(params).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=params.disc_lr, betas=BETAS)
         self.watch = Watch(params)
-        self.parts: list[dict[str, float]] = []  # what was seen of each batch since the last step
+        self.parts: list[dict[str, float]] = []  # statistics of each batch since the last update
 
     def join(self, loss: Loss, sounds: tuple[Tensor, Tensor, Tensor], present: Tensor, step: int, part: int) -> Loss:
-        """Add the adversarial terms of batch ``part`` of a step to its loss, and the batch's gradient to the discriminators'; items
-        without the target, ``present`` (B,) bool, are left out. Sounds are est, target and mix, (B, T) float32 each.
+        """Add the adversarial terms of batch ``part`` of an update to its loss, and accumulate the gradients of the discriminators.
+        Items where the target is not ``present`` ((B,) bool) are left out. ``sounds`` are est, target and mix, (B, T) float32 each.
         Raises Collapse: a term is not finite."""
         if not present.any():
             return loss
         est, target, mix = (sound[present] for sound in sounds)
         gain = float(si_sdri(est.detach(), mix, target).nanmean())
-        # relative to the target's level over the whole segment, so that a pause in the window stays quiet
+        # normalise by the target's level over the whole segment, so that a pause in the window stays quiet
         level = (target.square().mean(-1, keepdim=True) + 1e-10).sqrt()
         heard = window(target, self.params, step, part)
         est, target = (est / level)[:, heard], (target / level)[:, heard]
@@ -200,7 +200,7 @@ class Adversary:
         return Loss(total, loss.terms | terms)
 
     def terms(self, est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Adversarial and feature-matching term of sounds (B, T), scalars; their gradient reaches ``est`` and no discriminator."""
+        """Return the adversarial and feature-matching terms, scalars, of (B, T) audio. Gradients reach ``est`` but no discriminator."""
         self.model.requires_grad_(False)
         with torch.no_grad():
             real = self.model(target)
@@ -209,8 +209,8 @@ class Adversary:
         return adversarial_loss(fake), feature_loss(fake, real)
 
     def update(self, step: int, group: Group) -> None:
-        """One step of the discriminators from the gradients that :meth:`join` left, where it left any.
-        Raises Collapse: as :class:`Watch`, or the gradient is not finite."""
+        """Update the discriminators with the gradients that :meth:`join` accumulated, if any.
+        Raises Collapse: detected by :class:`Watch`, or the gradient is not finite."""
         parts = sum(group.gather(self.parts), [])
         if not parts:
             return
@@ -224,31 +224,31 @@ class Adversary:
         self.watch.look({name: sum(part[name] for part in parts) / len(parts) for name in ("disc", "disc_told", "si_sdri")}, step)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of it."""
+        """Return the tensors to save in a checkpoint."""
         own = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         own |= flatten_optimizers([self.optimizer]) | {"watch": self.watch.numbers}
         return {PREFIX + name: tensor for name, tensor in own.items()}
 
     def load(self, tensors: Mapping[str, Tensor], origin: str) -> None:
-        """Put the tensors of a checkpoint back. Raises CheckpointError: they are of other discriminators."""
+        """Restore the state from the tensors of a checkpoint. Raises CheckpointError: they belong to other discriminators."""
         own = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         load_weights(self.model, own, origin, "model.")
-        if any(name.startswith("optimizer.") for name in own):  # none in a first step without a target
+        if any(name.startswith("optimizer.") for name in own):  # absent while no update had a target
             restore_optimizers([self.optimizer], own)
         self.watch.numbers.copy_(own["watch"])
 
 
 class Watch:
-    """Says when adversarial training has collapsed: in ``gan_patience`` updates in a row the discriminators' loss was below ``LOSS_FLOOR``
-    and they judged everything right, or the mean SI-SDRi was more than ``FALL_DB`` below that of the warm-up."""
+    """Detects a collapse of adversarial training over ``gan_patience`` updates: in each of them the discriminator loss was below
+    ``LOSS_FLOOR`` and every judgement was right, or their mean SI-SDRi is more than ``FALL_DB`` below that of the warm-up."""
 
     def __init__(self, params: Params) -> None:
         self.params = params
         self.numbers = torch.zeros(3 + params.gan_patience, dtype=torch.float64)
-        """Updates won in a row; sum and number of SI-SDRi in the warm-up; the newest SI-SDRi, by update modulo the patience."""
+        """Consecutive updates that the discriminators won; sum and count of SI-SDRi in the warm-up; ring buffer of the latest SI-SDRi."""
 
     def look(self, seen: Mapping[str, float], step: int) -> None:
-        """Take in what a step showed: ``disc, disc_told, si_sdri``. Raises Collapse: one of the two rules holds."""
+        """Record ``disc, disc_told, si_sdri`` of an update. Raises Collapse: one of the two conditions is met."""
         patience, several = self.params.gan_patience, self.params.accumulation
         update, held = step // several, -(-held_steps(self.params) // several)
         self.numbers[0] = self.numbers[0] + 1 if seen["disc"] < LOSS_FLOOR and seen["disc_told"] == 1 else 0

@@ -1,7 +1,7 @@
-"""What a training writes while it goes on: checkpoints, rows of its history, TensorBoard, the progress bar.
+"""Everything a training writes while it runs: checkpoints, log rows, TensorBoard events and progress messages.
 
-A checkpoint is one safetensors file with weights, optimiser state and a JSON header, written beside its place and moved there: a kill
-at any moment leaves a readable one, and a damaged file falls back to its predecessor. No pickle.
+A checkpoint is one safetensors file with weights, optimiser state and a JSON header, written to a temporary file and moved into place.
+A kill at any moment leaves a readable checkpoint; if the newest one is damaged, the previous one is loaded. Pickle is never used.
 """
 
 import contextlib
@@ -22,23 +22,23 @@ from tqdm import tqdm
 from hifitse.files import CheckpointError, write_atomic, write_text
 from hifitse.params import Params
 
-KEPT = 2  # checkpoints that stay in a run's folder, beside the best
-BEST = "best.safetensors"  # averaged weights and learned loss weights at the best validation so far
+KEPT = 2  # checkpoints kept in a run folder, besides the best one
+BEST = "best.safetensors"  # EMA weights and learned loss weights of the best validation so far
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Tensors by name and a JSON header to one safetensors file, atomically."""
+    """Write named tensors and a JSON header to one safetensors file, atomically."""
     # clone: safetensors refuses tensors that share memory
     flat = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_atomic(path, lambda temporary: save_file(flat, temporary, metadata={"hifitse": json.dumps(header)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What :func:`save_tensors` wrote. Raises CheckpointError: no such file, damaged, not finite, or not one of ours."""
+    """Load what :func:`save_tensors` wrote. Raises CheckpointError: the file is missing, damaged, not finite, or of another format."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["hifitse"])
-            # clone: what safetensors gives is the file itself mapped into memory, and dies with the process if the file is cut short
+            # clone: safetensors returns memory-mapped tensors, and reading those crashes the process if the file is truncated later
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
         if not isinstance(header, dict):
             raise ValueError(f"the header holds {str(header)[:40]!r}")
@@ -51,7 +51,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Tensor]:
-    """The optimisers' tensors under flat names ``optimizer.<number>.<parameter number>.<name>``."""
+    """Return the optimisers' state under flat names, ``optimizer.<number>.<parameter number>.<name>``."""
     return {
         f"optimizer.{number}.{i}.{name}": torch.as_tensor(value)
         for number, optimizer in enumerate(optimizers)
@@ -61,7 +61,7 @@ def flatten_optimizers(optimizers: list[torch.optim.Optimizer]) -> dict[str, Ten
 
 
 def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[str, Tensor]) -> None:
-    """Put the tensors of :func:`flatten_optimizers` back. Raises CheckpointError: they are of other optimisers, or none are there."""
+    """Restore what :func:`flatten_optimizers` returned. Raises CheckpointError: it belongs to other optimisers, or is missing."""
     weights = [[weight for group in optimizer.param_groups for weight in group["params"]] for optimizer in optimizers]
     states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
     for key, value in tensors.items():
@@ -73,7 +73,7 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
                 fits = False
             if not fits:
                 shape = list(value.shape)
-                raise CheckpointError(f"the checkpoint's {key} of shape {shape} fits no optimiser of the run, expected one of this run")
+                raise CheckpointError(f"cannot restore {key} of shape {shape} from the checkpoint, expected an optimiser state of this run")
             states[int(number)].setdefault(int(i), {})[name] = value
     if not all(states):
         raise CheckpointError(f"the checkpoint holds {sum(map(bool, states))} optimisers, expected the {len(optimizers)} of the run")
@@ -82,12 +82,12 @@ def restore_optimizers(optimizers: list[torch.optim.Optimizer], tensors: dict[st
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint files in a run's folder, newest first."""
+    """List the checkpoint files in a run folder, newest first."""
     return sorted(folder.glob("checkpoint-*.safetensors"), reverse=True)
 
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
-    """Write ``checkpoint-<step>.safetensors`` and drop all but the newest ``KEPT``."""
+    """Write ``checkpoint-<step>.safetensors`` and delete all but the newest ``KEPT`` checkpoints."""
     path = folder / f"checkpoint-{step:09d}.safetensors"
     save_tensors(path, tensors, header | {"step": step})
     for old in checkpoints(folder)[KEPT:]:
@@ -96,8 +96,8 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, Tensor], header:
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The newest readable checkpoint, or ``None`` where there is none. A damaged one is passed over with a warning.
-    Raises CheckpointError: there are some and none is readable, where to start again would drop days of work without a word."""
+    """Load the newest readable checkpoint, or return ``None`` if there are no checkpoints. Damaged ones are skipped with a warning.
+    Raises CheckpointError: there are checkpoints but none is readable; starting over would silently discard days of work."""
     found = checkpoints(folder)
     for number, path in enumerate(found, start=1):
         try:
@@ -109,22 +109,22 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
             if number == len(found):
                 rule = "expected a readable one; move the folder away to start again"
                 raise CheckpointError(f"run {folder.name} has no readable checkpoint among {number} ({error}), {rule}") from None
-            warnings.warn(f"{error}; going on from the checkpoint before it", stacklevel=2)
+            warnings.warn(f"{error}; falling back to the previous checkpoint", stacklevel=2)
     return None
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half-written of the files that a training writes; only for one that holds the run's lock."""
+    """Remove temporary files that killed processes left in a run folder. The caller must hold the run's lock."""
     for name in ("checkpoint-*", BEST, "history.jsonl", "validation.jsonl", "params.json"):
         for path in folder.glob(f".{name}.*"):
             path.unlink(missing_ok=True)
 
 
-FIRST_S = 60.0  # s of training after which the journal says how long it takes
+FIRST_S = 60.0  # seconds of training before the first time estimate
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file; a last line cut off by a kill is left out, as is any that is damaged."""
+    """Read the rows of a JSONL file, skipping damaged lines, such as a last line that was cut off by a kill."""
     rows = []
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []:
         with contextlib.suppress(ValueError):
@@ -135,14 +135,14 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def cut_rows(path: Path, step: int) -> None:
-    """Drop the rows after ``step``: they belong to work that a kill undid and that will be done again."""
+    """Drop the rows after ``step``: a kill has undone those steps, and they will be repeated."""
     if path.is_file():
         kept = [row for row in read_rows(path) if row["step"] <= step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class Journal:
-    """Tells what happens, in the run's folder and beside the progress bar; ``others`` are trainings like it that come after it."""
+    """Logs a training to the run folder and next to the progress bar; ``others``: number of similar trainings that follow."""
 
     def __init__(self, folder: Path, params: Params, bar: tqdm, others: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import
@@ -163,17 +163,17 @@ class Journal:
             self.bar.write(f"training: {text}", file=sys.stderr)
 
     def tick(self, step: int) -> None:
-        """After an update: once the first minute is over, say how long all will take."""
+        """Print the estimated remaining time once, after the first minute of training. Called after every update."""
         if self._begun is not None and (gone := time.monotonic() - self._begun) > FIRST_S:
             each = gone / (step - self._first)
             rest = each * (self.params.steps - step)
             limit = 60 * self.params.max_minutes or math.inf
-            more = f", {minutes(min(rest, limit - gone) + self.others * min(each * self.params.steps, limit))} with those after it"
+            more = f", {minutes(min(rest, limit - gone) + self.others * min(each * self.params.steps, limit))} with the following trainings"
             self._say(f"about {minutes(min(rest, limit - gone))} to go{more if self.others else ''}")
             self._begun = None
 
     def steps(self, window: list[dict[str, float]], step: int, seconds: float) -> None:
-        """Mean over the rows of the steps since the last call, which are dropped."""
+        """Log the mean of the rows in ``window``, those since the last call, and empty it."""
         names = dict.fromkeys(name for row in window for name in row)
         mean = {name: sum(values) / len(values) for name in names if (values := [row[name] for row in window if name in row])}
         window.clear()
@@ -181,7 +181,7 @@ class Journal:
         self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")
 
     def validation(self, measured: dict[str, Any], step: int) -> bool:
-        """What a quick look at unseen speakers found. Returns whether it is the best so far."""
+        """Log the results of a validation. Return whether it is the best so far."""
         self._add("valid", "validation.jsonl", step, measured)
         before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)
         return self._best > before
@@ -194,11 +194,11 @@ class Journal:
                 self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def close(self) -> None:
-        """Write what TensorBoard has not yet written."""
+        """Flush and close the TensorBoard writer."""
         self._board.close()
 
 
 def minutes(seconds: float) -> str:
-    """A duration in the unit that suits it."""
+    """Format a duration in minutes, hours or days."""
     days = f"{seconds / 86_400:.0f} days" if seconds > 259_200 else ""
     return days or (f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{math.ceil(seconds / 60)} minutes")

@@ -1,11 +1,11 @@
 """One training on several processes: each takes its share of an update's batches, and all make the same update.
 
-An update is made of ``accumulation`` steps, each a batch of ``batch_size`` mixtures. Process r of P takes the batches r, r + P, ...
-What is drawn for a batch is a function of its number in the update; gradients and logged values are added up over the processes. So
-mixtures and loss curve are those of one process, but for the order of sums, and memory depends on ``batch_size`` alone.
+An update consists of ``accumulation`` steps, each of one batch of ``batch_size`` mixtures. Process r of P takes batches r, r + P, ...
+Everything random about a batch depends only on its number, and gradients and logged values are summed over the processes. So mixtures
+and loss curve are those of a single process, up to the order of summation, and memory depends on ``batch_size`` alone.
 
-Gradients are added once an update, in one message, instead of during the backward pass as ``DistributedDataParallel`` does: whatever
-else learns (weights of loss terms, discriminators) goes the same way.
+Gradients are summed once per update, in one message, and not during the backward pass as in ``DistributedDataParallel``. The learned
+weights of loss terms and the discriminators are handled in the same way.
 """
 
 import os
@@ -22,7 +22,7 @@ from hifitse import HifitseError
 from hifitse.params import Params
 
 T = TypeVar("T")
-WAIT = timedelta(hours=1)  # how long the others wait for one process: it may be making the synthetic voices, or validating
+WAIT = timedelta(hours=1)  # timeout for the slowest process, which may be making the synthetic voices or validating
 
 
 class GroupError(HifitseError):
@@ -30,16 +30,16 @@ class GroupError(HifitseError):
 
 
 class Group:
-    """The processes of one training, ``size`` of which this is number ``rank`` on ``device`` (``None``: by the parameters alone); by
-    default this one alone, for which all here costs nothing. Only the ``main`` one writes, logs and validates."""
+    """The ``size`` processes of one training. This process is number ``rank`` and uses ``device`` (``None``: chosen by the parameters).
+    By default it is the only one, and all methods are free. Only the ``main`` process writes, logs and validates."""
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
         self.rank, self.size, self.device, self.main = rank, size, device, rank == 0
 
     @classmethod
     def join(cls, params: Params) -> "Group":
-        """The group that ``accelerate launch``, ``torchrun`` or a script has started: ``WORLD_SIZE`` processes.
-        Raises GroupError: ``accumulation`` cannot be shared equally, or this process has no GPU of its own."""
+        """Join the ``WORLD_SIZE`` processes started by ``accelerate launch``, ``torchrun`` or a script.
+        Raises GroupError: ``accumulation`` or ``steps`` cannot be shared equally, or there is no GPU for this process."""
         size = int(os.environ.get("WORLD_SIZE") or 1)
         if size == 1:
             return cls()
@@ -48,13 +48,13 @@ class Group:
         local, gpus = int(os.environ.get("LOCAL_RANK") or 0), torch.cuda.device_count()
         if not cpu and local >= gpus:
             raise GroupError(f"process {local} of this machine has no GPU of its own, expected as many processes as GPUs, here {gpus}")
-        from accelerate import PartialState  # slow to import, and needed by several processes only
+        from accelerate import PartialState  # slow to import, and only needed with several processes
 
         state = PartialState(cpu=cpu, timeout=WAIT)
         return cls(state.process_index, state.num_processes, state.device)
 
     def gather(self, value: T) -> list[T]:
-        """Every process's value, by rank."""
+        """Return the values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
         from accelerate.utils import gather_object
@@ -64,7 +64,7 @@ class Group:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What fails in one process fails in all, with the same sentence, so that none waits for one that has stopped."""
+        """If the block fails in one process, raise the same error in all of them, so that none waits for a stopped one."""
         error = None
         try:
             yield
@@ -74,7 +74,7 @@ class Group:
             raise failed[0]
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """What the main process makes, in all of them; only it may look at the disk, which others may see late."""
+        """Call ``make`` in the main process and return its result in all: other processes may see changes on a shared disk late."""
         with self.together():
             made = make() if self.main else None
         if self.size == 1:
@@ -85,13 +85,13 @@ class Group:
             return broadcast_object_list([made])[0]
 
     def add_up(self, row: dict[str, float]) -> dict[str, float]:
-        """Sums over the processes' rows, by name."""
+        """Sum each value of ``row`` over the processes."""
         rows = self.gather(row)
         names = dict.fromkeys(name for each in rows for name in each)
         return {name: sum(each[name] for each in rows if name in each) for name in names}
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by its sum over the processes; one that no process has stays away."""
+        """Replace each gradient by its sum over the processes; it stays ``None`` if no process has one."""
         if self.size == 1:
             return
         from accelerate.utils import reduce
@@ -106,38 +106,38 @@ class Group:
 
 
 def refuse_unequal(params: Params, size: int) -> None:
-    """Raises GroupError: the batches of an update, or of the last one, cannot be dealt equally to ``size`` processes."""
+    """Raise GroupError if the batches of an update, or of the last update, cannot be shared equally by ``size`` processes."""
     for name in ("accumulation", "steps"):
         if getattr(params, name) % size:
-            raise GroupError(f"parameter {name!r} is {getattr(params, name)}, expected on {size} processes a multiple of {size}")
+            raise GroupError(f"parameter {name!r} is {getattr(params, name)} for {size} processes, expected a multiple of {size}")
 
 
 @contextmanager
 def _others() -> Iterator[None]:
-    """The end of another process, which torch tells in many ways, in one sentence."""
+    """Turn the various errors by which torch reports the end of another process into one :class:`GroupError`."""
     try:
         yield
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:200]
-        onward = "start them again, they go on from the last checkpoint"
-        raise GroupError(f"another process of this training has ended ({reason}), expected all to run: {onward}") from error
+        onward = "start them again to resume from the last checkpoint"
+        raise GroupError(f"another process of this training has ended ({reason}), expected all to keep running: {onward}") from error
 
 
 def leave() -> None:
-    """Take leave of the other processes; nothing where there are none."""
+    """Leave the process group, if there is one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def launched_rank() -> int:
-    """Number of this process among those that were started together, 0 for one alone; known before they join."""
+    """Return the rank that the launcher gave this process, 0 if it runs alone; available before :meth:`Group.join`."""
     return int(os.environ.get("RANK") or 0)
 
 
 @contextmanager
 def graceful_stop(patient: bool) -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that a stop ends after a whole step. A second signal stops at once, unless ``patient``:
-    where several processes train together, a scheduler and a launcher each send theirs."""
+    """Yield an event that SIGINT and SIGTERM set, so that training can finish its step before it stops. A second signal stops it at once,
+    unless ``patient``: several processes get one signal from the scheduler and another from the launcher."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals

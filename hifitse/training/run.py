@@ -1,4 +1,4 @@
-"""The folder that a training leaves: ``runs/<run id>/`` with parameters, history, validation, checkpoints."""
+"""The run folder of a training, ``runs/<run id>/``: parameters, history, validation, checkpoints."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ from hifitse.training.checkpoint import BEST, clear_unfinished, load_checkpoint,
 
 
 def runs_dir() -> Path:
-    """Where runs lie: ``$HIFITSE_RUNS``, else ``runs/`` beside the package in a checkout, else in the working folder."""
+    """Return the folder of all runs: ``$HIFITSE_RUNS``, else ``runs/`` in the checkout, else ``runs/`` in the working directory."""
     if os.environ.get("HIFITSE_RUNS"):
         return Path(os.environ["HIFITSE_RUNS"]).expanduser()
     checkout = Path(__file__).resolve().parents[2]
@@ -37,19 +37,19 @@ LABEL = "label.txt"
 
 @dataclass
 class Run:
-    """One training, finished or cut. Reads what lies in the folder; :func:`hifitse.training.train.train` writes it."""
+    """One training, finished or interrupted. Reads the run folder, which :func:`hifitse.training.train.train` writes."""
 
     folder: Path
     params: Params
 
     @classmethod
     def of(cls, params: Params) -> "Run":
-        """The run of these parameters and of what their sources hold, whether it exists yet or not."""
+        """Return the run of these parameters and of the content of their sources, whether or not it exists yet."""
         return cls(runs_dir() / by_content(params).run_id, params)
 
     @classmethod
     def at(cls, folder: Path) -> "Run":
-        """The run in a folder. Raises OSError or ValueError: no readable parameters are there."""
+        """Open the run in a folder. Raises OSError or ValueError: it has no readable parameters."""
         values = json.loads((folder / PARAMS).read_text(encoding="utf-8"))
         if not isinstance(values, dict):
             raise ValueError(f"{PARAMS} holds no parameters")
@@ -57,8 +57,8 @@ class Run:
 
     @classmethod
     def named(cls, run_id: str) -> "Run":
-        """The finished run of that name; where it is gone and the model inside came from it, that model stands for it.
-        Raises HifitseError: there is none, or it is not finished."""
+        """Return the finished run ``run_id``. If it is gone but produced the bundled model, return :class:`ModelInside` instead.
+        Raises HifitseError: there is no such run, or it is not finished."""
         folder = runs_dir() / run_id
         if not folder.exists() and (inside := ModelInside.of(run_id)):
             return inside
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """What trains it, or goes on with it: the whole command."""
+        """The full command that trains or resumes this run."""
         plain = resolve(self.params.preset)
         own = {name: value for name, value in self.params if name not in NOT_TRAINING and value != getattr(plain, name)}
         words = [f"-p {name} {shlex.quote(value if isinstance(value, str) else json.dumps(value))}" for name, value in own.items()]
@@ -100,23 +100,22 @@ class Run:
 
     @property
     def label(self) -> str:
-        """Of the report that it was trained for, empty where there was none."""
+        """Label of the report that this run was trained for; empty if there was none."""
         return (self.folder / LABEL).read_text(encoding="utf-8") if (self.folder / LABEL).is_file() else ""
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        """Rows of training: step, loss, each term, lr, grad_norm, seconds."""
+        """Training log, one row per interval: step, loss, each loss term, lr, grad_norm, seconds."""
         return read_rows(self.folder / "history.jsonl")
 
     @cached_property
     def validation(self) -> list[dict[str, float]]:
-        """Rows of validation: step, si_sdri_db and si_sdri_wrong_enroll_db on unseen speakers."""
+        """Validation log: step, si_sdri_db and si_sdri_wrong_enroll_db on held-out speakers, among others."""
         return read_rows(self.folder / "validation.jsonl")
 
     def extractor(self, best: bool = False) -> Extractor:
-        """The averaged (EMA) weights of the end, or of the best validation, in evaluation mode, on the CPU. Raises CheckpointError: the run
-        has no checkpoint, or no validation, yet.
-        """
+        """Load the averaged (EMA) weights of the last checkpoint, or of the best validation, in evaluation mode, on the CPU.
+        Raises CheckpointError: the run has no checkpoint, or no validation, yet."""
         tensors = load_tensors(self.folder / BEST)[0] if best else self._loaded[0]
         if not tensors:
             raise CheckpointError(f"run {self.folder.name} has no checkpoint, expected a run that was trained for at least one step")
@@ -125,7 +124,7 @@ class Run:
         return model.eval()
 
     def objective(self) -> Objective:
-        """What the training minimised, with the weights that it learned, on the CPU; as it starts where there is no checkpoint."""
+        """Return the training objective with its learned loss weights, on the CPU; the initial ones if there is no checkpoint."""
         objective = Objective(self.params)
         if tensors := self._loaded[0]:
             load_weights(objective, tensors, self.folder.name, "objective.")
@@ -133,11 +132,11 @@ class Run:
 
 
 class ModelInside(Run):
-    """The model that comes with the library in place of the run that made it: finished, without history."""
+    """The model bundled with the library, in place of the run that produced it: finished, without history."""
 
     @classmethod
     def of(cls, run_id: str) -> "ModelInside | None":
-        """That model, if the run made it."""
+        """Return the bundled model if run ``run_id`` produced it, else ``None``."""
         try:
             known = json.loads((DEFAULT / METRICS).read_text(encoding="utf-8"))
             return cls.at(DEFAULT) if known.get("run") == run_id else None
@@ -147,14 +146,14 @@ class ModelInside(Run):
     _header = property(lambda self: {"step": self.params.steps})
 
     def extractor(self, best: bool = False) -> Extractor:
-        """The weights that were exported, averaged and in half precision, whatever ``best`` says."""
+        """Load the exported weights, which are averaged and stored in half precision; ``best`` is ignored."""
         return Extractor.from_pretrained()
 
 
 def refuse_another(path: Path, params: Params) -> None:
-    """Raises HifitseError where a run's folder was made with other training parameters: then a default has changed since. Where the
-    recordings lie does not matter: the folder's name tells what they hold."""
-    known: dict[str, Any] = {}  # of a new run, or one cut at its very start
+    """Raise HifitseError if the run folder was made with other training parameters, because a default has changed since. The paths of the
+    recordings do not matter: the folder's name identifies their content."""
+    known: dict[str, Any] = {}  # stays empty for a new run, or one killed before it wrote its parameters
     with contextlib.suppress(OSError, ValueError, TypeError):
         known = dict(json.loads(path.read_text(encoding="utf-8")))
     for name, value in params.model_dump(mode="json").items():
@@ -163,11 +162,11 @@ def refuse_another(path: Path, params: Params) -> None:
             raise HifitseError(f"run {path.parent.name} was made with {name} {known[name]!r}, now it is {value!r} by default: {cure}")
 
 
-PORTIONS = {"steps", "batch_size", "accumulation", "precision", "checkpointing", "warmup_steps"}  # how long, in what portions
+PORTIONS = {"steps", "batch_size", "accumulation", "precision", "checkpointing", "warmup_steps"}  # how long to train, and in what portions
 
 
 def relative(params: Params) -> str:
-    """A finished run that differs in ``PORTIONS`` alone, and how to begin from it, in one sentence; empty: none."""
+    """Name a finished run that differs only in ``PORTIONS`` and how to start from it, in one sentence; empty if there is none."""
     for path in sorted(runs_dir().glob("*/params.json")):
         try:
             run = Run.at(path.parent)
@@ -181,13 +180,13 @@ def relative(params: Params) -> str:
     return ""
 
 
-MARKER = "running.json"  # in a run's folder: host and process that train it, where the file system has no locks
+MARKER = "running.json"  # in a run folder: host and process that train it, if the file system has no locks
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process alone, by a POSIX lock, which goes with the process and which forked workers do not inherit.
-    Where the file system has none (NFS without lockd, Lustre), a marker file stands for it."""
+    """Lock a run folder for this process with a POSIX lock, which is released when the process ends and not inherited by forked workers.
+    On a file system without locks (NFS without lockd, Lustre), use a marker file instead."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / "lock", "a")  # noqa: SIM115 (held over the yield)
@@ -201,23 +200,23 @@ def locked(folder: Path) -> Iterator[None]:
                 rule = "expected one at a time; wait for it"
                 raise HifitseError(f"run {folder.name} is being trained by another process, {rule}") from None
             held.callback(_mark(folder / MARKER).unlink, missing_ok=True)
-            instead = f"the file {MARKER} in the run's folder stands for one"
+            instead = f"the file {MARKER} in the run's folder is used instead"
             warnings.warn(f"the file system of {folder.parent} has no locks ({error.strerror}): {instead}", stacklevel=3)
         clear_unfinished(folder)
         yield
 
 
 def _mark(marker: Path) -> Path:
-    """Write a marker. One that a killed process of this machine left is taken over; of another machine nobody can tell.
+    """Write a marker file. Replace one left by a killed process of this machine; one of another machine cannot be checked.
     Raises HifitseError: another process has marked the folder."""
     host = socket.gethostname()
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(marker.read_text(encoding="utf-8"))
         try:
             os.kill(int(known["pid"]), 0)
-            lives = known["pid"] != os.getpid()  # this process would not ask
+            lives = known["pid"] != os.getpid()  # a stale marker can have the same number as this process
         except OSError as error:
-            lives = error.errno == errno.EPERM  # of another user
+            lives = error.errno == errno.EPERM  # it belongs to another user
         if known["host"] == host and not lives:
             marker.unlink()
     try:

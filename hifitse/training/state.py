@@ -1,4 +1,4 @@
-"""All that changes while training goes on: made again, taken from a checkpoint, or begun with another run's weights."""
+"""The training state: everything that changes during training. Initialised, restored from a checkpoint, or started from another run."""
 
 import math
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ from hifitse.training.group import Group
 from hifitse.training.run import Run
 
 COEFFICIENTS, STEPS = (3.4445, -4.7750, 2.0315), 5
-"""Quintic of Muon's Newton-Schulz iteration, and how often it is taken."""
+"""Coefficients of the quintic in Muon's Newton-Schulz iteration, and the number of iterations."""
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the nearest orthogonal matrix, singular values from 0.7 to 1.2: (M, N) -> (M, N), or (G, M, N) alike."""
+    """Return approximately the nearest orthogonal matrix, with singular values from 0.7 to 1.2: (M, N) -> (M, N), or a batch (G, M, N)."""
     tall = matrix.shape[-2] > matrix.shape[-1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
@@ -41,8 +41,8 @@ def _step_by_step(x: Tensor) -> Tensor:
 
 
 def _on_small_side(x: Tensor) -> Tensor:
-    """The same of a wide matrix by products of its smaller side alone: X <- p X with a polynomial p of the Gram matrix G, so G <- p G p;
-    the factors p are gathered, and meet X once. That needs float32: G has the squares of the singular values."""
+    """Do the same for a wide matrix with products of the small Gram matrix G only. An iteration is X <- p X with a polynomial p of G, so
+    G <- p G p; the factors p are accumulated and applied to X once. This needs float32, because G squares the singular values."""
     a, b, c = COEFFICIENTS
     add = torch.addmm if x.dim() == 2 else torch.baddbmm
     gram, gathered = x @ x.mT, None
@@ -56,10 +56,10 @@ def _on_small_side(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, made orthogonal before the step (Jordan et al. 2024, kellerjordan.github.io/posts/muon), for matrices (M, N).
+    """Nesterov momentum, orthogonalised before the step (Jordan et al. 2024, kellerjordan.github.io/posts/muon), for matrices (M, N).
 
     ``torch.optim.Muon`` iterates in bfloat16, which most CPUs emulate; this one stays in float32. The RMS of a step is 0.2 times the
-    rate, as AdamW's as a rule (Liu et al. 2025, arXiv 2502.16982), so that both share one schedule.
+    learning rate, as is typical of AdamW (Liu et al. 2025, arXiv 2502.16982), so that both can share one schedule.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
-        """One step from the gradients that are there; ``closure`` is not supported."""
+        """Update all parameters that have a gradient; ``closure`` is not supported."""
         for group in self.param_groups:
             for some in _together([each for each in group["params"] if each.grad is not None]):
                 for parameter in some:
@@ -82,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _together(parameters: Iterable[Tensor]) -> Iterable[list[Tensor]]:
-    """Matrices that are made orthogonal in one go: on a GPU, where starting a small product takes longer than it, all of a shape."""
+    """Group matrices to orthogonalise in one batch: on a GPU, where launching small kernels dominates, all of the same shape."""
     alike: dict[Any, list[Tensor]] = {}
     for number, each in enumerate(parameters):
         alike.setdefault(number if each.device.type == "cpu" else each.shape, []).append(each)
@@ -90,7 +90,7 @@ def _together(parameters: Iterable[Tensor]) -> Iterable[list[Tensor]]:
 
 
 def learning_rate(params: Params, step: int) -> float:
-    """Linear warm-up over ``warmup_steps``, then a cosine from ``lr`` to ``lr_min`` at the last step; 0 while only discriminators learn."""
+    """Return the learning rate: linear warm-up, then a cosine from ``lr`` to ``lr_min``; 0 while only the discriminators learn."""
     held = held_steps(params)
     step, steps = step - held, params.steps - held
     if step < 0:
@@ -102,8 +102,8 @@ def learning_rate(params: Params, step: int) -> float:
 
 
 def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.Module | None = None) -> list[torch.optim.Optimizer]:
-    """The optimisers of a model and of what the objective learns: AdamW, with ``optimizer`` muon after a Muon for the model's matrices.
-    Decay is on weights alone."""
+    """Create the optimisers of a model and of the learned weights of its objective: AdamW, or with ``optimizer`` "muon" first a Muon for
+    the model's matrices and then AdamW for the rest. Weight decay applies to weights only, not to biases and norms."""
     weights, matrices, others = [], [], []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -122,7 +122,7 @@ def new_optimizers(model: torch.nn.Module, params: Params, objective: torch.nn.M
 
 @dataclass
 class State:
-    """All that changes while training goes on; ``window`` are the rows of the steps since the last row of the history."""
+    """Everything that changes during training; ``window`` holds the log rows since the last row of the history."""
 
     params: Params
     model: Extractor
@@ -137,21 +137,21 @@ class State:
     adversary: Adversary | None = None
 
     def modules(self) -> dict[str, nn.Module]:
-        """Whose weights a checkpoint holds, by the beginning of their names."""
+        """Return the modules whose weights a checkpoint holds, by the prefix of their names."""
         return {"model.": self.model, "ema.": self.ema, "objective.": self.objective}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint holds."""
+        """Return all tensors of a checkpoint."""
         own = {prefix + name: value for prefix, module in self.modules().items() for name, value in module.state_dict().items()}
         return own | flatten_optimizers(self.optimizers) | (self.adversary.tensors() if self.adversary else {})
 
     def header(self) -> dict[str, Any]:
-        """What a checkpoint says of itself; a step is one batch."""
+        """Return the header of a checkpoint, without the step. ``unit`` says that a step is one batch."""
         return {"seconds": self.seconds, "device": device_name(self.device), "unit": "batch"}
 
 
 def new_state(params: Params, group: Group | None = None) -> State:
-    """Fresh weights from ``params.seed``, or those of the finished run ``params.start_from``; the same in every process of the group."""
+    """Create a state with new weights from ``params.seed``, or those of run ``params.start_from``; equal in all processes of the group."""
     group = group or Group()
     device = group.device or pick_device(params.device)
     torch.manual_seed(params.seed)
@@ -168,7 +168,7 @@ def new_state(params: Params, group: Group | None = None) -> State:
 
 
 def resume(state: State, run: Run) -> None:
-    """Bring ``state`` to the run's newest readable checkpoint, if there is one."""
+    """Restore ``state`` from the run's newest readable checkpoint, if there is one, and drop log rows that are newer."""
     found = state.group.from_main(lambda: load_checkpoint(run.folder))
     if found is not None:
         tensors, header = found
@@ -186,8 +186,8 @@ def resume(state: State, run: Run) -> None:
 
 
 def take_over(model: nn.Module, params: Params) -> None:
-    """Load the averaged weights of ``start_from``, by which that run was judged, and with ``freeze_norms`` take the layer norms out of
-    learning. Errors as :meth:`Run.named`; CheckpointError: its extractor has another shape."""
+    """Load the averaged weights of the run ``start_from``, the ones it was evaluated with; with ``freeze_norms``, freeze the layer norms.
+    Raises the errors of :meth:`Run.named`; CheckpointError: the extractor of that run has another shape."""
     if params.start_from:
         load_weights(model, Run.named(params.start_from).extractor().state_dict(), params.start_from)
     if params.freeze_norms:

@@ -1,8 +1,8 @@
 """The main path: parameters -> finished run.
 
-``train(params)`` is a pure function with a memory: asked again it returns the finished run or goes on with a cut one, and on a CPU an
-interrupted run ends with the same weights, bit for bit, as an uninterrupted one. Mixtures, curriculum and enrolment dropout are functions
-of (seed, index), the learning rate of the step, all else is in the checkpoint. On several processes
+``train(params)`` behaves like a cached function: called again, it returns the finished run or resumes an interrupted one. On a CPU, an
+interrupted run ends with bit-identical weights to an uninterrupted one: mixtures, curriculum and enrolment dropout are functions of
+(seed, index), the learning rate is a function of the step, and everything else is in the checkpoint. On several processes
 (``accelerate launch -m hifitse.training.train --preset full -p corpus PATH``) it is the same run; see :mod:`hifitse.training.group`.
 """
 
@@ -39,7 +39,7 @@ from hifitse.training.validation import quick_validate, validation_mixtures
 
 
 def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
-    """One update of the weights from ``accumulation`` steps, of whose batches each process has its share; returns the row to log."""
+    """Update the weights once from this process's share of the batches of ``accumulation`` steps. Return the row to log."""
     params, group = state.params, state.group
     rate = learning_rate(params, state.step)
     for optimizer in state.optimizers:
@@ -59,14 +59,14 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
     row = group.add_up(row)
     group.add_gradients(weight for optimizer in state.optimizers for each in optimizer.param_groups for weight in each["params"])
     row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
-    if not math.isfinite(row["grad_norm"]):  # a finite loss can have such a gradient, and one step would spoil all weights
+    if not math.isfinite(row["grad_norm"]):  # possible with a finite loss; one such step would ruin all weights
         ids = [meta["id"] for batch in batches for meta in batch["metadata"]]
         raise NotFinite(state.step + parts, sum(group.gather(ids), []))
     if state.adversary is not None:
         state.adversary.update(state.step, group)
     for optimizer in state.optimizers:
         optimizer.step()
-    # young averages forget faster, or the random start would linger through a short run
+    # a young average decays faster, else the random initial weights would linger in a short run
     updates = state.step // params.accumulation
     decay = min(params.ema_decay, (1 + updates) / (10 + updates))
     with torch.no_grad():
@@ -76,13 +76,13 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> dict[str, float]:
-    """Add the gradient of batch number ``part`` of an update's ``parts``. Returns its loss and terms."""
+    """Accumulate the gradient of batch ``part`` of the ``parts`` batches of an update. Return its loss and loss terms."""
     params, device = state.params, state.device
     mix, target, enroll, present = (batch[k].to(device, non_blocking=True) for k in ("mix", "target", "enroll", "present"))
     enroll = hide_enrollments(enroll, params, state.step, part)
     mix, target, enroll = hide_bands((mix, target, enroll), batch.get("shared"), params, state.step, part)
     seen = spectrum_mask(mix, params, state.step, part)
-    # what is hidden differs from item to item: nothing is in common then
+    # masks and dropout differ between items, so that no encoding can be shared
     shared = batch.get("shared") if seen is None and not params.enroll_dropout else None
     shared = shared and shared.to(device)
     with torch.autocast(device.type, torch.bfloat16, enabled=half_precision(params.precision, device)):
@@ -98,7 +98,7 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
 
 
 class NotFinite(TrainingError):
-    """The loss or its gradient is NaN or infinite at a step, counted from 1, with mixtures of these ids: the two arguments."""
+    """The loss or its gradient is NaN or infinite. Arguments: the step, counted from 1, and the ids of its mixtures."""
 
     def __str__(self) -> str:
         step, ids = self.args
@@ -106,21 +106,21 @@ class NotFinite(TrainingError):
 
 
 def train(params: Params, progress: bool = True, others: int = 0, judge: Params | None = None) -> Run:
-    """Train, or go on, or return what is there: the run of these parameters.
+    """Train the run of these parameters, resume it if it was interrupted, or return it if it is finished.
 
-    Stops early, resumably, after ``max_minutes`` of training or at SIGINT or SIGTERM (then ``KeyboardInterrupt``).
+    Training stops early after ``max_minutes``, or on SIGINT or SIGTERM by raising ``KeyboardInterrupt``. It can be resumed in either case.
 
     Args:
         progress: show a progress bar.
-        others: trainings like this one that come after it; only for what is said.
-        judge: whose validation mixtures are heard; the baseline's, where arms are to be compared on the way. ``None``: its own.
+        others: number of similar trainings that follow; used in messages only.
+        judge: parameters of the validation mixtures: the baseline's, to compare arms during training. ``None``: ``params``.
 
     Raises:
-        TrainingError: the loss is not finite (step and mixture ids are saved in the run's folder), or no such device.
-        HifitseError: bad data, another process trains the same run, or several processes that cannot train together.
+        TrainingError: the loss is not finite (step and mixture ids are saved in the run folder), or the device does not exist.
+        HifitseError: the data are bad, another process trains the same run, or the processes cannot train together.
     """
     run, group = Run.of(params), Group.join(params)
-    set_threads(params.threads)  # also for the evaluation of a run that is finished
+    set_threads(params.threads)  # also needed for the evaluation of a finished run
     if group.from_main(lambda: run.finished):
         return run
     with ExitStack() as held, graceful_stop(patient=group.size > 1) as stop:
@@ -137,7 +137,7 @@ def train(params: Params, progress: bool = True, others: int = 0, judge: Params 
                 record = dict(zip(("step", "mixtures"), error.args, strict=True)) | {"seed": params.seed}
                 write_text(run.folder / "not_finite.json", json.dumps(record, indent=1))
             raise
-        except torch.OutOfMemoryError as error:  # of the optimiser, a batch rendered there, or a validation
+        except torch.OutOfMemoryError as error:  # in the optimiser, in rendering on the GPU, or in validation
             raise _too_large(state) from error
         except Collapse as error:
             with group.together():
@@ -148,13 +148,13 @@ def train(params: Params, progress: bool = True, others: int = 0, judge: Params 
 
 
 def _too_large(state: State) -> TrainingError:
-    cure = "halve batch_size and double accumulation and steps, which learns the same, or set checkpointing"
+    cure = "halve batch_size and double accumulation and steps (the updates stay the same), or set checkpointing"
     reason = f"batch_size {state.params.batch_size} does not fit into the memory of {device_name(state.device)}"
     return TrainingError(f"{reason} at step {state.step + 1}: {cure}")
 
 
 def _claim(run: Run, held: ExitStack) -> None:
-    """Lock the run's folder for as long as ``held`` lasts, and write down what is trained there; a mistyped corpus leaves no folder."""
+    """Lock the run folder for as long as ``held`` is open, and write the parameters. Check the corpus first: a typo leaves no folder."""
     for source in sources(run.params.corpus):
         if source != "synthetic":
             locate(source, "corpus")
@@ -166,11 +166,11 @@ def _claim(run: Run, held: ExitStack) -> None:
 
 
 def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others: int, judge: Params) -> None:
-    """Step, log, validate, save until the steps or the time end, or a stop is asked for in any process."""
+    """Train, log, validate and save until all steps are done, the time is up, or any process is asked to stop."""
     params, group = state.params, state.group
     first, left = (count * params.batch_size for count in (state.step, params.steps - state.step))
     with group.together():
-        seconds = 2 * params.seconds + 2 * params.enrollments * params.enroll_seconds  # mix, target, enrolments, those of an interferer
+        seconds = 2 * params.seconds + 2 * params.enrollments * params.enroll_seconds  # mix, target, enrolments, wrong enrolments
         make_room_for_workers(params.workers, params.batch_size * seconds * SAMPLE_RATE * 4 / 1e6)
         mixer = Mixer(params, "train")
         loader = training_loader(params, mixer, first, left, (group.rank, group.size), state.device)
@@ -203,7 +203,7 @@ def _loop(state: State, run: Run, stop: threading.Event, progress: bool, others:
 
 
 def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture], due: dict[str, bool]) -> None:
-    """Log, validate and save what is due; only the main process has a journal, and writes."""
+    """Log, validate and save, each if it is ``due``. Only the main process has a journal and writes."""
     if journal is None:
         state.window.clear()
         return
@@ -217,13 +217,13 @@ def _write(state: State, run: Run, journal: Journal | None, valid: list[Mixture]
                 save_tensors(run.folder / BEST, kept, state.header() | measured | {"step": state.step})
         if due["save"]:
             save_checkpoint(run.folder, state.step, state.tensors(), state.header())
-    except OSError as error:  # the disk is full, say, while a row is added to the history
+    except OSError as error:  # for example, a full disk
         onward = "the same call goes on from the last checkpoint"
         raise TrainingError(f"training stopped at step {state.step} ({error}), expected a disk with room; {onward}") from error
 
 
 def _fall_back(state: State, run: Run, reason: str) -> None:
-    """End a run with the weights that it started from, and say why: a report of several arms goes on."""
+    """End a collapsed run with its initial weights and a warning, so that a report on several arms can continue."""
     start = new_state(state.params, state.group).model.state_dict()
     state.model.load_state_dict(start)
     state.ema.load_state_dict(start)
@@ -233,10 +233,10 @@ def _fall_back(state: State, run: Run, reason: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m hifitse.training.train``: one training, on all processes that were started. Returns the exit code as ``hifitse run``."""
+    """Run ``python -m hifitse.training.train``: one training on all started processes. Return the same exit codes as ``hifitse run``."""
     command = click.Command("python -m hifitse.training.train", help="Train one model, on all started processes.", callback=values)
     try:
-        if (given := call(parameter_options("full")(command), argv)) == 0:  # help was asked for
+        if (given := call(parameter_options("full")(command), argv)) == 0:  # --help was given
             return 0
         said, code = f"the run is finished: {train(resolve(**given)).folder}", 0
     except KeyboardInterrupt as stopped:

@@ -1,4 +1,4 @@
-"""Running an extractor over mixtures, and the quick look at unseen speakers that training takes now and then."""
+"""Run an extractor on mixtures, and validate quickly on held-out speakers during training."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,26 +18,26 @@ from hifitse.params import Params
 
 BATCH = 4  # mixtures in one forward pass
 Enrolment = Literal["right", "wrong", "zero"]
-"""Whose recording the extractor gets: the target's, that of an interferer in the mixture, or silence."""
+"""The enrolment that the extractor gets: the target's, that of an interferer in the mixture, or silence."""
 Extract = Callable[[Tensor, Tensor], Tensor]
-"""What is evaluated: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``. Usually an Extractor, any callable will do."""
+"""The system under evaluation, ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``: usually an Extractor, but any callable works."""
 Item = TypeVar("Item")
 RIGHT = {name: Params.model_fields[name].default for name in ("enroll_speed", "min_activity", "untrimmed_s")}
-"""Parameters by which a training's mixtures can be made wrong, with the values that are right: all arms are judged on correct mixtures."""
+"""Correct values of the parameters with which an arm can train on faulty mixtures. All arms are validated on correct mixtures."""
 
 
 class EvaluationError(HifitseError):
-    """An extractor returned something that is no estimate."""
+    """An extractor returned something that is not a valid estimate."""
 
 
 def valid_seed(params: Params) -> int:
-    """Seed of the validation mixtures, another than that of the test list."""
+    """Return the seed of the validation mixtures, which differs from that of the test list."""
     return (params.eval_seed + 1) % 2**31
 
 
 def validation_mixtures(params: Params) -> list[Mixture]:
-    """``valid_mixtures`` mixtures of the validation speakers, rooms and noises, as :func:`hifitse.data.scene.validation_conditions`
-    says, without single interferers and noise; kept for the next call with the same parameters."""
+    """Return ``valid_mixtures`` mixtures of the validation speakers, rooms and noises, with the conditions of
+    :func:`hifitse.data.scene.validation_conditions`; the separate interferer and noise signals are dropped. The last result is cached."""
     return list(_kept(params.model_dump_json()))
 
 
@@ -53,10 +53,10 @@ def _kept(parameters: str) -> tuple[Mixture, ...]:
 
 
 def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torch.device | str) -> dict[str, Any]:
-    """Mean SI-SDRi in dB with the right and with a wrong enrolment, ``None`` where no mixture has a value. Errors as :func:`estimate`.
+    """Return the mean SI-SDRi in dB with the right and with a wrong enrolment, ``None`` if no mixture has a value.
 
-    To be paired with another training's: ``gains_db`` with the right one by mixture, and ``mix_db``, the mixtures' own mean SI-SDR.
-    """
+    Also returned, for a paired comparison with another training: ``gains_db``, the SI-SDRi of each mixture with the right enrolment, and
+    ``mix_db``, the mean SI-SDR of the mixtures themselves. Raises the errors of :func:`estimate`."""
     gains: dict[str, list[float]] = {"si_sdri_db": [], "si_sdri_wrong_enroll_db": [], "mix_db": []}
     with evaluation_mode(extractor):
         for batch in batched(mixtures, lambda m: (m.mix.shape, m.enroll.shape, m.wrong_enroll is None)):
@@ -71,8 +71,8 @@ def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torc
 
 
 def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, device: torch.device | str) -> Tensor:
-    """Estimates ``(B, T)`` on the CPU for mixtures of one length, with the right, the wrong or a silent enrolment.
-    Raises EvaluationError: an estimate is not finite or has another shape than the mixture."""
+    """Extract from mixtures of equal length with the right, a wrong or a silent enrolment. Return estimates ``(B, T)`` on the CPU.
+    Raises EvaluationError: an estimate is not finite, or its shape differs from the mixture's."""
     mix = stack([m.mix for m in batch])
     enroll = stack([m.wrong_enroll if enrolment == "wrong" else m.enroll for m in batch])  # (B, N, T')
     enroll = torch.zeros_like(enroll) if enrolment == "zero" else enroll
@@ -88,12 +88,12 @@ def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, dev
 
 
 def stack(signals: list[np.ndarray]) -> Tensor:
-    """Numpy signals of one shape -> one float32 tensor with a batch axis in front."""
+    """Stack NumPy signals of equal shape into one float32 tensor with a leading batch axis."""
     return torch.from_numpy(np.stack(signals).astype(np.float32, copy=False))
 
 
 def batched(items: Iterable[Item], key: Callable[[Item], object]) -> Iterator[list[Item]]:
-    """Lists of at most ``BATCH`` items that agree in ``key``, in one pass and without holding more items than needed."""
+    """Yield lists of at most ``BATCH`` items with equal ``key``, in one pass, holding only incomplete batches."""
     open_batches: dict[object, list[Item]] = {}
     for item in items:
         batch = open_batches.setdefault(key(item), [])
@@ -104,14 +104,14 @@ def batched(items: Iterable[Item], key: Callable[[Item], object]) -> Iterator[li
 
 
 def device_of(extractor: Extract) -> torch.device:
-    """Where the extractor's weights are; the CPU for a callable without weights."""
+    """Return the device of the extractor's weights; the CPU for a callable without weights."""
     first = next(extractor.parameters(), None) if isinstance(extractor, nn.Module) else None
     return first.device if first is not None else torch.device("cpu")
 
 
 @contextmanager
 def evaluation_mode(extractor: Extract) -> Iterator[None]:
-    """The extractor in evaluation mode, and afterwards in the mode it was in."""
+    """Put the extractor in evaluation mode for the duration of the block."""
     training = isinstance(extractor, nn.Module) and extractor.training
     if training:
         extractor.eval()
