@@ -118,9 +118,9 @@ def test_metrics_are_strict_json_written_whole_and_read_back(tmp_path):
 def test_a_training_that_was_cut_says_so_first():
     arm = made_up_arm(finished=False)
     content = report.metrics("00_baseline", SMOKE, [arm])
-    assert content["status"] == "cut" and content["error"].startswith(f"Cut by max_minutes: baseline after 4 of {SMOKE.steps} steps")
+    assert content["status"] == "cut" and content["error"].startswith(f"Cut short by max_minutes: baseline after 4 of {SMOKE.steps} steps")
     said = show.verdict(arm).data
-    assert '<p class="headline">Cut by the time limit: baseline after 4 of' in said and f"4 steps of the {SMOKE.steps:,} asked for" in said
+    assert '<p class="headline">Cut short by the time limit: baseline after 4 of' in said and f"4 steps ({SMOKE.steps:,} planned)" in said
 
 
 def test_a_cut_report_replaces_all_but_a_complete_one(tmp_path):
@@ -133,7 +133,7 @@ def test_a_cut_report_replaces_all_but_a_complete_one(tmp_path):
     assert [run(finished=False)[0].name for _ in range(2)] == ["00_baseline"] * 2
     assert run()[1] == ""
     where, said = run(finished=False)
-    assert where.name == "00_baseline.attempt" and "goes on from the last checkpoint" in said
+    assert where.name == "00_baseline.attempt" and "continue from the last checkpoint" in said
     (one,) = collect.read(tmp_path, smoke=True)
     assert (one.folder, one.status, one.place) == ("smoke/00_baseline", "complete", "smoke/00_baseline")
 

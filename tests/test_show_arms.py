@@ -133,5 +133,5 @@ def test_seeds_their_range_and_the_rule_stand_in_the_tables(compared):
                for name, arm in compared.all.items() if name != "worse"}  # fmt: skip
     found = Comparison(several.pop("baseline"), several | {"worse": compared.arms["worse"]})
     said = text(show_arms.answer(found))
-    assert "Each was trained 3 times; once where the whole interval of the first training lay below −0.3 dB." in said
-    assert "trainings their means lie within, dB" in text(show_arms.results(found)) and " 3 0.50 " in text(show_arms.results(found))
+    assert "Each arm was trained 3 times, or only once if the interval of its first training lay entirely below −0.3 dB." in said
+    assert "trainings range of means, dB" in text(show_arms.results(found)) and " 3 0.50 " in text(show_arms.results(found))

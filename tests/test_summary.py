@@ -37,7 +37,7 @@ def test_the_verdict_counts_claims_and_arms(tmp_path):
     assert headline == "3 of the plan's 9 claims were measured."  # 02, 03, and 08, which is about speed
     assert cards[1][1] == "2 helped" and "of 5 arms of 2 claims; 2 neutral, 1 hurt; 6 claims missing" in cards[1][2]
     assert cards[0][1] == "1 helped" and "of 1 arm of 1 claim; 0 neutral, 0 hurt; 8 claims missing" in cards[0][2]
-    assert "6 arms have one" in text and "names a range (5 arms), the whole interval is below it for 2" in text
+    assert "Of the 6 arms with a verdict" in text and "names a range (5 arms), the whole interval is below it for 2" in text
 
 
 @pytest.mark.parametrize(("mean", "half", "words"), [(0.3, 0.1, "below it"), (0.4, 0.2, "overlaps it"), (1.8, 0.2, "above it")])

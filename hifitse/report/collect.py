@@ -1,6 +1,6 @@
-"""All reports that lie here, and two of them, or two runs, on one page.
+"""Collect all reports, and compare two reports or two runs on one page.
 
-A report that is cut short, foreign or damaged is kept with the reason, and nothing raises for it.
+Reports that are incomplete, misplaced or damaged never raise an error: they are kept together with the reason.
 """
 
 import os
@@ -21,41 +21,41 @@ from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plai
 from hifitse.training.run import Run, runs_dir
 
 SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"
-"""The two kinds of data."""
+"""The two kinds of speech data."""
 SCALES = ("people", "gpu", "demo")
-"""Presets in which arms are compared, those first whose verdicts say most."""
+"""Presets in which arms are compared, the most informative first."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What lies in one folder of a report."""
+    """The content of one report folder."""
 
     folder: str  # ``<preset>[-real][+label]/<NN_name>``
-    preset: str  # with the label that keeps it apart from others
+    preset: str  # including its label: ``<preset>[+label]``
     notebook: str
-    data: str  # ``SYNTHETIC`` or ``RECORDINGS``; where the file says nothing, by the folder's name
-    place: str  # where the folder is, seen from the root of the reports, as a link has it
-    files: tuple[str, ...]  # which of the report's files are there, the page first
+    data: str  # ``SYNTHETIC`` or ``RECORDINGS``; guessed from the folder's name if ``metrics.json`` is unreadable
+    place: str  # path of the folder relative to the reports root, as used in links
+    files: tuple[str, ...]  # the files of the report that exist, the page first
     status: str  # "complete", "cut" (by a time limit), "failed" or "unreadable"
-    reason: str  # why it is not complete
-    metrics: Metrics | None = field(default=None, repr=False)  # ``None`` where ``metrics.json`` is unreadable
+    reason: str  # why the report is not complete; empty if it is
+    metrics: Metrics | None = field(default=None, repr=False)  # ``None`` if ``metrics.json`` is unreadable
 
     @property
     def usable(self) -> bool:
-        """Whether its numbers count."""
+        """Whether the report's numbers can be used: it is complete or was cut by a time limit."""
         return self.status in ("complete", "cut")
 
     def arm(self, name: str = BASELINE) -> ArmEntry:
-        """An arm's part of ``metrics.json``, empty where there is none."""
+        """Return an arm's entry in ``metrics.json``, or an empty entry if there is none."""
         return (self.metrics.arms.get(name) if self.metrics else None) or ArmEntry()
 
     def said(self, key: str) -> str:
-        """A text of ``metrics.json``, or that it does not say."""
-        return (getattr(self.metrics, key) if self.metrics else "").strip() or "not said"
+        """Return a text field of ``metrics.json``, or "not stated" if it is empty or missing."""
+        return (getattr(self.metrics, key) if self.metrics else "").strip() or "not stated"
 
 
 def _report(path: Path, root: Path) -> Report:
-    """What is in a report's folder, whatever is wrong with it."""
+    """Read a report folder. Never raises: problems become ``status`` and ``reason``."""
     top, notebook = path.parent.name, path.name.removesuffix(report.ATTEMPT)
     preset = re.sub(r"^([^+]*)-real(?=\+|$)", r"\1", top)
     try:
@@ -80,10 +80,10 @@ def _is_report(path: Path) -> bool:
 
 
 def read(*roots: Path, smoke: bool = False) -> list[Report]:
-    """Every report below the folders, which may be absent, people first, then in the order of their names.
+    """Read every report below the given folders, which need not exist: preset people first, then gpu, then the others by name.
 
-    One in a later folder stands for one of the same name in an earlier one; an attempt that was not completed is left out
-    where there is a complete report of that name. Links lead from the last folder. ``smoke`` takes those of that preset as well.
+    Among reports with the same name the one in the last folder wins, but a failed or unreadable report or attempt never replaces a usable
+    one. Links are relative to the last folder. ``smoke`` also includes reports of the preset smoke.
     """
     found: dict[str, Report] = {}
     for root in roots:
@@ -96,14 +96,14 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
     return sorted(kept, key=lambda one: SCALES.index(one.preset) if one.preset in SCALES[:2] else len(SCALES))
 
 
-# ---- two on one page
+# ---- comparison of two reports or runs
 
 
 def compare(first: str, second: str, target: Path) -> None:
-    """Compare two reports by what they hold, or two runs as the arms of a comparison, and write the page, whole or not at all.
+    """Write a page that compares two reports by their stored means, or two runs as arms of a comparison. The write is atomic.
 
-    ``first, second``: two folders of reports; or two runs, each by its name or folder. Raises HifitseError: one is not found or not
-    readable, both are the same, or one is a run and the other a report.
+    ``first, second``: two report folders, or two runs given by name or folder. Raises HifitseError: one of them is missing, unreadable,
+    failed or unfinished; both are the same; or one is a run and the other a report.
     """
     a, b = _find(first), _find(second)
     if a == b:
@@ -142,32 +142,32 @@ def _run(folder: Path) -> Run:
 
 
 def _html(part: str | HTML | Image) -> Markup:
-    """A piece as a notebook shows it, as part of a page."""
+    """Convert a notebook output to HTML for a page."""
     return page.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part))
 
 
 def _reports(a: Report, b: Report) -> tuple[str, list]:
-    """Title and pieces of the page of two reports: the numbers that they hold, and no others.
+    """Return the title and the pieces of the page that compares two reports, using only the numbers stored in them.
 
-    Their rows are not kept, so that there is no paired difference; where the intervals of two means overlap, it is open.
+    Reports do not store rows, so there is no paired difference; overlapping intervals of two means leave the comparison undecided.
     """
-    text = "Reports hold means and no rows, so there is no paired difference. Two runs have one: give the names of runs."
+    text = "Reports hold means but no rows, so there is no paired difference. To get one, compare the two runs by name instead."
     rows = []
     for name in dict.fromkeys([*a.metrics.arms, *b.metrics.arms]):
         for metric, (label, unit, digits) in tables.LABELS.items():
             shown = [tables.measured(one.arm(name).metrics.get(metric), digits, metric in tables.SIGNED) for one in (a, b)]
             rows += [[name, label, unit, *shown]] if shown != ["–", "–"] else []
     facts = [[name, of.folder, of.status, f"{of.arm().steps or 0:,.0f} steps", of.said("device")] for name, of in (("A", a), ("B", b))]
-    pieces = [page.box("", "Two reports, by what they hold.", "", text)]
+    pieces = [page.box("", "Means of two reports, without a verdict.", "", text)]
     pieces += [tables.table(["", "report", "state", "trained", "device"], facts), Markup("<h2>Metrics</h2>")]
     pieces += [tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals"), Markup("<h2>Parameters</h2>")]
     return f"{a.folder} and {b.folder}", [*pieces, tables.differing(a.metrics.params, b.metrics.params, ["A", "B"])]
 
 
 def _runs(a: Run, b: Run) -> tuple[str, list]:
-    """Title and pieces of the page of two runs: B as a variant of A, on the mixtures of A's own evaluation.
+    """Return the title and the pieces of the page that compares two runs: B as a variant of A, on A's evaluation mixtures.
 
-    Rows that are kept are taken; others are measured now, which takes minutes.
+    Cached rows are reused; missing rows are measured now, which takes minutes.
     """
     name = f"B, {b.folder.name}"
     arms = [Arm(each, run.params, run, [], a.params) for each, run in ((BASELINE, a), (name, b))]

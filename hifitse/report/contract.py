@@ -1,4 +1,4 @@
-"""``metrics.json``: what lies beside each report, written and read by one model, which is its definition."""
+"""Schema of ``metrics.json``, the file of numbers next to each report. The same model writes and reads it."""
 
 import json
 import math
@@ -14,11 +14,11 @@ from hifitse.metrics import Interval
 
 
 class ContractError(HifitseError, ValueError):
-    """A ``metrics.json`` that is not one; becomes the reason beside its report."""
+    """A ``metrics.json`` is unreadable or invalid. The message is shown as the reason next to its report."""
 
 
 def plain(value: Any, limit: int = 240) -> str:
-    """Text on one line, of printable characters, cut to a length that leaves a table readable."""
+    """Return ``str(value)`` as one line of printable characters, truncated to ``limit`` characters so that tables stay readable."""
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
@@ -26,18 +26,18 @@ def plain(value: Any, limit: int = 240) -> str:
 Text = Annotated[str, AfterValidator(plain)]
 Name = Annotated[str, AfterValidator(lambda value: plain(value, 60))]
 Number = Annotated[StrictInt | StrictFloat, Field(ge=-1e12, le=1e12)]
-"""What is larger is damage, not a measurement."""
+"""A number of plausible size. Larger values are treated as damage, not as measurements."""
 Count = Annotated[StrictInt, Field(ge=0, le=10**12)]
 
 
 class _Part(BaseModel):
-    """Further keys are kept; what is not finite is written as null, and refused when read."""
+    """Base model. Unknown keys are kept. Non-finite numbers are written as null and rejected on reading."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False, protected_namespaces=())
 
 
 class Stat(_Part):
-    """A mean with its 95 % interval over ``n`` mixtures; ``None`` where it does not exist."""
+    """A mean over ``n`` mixtures with its 95 % interval; ``None`` where undefined."""
 
     mean: Number | None
     low: Number | None = None
@@ -46,19 +46,19 @@ class Stat(_Part):
 
 
 class ArmEntry(_Part):
-    """An arm: weights of its model, training steps, seconds per step, each metric's mean; and its costs where they were measured."""
+    """An arm: number of model weights, training steps, seconds per step, mean of each metric, and costs if they were measured."""
 
     parameters: Number | None = None
     steps: Number | None = None
     seconds_per_step: Number | None = None
     metrics: dict[str, Stat] = {}
-    gflops_per_second: Number | None = None  # 10⁹ operations per second of audio
+    gflops_per_second: Number | None = None  # 10⁹ floating-point operations per second of audio
     training_mb: Number | None = None  # memory of a training step, 10⁶ bytes
-    step_ratio: Stat | None = None  # time of a step relative to the baseline's
+    step_ratio: Stat | None = None  # time per step relative to the baseline
 
 
 class Claim(_Part):
-    """A paired difference between two arms by one metric; ``list`` names other test mixtures, ``report`` where a summary has it from."""
+    """A paired difference of two arms in one metric. ``list``: the test list; ``report``: where a summary copied the difference from."""
 
     arm: Name
     baseline: Name = "baseline"
@@ -74,15 +74,15 @@ class Claim(_Part):
 
     @property
     def interval(self) -> Interval:
-        """The difference with its interval; nan where there is none."""
+        """The difference and its interval; nan where missing."""
         return Interval(*(math.nan if value is None else value for value in (self.difference, self.low, self.high)), self.n)
 
 
 class Metrics(_Part):
     """The whole file.
 
-    ``status``: "complete"; "cut", where a time limit ended a training before its last step; or "failed", with ``error``.
-    ``label`` keeps runs of one preset apart. ``groups``: what varies -> condition -> arm -> metric.
+    ``status``: "complete"; "cut" if a time limit ended a training before its last step; or "failed". ``error`` gives the reason.
+    ``label`` distinguishes runs of the same preset. ``groups``: varied property -> condition -> arm -> metric.
     """
 
     notebook: Name
@@ -90,9 +90,9 @@ class Metrics(_Part):
     label: Name = ""
     corpus: str
     status: Literal["complete", "cut", "failed"]
-    commit: Text = "not said"
-    created: Text = "not said"
-    device: Text = "not said"
+    commit: Text = "not stated"
+    created: Text = "not stated"
+    device: Text = "not stated"
     params: dict[str, Any]
     arms: dict[Name, ArmEntry]
     comparisons: list[Claim]
@@ -101,7 +101,7 @@ class Metrics(_Part):
 
 
 def write(path: Path, content: dict[str, Any]) -> Path:
-    """Check the content and write it whole or not at all, as strict JSON; raises ``ContractError`` where it is not what the model says."""
+    """Validate the content and write it atomically as strict JSON. Raises ContractError: the content does not fit the schema."""
     whole = json.loads(json.dumps(content), parse_constant=lambda _: None)  # JSON has no NaN and no infinity
     checked = _checked(lambda: Metrics.model_validate(whole))
     write_text(path, checked.model_dump_json(indent=1, exclude_unset=True) + "\n")
@@ -109,12 +109,12 @@ def write(path: Path, content: dict[str, Any]) -> Path:
 
 
 def load(path: Path) -> Metrics:
-    """The content of a ``metrics.json``; raises ``ContractError`` where it cannot be read, or is not what the model says."""
+    """Load a ``metrics.json``. Raises ContractError: it cannot be read or does not fit the schema."""
     return _checked(lambda: Metrics.model_validate_json(path.read_bytes()))
 
 
 def complete(path: Path) -> Metrics | None:
-    """The content of a complete report's ``metrics.json``; ``None`` where it is missing, damaged, or of a run that was cut or failed."""
+    """Load the ``metrics.json`` of a complete report; ``None`` if it is missing or damaged, or if the run was cut or failed."""
     try:
         found = load(path)
     except ContractError:
@@ -123,7 +123,7 @@ def complete(path: Path) -> Metrics | None:
 
 
 def _checked(make: Callable[[], Metrics]) -> Metrics:
-    """What ``make`` gives; its first complaint in one sentence: where, what was expected, what stands there."""
+    """Return ``make()``. Raises ContractError: the first problem in one sentence, with its place, the value found and what is wrong."""
     try:
         return make()
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Figures of a report: rows, histories and intervals in, :class:`matplotlib.figure.Figure` out, and figures as small PNG files.
+"""Draw the figures of a report from rows, histories and intervals, and save them as small PNG files.
 
-Lines use the colours of Okabe and Ito, which colour-blind people can tell apart and which can be read in grey; an arm looks the same in
-all figures of a report. Nothing here uses pyplot, so no figure is shown twice or kept in memory.
+Curves use the Okabe-Ito colours, which colour-blind readers can tell apart and which remain legible in greyscale. An arm looks the same
+in all figures of a report. The module does not use pyplot, so no figure is shown twice or kept in memory.
 """
 
 import io
@@ -27,27 +27,27 @@ BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, GREY = "#0072B2", "#D55E00", "#009
 CURVES = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 MARKERS = "oDs^vP"
 DPI = 110
-WIDTH = 7.2  # inches: about 790 pixels, still readable when a phone shows it at half that width
+WIDTH = 7.2  # inches; about 790 pixels, still readable at half that width on a phone
 STYLE = {
     "font.size": 10, "axes.titlesize": 10.5, "axes.labelsize": 10, "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.7,
     "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9,
     "axes.titlelocation": "left", "figure.facecolor": "white", "lines.linewidth": 1.6,
 }  # fmt: skip
 LINE_CHARACTERS, HANDLE_CHARACTERS = 112, 9
-"""Characters of a legend across a figure, and the width of its symbol with the space around it."""
+"""Characters that fit in one legend line, and the width of a legend symbol with its padding, in characters."""
 TERM_UNITS = {"si_sdr": "dB", "snr": "dB", "absent": "dB relative to the mixture", "multires": "dB", "speaker": "nats"}
-"""Units of the loss terms; the spectral ones are relative to the target's level and have none."""
-EXPECTED = "#f7dfae"  # ORANGE, pale: the plan's range behind a measured difference
+"""Units of the loss terms. Spectral terms are relative to the target's level and have no unit."""
+EXPECTED = "#f7dfae"  # pale orange: the plan's range behind a measured difference
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
-    """The figure as a PNG of 256 colours, about a third of the size of a full one."""
+    """Return the figure as a PNG with 256 colours, about a third of the size of a full-colour one."""
     for text in figure.findobj(Text):
-        if "$" in text.get_text() and "\\mathdefault" not in text.get_text():  # a dollar sign in a name begins no formula
+        if "$" in text.get_text() and "\\mathdefault" not in text.get_text():  # a dollar sign in a name does not start a formula
             text.set_parse_math(False)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # letters that no font here has are drawn as boxes
+        warnings.filterwarnings("ignore", message="Glyph")  # characters missing from all fonts are drawn as boxes
         figure.savefig(buffer, format="png", dpi=dpi)
     image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     small = io.BytesIO()
@@ -56,30 +56,30 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def panel(height: float) -> tuple[Figure, Axes]:
-    """A figure of that height, in inches, with one axis."""
+    """Return a figure with one axes; ``height`` is in inches."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
     return figure, figure.subplots()
 
 
 def error_bars(intervals: Sequence[Interval]) -> tuple[np.ndarray, np.ndarray]:
-    """Means (M,) and lengths of the bars below and above them (2, M); no bar where there is no interval."""
+    """Return means (M,) and error bar lengths (2, M), below and above; lengths are 0 where there is no interval."""
     mean, low, high = np.array([(each.mean, each.low, each.high) for each in intervals], float).reshape(-1, 3).T
     return mean, np.nan_to_num(np.stack([mean - low, high - mean]).clip(0))
 
 
 def look(number: int) -> dict[str, str]:
-    """Colour and marker of one of several curves; where the colours begin again, hollow and dashed."""
+    """Return colour, marker and line style of curve ``number``. When the colours repeat, markers are hollow and lines dashed."""
     colour, again = CURVES[number % len(CURVES)], number >= len(CURVES)
     return {"color": colour, "marker": MARKERS[number % len(MARKERS)], "mfc": "white" if again else colour, "ls": "--" if again else "-"}
 
 
 def series(rows: Sequence[Mapping], key: str) -> list[tuple[float, float]]:
-    """Step and value of a history's rows that have a number there."""
+    """Return (step, value) pairs of all rows in which ``key`` is a number."""
     return [(row["step"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
 
 
 def legend_columns(labels: Sequence[str]) -> int:
-    """The most columns in which these labels fit side by side; a legend is filled column by column."""
+    """Return the largest number of columns in which the labels fit side by side. A legend is filled column by column."""
     for columns in range(len(labels), 1, -1):
         widths = [max(map(len, column)) + HANDLE_CHARACTERS for column in np.array_split(labels, columns)]
         if sum(widths) <= LINE_CHARACTERS:
@@ -88,16 +88,16 @@ def legend_columns(labels: Sequence[str]) -> int:
 
 
 def legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
-    """A legend above the axes; labels that are too long for one line are cut into several."""
+    """Add a legend above the axes. Labels that are too long for one line are wrapped."""
     labels = [textwrap.fill(label, LINE_CHARACTERS - HANDLE_CHARACTERS) for label in labels]
     figure.legend(handles, labels, loc="outside upper left", ncols=legend_columns(labels), columnspacing=1.6)
 
 
 @matplotlib.rc_context(STYLE)
 def enrolment_use(values: Mapping[str, Sequence[float | None]], intervals: Mapping[str, Interval]) -> Figure:
-    """One dot a mixture and the mean with its interval, for each kind of enrolment; grey lines join a mixture's dots.
+    """Plot SI-SDRi per mixture as dots and the mean with its interval, for each kind of enrolment; grey lines join the dots of a mixture.
 
-    ``values, intervals``: kind of enrolment -> SI-SDRi in dB of every mixture, ``None`` where not measured; interval of the mean.
+    ``values``: kind of enrolment -> SI-SDRi of every mixture in dB, ``None`` if not measured. ``intervals``: kind -> interval of the mean.
     """
     figure, axis = panel(3.3)
     table = np.array(list(values.values()), float)  # (kinds, mixtures), nan where not measured
@@ -119,14 +119,14 @@ def enrolment_use(values: Mapping[str, Sequence[float | None]], intervals: Mappi
 
 @matplotlib.rc_context(STYLE)
 def forest(rows: Sequence[tuple[str, Interval | None, tuple[float, float] | None]], xlabel: str) -> Figure:
-    """One line per arm: the measured difference, open where its interval holds 0, over the range that the plan expects.
+    """Draw a forest plot: per arm the measured difference (hollow if its interval includes 0) over the range that the plan expects.
 
-    ``rows``: label, difference (``None`` where not measured), lowest and highest expected (``None`` without). Raises HifitseError: no rows.
+    ``rows``: label, difference (``None`` if not measured), and expected range (``None`` if there is none). Raises HifitseError: no rows.
     """
     if not rows:
         raise HifitseError("a forest plot has 0 rows, expected at least one")
     labels = [textwrap.fill(label, 34) for label, _, _ in rows]
-    height = 0.2 + 0.19 * max(label.count("\n") + 1 for label in labels)  # inches a row
+    height = 0.2 + 0.19 * max(label.count("\n") + 1 for label in labels)  # inches per row
     figure, axis = panel(height * len(rows) + 1.1)
     axis.axvline(0, color=GREY, lw=1)
     for place, (_, value, expected) in enumerate(rows):
@@ -154,17 +154,17 @@ def forest(rows: Sequence[tuple[str, Interval | None, tuple[float, float] | None
 
 @matplotlib.rc_context(STYLE)
 def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], ylabel: str) -> Figure:
-    """Means with 95 % intervals: groups along the x axis, in each group one point an arm; panels side by side.
+    """Plot means with 95 % intervals: groups along the x axis, one point per arm in each group, panels side by side.
 
-    ``panels``: label of the x axis -> label of the group -> name of the arm -> interval. An arm may be missing from a group.
-    Raises HifitseError: no group, or no arm in any.
+    ``panels``: x axis label -> group label -> arm name -> interval. An arm may be missing from a group.
+    Raises HifitseError: there is no group, or no group has an arm.
     """
     names = list(dict.fromkeys(name for groups in panels.values() for arms in groups.values() for name in arms))
     if not names:
         raise HifitseError(f"{len(panels)} panels hold 0 arms, expected at least one of each")
     most = max(map(len, panels.values()))
     room = max(5, 96 // most // len(panels) - 2 * (len(panels) > 1))
-    wide = any(len(word) > room for groups in panels.values() for label in groups for word in label.split())  # then turned, in one line
+    wide = any(len(word) > room for groups in panels.values() for label in groups for word in label.split())  # then rotated, one line
     longest = max(len(label) for groups in panels.values() for label in groups)
     height = 3.1 - 0.2 * (-len(names) // legend_columns(names)) + (0.05 * longest + 0.3 if wide else 0)
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
@@ -185,7 +185,7 @@ def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], ylabel: 
 
 
 def _draw_groups(axis: Axes, arms: Mapping[str, Mapping[str, Interval]], groups: Sequence[str]) -> None:
-    """Arm -> group -> interval: each mean with its interval, the arms of a group side by side."""
+    """Draw each mean with its interval, the arms of a group side by side. ``arms``: arm -> group -> interval."""
     axis.axhline(0, color=GREY, lw=0.8)
     step = min(0.16, 0.7 / len(arms))
     for number, (name, values) in enumerate(arms.items()):
@@ -202,13 +202,13 @@ def lines(
     colours: Mapping[str, str] | None = None, levels: Mapping[str, float] | None = None,
     spans: Mapping[str, tuple[float, float]] | None = None, columns: int = 1,
 ) -> Figure:  # fmt: skip
-    """Curves over one x axis, one panel below the other or in columns; a curve looks the same in all. Raises HifitseError: no curve.
+    """Plot curves over a shared x axis, in stacked panels or columns. A curve looks the same in all panels. Raises HifitseError: no curve.
 
     Args:
-        panels: title -> name of the curve -> pairs of x and y.
-        xlabel, ylabel, log: with the unit; axes that are logarithmic: "", "x", "y" or "xy".
-        colours: of curves, where they mean something.
-        levels, spans: title of the panel -> y of a dotted line; name -> first and last x of a shaded part.
+        panels: title -> curve name -> (x, y) pairs.
+        xlabel, ylabel, log: axis labels with units; which axes are logarithmic: "", "x", "y" or "xy".
+        colours: curve name -> colour, where it has a meaning.
+        levels, spans: panel title -> y of a dotted line; name -> first and last x of a shaded area.
     """
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves))
     if not names:
@@ -227,7 +227,7 @@ def lines(
             style = look(number) | {"ms": 4.5}
             if name in (colours or {}):
                 style |= {"color": colours[name], "mfc": colours[name]}
-            if len(points) > 12:  # markers at places of their own tell curves apart that lie on each other
+            if len(points) > 12:  # staggered markers tell overlapping curves apart
                 style["markevery"] = (number * (len(points) // 40), len(points) // 6)
             (shown[name],) = axis.plot(*points.T, **style)
         if "y" in log:
@@ -247,14 +247,14 @@ def lines(
 
 
 def training(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
-    """Running means of every loss term, learning rate and gradient norm over the steps, and SI-SDRi on the validation list.
+    """Plot running means of the loss terms, learning rate and gradient norm over the steps, and SI-SDRi on the validation set.
 
-    ``history``: ``step``, ``loss``, the terms by name, ``lr``, ``grad_norm``; learned weights (``weight_<term>``) have another figure.
-    ``validation``: ``step`` and ``si_sdri_db``, and where measured ``si_sdri_wrong_enroll_db``.
+    ``history``: ``step``, ``loss``, each term by name, ``lr``, ``grad_norm``. Learned weights (``weight_<term>``) have a separate figure.
+    ``validation``: ``step``, ``si_sdri_db`` and, if measured, ``si_sdri_wrong_enroll_db``.
     """
     logged = pd.DataFrame(list(history), columns=None if history else ["step"]).apply(pd.to_numeric, errors="coerce").set_index("step")
     means = logged.rolling(max(1, len(logged) // 30), center=True, min_periods=1).mean()
-    means = means[len(means) // 50 if len(means) > 200 else 0 :]  # the first steps would flatten the rest
+    means = means[len(means) // 50 if len(means) > 200 else 0 :]  # the first steps would compress the rest of the curve
     titles = {"loss": "loss, all terms", "lr": "learning rate", "grad_norm": "gradient norm"}
     terms = [name for name in logged if name not in ("seconds", *titles) and not name.startswith("weight_")]
     panels = {}
@@ -271,10 +271,10 @@ def presence(
     seconds: np.ndarray, levels: Mapping[str, np.ndarray], span: tuple[float, float] | None = None,
     likeness: np.ndarray | None = None, threshold: float | None = None,
 ) -> Figure:  # fmt: skip
-    """Level over time, and below it how like the enrolment the estimate sounds.
+    """Plot levels over time and, below them, the likeness of the estimate to the enrolment.
 
-    ``seconds, levels``: ``(L,)`` s; name of the curve -> ``(L,)`` dBFS. ``span``: start and end of the target's part, s, shaded.
-    ``likeness, threshold``: ``(L,)``, 0 to 1; and from where on the speaker counts as present, dotted.
+    ``seconds``: ``(L,)``; ``levels``: curve name -> ``(L,)`` in dBFS. ``span``: start and end in s of the target's speech, shaded.
+    ``likeness``: ``(L,)``, 0 to 1. ``threshold``: likeness from which the speaker counts as present, drawn as a dotted line.
     """
     curves = {name: list(zip(seconds, level, strict=True)) for name, level in levels.items()}
     panels = {"mean level, dBFS" if span else "level, dBFS": curves}
@@ -285,7 +285,7 @@ def presence(
 
 
 def log_axis(axis: Axes, low: float, high: float) -> None:
-    """A logarithmic x axis from ``low`` to ``high``, above 0, with a few ticks written as plain numbers."""
+    """Make the x axis logarithmic from ``low`` to ``high``, both above 0, with a few ticks labelled as plain numbers."""
     axis.set(xscale="log", xlim=(low, high))
     decades = LogLocator(subs=(1, 3) if high / low < 1000 else (1,))
     axis.xaxis.set_major_locator(MaxNLocator(6) if high / low < 30 else decades)

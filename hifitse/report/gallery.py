@@ -1,4 +1,4 @@
-"""What is written of all reports, from their files alone: ``index.html``, ``index.md`` with its figures, and the tables of README.md."""
+"""Write ``index.html``, ``index.md`` with its figures, and the tables of README.md, from the files of all reports alone."""
 
 import json
 import re
@@ -25,17 +25,17 @@ INTRO = (
 )
 REPORTS = ("report", "state", "SI-SDRi of its baseline, dB", "data", "preset", "steps", "device", "made", "commit")
 BEYOND = "Beyond the plan"
-TWO = "Two reports, or two runs, are set side by side by: hifitse compare A B -o page.html (A and B: folders of reports, or names of runs)."
-NEEDED = "Those of people and gpu need recordings in the folder that HIFITSE_DATA names."
-ALONE = "No arm was measured in two of the presets people, gpu and demo yet."
+TWO = "To compare two reports or two runs: hifitse compare A B -o page.html (A and B are report folders or run names)."
+NEEDED = "The presets people and gpu need recordings in the folder named by HIFITSE_DATA."
+ALONE = "No arm has been measured in more than one of the presets people, gpu and demo yet."
 FIGURES = {RECORDINGS: "index-recordings.png", SYNTHETIC: "index-synthetic.png"}
-"""Kind of data -> file of its forest plot beside ``index.md``."""
+"""Kind of data -> file of its forest plot, next to ``index.md``."""
 MARKS = {
     "helped": ("▲", "good"), "neutral": ("●", "weak"), "hurt": ("▼", "bad"), TOO_FEW: ("?", "weak"),
     "complete": ("✓", "good"),
     "cut": ("◐", "weak"), "failed": ("✕", "bad"), "unreadable": ("✕", "bad"), "missing": ("○", "none"), "reported": ("✓", "none"),
 }  # fmt: skip
-"""Verdict or state -> sign and class of its badge; the word stands beside the sign, so that nothing hangs on colour."""
+"""Verdict or state -> symbol and CSS class of its badge. The word follows the symbol, so that no information depends on colour."""
 
 DEFAULT = "people/14_default_model"
 MODELS = {
@@ -46,7 +46,7 @@ MODELS = {
     ("demo-best/00_baseline", "baseline"): "`make demo`; synthetic voices, no room",
     ("demo/00_baseline", "baseline"): "baseline of the notebooks; synthetic voices, no room",
 }
-"""Report, and its arm or condition -> what the row measures."""
+"""(Report, arm or condition) -> label of the row."""
 LEVERS = {
     ("13_best", "best"): "the best recipe: the next two together",
     ("13_best", "magnitudes alone"): "compressed magnitudes as the only input",
@@ -54,7 +54,7 @@ LEVERS = {
     ("06_losses", "all four, uncertainty"): "four loss terms with learned weights",
     ("09_combined", "all together"): "the plan's 02 to 05 together",
 }
-"""Notebook, and its arm -> what changed."""
+"""(Notebook, arm) -> what the arm changes."""
 ANSWERS = {
     "01_gan_finetune": "STFT", "02_capacity": "C both", "03_long_segments": "4 s", "04_augmentation": "2-3 enrolments",
     "05_curriculum": "1-4 interferers", "06_losses": "all four, uncertainty", "07_conditioning": "in every block",
@@ -65,18 +65,18 @@ ANSWERS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of the index; what is empty is left out."""
+    """A section of the index. Empty fields are omitted."""
 
     title: str
     header: Sequence[str] = ()
     rows: Sequence[Row] = ()
     text: str = ""  # a sentence below the table
-    data: str = ""  # the kind of data whose forest plot stands above the table
-    figure: tuple[Figure, str] | None = None  # that plot, and the text that stands for it
-    lines: Sequence[str] = ()  # commands below
+    data: str = ""  # the kind of data of the forest plot above the table
+    figure: tuple[Figure, str] | None = None  # that plot and its alternative text
+    lines: Sequence[str] = ()  # commands below the table
 
     def html(self, linked: bool = True) -> HTML:
-        """Without the heading, as a notebook shows it; links lead from the root of the reports."""
+        """Return the section without its heading, for display in a notebook. Links are relative to the reports root."""
         made = [image(figures.png(self.figure[0]), self.figure[1])] if self.figure else []
         cells = [[piece("link", first, place if linked else ""), *map(badge, others)] for place, (first, *others) in self.rows]
         made += [tables.table(self.header, cells)] if cells else []
@@ -84,33 +84,33 @@ class Part:
         return HTML(Markup("\n").join(made + [piece("commands", self.lines)] * bool(self.lines)))
 
     def markdown(self) -> str:
-        """With the heading."""
+        """Return the section as Markdown, with its heading."""
         said = [f"## {self.title}"]
         said += [f"![{_escape(self.figure[1])}]({FIGURES[self.data]})"] if self.figure else []
         said += [_table(self.header, self.rows)] if self.rows else []
         said += [self.text] if self.text else []
-        return "\n\n".join(said + ["The commands that make it:\n\n```sh\n" + "\n".join(self.lines) + "\n```"] * bool(self.lines))
+        return "\n\n".join(said + ["To create the missing reports:\n\n```sh\n" + "\n".join(self.lines) + "\n```"] * bool(self.lines))
 
 
 def badge(word: str) -> str:
-    """A verdict or state with its sign; other text as it is."""
+    """Return a verdict or state as a badge with its symbol; return other text unchanged."""
     return piece("badge", word, *MARKS[word]) if word in MARKS else word
 
 
 def report_rows(reports: Iterable[Report]) -> list[Row]:
-    """One row per report, whatever its state."""
+    """Return one row per report, whatever its state."""
     rows = []
     for one in reports:
         steps = f"{one.arm().steps:,.0f}" if one.arm().steps else "–"
         cells = [one.folder, one.status, tables.measured(one.arm().metrics.get("si_sdri_db"), 2, True), one.data, one.preset, steps]
-        device = one.said("device").replace("auto", "–")  # of reports that train nothing
+        device = one.said("device").replace("auto", "–")  # reports without a training
         commit = re.sub(r"^([0-9a-f]{9})[0-9a-f]{31}(-dirty)?$", lambda full: full[1] + " and changes" * bool(full[2]), one.said("commit"))
         rows.append((link(one), [*cells, device, one.said("created")[:10], commit]))
     return rows
 
 
 def parts(reports: Sequence[Report], preset: str = "demo") -> dict[str, Part]:
-    """The index from top to bottom; ``preset`` is that of the commands for what is missing."""
+    """Return the sections of the index from top to bottom. ``preset`` is used in the commands for missing reports on synthetic voices."""
     entries, others = summary.entries(reports), summary.beyond(reports)
     broken = [(link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
     claims = [one for one in (*entries, *others) if one.state == "unreadable" and one.report.usable]
@@ -137,20 +137,20 @@ def _filled(reports: Sequence[Report]) -> list[Part]:
 
 
 def verdict(entries: Sequence[Entry]) -> Markup:
-    """HTML: the verdict in a box."""
+    """Return the verdict box as HTML."""
     headline, cards, text = summary.sentences(entries)
     return box("", headline, Markup("").join(piece("card", *card) for card in cards), text)
 
 
 def page(reports: Sequence[Report]) -> str:
-    """``index.html``: one file without scripts, which opens offline."""
+    """Return ``index.html``: a single page without scripts that opens offline."""
     body = [Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRO), verdict(summary.entries(reports))]
     body += [Markup("<h2>{}</h2>{}").format(part.title, Markup(part.html().data)) for part in _filled(reports)]
     return document(TITLE, Markup("\n").join(body))
 
 
 def _escape(text: str) -> str:
-    """Text inside a table of Markdown: no tags, no links, no new cells."""
+    """Escape text for a Markdown table: it can add no tags, links or cells."""
     return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", str(escape(text)).replace("&#39;", "'").replace("&#34;", '"'))
 
 
@@ -163,7 +163,7 @@ def _table(header: Sequence[str], rows: Iterable[Row]) -> str:
 
 
 def markdown(reports: Sequence[Report]) -> str:
-    """``index.md``: the same as the page, its figures in files beside it."""
+    """Return ``index.md``: the same content as the page, with figures in separate files."""
     headline, cards, text = summary.sentences(summary.entries(reports))
     counts = "\n".join(f"- {data}: **{helped}** {rest}" for data, helped, rest in cards)
     said = [f"# {TITLE}", INTRO, f"**{headline}**", counts, text, *(part.markdown() for part in _filled(reports))]
@@ -171,9 +171,9 @@ def markdown(reports: Sequence[Report]) -> str:
 
 
 def write(root: Path, *others: Path) -> tuple[Path, Path]:
-    """Write the index of a root of reports into it, each file whole or not at all. Returns the page and the text.
+    """Write the index of a reports root into that root, each file atomically. Returns the paths of the HTML page and the Markdown text.
 
-    ``others``: further roots to list; the first one's reports stand for those of the same name there.
+    ``others``: further roots to include; reports in ``root`` replace reports of the same name there.
     """
     reports = collect.read(*others, root)
     root.mkdir(parents=True, exist_ok=True)
@@ -190,12 +190,12 @@ def write(root: Path, *others: Path) -> tuple[Path, Path]:
 
 
 def said(value: Interval | Stat | None) -> str:
-    """A number in dB with its 95 % interval."""
+    """Format a number in dB with its 95 % interval."""
     return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if value else "not measured"
 
 
 def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
-    """The paired difference of SI-SDRi to the baseline, what the plan expects, and the first of ``SCALES`` that measured it."""
+    """Return an arm's paired SI-SDRi difference from the baseline, the plan's range, and the first of ``SCALES`` that measured it."""
     for preset in SCALES:
         found = complete(reports / preset / notebook / "metrics.json")
         for each in found.comparisons if found else ():
@@ -205,7 +205,7 @@ def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
 
 
 def numbers(reports: Path) -> dict[str, list[str]]:
-    """The rows of each table of README.md, the first its head; what has no report is 'not measured'."""
+    """Return the rows of each table of README.md, header first. Values without a report are 'not measured'."""
     models = ["model; test mixtures | right enrolment, dB | wrong enrolment, dB | n"]
     for (folder, part), words in MODELS.items():
         found = complete(reports / folder / "metrics.json")
@@ -231,7 +231,7 @@ def numbers(reports: Path) -> dict[str, list[str]]:
 
 
 def fill(readme: Path, reports: Path) -> None:
-    """Write each table between its marks ``<!-- numbers: NAME -->`` and ``<!-- end -->``, never by hand."""
+    """Replace the tables of README.md between the markers ``<!-- numbers: NAME -->`` and ``<!-- end -->``. Never edit them by hand."""
     text = readme.read_text(encoding="utf-8")
     for name, rows in numbers(reports).items():
         head, *body = [f"| {row} |" for row in rows]

@@ -1,6 +1,6 @@
-"""Test mixtures to look at and listen to: rebuilt from the rows of the evaluation, extracted again with the run's weights.
+"""Select test mixtures to view and listen to: rebuild them from evaluation rows and extract them again with the run's weights.
 
-Spectrograms use 'magma', which colour-blind people can read too.
+Spectrograms use the 'magma' colour map, which colour-blind readers can read too.
 """
 
 import base64
@@ -30,41 +30,41 @@ from hifitse.report.tables import number
 from hifitse.training.validation import estimate
 
 FRAME_SECONDS = 0.1
-"""s: time over which :func:`presence` takes a level."""
+"""Frame length of the levels in :func:`presence`, in s."""
 FLOOR_DB = -80.0
-"""dBFS: lowest level of a frame in :func:`presence`; digital silence would drag a mean of decibels down without end."""
+"""Lowest frame level in :func:`presence`, in dBFS. Without it, digital silence would pull a mean in dB down to minus infinity."""
 DARK = STYLE | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "#14171b")
 DARK |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#e3e6ea")
-"""Of spectrograms, which are dark of themselves: a page in dark mode turns all other figures round, and leaves these as they are."""
+"""Style of spectrograms, which are always dark. In dark mode a page inverts all figures except these."""
 MAGMA = matplotlib.colormaps["magma"].resampled(48)
-"""Steps of 1.7 dB: the fewer, the smaller the file; with the letters they fit into the 256 colours of a small PNG."""
+"""Colour steps of 1.7 dB. Fewer steps give smaller files; together with the text they fit into the 256 colours of a small PNG."""
 TOP_MEL = 2595 * np.log10(1 + SAMPLE_RATE / 1400)
 RANGE_DB = 80.0
-"""dB below the loudest point at which a spectrogram turns black."""
+"""Dynamic range of a spectrogram in dB; points this far below the loudest one are black."""
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
 PEAK = 0.9
-"""Largest sample of the loudest clip of a group; the rest is headroom for the overshoot of a lossy codec."""
+"""Peak of the loudest clip in a group. The rest is headroom for the overshoot of a lossy codec."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test mixture with what was made of it."""
+    """One test mixture with its estimates."""
 
-    name: str  # why it was chosen: best, median, worst, target absent
-    row: Mapping[str, Any]  # of the evaluation
-    clips: Mapping[str, np.ndarray]  # label -> (T,) float32 at 48 kHz, in the order to show them
-    pictured: tuple[str, ...] = ("mixture", "target", "estimate")  # labels of the clips whose spectrograms are shown
-    note: str = ""  # first words of the caption, what the row does not say
+    name: str  # why it was selected: best, median, worst, target absent, most improved, most worsened
+    row: Mapping[str, Any]  # its evaluation row
+    clips: Mapping[str, np.ndarray]  # label -> (T,) float32 at 48 kHz, in display order
+    pictured: tuple[str, ...] = ("mixture", "target", "estimate")  # labels of the clips shown as spectrograms
+    note: str = ""  # start of the caption, for information that the row does not have
 
 
 def first_seed(arm: Arm, list_name: str) -> list[Mapping[str, Any]]:
-    """The rows of one list, made by the arm's first training: the one whose weights :attr:`Arm.run` has."""
+    """Return the rows of one list from the arm's first training, whose weights are those of :attr:`Arm.run`."""
     mine = arm.rows[(arm.rows["list"] == list_name) & (arm.rows["seed"] == arm.params.seed)]
     return mine.astype(object).where(mine.notna(), None).to_dict("records")
 
 
 def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The best, median and worst row by SI-SDRi, and the first without the target."""
+    """Return the best, median and worst row by SI-SDRi, and the first row without the target."""
     ranked = sorted((row for row in test if row["present"] and row["si_sdri_db"] is not None), key=lambda row: -row["si_sdri_db"])
     absent = [row for row in test if not row["present"]]
     chosen = {"best": ranked[0], "median": ranked[len(ranked) // 2], "worst": ranked[-1]} if ranked else {}
@@ -72,20 +72,20 @@ def choose(test: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def rebuild(row: Mapping[str, Any], params: Params, mixer: Mixer | ListMixer | None = None) -> Mixture:
-    """The mixture of a row of the evaluation with these parameters; ``mixer``: of the test split, where several are wanted."""
+    """Rebuild the mixture of an evaluation row. Pass a ``mixer`` of the test split to reuse it for several mixtures."""
     conditions = evaluation_conditions(params)[row["list"]][row["index"]]
     return listed_mixture(mixer or list_mixer(params, "test"), params.eval_seed, row["index"], conditions)
 
 
 def _estimator(arm: Arm) -> Callable[..., np.ndarray]:
-    """``(mixture, kind of enrolment) -> estimate (T,)`` with the arm's weights."""
+    """Return a function ``(mixture, kind of enrolment) -> estimate (T,)`` that uses the arm's weights."""
     device = pick_device(arm.params.device)
     extractor = arm.run.extractor().to(device)
     return lambda mixture, kind="right": estimate(extractor, [mixture], kind, device)[0].numpy()
 
 
 def examples(arm: Arm) -> list[Example]:
-    """The mixtures of :func:`choose`, each with the estimates for the right and for the wrong enrolment."""
+    """Return the mixtures of :func:`choose`, each with the estimates for the right and, if there is one, the wrong enrolment."""
     mixer, extract, found = list_mixer(arm.evaluation, "test"), _estimator(arm), []
     for name, row in choose(first_seed(arm, "test")).items():
         mixture = rebuild(row, arm.evaluation, mixer)
@@ -98,7 +98,7 @@ def examples(arm: Arm) -> list[Example]:
 
 
 def contrasts(arms: Mapping[str, Arm], name: str) -> list[Example]:
-    """The test mixtures that gained and lost most by SI-SDRi with one arm, each with the estimates of all; the baseline is the first."""
+    """Return the test mixtures on which arm ``name`` gains and loses most SI-SDRi over the first arm, with the estimates of all arms."""
     arm, baseline = arms[name], next(iter(arms.values()))
     before = {row["index"]: row["si_sdri_db"] for row in first_seed(baseline, "test")}
     both = [row for row in first_seed(arm, "test") if None not in (row["si_sdri_db"], before[row["index"]])]
@@ -115,7 +115,7 @@ def contrasts(arms: Mapping[str, Arm], name: str) -> list[Example]:
 
 
 def caption(example: Example) -> str:
-    """What the example is, in one line: SI-SDRi, ratios, room, noise."""
+    """Describe the example in one line: SI-SDRi, interferers, SIR, SNR and room."""
     row = example.row
 
     def shown(words: str, key: str, signed: bool = True) -> str:
@@ -129,9 +129,9 @@ def caption(example: Example) -> str:
 
 
 def spectrogram(audio: np.ndarray) -> np.ndarray:
-    """Power ``(120, L)`` in dB of bands evenly spaced on the mel scale from 0 to 24 kHz, of audio ``(T,)`` at 48 kHz.
+    """Compute the power in dB, ``(120, L)``, of ``(T,)`` audio at 48 kHz in bands evenly spaced on the mel scale from 0 to 24 kHz.
 
-    It is -120 dB where there is silence; a full-scale sine has -6 dB.
+    Silence is -120 dB; a full-scale sine has -6 dB.
     """
     n_fft, hop_length, rows = 2048, 1024, 120
     padded = np.pad(np.asarray(audio, np.float32), (n_fft // 2, n_fft))
@@ -139,15 +139,15 @@ def spectrogram(audio: np.ndarray) -> np.ndarray:
     window = np.hanning(n_fft).astype(np.float32)
     power = np.abs(np.fft.rfft(frames * window, axis=-1) / window.sum()).T ** 2  # (F, L)
     edges = 700 * (10 ** (np.linspace(0, TOP_MEL, rows + 1) / 2595) - 1) * n_fft / SAMPLE_RATE  # in bins
-    mapped = np.maximum.reduceat(power, np.ceil(edges[:-1]).astype(int))  # a band between two bins takes the next one
-    return np.maximum(10 * np.log10(mapped + 1e-12), -120)  # the logarithm of some processors is a digit below
+    mapped = np.maximum.reduceat(power, np.ceil(edges[:-1]).astype(int))  # a band without a bin of its own takes the next bin
+    return np.maximum(10 * np.log10(mapped + 1e-12), -120)  # on some processors the logarithm is slightly lower
 
 
 @matplotlib.rc_context(DARK)
 def spectrograms(clips: Mapping[str, np.ndarray]) -> Figure:
-    """One spectrogram below the other, all with the same colour scale, its top the loudest point of the first clip.
+    """Plot stacked spectrograms on one colour scale, whose maximum is the loudest point of the first clip.
 
-    ``clips``: title of the panel -> ``(T,)`` at 48 kHz.
+    ``clips``: panel title -> ``(T,)`` at 48 kHz.
     """
     images = {name: spectrogram(audio) for name, audio in clips.items()}
     top = float(max(next(iter(images.values())).max(), -100))
@@ -167,15 +167,15 @@ def spectrograms(clips: Mapping[str, np.ndarray]) -> Figure:
 
 
 def common_gain(clips: Mapping[str, np.ndarray]) -> float:
-    """The one factor for all clips that brings the loudest sample among them to :data:`PEAK`: levels stay comparable."""
+    """Return the common gain that scales the loudest sample of all clips to :data:`PEAK`, so that levels stay comparable."""
     peak = max((float(np.abs(audio).max(initial=0)) for audio in clips.values()), default=0.0)
     return PEAK / peak if peak > 1e-6 else 1.0
 
 
 def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
-    """One labelled player per clip, as MP3 inside the page, all with the same gain. Raises AudioError: a clip is empty or not finite.
+    """Return one labelled player per clip, with embedded MP3 audio and a common gain. Raises AudioError: a clip is empty or not finite.
 
-    ``clips``: label -> ``(T,)`` at 48 kHz; ``about``: what they belong to, such as "best mixture", for those who do not see a heading.
+    ``clips``: label -> ``(T,)`` at 48 kHz. ``about``: what the clips belong to, such as "best mixture", for screen readers.
     """
     gain, shown = common_gain(clips), []
     for label, audio in clips.items():
@@ -185,10 +185,10 @@ def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
 
 
 def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
-    """Level over time of mixture, target and estimate, averaged in dB over the list "partial".
+    """Compute the level over time of mixture, target and estimate, averaged in dB over the list "partial".
 
-    Returns times ``(L,)`` in s and, by name, levels ``(L,)`` in dBFS, both empty where the list is; and the mean likeness of the estimate
-    to the enrolment ``(L,)``, ``None`` of a model without verifier.
+    Returns times ``(L,)`` in s, levels by name ``(L,)`` in dBFS, and the mean likeness of the estimate to the enrolment ``(L,)``, which is
+    ``None`` for a model without a verifier. If the list is empty, times and levels are empty too.
     """
     mixer, device = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device)
     extractor = arm.run.extractor().to(device)
@@ -207,12 +207,12 @@ def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | 
 
 
 def times(values: np.ndarray) -> np.ndarray:
-    """Middles, in s, of frames (L,)."""
+    """Return the centre times (L,) in s of frames (L,)."""
     return (np.arange(len(values)) + 0.5) * FRAME_SECONDS
 
 
 def level_db(audio: np.ndarray) -> np.ndarray:
-    """Levels (L,) in dBFS of the frames of (T,)."""
+    """Return the levels (L,) in dBFS of the frames of audio (T,)."""
     hop = round(FRAME_SECONDS * SAMPLE_RATE)
     frames = audio[: len(audio) // hop * hop].reshape(-1, hop)
     return 10 * np.log10(np.maximum(np.square(frames, dtype=np.float64).mean(-1), 10 ** (FLOOR_DB / 10)))

@@ -1,6 +1,6 @@
-"""HTML from the templates: pieces of a report, whole pages that open offline, and executed notebooks as such pages.
+"""Render HTML from the templates: fragments of a report, pages that open offline, and executed notebooks as such pages.
 
-Jinja escapes all text by itself; ``Markup`` is what is HTML already. Pieces are made without nbconvert, which not every machine has.
+Jinja escapes all text automatically; ``Markup`` is already HTML. Fragments do not need nbconvert, which is not always installed.
 """
 
 import base64
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 FRAGMENTS, PAGE = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("fragments.css", "page.css"))
-"""Style sheets: for the pieces that a notebook shows, and for the exported page around them."""
+"""Style sheets: for the fragments that a notebook displays, and for the exported page around them."""
 JINJA = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
 SILENT = (
     "*In JupyterLab the players below stay silent until the notebook is trusted (in the command palette: Trust Notebook). "
@@ -27,22 +27,22 @@ SILENT = (
 
 
 def piece(name: str, *values: Any) -> Markup:
-    """One of the macros of ``parts.html``, filled."""
+    """Render a macro of ``parts.html``."""
     return getattr(JINJA.get_template("parts.html").module, name)(*values)
 
 
 def box(mark: str, line: str, cards: str, text: str) -> Markup:
-    """A verdict with the style of all pieces: headline, cards (HTML), and what they were measured on."""
+    """Return a verdict box, including the style sheet of all fragments: headline, cards (HTML), and a text on data and scale."""
     return piece("box", Markup(FRAGMENTS), mark, line, Markup(cards), text)
 
 
 def image(png: bytes, alt: str) -> Markup:
-    """A picture inside the page, with the text that stands for it where it cannot be seen."""
+    """Return an embedded PNG image with its alternative text."""
     return Markup('<div class="figure">{}</div>').format(piece("image", base64.b64encode(png).decode("ascii"), alt))
 
 
 def document(title: str, body: str, style: str = "") -> str:
-    """A whole page: title (text), body (HTML), and CSS after that of all pages."""
+    """Return a complete page: title (text), body (HTML), and ``style``, CSS appended to that of all pages."""
     return JINJA.get_template("page.html").render(title=title, body=Markup(body), css=Markup(PAGE + style))
 
 
@@ -50,7 +50,7 @@ def document(title: str, body: str, style: str = "") -> str:
 
 
 def tidy(notebook: "NotebookNode") -> "NotebookNode":
-    """The executed notebook without what swells a file: overwritten progress bars, the state of widgets, local paths. In place."""
+    """Remove overwritten progress bars, widget state and local paths from an executed notebook. Modifies it in place."""
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
     notebook.metadata.pop("widgets", None)
@@ -64,7 +64,7 @@ def tidy(notebook: "NotebookNode") -> "NotebookNode":
 
 
 def render(notebook: "NotebookNode") -> str:
-    """The page's HTML; code is folded away, cells that show nothing in one fold with the code cell after them."""
+    """Render a notebook as an HTML page. Code is folded; code cells without output share a fold with the code cell after them."""
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
@@ -76,13 +76,13 @@ def render(notebook: "NotebookNode") -> str:
     light, dark = (HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight") for name in ("default", "github-dark"))
     style = f"{PAGE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
     given = {"hifitse_css": style, "hifitse_head": JINJA.get_template("head.html").render(), "metadata": {"name": "report"}}
-    template = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")  # nbconvert's classic cells without its scripts
+    template = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")  # nbconvert's classic cells, without scripts
     exporter = HTMLExporter(raw_template=template, exclude_input_prompt=True, exclude_output_prompt=True)
     return exporter.from_notebook_node(type(notebook)(notebook, cells=cells), resources=given)[0]
 
 
 def finish(notebook: Path, target: Path) -> None:
-    """Tidy an executed notebook in its place, and write its page; above its first players it says why they are silent."""
+    """Tidy an executed notebook in place and write its page. A note above the notebook's first players says why they may be silent."""
     import nbformat
 
     executed = tidy(nbformat.read(notebook, as_version=4))

@@ -1,4 +1,4 @@
-"""What a run of a notebook leaves: metrics.json, the folder of its report, and the facts behind its numbers."""
+"""Write what a notebook run produces: metrics.json, the report folder, and the provenance of its numbers."""
 
 import contextlib
 import hashlib
@@ -25,25 +25,25 @@ from hifitse.presets import preset_values
 from hifitse.report import contract
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-"""Root of the checkout, beside which ``notebooks/`` and ``reports/`` lie."""
+"""Root of the checkout, which contains ``notebooks/`` and ``reports/``."""
 ATTEMPT = ".attempt"
-"""Ending of the folder of a run that was not completed: it lies beside the report and replaces none."""
+"""Suffix of the folder for a failed run, or for a cut run that may not replace a complete report."""
 FILES = ("report.html", "report.ipynb", "metrics.json")
 
 
 def root() -> Path:
-    """Where a run leaves its report: ``reports/mine/``, which git ignores; or the folder that ``HIFITSE_REPORTS`` names."""
+    """Return the folder in which runs store their reports: ``$HIFITSE_REPORTS`` if set, else ``reports/mine/``, which git ignores."""
     given = os.environ.get("HIFITSE_REPORTS")
     return Path(given).expanduser() if given else CHECKOUT / "reports" / "mine"
 
 
 def roots() -> tuple[Path, ...]:
-    """Where reports are looked for: the committed ones and, over them, one's own; or only the folder of ``HIFITSE_REPORTS``."""
+    """Return the folders to search for reports: only ``$HIFITSE_REPORTS`` if set, else committed reports, then your own."""
     return (root(),) if os.environ.get("HIFITSE_REPORTS") else (CHECKOUT / "reports", root())
 
 
 def label(params: Params) -> str:
-    """What keeps runs of one preset apart: the name that ``--name`` gave, else the parameters that differ from the preset's."""
+    """Return the label that distinguishes runs of a preset: the value of ``--name``, else the parameters that differ from the preset."""
     if "HIFITSE_NAME" in os.environ:
         return re.sub(r"[^\w.=,~-]+", "_", os.environ["HIFITSE_NAME"])[:60]
     text = ",".join(f"{name}={value}" for name, value in sorted(differences(params).items()))
@@ -52,7 +52,7 @@ def label(params: Params) -> str:
 
 
 def differences(params: Params, evaluation: bool = True) -> dict[str, Any]:
-    """Parameters of the training, and of the evaluation, that differ from the preset's; an overlay counts as the preset's own."""
+    """Return the training (and ``evaluation``) parameters that differ from the preset. Values from an overlay count as the preset's."""
     names = [name for name in type(params).model_fields if name not in NOT_TRAINING or (evaluation and name.startswith("eval_"))]
     others = _presets(params.preset, os.environ.get("HIFITSE_DATA"))
     found = ({name: getattr(params, name) for name in names if getattr(params, name) != getattr(other, name)} for other in others)
@@ -61,17 +61,17 @@ def differences(params: Params, evaluation: bool = True) -> dict[str, Any]:
 
 @cache
 def _presets(name: str, data: str | None) -> tuple[Params, ...]:
-    """The parameters that a preset's name can stand for, with the recordings in ``data``."""
+    """Return all parameter sets that a preset's name can stand for: every overlay, with and without arms. ``data`` is only a cache key."""
     found = []
     for overlay, arms in ((overlay, arms) for overlay in (None, "real", "synthetic") for arms in (False, True)):
-        with contextlib.suppress(HifitseError):  # no such preset, or an overlay that needs a variable that is not set
+        with contextlib.suppress(HifitseError):  # unknown preset, or the overlay needs an environment variable that is not set
             found.append(resolve(name, overlay, arms=arms))
     return tuple(found)
 
 
 def top(preset: str, corpus: str, label: str = "") -> str:
-    """Folder of all reports of a preset on one kind of voices: only where that is not the preset's own kind is it named."""
-    own = True  # a preset without a file is taken for one of synthetic voices
+    """Return the folder name for reports of a preset. The kind of voices is added only if it is not the preset's own kind."""
+    own = True  # a preset without a file is assumed to use synthetic voices
     with contextlib.suppress(HifitseError):
         own = preset_values(preset).get("corpus", "synthetic") == "synthetic"
     synthetic = corpus == "synthetic"
@@ -79,15 +79,15 @@ def top(preset: str, corpus: str, label: str = "") -> str:
 
 
 def folder(params: Params, notebook: str) -> Path:
-    """``<preset>[-real][+label]/<notebook>/`` below :func:`root`; see :func:`top`."""
+    """Return ``<preset>[-real][+label]/<notebook>/`` below :func:`root`; see :func:`top`."""
     return root() / top(params.preset, params.corpus, label(params)) / notebook
 
 
 def place(work: Path, target: Path) -> tuple[Path, str]:
-    """Move a run's three files from ``work`` to ``target``, or beside it where they are not to replace what is there.
+    """Move a run's three files from ``work`` to ``target``, or next to it if they may not replace the report there.
 
-    A complete report replaces any; one whose training was cut replaces all but a complete one; a failed one replaces none.
-    Returns the folder where they lie now; and what was cut, in one sentence, or an empty text.
+    A complete report replaces any report, a cut one replaces any but a complete one, and a failed one replaces none.
+    Returns the folder that now holds the files, and one sentence on what was cut (empty if nothing was).
     """
     found, before = contract.load(work / FILES[2]), contract.complete(target / FILES[2])
     beside = target.with_name(target.name + ATTEMPT)
@@ -96,12 +96,12 @@ def place(work: Path, target: Path) -> tuple[Path, str]:
     for name in FILES:
         os.replace(work / name, where / name)
     if where == target:
-        shutil.rmtree(beside, ignore_errors=True)  # an earlier attempt at the same
+        shutil.rmtree(beside, ignore_errors=True)  # an earlier attempt at the same report
     return where, found.error if found.status == "cut" else ""
 
 
 def commit() -> str:
-    """Hash of the checkout's commit, with ``-dirty`` where library, notebooks or presets differ from it; "unknown" outside git."""
+    """Return the hash of the current commit, with ``-dirty`` if library, notebooks or presets have changed; "unknown" without git."""
 
     def git(*words: str) -> str:
         return subprocess.check_output(["git", *words], cwd=CHECKOUT, stderr=subprocess.DEVNULL, text=True, timeout=20).strip()
@@ -116,10 +116,10 @@ def metrics(
     notebook: str, params: Params, arms: Iterable[Arm], comparisons: Sequence[Mapping] = (), error: str = "",
     groups: Mapping[str, Mapping[str, Mapping[str, Rows]]] | None = None, costs: Mapping[str, Cost] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The content of ``metrics.json``, of arms of which one is called ``baseline``.
+    """Return the content of ``metrics.json``. If there are arms, one must be named ``baseline``.
 
-    ``params``: of the baseline. ``comparisons``: as :func:`hifitse.evaluation.rows.compare` makes them. ``error``: why the run failed, in
-    one sentence. ``groups``: what varies -> condition -> arm -> rows of one list. ``costs``: by arm.
+    ``params``: parameters of the baseline. ``comparisons``: results of :func:`hifitse.evaluation.rows.compare`. ``error``: one sentence on
+    why the run failed. ``groups``: varied property -> condition -> arm -> rows of one list. ``costs``: arm name -> costs.
     """
     arms = list(arms)
     cut = ", ".join(unfinished(arms))
@@ -146,36 +146,36 @@ def metrics(
             kind: {key: {name: summarise(rows, only_list(rows)) for name, rows in arms.items()} for key, arms in conditions.items()}
             for kind, conditions in groups.items()
         }
-    why = error or (f"Cut by max_minutes: {cut}. The same command goes on from the last checkpoint." if cut else "")
+    why = error or (f"Cut short by max_minutes: {cut}. Run the same command again to continue from the last checkpoint." if cut else "")
     more = {"label": label(params), "error": why}
     return content | {key: text for key, text in more.items() if text}
 
 
 def unfinished(arms: Iterable[Arm]) -> list[str]:
-    """The trainings that a time limit ended before their last step, each in words."""
+    """Describe each training that a time limit ended before its last step."""
     runs = [(arm.name, run) for arm in arms for run in (arm.run, *arm.others) if not run.finished]
     return [f"{name} after {run.step:,} of {run.params.steps:,} steps" for name, run in runs]
 
 
 def parameter_count(arm: Arm) -> int:
-    """Weights of the arm's extractor."""
+    """Return the number of weights of the arm's extractor."""
     return sum(parameter.numel() for parameter in arm.run.extractor().parameters())
 
 
 def metrics_path(notebook: str, params: Params) -> Path:
-    """Where a notebook writes its metrics: into the folder that ``hifitse run`` names, else beside the report, under another name."""
+    """Return the path of a notebook's metrics: in the folder set by ``hifitse run``, else next to the report under a different name."""
     given = os.environ.get("HIFITSE_REPORT_DIR")
     return Path(given) / FILES[2] if given else folder(params, notebook) / f"{notebook}.metrics.json"
 
 
 def write(notebook: str, params: Params, arms: Iterable[Arm] = (), comparisons: Sequence[Mapping] = (), **others: Any) -> Path:
-    """Write ``metrics.json`` of a notebook, the last thing that it does; arguments as :func:`metrics`, others are kept."""
+    """Write a notebook's ``metrics.json``; its last action. Arguments as in :func:`metrics`; any others become keys of the file."""
     known = {name: others.pop(name) for name in ("groups", "costs") if name in others}
     return contract.write(metrics_path(notebook, params), metrics(notebook, params, arms, comparisons, **known) | others)
 
 
 def facts(arm: Arm) -> dict[str, str]:
-    """What a reader needs to make the numbers again, for :func:`hifitse.report.tables.provenance`."""
+    """Return what a reader needs to reproduce the numbers, for :func:`hifitse.report.tables.provenance`."""
     params, rows, run, evaluation = arm.params, arm.rows, arm.run, arm.evaluation
     counts = Counter(rows["list"])
     present = int(of_list(rows, "test")["present"].sum())
@@ -199,7 +199,7 @@ def facts(arm: Arm) -> dict[str, str]:
 
 
 def skipped(params: Params) -> str:
-    """How many files of the sources could not be used, with the first reason."""
+    """Count the source files that could not be used, and give the first reason."""
     reasons: list[str] = []
     for text, listed in ((params.corpus, load_corpus), (params.noise, load_clips), (params.rooms, partial(load_clips, kind="rooms"))):
         for source in sources(text):

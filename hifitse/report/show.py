@@ -1,4 +1,4 @@
-"""The parts of a report, as a notebook displays them: verdict, listening, diagnosis, conditions, presence."""
+"""The parts of a report on one arm, as a notebook displays them: verdict, players, enrolment use, conditions, presence, training."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,54 +23,54 @@ ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent
 """Kind of enrolment -> metric."""
 
 LEAST_MIXTURES = 20
-"""Below this number a bootstrap interval is too narrow to be trusted, and no verdict is given."""
+"""Minimum number of mixtures for a verdict; with fewer, a bootstrap interval is too narrow to be trusted."""
 
 
 def voices(params: Params) -> str:
-    """The speech of the report in a few words."""
+    """Describe the speech of the report in a few words."""
     return "synthetic voices" if params.corpus == "synthetic" else f"recordings in {Path(params.corpus).name}"
 
 
 def cut(arms: Iterable[Arm]) -> str:
-    """The first words of a verdict where a time limit ended a training; else nothing."""
+    """Return the start of a verdict if a time limit ended a training, else an empty string."""
     said = ", ".join(report.unfinished(arms))
-    return f"Cut by the time limit: {said}. " if said else ""
+    return f"Cut short by the time limit: {said}. " if said else ""
 
 
 def scale(arm: Arm, subject: str = "The model") -> str:
-    """Size, steps, time and device of a training in one sentence."""
+    """Describe model size, steps, time and device of a training in one sentence."""
     params, run = arm.params, arm.run
     if isinstance(run, OwnModel):
         return f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was {run.device}."
     heard = run.step * params.batch_size * params.seconds / (2 if params.both_talkers else 1)
     use = ", each used for both of its talkers," if params.both_talkers else ""
-    stopped = "" if run.finished else f" of the {params.steps:,} asked for"
+    stopped = "" if run.finished else f" ({params.steps:,} planned)"
     begun = f", starting from the weights of run {params.start_from}" if params.start_from else ""
     return (
-        f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped}, "
-        f"{tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}{begun}."
+        f"{subject} has {parameter_count(arm) / 1e6:.2f} million parameters and was trained for {run.step:,} steps{stopped} "
+        f"on {tables.duration(heard)} of mixtures{use} in {tables.duration(run.step * run.seconds_per_step)} on {run.device}{begun}."
     )
 
 
 def gains(arm: Arm, kind: str) -> np.ndarray:
-    """SI-SDRi with one kind of enrolment, ``(S, M)``: seeds of the training, test mixtures with the target; nan where not measured."""
+    """Return SI-SDRi with one kind of enrolment, ``(S, M)``: S training seeds, M test mixtures with the target; nan if not measured."""
     return matrix(arm.rows[arm.rows["present"]], ENROLMENTS[kind])
 
 
 def judge(right: Interval, difference: Interval) -> tuple[str, str]:
-    """Mark (``good``, ``weak`` or ``bad``) and headline of a verdict, by the intervals alone.
+    """Return the mark (``good``, ``weak`` or ``bad``) and headline of a verdict, decided by the intervals alone.
 
     Args:
         right: SI-SDRi with the right enrolment.
-        difference: right minus wrong enrolment, paired.
+        difference: paired difference, right minus wrong enrolment.
     """
     both = right.low > 0 and difference.low > 0
     cases = (
         (min(right.n, difference.n) < LEAST_MIXTURES, "weak", f"Too few mixtures ({difference.n}) to say whether it extracts."),
-        (both and min(right.mean, difference.mean) >= 1, "good", "Yes, it extracts the person who is enrolled."),
-        (both, "weak", "Barely: it extracts the person who is enrolled, but by less than 1 dB."),
+        (both and min(right.mean, difference.mean) >= 1, "good", "Yes, it extracts the enrolled speaker."),
+        (both, "weak", "Barely: it extracts the enrolled speaker, but by less than 1 dB."),
         (right.low > 0 and right.mean < 1, "weak", "It hardly changes the mixture: it gains less than 1 dB, whoever is enrolled."),
-        (right.low > 0, "weak", "It cleans the mixture, but whose voice is enrolled makes no measurable difference."),
+        (right.low > 0, "weak", "It improves the mixture, but it makes no measurable difference which speaker is enrolled."),
         (difference.low > 0, "weak", "The enrolment steers the output, but on average the output is no better than the mixture."),
         (right.high < 0, "bad", "No, it makes the mixture worse."),
     )
@@ -78,7 +78,7 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
 
 
 def verdict(arm: Arm) -> HTML:
-    """The answer in a box: does it extract, by how much, on what data, at what scale."""
+    """Return the verdict box: does the model extract, by how much, on what data, at what scale."""
     right, wrong = gains(arm, "right"), gains(arm, "wrong")
     values = {"SI-SDRi, right enrolment": bootstrap(right), "SI-SDRi, wrong enrolment": bootstrap(wrong)}
     values["right minus wrong, paired"] = paired(right, wrong)
@@ -88,35 +88,35 @@ def verdict(arm: Arm) -> HTML:
     data = f"The voices are recordings of people ({arm.params.corpus})."
     if arm.params.corpus == "synthetic":
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
-    return box(mark, cut([arm]) + headline, cards, f"{data} The test speakers were never heard in training. {scale(arm)}")
+    return box(mark, cut([arm]) + headline, cards, f"{data} The test speakers do not occur in training. {scale(arm)}")
 
 
 def card(label: str, value: Interval, note: str = "", digits: int = 2, unit: str = "dB") -> Markup:
-    """One difference in dB, or ratio, with its interval, in HTML."""
+    """Return an HTML card with a value in dB, or a ratio, and its interval."""
     signed = unit == "dB"
     shown = f"{tables.number(value.mean, digits, signed)} {unit}"
     return piece("card", label, shown, f"95 % interval {tables.interval(vars(value), digits, signed)}", note)
 
 
 def table(rows: Iterable[Mapping[str, Any]], caption: str = "") -> HTML:
-    """A table of rows that all have the same columns; an interval is shown as dB, with sign and two digits."""
+    """Return a table of rows with equal columns. Intervals are shown in dB with a sign and two decimals."""
     rows = list(rows)
     shown = [[tables.measured(cell, 2, True) if isinstance(cell, Interval) else str(cell) for cell in row.values()] for row in rows]
     return HTML(tables.table(list(rows[0]), shown, caption)) if rows else HTML("")
 
 
 def box(mark: str, line: str, cards: str, text: str) -> HTML:
-    """A verdict: headline, cards, and what they were measured on."""
+    """Return a verdict box: headline, cards, and a text on data and scale."""
     return HTML(page.box(mark, line, cards, text))
 
 
 def picture(figure: Figure, alt: str) -> Image:
-    """A figure as a small PNG with the text that stands for it where it cannot be seen."""
+    """Return a figure as a small PNG with alternative text."""
     return Image(data=figures.png(figure), format="png", alt=alt)
 
 
 def listen(example: listening.Example) -> list[Image | HTML]:
-    """Heading, spectrograms on one colour scale, and players of one mixture, to be displayed one after the other."""
+    """Return heading, spectrograms on one colour scale, and players of one mixture, to be displayed in this order."""
     title = f"{example.name} mixture" if example.row["present"] else "mixture without the target"
     about = listening.caption(example)
     shown = {name: example.clips[name] for name in example.pictured if name in example.clips}
@@ -126,7 +126,7 @@ def listen(example: listening.Example) -> list[Image | HTML]:
 
 
 def enrolment_use(arm: Arm) -> Image:
-    """SI-SDRi of every test mixture with the right, a wrong and a silent enrolment."""
+    """Plot SI-SDRi of every test mixture with the right, a wrong and a silent enrolment."""
     columns = {kind: gains(arm, kind) for kind in ENROLMENTS}
     intervals = {kind: bootstrap(values) for kind, values in columns.items()}
     means = ", ".join(f"{kind} {tables.number(value.mean, 1, True)} dB" for kind, value in intervals.items())
@@ -135,20 +135,20 @@ def enrolment_use(arm: Arm) -> Image:
 
 
 def untreated(arm: Arm) -> HTML:
-    """PESQ and STOI of the mixtures themselves, without which those of the estimates say little."""
+    """Return mean PESQ and STOI of the unprocessed mixtures, the reference for those of the estimates."""
     rows = of_list(arm.rows, "test")
     before = {name: bootstrap(rows[key][rows["present"]].astype(float)) for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))}
     known = [f"{name} {tables.number(value.mean, 2 if name == 'PESQ' else 3)}" for name, value in before.items() if value.n]
     if not known:
         return HTML("<p>PESQ and STOI were not measured (eval_pesq is false).</p>")
-    return HTML(f"<p>The mixtures themselves, before any extraction, have a mean {' and '.join(known)}.</p>")
+    return HTML(f"<p>For comparison, the unprocessed mixtures average {' and '.join(known)}.</p>")
 
 
 def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
-    """SI-SDRi in four ranges of SIR (the lowest of a mixture) and SNR, each from its lower end to below its upper, and by interferers.
+    """Return SI-SDRi by lowest SIR and by SNR, in four half-open ranges ``[low, high)`` each, and by number of interferers.
 
     Returns:
-        axis label -> label of the bin -> kind of enrolment -> interval; without the axes along which nothing varies.
+        axis label -> bin label -> kind of enrolment -> interval; axes with a single bin are omitted.
     """
     params, last, rows = arm.evaluation, len(arm.evaluation.phase_starts) - 1, of_list(arm.rows, "test")
     axes = {
@@ -174,7 +174,7 @@ def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
 
 
 def by_condition(arm: Arm) -> Image | HTML:
-    """SI-SDRi by SIR, SNR and number of interferers, with the right and with the wrong enrolment."""
+    """Plot SI-SDRi by SIR, SNR and number of interferers, with the right and the wrong enrolment."""
     panels = conditions(arm)
     if not panels:
         return HTML("<p>Neither SIR, SNR nor the number of interferers varies over these mixtures.</p>")
@@ -182,7 +182,7 @@ def by_condition(arm: Arm) -> Image | HTML:
 
 
 def presence(arm: Arm) -> Image | HTML:
-    """Level over time, and likeness to the enrolment, where the target speaks only in a part of the mixture."""
+    """Plot level over time and likeness to the enrolment for mixtures in which the target speaks only part of the time."""
     seconds, levels, likeness = listening.presence(arm)
     if not len(seconds):
         return HTML("<p>The list of partial presence is empty (eval_partial is 0).</p>")
@@ -192,6 +192,6 @@ def presence(arm: Arm) -> Image | HTML:
 
 
 def training(arm: Arm) -> Image:
-    """Loss terms, SI-SDRi of the validation list, learning rate and gradient norm over the steps."""
+    """Plot loss terms, SI-SDRi on the validation set, learning rate and gradient norm over the steps."""
     alt = "Curves over the training steps: loss and its terms, SI-SDRi of unseen speakers, learning rate, gradient norm"
     return picture(figures.training(arm.run.history, arm.run.validation), alt)

@@ -1,4 +1,4 @@
-"""The parts of a report that compares variants with a baseline, as a notebook displays them: gains, conditions, costs."""
+"""The parts of a report on a comparison of variants with a baseline, as a notebook displays them: gains, conditions, costs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,19 +22,19 @@ WORDS = {
     "hurt": ("bad", "worse than the baseline"),
     "neutral": ("weak", "no measurable difference from the baseline"),
 }
-"""Verdict -> mark of its box, and what it says."""
+"""Verdict -> mark of its box, and wording."""
 OTHERS = {
     "SI-SDRi, wrong enrolment, dB": ("si_sdri_wrong_enroll_db", 2, True), "right minus wrong, dB": (SELECTIVITY, 2, True),
     "confusions": ("confusion_rate", 2, False),
     "STOI": ("stoi", 3, False), "PESQ": ("pesq", 2, False), "suppression, dB": ("absent_suppression_db", 1, False),
 }  # fmt: skip
-"""Further columns of :func:`results`: metric, digits, signed."""
+"""Further columns of :func:`results`: label -> metric, digits, signed."""
 SHARES = (0.125, 0.25, 0.5, 1.0)
-"""Of the training, at which :func:`growth` compares."""
+"""Shares of the training at which :func:`growth` compares the arms."""
 
 
 def headline(found: Mapping[str, Interval], words: Mapping[str, tuple[str, str]] = WORDS) -> tuple[str, str]:
-    """Mark (``good``, ``weak`` or ``bad``) and headline, by variants' differences of SI-SDRi alone."""
+    """Return mark (``good``, ``weak`` or ``bad``) and headline, decided by the variants' SI-SDRi differences alone."""
     least = min((value.n for value in found.values()), default=0)
     if least < LEAST_MIXTURES:
         return "weak", f"Too few mixtures ({least}) to compare the variants."
@@ -44,7 +44,7 @@ def headline(found: Mapping[str, Interval], words: Mapping[str, tuple[str, str]]
 
 
 def judged(value: Interval) -> str:
-    """"helped", "neutral" or "hurt", or that there are too few mixtures to say."""
+    """Return "helped", "neutral" or "hurt", or "too few" if there are too few mixtures for a verdict."""
     return verdict(value, "si_sdri_db") if value.n >= LEAST_MIXTURES else "too few"
 
 
@@ -54,17 +54,17 @@ def _range(expected: Expected | None) -> str:
 
 
 def expectation(expected: Expected | None) -> str:
-    """What the plan expects, in words."""
+    """Describe the gain that the plan expects."""
     return f"the plan expects {_range(expected)}" if expected else "the plan names no gain"
 
 
 def _gains(comparison: Comparison) -> dict[str, Interval]:
-    """Variant -> paired difference of SI-SDRi to the baseline."""
+    """Return the paired SI-SDRi difference of each variant from the baseline."""
     return {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
 
 
 def answer(comparison: Comparison) -> HTML:
-    """The answer in a box: each variant's paired difference beside what the plan expects, on what data, at what scale."""
+    """Return the answer box: each variant's paired difference, the gain the plan expects, and data and scale."""
     base, found = comparison.baseline, _gains(comparison)
     mark, line = headline(found)
     boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
@@ -76,26 +76,26 @@ def answer(comparison: Comparison) -> HTML:
 
 
 def trainings(comparison: Comparison) -> str:
-    """How often each arm was trained, and by which rule, in words."""
+    """Describe how many times each arm was trained, and by which rule."""
     base, counts = comparison.baseline, {1 + len(arm.others) for arm in comparison.all.values()}
     if not base.others:
-        return "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance."
+        return "Each arm was trained once, so the intervals cover the test mixtures but do not cover seed-to-seed variance."
     within = tables.number(base.evaluation.arm_seeds_within, 1)
-    rule = f"; once where the whole interval of the first training lay below −{within} dB" if 1 in counts else ""
-    return f"Each was trained {max(counts)} times{rule}."
+    rule = f", or only once if the interval of its first training lay entirely below −{within} dB" if 1 in counts else ""
+    return f"Each arm was trained {max(counts)} times{rule}."
 
 
 def declared(comparison: Comparison) -> HTML:
-    """All in which each variant differs from the baseline."""
+    """Tabulate the parameters in which each variant differs from the baseline."""
     rows = [
         [name, parameter, str(before), str(after), Params.model_fields[parameter].description or ""]
         for name in comparison.arms for parameter, (before, after) in comparison.changes(name).items()
     ]  # fmt: skip
-    return HTML(tables.table(["variant", "parameter", "baseline", "variant's", "meaning"], rows))
+    return HTML(tables.table(["variant", "parameter", "baseline value", "new value", "meaning"], rows))
 
 
 def results(comparison: Comparison) -> HTML:
-    """Means of each arm with intervals, and the paired differences with their verdicts."""
+    """Tabulate the means of each arm with intervals, and the paired differences with their verdicts."""
     found, rows, base = _gains(comparison), [], comparison.baseline
     unseen = len(of_list(base.rows, UNSEEN)) > 0
     for name, arm in comparison.all.items():
@@ -107,13 +107,13 @@ def results(comparison: Comparison) -> HTML:
             row["difference there, dB"] = difference(arm.rows, base.rows, list_name=UNSEEN) if gain else ""
         if base.others:
             row["trainings"] = 1 + len(arm.others)
-            row["their means lie within, dB"] = tables.number(spread(arm.rows)) if arm.others else "–"
+            row["range of means, dB"] = tables.number(spread(arm.rows)) if arm.others else "–"
         rows.append(row | {label: tables.measured(mean(arm.rows, metric), *form) for label, (metric, *form) in OTHERS.items()})
     return table(rows, "means with 95 % intervals; unseen sources: speech of other studios, languages and microphones")
 
 
 def forest(comparison: Comparison) -> Image:
-    """Differences with intervals over the plan's ranges."""
+    """Plot the differences and their intervals over the ranges that the plan expects."""
     found = _gains(comparison)
     lines = [(name, value, comparison.expected.get(name)) for name, value in found.items()]
     shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in found.items())
@@ -121,12 +121,12 @@ def forest(comparison: Comparison) -> Image:
 
 
 def listen(comparison: Comparison, name: str, *others: str) -> list[listening.Example]:
-    """The mixtures that gained and lost most with a variant, also as others make them; give each to :func:`hifitse.report.show.listen`."""
+    """Return the mixtures that gain and lose most with a variant, for :func:`hifitse.report.show.listen`. ``others`` add estimates."""
     return listening.contrasts({each: comparison.all[each] for each in (comparison.baseline.name, *others, name)}, name)
 
 
 def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") -> Image:
-    """A metric of several arms under several conditions."""
+    """Plot a metric of several arms under several conditions."""
     means = {group: {name: mean(rows, metric, only_list(rows)) for name, rows in arms.items()} for group, arms in values.items()}
     label, unit, _ = tables.LABELS[metric]
     figure = figures.grouped({xlabel: means}, f"{tables.short(metric)}, {unit}")
@@ -134,7 +134,7 @@ def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") ->
 
 
 def grouped_table(values: Conditions, baseline: str) -> HTML:
-    """SI-SDRi under several conditions, and each arm's paired difference to the baseline's under the same condition."""
+    """Tabulate SI-SDRi under several conditions, and each arm's paired difference from the baseline under the same condition."""
     rows = []
     for group, arms in values.items():
         for name, mine in arms.items():
@@ -146,16 +146,16 @@ def grouped_table(values: Conditions, baseline: str) -> HTML:
 
 
 def learning(comparison: Comparison) -> Image:
-    """SI-SDRi of the validation voices over the steps, arm by arm."""
+    """Plot each arm's SI-SDRi on the validation set over the steps."""
     curves = {name: series(arm.run.validation, "si_sdri_db") for name, arm in comparison.all.items()}
     figure = figures.lines({"": curves}, "step", "SI-SDRi of unseen speakers, dB", levels={"": 0.0})
     return picture(figure, "SI-SDRi of unseen speakers over the training steps of " + ", ".join(comparison.all))
 
 
 def growth(comparison: Comparison) -> Image | HTML:
-    """Gain over the baseline by items heard, at 1/8, 1/4, 1/2 and all of the training: does it grow or fade?
+    """Plot the gain over the baseline after 1/8, 1/4, 1/2 and all of the baseline's steps: does it grow or fade?
 
-    Of the first seed's validations, paired by mixture; an arm with other steps, or without validations there, is left out.
+    Validations of the first seed are paired by mixture. An arm without a validation near a step, on the baseline's mixtures, is omitted.
     """
     base, groups = comparison.baseline, {}
     for share in SHARES:
@@ -165,7 +165,7 @@ def growth(comparison: Comparison) -> Image | HTML:
                 label = f"{share * base.params.steps * base.params.batch_size:,.0f}"
                 groups.setdefault(label, {})[name] = paired(mine["gains_db"], theirs["gains_db"])
     if len(groups) < 2:
-        return HTML("<p>No arm was validated beside the baseline on the way.</p>")
+        return HTML("<p>No arm was validated often enough alongside the baseline to draw this figure.</p>")
     curves = {name: [arms[name] for arms in groups.values() if name in arms] for name in comparison.arms}
     means = {name: ", ".join(tables.number(each.mean, 2, True) for each in curve) for name, curve in curves.items() if curve}
     shown = "; ".join(f"{name} {values} dB" for name, values in means.items())
@@ -174,34 +174,34 @@ def growth(comparison: Comparison) -> Image | HTML:
 
 
 def _validated(arm: Arm, step: float) -> dict[str, Any] | None:
-    """The validation nearest to a step, at most a twentieth of the training away, with a value for each mixture."""
+    """Return the validation nearest to ``step`` that has a value per mixture, at most 5 % of the training away."""
     rows = [row for row in arm.run.validation if "gains_db" in row and abs(row["step"] - step) <= 0.05 * arm.params.steps]
     return min(rows, key=lambda row: abs(row["step"] - step), default=None)
 
 
 def adding_up(comparison: Comparison, together: str, separate: Sequence[str] = ()) -> HTML:
-    """Gain of all changes at once, the sum of the separate gains, and the difference of the two, in a box.
+    """Return a box with the gain of all changes at once, the sum of the separate gains, and the difference of the two.
 
-    ``together``: the variant with all changes; ``separate``: those with one each, by default all others.
+    ``together``: the variant with all changes. ``separate``: the variants with one change each; by default all others.
     """
     base, whole = comparison.baseline.rows, comparison.arms[together].rows
     parts = [comparison.arms[name].rows for name in separate or [name for name in comparison.arms if name != together]]
     total = contrast([*((1, rows) for rows in parts), (-len(parts), base)])
     # (t - b) - sum(p - b) = t - sum(p) + (count - 1) b
     more = contrast([(1, whole), *((-1, rows) for rows in parts), (len(parts) - 1, base)])
-    mark, line = "weak", "Together they bring what the separate gains add up to, as far as this run can tell."
+    mark, line = "weak", "The combined gain matches the sum of the separate gains, as far as this run can tell."
     if more.n < LEAST_MIXTURES:
         line = f"Too few mixtures ({more.n}) to say whether the gains add up."
     elif more.excludes_zero:
         mark, word = ("good", "more") if more.mean > 0 else ("bad", "less")
-        line = f"Together they bring {word} than the separate gains add up to."
+        line = f"The combined gain is {word} than the sum of the separate gains."
     cards = {together: difference(whole, base), "sum of the separate gains": total, "together minus the sum": more}
     text = f"Differences of SI-SDRi to the baseline on the same {more.n} test mixtures of unseen {voices(comparison.baseline.params)}."
     return box(mark, line, "".join(card(label, value) for label, value in cards.items()), text)
 
 
 def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
-    """Parameters, operations, memory, audio per update and seconds per step of each arm beside its SI-SDRi."""
+    """Tabulate parameters, operations, memory, audio per update, seconds per step and SI-SDRi of each arm."""
     rows = []
     for name, arm in comparison.all.items():
         each, params = costs[name], arm.params
@@ -210,11 +210,11 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
         row |= {"training step, MB": tables.number(each.training_mb, 0), "audio per update, s": f"{heard:g}"}
         row |= {"time per step, ratio to the baseline": tables.measured(each.step_ratio)}
         rows.append(row | {"seconds per step here": tables.number(each.step_seconds, 3), "SI-SDRi, dB": mean(arm.rows)})
-    return table(rows, "memory is counted, but not with checkpointing; 1 MB is 10⁶ bytes")
+    return table(rows, "memory is calculated, not measured, and missing with checkpointing; 1 MB is 10⁶ bytes")
 
 
 def against_cost(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
-    """SI-SDRi against operations, one point an arm; its interval stands in the table of costs."""
+    """Plot SI-SDRi against operations, one point per arm. The intervals are in :func:`cost_table`."""
     points = {name: (costs[name].gflops_per_second, mean(arm.rows).mean) for name, arm in comparison.all.items()}
     curves = {name: [point] for name, point in points.items()}
     figure = figures.lines({"": curves}, "GFLOP per second of audio, forward", "SI-SDRi, dB", log="x")

@@ -1,19 +1,19 @@
-"""A git filter: a notebook as JupyterLab saves it -> as it is committed, without outputs. The first ``make`` sets it up.
+"""Git filter that strips outputs from notebooks saved by JupyterLab before they are committed. The first ``make`` installs it.
 
     python -m hifitse.report.strip <saved.ipynb >committed.ipynb
 
-Without it, or without git, notebooks work as they are.
+Notebooks work without the filter and without git.
 """
 
 import json
 import sys
 
 TIMES = ("execution", "collapsed", "scrolled", "trusted", "papermill", "ExecuteTime")
-"""Metadata of a cell that tell of one run or one window."""
+"""Cell metadata that describe a single run or window."""
 
 
 def stripped(text: str) -> str:
-    """A notebook's JSON without outputs and what depends on the machine; text that is no notebook comes back as it is."""
+    """Return a notebook's JSON without outputs and machine-dependent metadata. Text that is not a notebook is returned unchanged."""
     try:
         notebook = json.loads(text)
         for cell in notebook["cells"]:

@@ -1,6 +1,6 @@
-"""The plan's claims beside what was measured, from nothing but the reports' ``metrics.json``: entries, and rows of their tables.
+"""Compare the plan's claims with the measurements, using only the reports' ``metrics.json``: entries, and rows of their tables.
 
-A file that is cut short, of another notebook or damaged becomes a row with the reason; nothing here raises for it.
+A file that is incomplete, damaged or of another notebook becomes a row with the reason; it never raises an error.
 """
 
 import math
@@ -21,17 +21,17 @@ from hifitse.report.contract import Claim
 from hifitse.report.show import LEAST_MIXTURES
 
 VERDICTS, TOO_FEW = ("helped", "neutral", "hurt"), "too few mixtures"
-RANKING = ("arm", "verdict", "measured, dB", "95 % interval", "n", "the plan, dB", "beside the plan", "time per step, size", "made on")
+RANKING = ("arm", "verdict", "measured, dB", "95 % interval", "n", "the plan, dB", "against the plan", "time per step, size", "made on")
 KINDS = (RECORDINGS, SYNTHETIC)
-"""Kinds of data, that which says more first."""
+"""Kinds of data, the more informative one first."""
 STAGES = ("claim", "the plan, dB", *KINDS, "also said", "effort", "new training")
 SCALE = ("arm", *SCALES, "did the verdict change?")
 Row = tuple[str, list[str]]
-"""Where the first cell leads, or nothing; and the cells, plain text."""
+"""Link target of the first cell, or an empty string; and the cells as plain text."""
 
 
 class Stage(NamedTuple):
-    """A claim of the improvement plan: the notebook that measures it, and the gain in dB that the plan expects, where it names one."""
+    """A claim of the improvement plan: the notebook that tests it, and the gain in dB that the plan expects, if it states one."""
 
     notebook: str
     title: str
@@ -42,12 +42,12 @@ class Stage(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The two digits of its notebook."""
+        """The two-digit number of the notebook."""
         return self.notebook[:2]
 
     @property
     def runnable(self) -> bool:
-        """Whether its notebook is in this checkout."""
+        """Whether the notebook exists in this checkout."""
         return (report.CHECKOUT / "notebooks" / f"{self.notebook}.ipynb").exists()
 
 
@@ -65,30 +65,30 @@ PLAN = (
     Stage("08_data_loading", "data loading", None, "speed, not dB", "the same mixtures, made faster", "no"),
     Stage("09_combined", "02 to 05 combined", None, "that the gains compound", "all of 02 to 05 together", "yes"),
 )  # fmt: skip
-"""The eight stages, and the ninth claim that their gains compound."""
+"""The eight stages of the plan, and a ninth claim: that their gains compound."""
 NUMBERS = {stage.number for stage in PLAN}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the summary: an arm that was measured, or why a claim was not."""
+    """One line of the summary: a measured arm, or the reason why a claim was not measured."""
 
     stage: Stage
     data: str  # ``SYNTHETIC`` or ``RECORDINGS``
-    state: str  # "measured"; "reported": its report compares no SI-SDRi; "failed", "unreadable" or "missing", with the ``reason``
+    state: str  # "measured"; "reported" (the report compares no SI-SDRi); "failed", "unreadable" or "missing", with a ``reason``
     reason: str = ""
     report: Report | None = None
-    name: str = ""  # number of the notebook, and the arm, with what it is compared with where that is not the baseline
-    value: Interval | None = None  # the paired difference of SI-SDRi, dB
+    name: str = ""  # notebook number and arm, plus the reference arm if it is not the baseline
+    value: Interval | None = None  # paired SI-SDRi difference, dB
     verdict: str = ""  # "helped", "neutral", "hurt" or ``TOO_FEW``
-    expected: tuple[float, ...] = ()  # the range that its notebook gives for this arm, dB
-    beside: str = "–"  # where the interval lies relative to it
-    slower: float | None = None  # seconds per step over those of what it is compared with
-    scale: tuple[str, str] = ("", "")  # size, and what it was trained on
+    expected: tuple[float, ...] = ()  # range that the notebook states for this arm, dB
+    beside: str = "–"  # position of the interval relative to that range
+    slower: float | None = None  # seconds per step relative to the reference arm
+    scale: tuple[str, str] = ("", "")  # model size; data, preset, steps and device
 
 
 def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
-    """One comparison of SI-SDRi as an entry; "unreadable" with the reason where its interval says nothing."""
+    """Convert a comparison of SI-SDRi to an entry; "unreadable" with the reason if it has no difference within its interval."""
     value, mine, other = claim.interval, of.arm(claim.arm), of.arm(claim.baseline)
     if math.isnan(value.mean) or value.low > value.mean or value.high < value.mean:
         return Entry(stage, of.data, "unreadable", f"the comparison of {claim.arm!r} has no difference within its interval", of)
@@ -99,31 +99,31 @@ def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
     if expected and verdict != TOO_FEW:
         beside = "below it" if value.high < expected[0] else "above it" if value.low > expected[1] else "overlaps it"
     times = [each.seconds_per_step or 0 for each in (mine, other)]
-    slower = times[0] / times[1] if min(times) > 0 else None  # of the two trainings, or measured in turns
+    slower = times[0] / times[1] if min(times) > 0 else None  # of the training times; replaced below by a ratio measured in turns
     if claim.baseline == BASELINE:
         slower = mine.step_ratio.mean if mine.step_ratio else slower
     else:
         name += f" (against {claim.baseline})"
     seeds = of.metrics.params.get("arm_seeds")
     several = f", {seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ""
-    steps = f"{mine.steps:,.0f} steps" if mine.steps else "steps not said"
+    steps = f"{mine.steps:,.0f} steps" if mine.steps else "steps not stated"
     scale = (f"{mine.parameters / 1e6:.2f} M" if mine.parameters else "", f"{of.data}, {of.preset}, {steps}{several}, {of.said('device')}")
     return Entry(stage, of.data, "measured", "", of, name, value, verdict, expected, beside, slower, scale)
 
 
 def _compared(stage: Stage, of: Report) -> list[Entry]:
-    """The comparisons of SI-SDRi of a report; not on unseen sources, nor what a summary repeats from its ``report``."""
+    """Return a report's comparisons of SI-SDRi, without those on unseen sources and those that a summary copied from another report."""
     mine = (each for each in of.metrics.comparisons if each.metric == "si_sdri_db" and not each.report)
     return [_measured(stage, of, each) for each in mine if each.list != UNSEEN]
 
 
 def ranked(lines: Iterable[Entry]) -> list[Entry]:
-    """Those with a measured gain first, the largest first; the others after them, by the plan's order."""
+    """Sort entries: measured gains first, in descending order, then the others in the plan's order."""
     return sorted(lines, key=lambda entry: (-entry.value.mean if entry.value else math.inf, entry.stage.number, entry.name))
 
 
 def entries(reports: Sequence[Report]) -> list[Entry]:
-    """At least one entry for each claim of the plan and kind of data: by the plan's order, then by kind of data, then by gain."""
+    """Return at least one entry per claim and kind of data, sorted by the plan's order, kind of data and gain."""
     found = []
     for stage in PLAN:
         for data in KINDS:
@@ -139,27 +139,27 @@ def entries(reports: Sequence[Report]) -> list[Entry]:
 
 
 def beyond(reports: Sequence[Report]) -> list[Entry]:
-    """The measured arms of complete reports that answer no claim of the plan, such as the best recipe, by gain."""
+    """Return the arms of usable reports that test no claim of the plan, such as the best recipe, sorted by gain."""
     others = [one for one in reports if one.usable and one.notebook[:2] not in NUMBERS]
     return ranked(entry for one in others for entry in _compared(Stage(one.notebook, one.notebook[3:]), one))
 
 
 def comparisons(reports: Sequence[Report]) -> list[dict[str, Any]]:
-    """The comparisons of all complete reports of the plan's stages, each with the report that it comes from."""
+    """Return the comparisons of all usable reports of the plan's stages, each with the name of its report."""
     mine = [one for one in reports if one.usable and one.notebook[:2] in NUMBERS]
     return [each.model_dump(exclude_unset=True) | {"report": one.folder} for one in mine for each in one.metrics.comparisons]
 
 
-# ---- as rows of tables, and in words
+# ---- table rows and sentences
 
 
 def link(of: Report | None) -> str:
-    """Relative to the root of the reports: its page, or the first of its files that exists."""
+    """Return the link to a report's page, or to the first of its files that exists, relative to the reports root."""
     return quote(f"{of.place}/{of.files[0]}".encode(errors="replace")) if of and of.files else ""
 
 
 def measured(found: Iterable[Entry], data: str) -> list[Entry]:
-    """The measured arms on one kind of data, the largest gain first."""
+    """Return the measured arms on one kind of data, the largest gain first."""
     return ranked(entry for entry in found if entry.value and entry.data == data)
 
 
@@ -168,7 +168,7 @@ def _gain(expected: Iterable[float] | None) -> str:
 
 
 def ranking_rows(found: Iterable[Entry], data: str) -> list[Row]:
-    """One row for each measured arm on one kind of data, by gain."""
+    """Return one row per measured arm on one kind of data, sorted by gain."""
     rows = []
     for entry in measured(found, data):
         numbers = [tables.number(entry.value.mean, 2, True), tables.interval(vars(entry.value), 2, True), str(entry.value.n)]
@@ -179,7 +179,7 @@ def ranking_rows(found: Iterable[Entry], data: str) -> list[Row]:
 
 
 def stage_rows(found: Sequence[Entry]) -> list[Row]:
-    """One row for each claim, in the plan's order, with what became of it on both kinds of data."""
+    """Return one row per claim, in the plan's order, with the outcome on both kinds of data."""
     rows = []
     for stage in PLAN:
         cells = [f"{stage.number} {stage.title}", _gain(stage.expected)]
@@ -191,14 +191,14 @@ def stage_rows(found: Sequence[Entry]) -> list[Row]:
 
 
 def commands(found: Iterable[Entry], preset: str = "demo") -> list[str]:
-    """The command for each claim and kind of data that is missing or went wrong, where there is such a notebook."""
+    """Return the command for each claim and kind of data that is missing, failed or unreadable, if its notebook exists."""
     wanted = [each for each in found if each.state in ("failed", "unreadable", "missing") and each.stage.runnable]
     where = {SYNTHETIC: preset, RECORDINGS: "people"}
     return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {where[each.data]}" for each in wanted))
 
 
 def scale_rows(reports: Sequence[Report]) -> list[Row]:
-    """One row for each arm that was compared with its baseline, with its verdict and gain in each preset, people first."""
+    """Return one row per compared arm, with its verdict and gain in each preset, people first."""
     told: dict[str, dict[str, Entry]] = {}
     for one in (one for one in reports if one.usable and one.preset in SCALES):
         for entry in (entry for entry in _compared(Stage(one.notebook, ""), one) if entry.value):
@@ -217,7 +217,7 @@ def _count(count: int, thing: str) -> str:
 
 
 def sentences(found: Sequence[Entry]) -> tuple[str, list[tuple[str, str, str]], str]:
-    """The verdict: a headline; for each kind of data its name, how many arms helped, and the rest; and how to take it."""
+    """Return the verdict: a headline; per kind of data its name, how many arms helped, and the other counts; and how to interpret it."""
     claims = {entry.stage.number for entry in found if entry.state in ("measured", "reported")}
     headline = f"{len(claims)} of the plan's {len(PLAN)} claims were measured."
     cards = []
@@ -232,17 +232,17 @@ def sentences(found: Sequence[Entry]) -> tuple[str, list[tuple[str, str, str]], 
     judged = [entry for entry in found if entry.verdict in VERDICTS]
     below, hoped = sum(entry.beside == "below it" for entry in judged), sum(entry.beside != "–" for entry in judged)
     text = (
-        f"An arm helped or hurt where the 95 % interval of its paired difference in SI-SDRi excludes 0; with fewer than {LEAST_MIXTURES} "
-        f"mixtures there is no verdict. {_count(len(judged), 'arm')} have one: if none changed anything, about one in 40 would still seem "
-        "to have helped, and seed-to-seed variance is not in the intervals. "
+        f"An arm helped or hurt if the 95 % interval of its paired difference in SI-SDRi excludes 0; with fewer than {LEAST_MIXTURES} "
+        f"mixtures there is no verdict. Of the {_count(len(judged), 'arm')} with a verdict, about one in 40 would appear to help even "
+        "without any effect, and intervals from a single training per arm do not include seed-to-seed variance. "
     )
     text += f"Where the plan names a range ({_count(hoped, 'arm')}), the whole interval is below it for {below}. " if hoped else ""
-    text += "The plan speaks of 1.5 million steps on recordings; what each number here was made on stands beside it."
+    text += "The plan refers to 1.5 million steps on recordings; the tables state the data and scale of each number here."
     return headline, cards, text
 
 
 def forest(found: Sequence[Entry], data: str) -> tuple[Figure, str] | None:
-    """Forest plot of one kind of data, missing claims empty, and the text that stands for it; ``None`` where nothing was measured."""
+    """Return a forest plot of one kind of data, with unmeasured claims, and its alternative text; ``None`` if nothing was measured."""
     mine = measured(found, data)
     if not mine:
         return None

@@ -1,4 +1,4 @@
-"""HTML tables of a report, and numbers as text: metrics with intervals, the plan's published numbers, parameters, provenance."""
+"""Format numbers and build the HTML tables of a report: metrics with intervals, the plan's published numbers, parameters, provenance."""
 
 import importlib.metadata
 import math
@@ -24,17 +24,17 @@ LABELS = {
     "absent_suppression_db": ("suppression, target absent", "dB", 1),
     "confusion_rate": ("confusions: estimate nearer to an interferer", "share", 3),
 }
-"""Metric of metrics.json -> label, unit, digits."""
+"""Metric in ``metrics.json`` -> label, unit, digits."""
 SHORT = {"si_sdri_db": "SI-SDRi", "confusion_rate": "confusions"}
-"""Where the label is too long for an axis or for a table of one kind of enrolment."""
+"""Shorter labels for axes and for tables of one kind of enrolment."""
 SIGNED = {"si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "si_sdr_db"}
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "pesq", "pystoi", "papermill")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "") -> Markup:
-    """An HTML table that scrolls sideways where the screen is narrow; the first cell of a row is its head.
+    """Return an HTML table that scrolls sideways on narrow screens. The first cell of each row is its header.
 
-    Text is escaped; a cell that is HTML already (``Markup``: a link, a badge) stays as it is.
+    Text is escaped; cells that are already HTML (``Markup``: a link, a badge) are left unchanged.
     """
     (corner, *columns), *body = [[escape(cell) for cell in row] for row in (header, *rows)]
     frame = pd.DataFrame([row[1:] for row in body], [row[0] for row in body], pd.Index(columns, name=corner), dtype=object)
@@ -43,12 +43,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "
 
 
 def short(metric: str) -> str:
-    """A metric's label in few words."""
+    """Return a short label of a metric."""
     return SHORT.get(metric, LABELS[metric][0])
 
 
 def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
-    """A number with a real minus sign, or a dash where there is none."""
+    """Format a number with a typographic minus sign; return a dash for ``None`` and non-finite values."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:.{digits}f}"
@@ -58,7 +58,7 @@ def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it."""
+    """Format a duration in a suitable unit."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
@@ -66,20 +66,20 @@ def duration(seconds: float) -> str:
 
 
 def interval(value: Mapping[str, float | None], digits: int = 2, signed: bool = False) -> str:
-    """The 95 % interval as ``low to high``."""
+    """Format the 95 % interval as ``low to high``, or as a dash if there is none."""
     ends = [number(value.get(end), digits, signed) for end in ("low", "high")]
     return "–" if ends[0] == "–" else " to ".join(ends)
 
 
 def measured(value: Any, digits: int = 2, signed: bool = False) -> str:
-    """A mean with its 95 % interval, ``mean (low to high)``, of all that has ``mean, low, high, n``; a dash where there is none."""
+    """Format an object with ``mean, low, high, n`` as ``mean (low to high)``, or as a dash if it has no mean."""
     if value is None or value.mean is None or not value.n:
         return "–"
     return f"{number(value.mean, digits, signed)} ({interval(vars(value), digits, signed)})"
 
 
 def metrics(summary: Mapping[str, Mapping]) -> Markup:
-    """Every metric of :func:`hifitse.evaluation.experiment.summarise` with its 95 % interval and the number of mixtures behind it."""
+    """Tabulate the metrics of :func:`hifitse.evaluation.experiment.summarise` with 95 % intervals and numbers of mixtures."""
     rows = []
     for metric, (label, unit, digits) in LABELS.items():
         value, signed = summary[metric], metric in SIGNED
@@ -88,7 +88,7 @@ def metrics(summary: Mapping[str, Mapping]) -> Markup:
 
 
 def plan(summary: Mapping[str, Mapping], here: str) -> Markup:
-    """This run's summary beside the plan's published baseline; ``here``: its data and scale in a few words, the head of its column."""
+    """Tabulate this run's summary next to the plan's published baseline. ``here``: column header, which names this run's data and scale."""
     rows = []
     for metric, published in PUBLISHED.items():
         (_, unit, digits), signed, value = LABELS[metric], metric in SIGNED, summary[metric]
@@ -98,7 +98,7 @@ def plan(summary: Mapping[str, Mapping], here: str) -> Markup:
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any], heads: Sequence[str]) -> Markup:
-    """The parameters in which two sets differ, with their meanings; the caption counts them."""
+    """Tabulate the parameters in which two sets differ, with their meanings. The caption counts them."""
     fields = Params.model_fields
     names = [name for name in dict.fromkeys([*fields, *a, *b]) if a.get(name) != b.get(name)]
     meaning = {name: field.description or "" for name, field in fields.items()}
@@ -107,12 +107,12 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any], heads: Sequence[str]) 
 
 
 def parameters(params: Params) -> Markup:
-    """The parameters that differ from the defaults, which are the plan's baseline."""
+    """Tabulate the parameters that differ from the defaults, which are the plan's baseline."""
     return differing(params.model_dump(), Params().model_dump(), ["here", "default"])
 
 
 def provenance(facts: Mapping[str, Any]) -> Markup:
-    """Where the numbers come from: the given facts, then Python, system and package versions."""
+    """Tabulate the provenance of the numbers: the given facts, then Python, system and package versions."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     system = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     rows = [[name, str(value)] for name, value in facts.items()]
