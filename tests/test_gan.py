@@ -128,14 +128,19 @@ def test_terms_reach_the_extractor_and_no_discriminator_and_absent_targets_neith
     assert est.grad.abs().sum() > 0 and all(p.grad is None and p.requires_grad for p in against.model.parameters())
     est.grad = None
     present = torch.tensor([True, False, True])
-    joined = against.join(Loss(est.new_zeros(()), {"si_sdr": 1.0}), (est, target, mix), present, 5, 0)
+    joined = against.join(Loss(est.new_zeros(()), {"si_sdr": 1.0}), (est, target, mix), present, 5, 0, 1)
+    whole = [p.grad.clone() for p in against.model.parameters()]
+    against.model.zero_grad()
+    against.join(Loss(est.new_zeros(()), {}), (est, target, mix), present, 5, 0, 4)
+    for p, of_one in zip(against.model.parameters(), whole, strict=True):  # of four batches, whatever ``accumulation`` says
+        torch.testing.assert_close(4 * p.grad, of_one, rtol=0, atol=float(1e-3 * of_one.abs().max()))
     joined.total.backward()
     assert 0 < int((est.grad[0] != 0).sum()) <= 4800, "only what was heard"
     assert est.grad[1].abs().max() == 0 and est.grad[0].abs().max() > 0 and est.grad[2].abs().max() > 0
     expected = 2 / 3 * (params.loss_adversarial * joined.terms["adversarial"] + params.loss_feature * joined.terms["feature"])
     assert joined.total.item() == pytest.approx(expected, rel=1e-5) and joined.terms["si_sdr"] == 1
     alone = Loss(est.new_ones(()), {})
-    assert against.join(alone, (est, target, mix), torch.zeros(3, dtype=torch.bool), 5, 1) is alone
+    assert against.join(alone, (est, target, mix), torch.zeros(3, dtype=torch.bool), 5, 1, 2) is alone
 
 
 def test_a_cut_fine_tuning_ends_bit_for_bit_as_a_whole_one(start, runs, monkeypatch) -> None:

@@ -126,7 +126,8 @@ def test_numbers_come_from_the_reports_and_what_is_missing_is_said(tmp_path: Pat
     right = arm(mean=3.0)["metrics"] | {"si_sdri_wrong_enroll_db": values}
     write(reports, "demo-best/00_baseline", content("demo-best/00_baseline", arms={"baseline": {"metrics": right}}))
     write(reports, "demo/00_baseline", '{"status": "complete"')
-    conditions = {"people, dry": {"metrics": right}}
+    one = {"metrics": {"si_sdri_db": {"mean": 3.0, "n": 1}}}  # of one mixture, which has no interval
+    conditions = {"people, dry": {"metrics": right}, "RAVDESS, dry": one}
     write(reports, gallery.DEFAULT, content(gallery.DEFAULT, default_model={"conditions": conditions}))
     hard = row("best", 9.0, list="hard")
     write(reports, "demo/13_best", content("demo/13_best", hard, row("best", 2.0), row("magnitudes alone", -1.0, expected=None)))
@@ -142,7 +143,8 @@ def test_numbers_come_from_the_reports_and_what_is_missing_is_said(tmp_path: Pat
     lines = filled.splitlines()
     models = [line for line in lines if "+3.00 (+2.60 to +3.40) | -9.00 (-9.50 to -8.25) | 79 |" in line]
     assert len(models) == 2 and "reports/demo-best/00_baseline/report.html" in models[1]
-    assert sum("| not measured | not measured | – |" in line for line in lines) == len(gallery.MODELS) - 2
+    assert sum("| not measured | not measured | – |" in line for line in lines) == len(gallery.MODELS) - 3
+    assert sum("| not measured | not measured | 1 |" in line for line in lines) == 1
     best, alone = (line for line in lines if "reports/demo/13_best" in line and "+1.21" not in line and "not measured" not in line)
     assert "| +2.00 (+1.80 to +2.20) | +0.5 to +1.5 | demo |" in best and "| -1.00 (-1.20 to -0.80) | – | demo |" in alone
     assert "| [13_best](notebooks/13_best.ipynb) | what learns most? | best: +2.00 (+1.80 to +2.20) |" in lines

@@ -9,7 +9,7 @@ from arms import SMOKE, made_up_arm, made_up_rows
 
 from hifitse.evaluation.comparison import Comparison, vary
 from hifitse.evaluation.cost import Cost
-from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import ExperimentError
 from hifitse.metrics import Interval
 from hifitse.report import show_arms
@@ -132,6 +132,8 @@ def test_seeds_their_range_and_the_rule_stand_in_the_tables(compared):
     several = {name: replace(arm, rows=seeds, others=(arm.run,) * 2, evaluation=arm.evaluation.model_copy(update={"arm_seeds_within": 0.3}))
                for name, arm in compared.all.items() if name != "worse"}  # fmt: skip
     found = Comparison(several.pop("baseline"), several | {"worse": compared.arms["worse"]})
+    own = replace(several["larger"], run=OwnModel(lambda mix, enroll: mix, SMOKE), others=())
+    assert show_arms.trainings(Comparison(found.baseline, {"own": own})) == "Each arm was trained 3 times."
     said = text(show_arms.answer(found))
     assert "Each arm was trained 3 times, or only once if the interval of its first training lay entirely below −0.3 dB." in said
     assert "trainings range of means, dB" in text(show_arms.results(found)) and " 3 0.50 " in text(show_arms.results(found))

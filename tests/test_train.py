@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+from contextlib import closing
 from itertools import count
 from unittest import mock
 
@@ -16,6 +17,7 @@ import torch
 from processes import cut, losses, same, start, wait_for_step, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from tqdm import tqdm
 
 import hifitse.training.train as train_module
 from hifitse import HifitseError
@@ -30,7 +32,7 @@ from hifitse.params import resolve
 from hifitse.presets import values as given_values
 from hifitse.training import checkpoint
 from hifitse.training import state as muon
-from hifitse.training.checkpoint import BEST, checkpoints, load_tensors
+from hifitse.training.checkpoint import BEST, Journal, checkpoints, load_tensors
 from hifitse.training.run import MARKER, Run, locked, relative
 from hifitse.training.train import TrainingError, learning_rate, new_state, train
 from hifitse.training.validation import device_of
@@ -151,6 +153,11 @@ def test_a_held_lock_is_another_process_and_without_locks_a_marker_file_stands_f
         with pytest.raises(HifitseError, match=f"marked as being trained by another process.*delete {marker}"), locked(tmp_path):
             pass
         assert json.loads(marker.read_text()) == other
+
+
+def test_a_validation_of_exactly_0_db_counts(tmp_path):
+    with tqdm(disable=True) as bar, closing(Journal(tmp_path, resolve("smoke"), bar, 0)) as journal:
+        assert [journal.validation({"si_sdri_db": value}, 1) for value in (None, 0.0, -1.0, 1.0)] == [False, True, False, True]
 
 
 def test_the_best_validation_is_kept_and_curves_do_not_run_back(monkeypatch):

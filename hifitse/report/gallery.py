@@ -191,7 +191,8 @@ def write(root: Path, *others: Path) -> tuple[Path, Path]:
 
 def said(value: Interval | Stat | None) -> str:
     """Format a number in dB with its 95 % interval."""
-    return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if value else "not measured"
+    known = value and None not in (value.mean, value.low, value.high)
+    return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if known else "not measured"
 
 
 def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:

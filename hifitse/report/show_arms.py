@@ -7,7 +7,7 @@ from IPython.display import HTML, Image
 
 from hifitse.evaluation.comparison import UNSEEN, Comparison, Expected
 from hifitse.evaluation.cost import Cost
-from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import SAME_MIXTURE_DB, SELECTIVITY, Rows, contrast, difference, mean, of_list, only_list, spread, verdict
 from hifitse.metrics import Interval, paired
 from hifitse.params import Params
@@ -77,10 +77,10 @@ def answer(comparison: Comparison) -> HTML:
 
 def trainings(comparison: Comparison) -> str:
     """Describe how many times each arm was trained, and by which rule."""
-    base, counts = comparison.baseline, {1 + len(arm.others) for arm in comparison.all.values()}
+    base, own = comparison.baseline, [arm for arm in comparison.all.values() if not isinstance(arm.run, OwnModel)]
     if not base.others:
         return "Each arm was trained once, so the intervals cover the test mixtures but do not cover seed-to-seed variance."
-    within = tables.number(base.evaluation.arm_seeds_within, 1)
+    counts, within = {1 + len(arm.others) for arm in own}, tables.number(base.evaluation.arm_seeds_within, 1)
     rule = f", or only once if the interval of its first training lay entirely below −{within} dB" if 1 in counts else ""
     return f"Each arm was trained {max(counts)} times{rule}."
 

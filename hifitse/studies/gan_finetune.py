@@ -12,7 +12,7 @@ from hifitse.params import PHASED, Params
 from hifitse.report import tables
 from hifitse.report.figures import lines, series
 from hifitse.report.show import box, card, picture, scale, table, voices
-from hifitse.report.show_arms import expectation, headline
+from hifitse.report.show_arms import expectation, headline, trainings
 from hifitse.training.adversary import discriminators, held_steps
 from hifitse.training.run import Run
 
@@ -135,8 +135,8 @@ def answer(comparison: Comparison, control: str) -> HTML:
         cards += card(f"{name} minus {control}", added[name], "what the discriminators add")
     stopped = " ".join(f"{name} was stopped: {arm.run.collapsed}." for name, arm in comparison.arms.items() if arm.run.collapsed)
     text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
-    text += "Each was trained once; the intervals are over test mixtures, and do not cover seed-to-seed variance. Before: "
-    return box(*headline(added, WORDS), cards, text + scale(base, "the model"))
+    text += f"{trainings(comparison)} Before: {scale(base, 'the model')}"
+    return box(*headline(added, WORDS), cards, text)
 
 
 def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:

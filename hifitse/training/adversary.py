@@ -172,8 +172,8 @@ class Adversary:
         self.watch = Watch(params)
         self.parts: list[dict[str, float]] = []  # statistics of each batch since the last update
 
-    def join(self, loss: Loss, sounds: tuple[Tensor, Tensor, Tensor], present: Tensor, step: int, part: int) -> Loss:
-        """Add the adversarial terms of batch ``part`` of an update to its loss, and accumulate the gradients of the discriminators.
+    def join(self, loss: Loss, sounds: tuple[Tensor, Tensor, Tensor], present: Tensor, step: int, part: int, parts: int) -> Loss:
+        """Add the adversarial terms of batch ``part`` of an update's ``parts`` to its loss, and accumulate the discriminators' gradients.
         Items where the target is not ``present`` ((B,) bool) are left out. ``sounds`` are est, target and mix, (B, T) float32 each.
         Raises Collapse: a term is not finite."""
         if not present.any():
@@ -186,7 +186,7 @@ class Adversary:
         est, target = (est / level)[:, heard], (target / level)[:, heard]
         fake, real = self.model(est.detach()), self.model(target)
         told = discriminator_loss(fake, real)
-        (told / self.params.accumulation).backward()
+        (told / parts).backward()
         terms = {"disc": float(told.detach()), "disc_told": share_told(fake, real)}
         weight, total = ramp(self.params, step), loss.total
         if weight:

@@ -149,7 +149,7 @@ class Journal:
 
         self.folder, self.params, self.bar, self.others, self._first = folder, params, bar, others, bar.n
         self._board = SummaryWriter(folder / "tensorboard", purge_step=bar.n + 1)
-        self._best = max((row["si_sdri_db"] or -math.inf for row in read_rows(folder / "validation.jsonl")), default=-math.inf)
+        self._best = max(map(_score, read_rows(folder / "validation.jsonl")), default=-math.inf)
         self._begun: float | None = time.monotonic()
         after = f", and {others} more training{'s' if others > 1 else ''} after it" if others else ""
         limit = f"at most {params.max_minutes:g} minutes, " if params.max_minutes else ""
@@ -183,7 +183,7 @@ class Journal:
     def validation(self, measured: dict[str, Any], step: int) -> bool:
         """Log the results of a validation. Return whether it is the best so far."""
         self._add("valid", "validation.jsonl", step, measured)
-        before, self._best = self._best, max(self._best, measured["si_sdri_db"] or -math.inf)
+        before, self._best = self._best, max(self._best, _score(measured))
         return self._best > before
 
     def _add(self, kind: str, file: str, step: int, row: dict[str, Any]) -> None:
@@ -196,6 +196,11 @@ class Journal:
     def close(self) -> None:
         """Flush and close the TensorBoard writer."""
         self._board.close()
+
+
+def _score(row: dict[str, Any]) -> float:
+    """Return the SI-SDRi of a validation, by which the best checkpoint is chosen; -inf if it is undefined."""
+    return -math.inf if row["si_sdri_db"] is None else row["si_sdri_db"]
 
 
 def minutes(seconds: float) -> str:

@@ -90,7 +90,7 @@ def _accumulate(state: State, batch: dict[str, Any], part: int, parts: int) -> d
     state.objective.progress = state.step / params.steps
     loss = state.objective(est.float(), target, mix, present, batch, state.model)
     if state.adversary is not None:
-        loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part)
+        loss = state.adversary.join(loss, (est.float(), target, mix), present, state.step, part, parts)
     if not torch.isfinite(loss.total):
         raise NotFinite(state.step + part + 1, [meta["id"] for meta in batch["metadata"]])
     (loss.total / parts).backward()
