@@ -173,4 +173,4 @@ def protocol_table(ways: Ways) -> HTML:
         moved = "" if way == RIGHT_TEST else (paired if same else unpaired)(matrix(mine), matrix(right))
         row = {"tested on": way, "SI-SDRi of the baseline, dB": mean(mine), "moved by, dB": moved, "SI-SDR, dB": mean(mine, "si_sdr_db")}
         rows.append(row | {"confusions": tables.measured(mean(mine, "confusion_rate"))})
-    return table(rows, "means with 95 % intervals; not paired where the voices are others")
+    return table(rows, "means with 95 % intervals; unpaired where the voices differ")

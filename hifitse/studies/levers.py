@@ -85,7 +85,7 @@ def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]
 
     Each item's gradient (T,) is scaled by the RMS level of its mixture. The network's mask is applied to the mixture, so this is the
     gradient that reaches the network; unscaled, the quietest items would dominate. The norm covers all items of the batch. It is 0 for
-    a term that applies to no item. Gradients may oppose each other, so the norms need not add up to the norm of their sum.
+    a term that applies to no item. Gradients may oppose each other, so the norms need not add up to that of the total loss.
 
     Args:
         objective: objective with its weights; learned weights have their current values.

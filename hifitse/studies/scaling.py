@@ -192,7 +192,7 @@ def forecast(guesses: Guesses) -> HTML:
     for name, each in guesses.items():
         said = {hours: tables.measured(value) if value else "not determined" for hours, value in each.items()}
         rows.append({"arm": name} | {f"{hours:g} h, dB": text + " *" * (name in first[hours]) for hours, text in said.items()})
-    return table(rows, "SI-SDRi of the validation during training, predicted, with 95 % intervals; * best, or not told from the best")
+    return table(rows, "SI-SDRi of the validation during training, predicted, with 95 % intervals; * best, or not clearly worse")
 
 
 @matplotlib.rc_context(STYLE)
