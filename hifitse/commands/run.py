@@ -58,7 +58,7 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
     if error or cut:
         print(f"hifitse: {error or cut}\nhifitse: the results so far are in {shown}/report.html", file=sys.stderr)
         return 130 if error == headless.STOPPED else 1 if error else 3
-    print(f"hifitse: open {shown}/report.html in a browser; report.ipynb and metrics.json are in the same folder")
+    print(f"hifitse: open {shown}/report.html in a browser; report.ipynb and metrics.json lie beside it")
     return 0
 
 

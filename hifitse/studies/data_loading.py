@@ -167,7 +167,7 @@ def waiting(params: Params, steps: int) -> dict[str, float]:
     workers = max(1, params.workers)
     ways = {"the training's process": (0, 0), f"{workers} worker{'s' * (workers > 1)}": (workers, 0)}
     device, found = pick_device(params.device), {}
-    ways |= {"the GPU": (workers, KEPT_MB)} if device.type == "cuda" else {}
+    ways |= {"the card": (workers, KEPT_MB)} if device.type == "cuda" else {}
     for name, (helpers, kept) in ways.items():
         own = params.model_copy(update={"workers": helpers, "cache_mb": kept, "accumulation": 1, "steps": steps + 2})
         mixer, state, spent = Mixer(own, "train"), new_state(own), []
@@ -214,7 +214,7 @@ def rates(found: Paths, params: Params, measured: str) -> HTML:
 
 def waits(found: Mapping[str, float]) -> HTML:
     """Return a table of the result of :func:`waiting`."""
-    gone = "" if "the GPU" in found else "; no GPU here, so rendering on one is not measured"
+    gone = "" if "the card" in found else "; no GPU here, so rendering on one is not measured"
     rows = [{"mixtures are made by": name, "share of the time spent waiting": f"{100 * share:.0f} %"} for name, share in found.items()]
     return table(rows, f"the preset's own training{gone}")
 
