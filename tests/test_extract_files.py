@@ -127,5 +127,5 @@ def test_a_stop_from_outside_leaves_nothing(number, files):
             time.sleep(0.05)
         process.send_signal(number)
         _, said = process.communicate()
-    assert process.returncode == 130 and said.startswith("hifitse: stopped from outside") and said.count("\n") == 1
+    assert process.returncode == 130 and said.startswith("hifitse: interrupted") and said.count("\n") == 1
     assert not list(files.glob("*o.wav*"))

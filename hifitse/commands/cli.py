@@ -1,7 +1,7 @@
-"""The command ``hifitse``: its commands, of which the longer ones have files of their own, and what their errors become.
+"""The command line tool ``hifitse``: its entry point, its shorter commands, and its exit codes.
 
-Exit codes: 0 done, 1 it failed (of a run the partial report is kept), 2 it was not started because something asked for
-is not allowed, 3 a training was cut by max_minutes, 130 stopped from outside.
+Exit codes: 0 success, 1 failure (``hifitse run`` keeps the partial report), 2 a request that is not allowed, usually refused before
+anything starts, 3 a training was cut by ``max_minutes``, 130 interrupted.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ COLUMNS = ["run", "label", "preset", "steps", "of", "best SI-SDRi, dB", "date", 
 
 @click.group("hifitse", context_settings={"show_default": True})
 def hifitse() -> None:
-    """48 kHz target speaker extraction: notebooks without a browser, and their reports."""
+    """Target speaker extraction at 48 kHz: extract voices, run notebooks without a browser, manage their reports."""
 
 
 for command in (run, arms, extract, pack, unpack, sitting):
@@ -43,12 +43,12 @@ for command in (run, arms, extract, pack, unpack, sitting):
 @click.option("--layout", default="folder", metavar="L", help="folder, vctk, ears, dns or lhotse.")
 @click.option("--kind", default="speech", metavar="K", help="speech, noise or rooms.")
 @click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
-@click.option("--audit", "page", metavar="PAGE", help="Also write a page about bandwidth, levels and speakers, .html.")
-@click.option("--workers", type=click.IntRange(0), metavar="N", help="Processes (default: one per core).")
+@click.option("--audit", "page", metavar="PAGE", help="Also write an .html page on bandwidth, levels and speakers.")
+@click.option("--workers", type=click.IntRange(0), metavar="N", help="Number of processes (default: one per core).")
 def prepare(root: str, layout: str, kind: str, output: str, page: str | None, workers: int | None) -> None:
     """Scan a folder of recordings into a manifest.
 
-    ROOT is the folder of the corpus, or of Lhotse's manifests. What is wrong with its files is counted.
+    ROOT is a corpus folder, or a folder of Lhotse manifests. Faulty files are counted by reason.
     """
     from hifitse.data.manifest import ALLOW_ROOTS
     from hifitse.files import write_text
@@ -73,14 +73,14 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, wo
 @hifitse.command()
 @click.argument("run", metavar="RUN_OR_PRESET")
 @click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder to write.")
-@click.option("--licence", metavar="FILE", help="The model's: a text file whose first line is its short name, such as cc-by-nc-sa-4.0.")
-@click.option("--study", metavar="FILE", help="metrics.json of 14_default_model with start_from of this run, for the card.")
-@click.option("--best", is_flag=True, help="The weights of the best validation instead of those of the end.")
-@click.option("--shifts", type=click.IntRange(1, 8), metavar="N", help="Estimates that the model averages in use, instead of the run's.")
+@click.option("--licence", metavar="FILE", help="Text file with the licence; its first line is its short name, such as cc-by-nc-sa-4.0.")
+@click.option("--study", metavar="FILE", help="For the model card: metrics.json of 14_default_model with start_from this run.")
+@click.option("--best", is_flag=True, help="Export the weights of the best validation, not the final ones.")
+@click.option("--shifts", type=click.IntRange(1, 8), metavar="N", help="Shifted estimates that the model averages (default: the run's).")
 def export(run: str, output: str, licence: str | None, study: str | None, best: bool, shifts: int | None) -> None:
-    """Make a model's folder of a training.
+    """Export a finished training as a model folder.
 
-    RUN_OR_PRESET is a folder in runs/, or the preset whose training is finished.
+    RUN_OR_PRESET is a folder in runs/, or a preset whose training is finished.
     """
     from hifitse.commands import exporting
     from hifitse.commands.exporting import Licence
@@ -97,11 +97,11 @@ def export(run: str, output: str, licence: str | None, study: str | None, best: 
 @hifitse.command()
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
-@click.option("-o", "--output", default="compare.html", metavar="HTML", help="File of the page.")
+@click.option("-o", "--output", default="compare.html", metavar="HTML", help="Page to write.")
 def compare(first: str, second: str, output: str) -> None:
-    """Set two runs, or two reports, side by side on one page.
+    """Compare two runs, or two reports, side by side on one page.
 
-    A and B are names of runs or their folders, or both are folders of reports.
+    A and B are two runs, by name or folder, or two report folders.
     """
     from hifitse.report import collect
 
@@ -115,7 +115,7 @@ def gallery() -> None:
     from hifitse.report import gallery, report
 
     *others, mine = report.roots()
-    page, _ = gallery.write(mine, *others)  # one's own, with the committed ones in it
+    page, _ = gallery.write(mine, *others)  # of the user's own reports and the committed ones
     committed, text = report.CHECKOUT / "reports", report.CHECKOUT / "README.md"
     if committed in report.roots() and text.exists():
         gallery.fill(text, committed)
@@ -125,7 +125,7 @@ def gallery() -> None:
 
 @hifitse.command()
 def runs() -> None:
-    """List the trainings that are here, the newest first."""
+    """List all trainings in the runs folder, newest first."""
     from hifitse.training.run import runs_dir
 
     found = trainings(runs_dir())
@@ -133,15 +133,15 @@ def runs() -> None:
         print(f"no training in {runs_dir()} yet")
         return
     widths = {name: min(found[name].str.len().max(), most) for name, most in (("label", 40), ("what differs", 400))}
-    left = {name: f"{{:<{width}.{width}}}".format for name, width in widths.items()}  # to be read from the left
+    left = {name: f"{{:<{width}.{width}}}".format for name, width in widths.items()}  # left-aligned
     print(found.to_string(index=False, formatters=left, float_format="{:+.2f}".format, na_rep="–"))
 
 
 def trainings(folder: Path) -> "pd.DataFrame":
-    """The trainings in a folder of runs, the newest first, what cannot be read left out: a frame with :data:`COLUMNS`.
+    """Return the readable trainings in a folder of runs, newest first, as a frame with :data:`COLUMNS`.
 
-    They are id; label of the report it was trained for; preset, with ``-real`` for recordings; steps done and asked for; the best
-    SI-SDRi on the validation list; time of the last checkpoint; what differs from the preset.
+    Columns are the run's id, label of its report, preset (with ``-real`` or ``-synthetic`` if the voices are not the preset's kind), steps
+    done, steps requested, best SI-SDRi on the validation list, time of the last change, and parameters that differ from the preset.
     """
     import pandas as pd
 
@@ -171,19 +171,19 @@ def params(name: str) -> None:
 
 
 @hifitse.command()
-@click.option("-o", "--output", required=True, metavar="LIST", help="File to write, .jsonl: a scene a line.")
-@click.option("--voicefilter", metavar="CSV", help="Import VoiceFilter's tuples for the corpus (VCTK or LibriSpeech).")
+@click.option("-o", "--output", required=True, metavar="LIST", help="File to write, .jsonl: one scene per line.")
+@click.option("--voicefilter", metavar="CSV", help="Import a VoiceFilter list of tuples for the corpus (VCTK or LibriSpeech).")
 @click.option("--librimix", metavar="CSV", help="Import a LibriMix metadata file for the corpus (LibriSpeech).")
-@click.option("--enrolments", metavar="MAP", help="Of LibriMix: lines of mixture, utterance and enrolment.")
-@click.option("--wham", metavar="FOLDER", help="Of LibriMix: the noise, which is left out otherwise.")
-@click.option("--sound", metavar="FOLDER", help="Also write mixtures, targets and enrolments, for other systems.")
+@click.option("--enrolments", metavar="MAP", help="For --librimix: file with lines of mixture, utterance and enrolment.")
+@click.option("--wham", metavar="FOLDER", help="For --librimix: folder of the WHAM noise (default: no noise).")
+@click.option("--sound", metavar="FOLDER", help="Also write mixtures, targets and enrolments as sound files, for other systems.")
 @parameter_options("demo")
 def scenes(
     output: str, voicefilter: str | None, librimix: str | None, enrolments: str | None, wham: str | None, sound: str | None, **given: Any
 ) -> None:
-    """Write a test list, to evaluate on with -p eval_list LIST.
+    """Write a test list, for evaluation with -p eval_list LIST.
 
-    Each line is a scene: who speaks when, how loud and in which room. Without an import these are the evaluation's own mixtures.
+    Each line is a scene: who speaks when, how loud and in which room. Without an import, the scenes are those of the evaluation itself.
     """
     from hifitse.data import lists
     from hifitse.data.lists import write_scenes
@@ -206,13 +206,13 @@ def scenes(
 
 @hifitse.command()
 @click.argument("scenes", metavar="LIST")
-@click.option("--estimates", required=True, metavar="DIR", help="A file ID.wav for each scene, and perhaps wrong/ID.wav.")
-@click.option("-o", "--output", metavar="FOLDER", help="Where rows and report go (default: DIR/score).")
+@click.option("--estimates", required=True, metavar="DIR", help="Folder with ID.wav for each scene and, optionally, wrong/ID.wav.")
+@click.option("-o", "--output", metavar="FOLDER", help="Folder for rows and report (default: DIR/score).")
 @parameter_options("demo")
 def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None:
-    """Score any system's estimates of a list of scenes.
+    """Score any system's estimates on a list of scenes.
 
-    LIST is a file of `hifitse scenes`; -p corpus, noise and rooms say where its recordings are.
+    LIST is a file written by `hifitse scenes`; -p corpus, noise and rooms say where its recordings are.
     """
     from hifitse.evaluation import score as scoring
     from hifitse.params import resolve
@@ -224,7 +224,7 @@ def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None
 
 
 def said(summary: dict[str, Any], seconds: float) -> list[str]:
-    """The summary in lines for a terminal."""
+    """Format the summary of a scan as lines for the terminal."""
     from hifitse.prepare.prepare import of_suffixes
 
     speakers = f" of {summary['speakers']} speakers" if summary["speakers"] else ""
@@ -240,18 +240,18 @@ def said(summary: dict[str, Any], seconds: float) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of the command. Returns the exit code."""
-    for stream in (sys.stdout, sys.stderr):  # names that are no text of this terminal are shown, not fatal
+    """Run the command line and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):  # escape characters that the terminal cannot show
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill is handled as Ctrl-C is
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # handle SIGTERM like Ctrl-C
     try:
         return call(hifitse, argv) or 0
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hifitse: stopped from outside; nothing half-written is left, and the same command goes on where it was", file=sys.stderr)
+        print("hifitse: interrupted; no half-written file is left, and the same command continues where it stopped", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"hifitse: {error}; expected folders and a disk that can be written", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What an enrolment is worth: seconds of speech, level, bandwidth, clipping; and what will harm the extraction."""
+"""Check the quality of an enrolment: seconds of speech, level, bandwidth, clipping, and what will harm the extraction."""
 
 from typing import NamedTuple
 
@@ -12,31 +12,31 @@ from hifitse.model.extract_files import FULL_SCALE
 from hifitse.model.extraction import taken_db
 from hifitse.prepare.recording import bandwidth, density
 
-RATE, WINDOW, HOP = 16_000, 640, 320  # Hz and samples: frames of 40 ms each 20 ms
+RATE, WINDOW, HOP = 16_000, 640, 320  # Hz and samples: 40 ms frames every 20 ms
 ACTIVE_DB = -35.0  # a frame is active above this, relative to the 95th percentile of frame levels
 SHORT_S = 1.0
 PITCH_HZ, VOICED = (60, 400), 0.5
 DYNAMIC_DB, VOICED_SHARE = 12.0, 0.25
-"""Speech changes its level by more than this (95th to 20th percentile of 20 ms frames), and more of its frames have a pitch.
-Of 133 recordings of speech here none was taken for noise, and of 62 of noise 45 were."""
+"""Speech varies in level by more than this (95th to 20th percentile of 40 ms frames), and a larger share of its frames is voiced.
+None of 133 recordings of speech was taken for noise, and 45 of 62 recordings of noise were."""
 UNITY = 0.838
-"""Length of the mean embedding of its pieces below which the voice changes. Below are 5 % of 140 recordings of 65 validation people; of two
-people in four turns of 1 to 3 s 70 %, of 4 and 4 s 93 %, of 6 and 2 s 88 %. Two at once: see :mod:`hifitse.commands.exporting`."""
-HEARD_S = 8.0  # of what is spoken, pauses left out: so much is heard by the verifier and the extractor
+"""A voice is said to change if the mean embedding of its pieces has a smaller norm: in 5 % of 140 recordings of 65 validation speakers.
+With two people in turn it is 70 % (four turns of 1 to 3 s), 93 % (4 and 4 s) or 88 % (6 and 2 s). For two at once see ``taken_db``."""
+HEARD_S = 8.0  # seconds of speech, without pauses, that verifier and extractor hear
 
 
 class Diagnosis(NamedTuple):
-    """Of one enrolment."""
+    """Measurements of one enrolment."""
 
     seconds: float
     active_s: float
-    level_db: float  # dBFS of its active frames
+    level_db: float  # dBFS of the active frames
     bandwidth_hz: float
-    clipped: float  # share of its samples
-    dynamic_db: float  # as the next, see ``DYNAMIC_DB``
-    voiced: float
-    unity: float  # see ``UNITY``; 1 where the model has no verifier
-    taken_db: float  # by how much more the model takes away from it than from 95 % of single voices; -inf where that is not known
+    clipped: float  # share of the samples
+    dynamic_db: float  # see ``DYNAMIC_DB``
+    voiced: float  # share of the active frames
+    unity: float  # see ``UNITY``; 1 if not measured, for example without a verifier
+    taken_db: float  # by how many dB the model removes more than from 95 % of single voices; -inf if unknown
 
     def __str__(self) -> str:
         clipped = f"{self.clipped:.1%} clipped" if self.clipped else "not clipped"
@@ -46,11 +46,11 @@ class Diagnosis(NamedTuple):
         )
 
     def warnings(self) -> list[str]:
-        """What will harm the extraction, in words; clipping is told by :class:`hifitse.model.extract_files.Survey`."""
+        """Describe what will harm the extraction, except clipping, which :class:`hifitse.model.extract_files.Survey` reports."""
         said = []
         if self.active_s < SHORT_S:
             said.append(f"it has {self.active_s:.1f} s of speech, expected at least {SHORT_S:g} s")
-        steady = self.seconds > 2 and self.dynamic_db < DYNAMIC_DB  # a short piece may be one vowel
+        steady = self.seconds > 2 and self.dynamic_db < DYNAMIC_DB  # a short recording may be a single vowel
         if self.voiced < VOICED_SHARE or (steady and self.taken_db <= 0):
             said.append("it sounds like noise, or holds much of it, expected one voice alone")
         elif self.taken_db > 0:
@@ -61,13 +61,13 @@ class Diagnosis(NamedTuple):
 
 
 def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
-    """Examine an enrolment ``(T,)`` of at least 40 ms for this model."""
+    """Examine an enrolment ``(T,)`` of at least 0.2 s for this model."""
     high = np.abs(signal) >= FULL_SCALE
     clipped = float((high[1:] & high[:-1]).mean())
     narrow = audio.resample(signal, rate, RATE)
     narrow = np.pad(narrow, (0, max(0, WINDOW - len(narrow))))
     frames = np.lib.stride_tricks.sliding_window_view(narrow, WINDOW)[::HOP] * np.hanning(WINDOW)  # (L, W)
-    power = np.square(frames, dtype=np.float64).mean(1) * 8 / 3  # of the frame without its window
+    power = np.square(frames, dtype=np.float64).mean(1) * 8 / 3  # of the frame before windowing
     loud, quiet = np.percentile(power, [95, 20]) + 1e-12
     active = power > loud * 10 ** (ACTIVE_DB / 10)
     level = 10 * np.log10(max(float(power[active].mean()), 1e-12)) if active.any() else audio.FLOOR_DB
@@ -79,14 +79,14 @@ def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
 
 
 def _spoken(signal: np.ndarray, active: np.ndarray) -> np.ndarray:
-    """The beginning of a signal (T,) at 48 kHz with active frames (L,), pauses of more than 0.2 s cut out."""
+    """Shorten pauses in a signal (T,) at 48 kHz to about 0.2 s, and return its first ``HEARD_S`` s; ``active`` (L,) marks speech frames."""
     step = SAMPLE_RATE * HOP // RATE
     near = np.convolve(active, np.ones(9), "same") > 0
     return audio.crop_or_pad(signal, len(active) * step).reshape(-1, step)[near].ravel()[: round(HEARD_S * SAMPLE_RATE)]
 
 
 def _several(spoken: np.ndarray, extractor: Extractor) -> tuple[float, float]:
-    """``unity`` and ``taken_db`` of a :class:`Diagnosis`."""
+    """Return ``unity`` and ``taken_db`` of a :class:`Diagnosis`."""
     alike, taken = 1.0, -np.inf
     if len(spoken) >= SAMPLE_RATE // 2 and extractor.verifier is not None:
         pieces = extractor.verifier.pieces(torch.from_numpy(spoken)[None].to(next(extractor.parameters()).device))[0]
@@ -97,11 +97,11 @@ def _several(spoken: np.ndarray, extractor: Extractor) -> tuple[float, float]:
 
 
 def _voiced(frames: np.ndarray) -> float:
-    """Share of frames (L, W) with a pitch, by the autocorrelation normalised by that of the window (Boersma 1993)."""
+    """Return the share of voiced frames (L, W), by autocorrelation normalised by that of the window (Boersma 1993)."""
     if not len(frames):
         return 0.0
     spectra = np.square(np.abs(rfft(frames, 2 * WINDOW)))
-    spectra[:, : PITCH_HZ[0] * 2 * WINDOW // RATE] = 0  # an offset would look like a pitch
+    spectra[:, : PITCH_HZ[0] * 2 * WINDOW // RATE] = 0  # a DC offset would look like a pitch
     lags = slice(RATE // PITCH_HZ[1], RATE // PITCH_HZ[0])
     window = irfft(np.square(np.abs(rfft(np.hanning(WINDOW), 2 * WINDOW))))
     correlation = irfft(spectra)

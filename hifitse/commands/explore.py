@@ -1,6 +1,6 @@
-"""A panel for JupyterLab: choose who speaks, how loud and whose enrolment is given, or drop in own files; look and listen.
+"""A JupyterLab panel: choose the speakers, their levels and the enrolment, or use files of your own; then look and listen.
 
-Each change leads to one extraction, and what goes wrong is said in one sentence.
+Each change triggers one extraction. Errors are shown as one sentence.
 """
 
 import html
@@ -28,15 +28,15 @@ SIR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-15, 21, 
 SNR_DB = [AS_DRAWN, *((f"{value} dB", float(value)) for value in range(-10, 31, 5)), ("no noise", math.inf)]
 ROOMS = [AS_DRAWN, ("with a room", True), ("without a room", False)]
 OWN = ("mixture", "enrolment")
-HINT = "<p>Change anything, or press <b>extract</b>. Of own files the first 30 s are used; give the path of one above 10 MB.</p>"
-STALE = "hifitse-stale"  # class of a result that does not belong to what the widgets say
+HINT = "<p>Change anything, or press <b>extract</b>. Only the first 30 s of a file are used. Give the path of a file above 10 MB.</p>"
+STALE = "hifitse-stale"  # CSS class of a result that does not match the widgets' settings
 LAYOUT, AUTO = {"width": "min(100%, 400px)"}, {"width": "auto"}
 LIVE = "<p>In JupyterLab this cell shows a panel: choose a test mixture, its speakers, ratios and enrolment, or drop in own files; "
 LIVE += "then look and listen.</p>"
 
 
 class Panel:
-    """The state behind the panel; ``box`` is what is displayed."""
+    """State of the panel; ``box`` is the widget to display."""
 
     def __init__(self, arm: Arm) -> None:
         self.arm, self.quiet = arm, False
@@ -82,16 +82,16 @@ class Panel:
         lines = [widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows]
         self.box = widgets.VBox([*lines, self.message, self.output])
 
-    # ---- what the reader does
+    # ---- actions of the user
 
     def _do(self, what: Callable[[Any], None], change: Any) -> None:
-        """Answer a change that the reader made; what goes wrong is said, and what was shown stays."""
+        """Handle a change made by the user. On an error, show its message and keep the previous result."""
         if self.quiet:
             return
         self.button.disabled, self.message.value = True, "<p role='status'>extracting ...</p>"
         said = ""
         try:
-            with self.output:  # which shows the stack of any other exception
+            with self.output:  # shows the traceback of any other exception
                 try:
                     what(change["new"] if isinstance(change, dict) else None)
                 except HifitseError as error:
@@ -103,17 +103,17 @@ class Panel:
             self.button.disabled, self.message.value = False, said
 
     def _chosen(self, _: object) -> None:
-        """Another mixture: its own speakers are chosen."""
+        """Switch to another mixture and select its speakers."""
         self._speakers()
         self._extract()
 
     def _dropped(self, name: str, files: Any) -> None:
-        """An own file: where it cannot be used, what was there before stays."""
+        """Load an uploaded file. If it cannot be used, the previous one stays."""
         if files:
             self._own(name, trial.decode_upload(files[0]))
 
     def _named(self, name: str, path: str) -> None:
-        """As :meth:`_dropped`, of a path."""
+        """Load a file by its path, like :meth:`_dropped`."""
         if path := path.strip():
             self._own(name, trial.read(Path(path).expanduser(), path))
 
@@ -126,11 +126,11 @@ class Panel:
                 self.kind.value = "own"
         self._extract()
 
-    # ---- what follows
+    # ---- reactions of the panel
 
     @contextmanager
     def _silently(self) -> Iterator[None]:
-        """Widgets change without an extraction for each."""
+        """Change widgets inside this context without triggering extractions."""
         self.quiet = True
         try:
             yield
@@ -138,12 +138,12 @@ class Panel:
             self.quiet = False
 
     def _settings(self) -> tuple:
-        """What a result depends on."""
+        """Return everything that a result depends on."""
         chosen = (self.index, self.target, self.interferers, self.sir, self.snr, self.room, self.kind, self.source)
         return (*(widget.value for widget in chosen), *(id(signal) for signal in self.files.values()))
 
     def _speakers(self) -> None:
-        """Offer the test speakers, and choose those of the mixture; what is not loaded cannot be chosen."""
+        """Offer the test speakers and select those of the mixture. Disable rooms and noise if they are not loaded."""
         drawn, acoustics = self.scenes.scene(Scene(self.index.value)).metadata, self.scenes.acoustics
         lacking = [(self.room, acoustics.rooms, "No rooms are loaded: reverb_prob is 0.")]
         lacking += [(self.snr, acoustics.noises, "No noise is loaded: noise_prob is 0.")]
@@ -160,9 +160,9 @@ class Panel:
     def _extract(self, _: object = None) -> None:
         if self.source.value == "own file":
             if "mixture" not in self.files:
-                raise HifitseError("no mixture of your own is here, expected a sound or video file dropped in, or its path")
+                raise HifitseError("no mixture of your own is loaded, expected an uploaded sound or video file, or its path")
             mixture = trial.own_mixture(self.files["mixture"])
-        else:  # the speakers of the list in its order, so that each keeps their level
+        else:  # for unchanged speakers the order of the list is kept, and so each one's level
             target, others = self.target.value, tuple(self.interferers.value)
             if target == self.drawn[0] and set(others) == set(self.drawn[1]):
                 target, others = None, None
@@ -175,5 +175,5 @@ class Panel:
 
 
 def panel(arm: Arm) -> Any:
-    """The panel of a trained arm as a widget, or one line of text where nobody is there to use it."""
+    """Return the panel of a trained arm as a widget, or one line of text if the notebook does not run interactively."""
     return Panel(arm).box if is_live() else HTML(LIVE)

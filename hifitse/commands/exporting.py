@@ -1,4 +1,4 @@
-"""A finished run -> a model's folder: weights in 16 bits, what was measured with exactly these weights, and the card that says so."""
+"""Export a finished run as a model folder: 16-bit weights, metrics measured with exactly these weights, and the model card."""
 
 import json
 import re
@@ -30,10 +30,10 @@ from hifitse.training.run import ModelInside, Run
 from hifitse.training.validation import estimate
 
 CARD = Path(tables.__file__).parent / "templates" / "card.md"
-DTYPE = torch.float16  # half the size of float32, and finer than bfloat16; trained weights are far from its limits
-FALSE_ALARM_RATE = 0.05  # share of the 100 ms without the speaker that are taken for presence
-MIXTURES = 160  # most with the speaker, and without: by 40 of them the detection rate was anything from 29 to 64 %
-ACTIVE_DB = -20.0  # the speaker counts as speaking above this, relative to the 95th percentile of 100 ms
+DTYPE = torch.float16  # half the size of float32 and finer than bfloat16; trained weights are far from its limits
+FALSE_ALARM_RATE = 0.05  # share of 100 ms steps without the speaker in which presence is reported
+MIXTURES = 160  # at most, with and without the speaker each; with 40 the detection rate varied from 29 to 64 %
+ACTIVE_DB = -20.0  # the speaker counts as speaking above this level, relative to the 95th percentile of 100 ms steps
 ROWS = {
     "si_sdri_db": "SI-SDRi, right enrolment, dB",
     "si_sdri_wrong_enroll_db": "SI-SDRi, wrong enrolment, dB",
@@ -47,14 +47,14 @@ ROWS = {
 
 
 class Licence(NamedTuple):
-    """Under which terms a model is given away: a name as on the Hugging Face Hub, ``other`` where none is stated; the text of LICENSE."""
+    """Licence of a model: its name on the Hugging Face Hub, ``other`` if none is stated, and the text of LICENSE."""
 
     name: str
     text: str
 
     @classmethod
     def read(cls, path: Path) -> "Licence":
-        """From a text file whose first line is the name. Raises HifitseError: it cannot be read, or its first line is no such name."""
+        """Read a text file whose first line is the name. Raises HifitseError: the file is unreadable, or its first line is not a name."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -66,7 +66,7 @@ class Licence(NamedTuple):
 
     @classmethod
     def of(cls, *trainings: Params) -> "Licence":
-        """MIT where the library made the sound of these trainings itself, else no statement."""
+        """Return MIT if all training data were synthetic, else a licence ``other`` without terms."""
         if any({params.corpus, params.noise, params.rooms} != {"synthetic"} for params in trainings):
             return cls("other", "No licence is stated: it depends on the recordings the model was trained on, which params.json names.\n")
         text = "MIT licence, as the library hifitse that made these files: see its LICENSE. They contain no recordings. The voices of the "
@@ -75,7 +75,7 @@ class Licence(NamedTuple):
 
 
 def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequence[Params] = ()) -> str:
-    """The text of the card, Markdown with the header that the Hugging Face Hub reads; arguments as :func:`export` makes them."""
+    """Return the model card as Markdown with the metadata header of the Hugging Face Hub, from what :func:`export` prepares."""
     found = metrics["evaluations"]["training"]
     results = [
         EvalResult(
@@ -93,7 +93,7 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
 
 
 def find_run(name: str) -> Run:
-    """The run of a preset, or the one in a folder. Raises HifitseError: neither, or the training is not finished."""
+    """Return the finished run of a preset, or in a folder. Raises HifitseError: there is none, or it is not finished."""
     presets = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     try:
         run = Run.of(resolve(name)) if name in presets else Run.at(Path(name))
@@ -108,14 +108,14 @@ def find_run(name: str) -> Run:
 
 
 def rounded(run: Run, best: bool = False) -> Extractor:
-    """The run's averaged weights, or those of its best validation, as they will be stored: rounded to 16 or 8 bits, in float32 again."""
+    """Return the run's averaged weights, or those of its best validation, rounded to 16 or 8 bits as in the file, and back to float32."""
     model = run.extractor(best)
     model.load_state_dict(unpacked(packed(model.state_dict(), DTYPE)))
     return model
 
 
 def conditions(path: Path, run: Run) -> dict[str, Any]:
-    """The numbers of notebook 14 of this run, from its ``metrics.json``. Raises HifitseError: not readable, or of another model."""
+    """Read the results of notebook 14 for this run from its ``metrics.json``. Raises HifitseError: not readable, or of another model."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         study, model = content["default_model"], content["params"]["start_from"]
@@ -129,12 +129,12 @@ def conditions(path: Path, run: Run) -> dict[str, Any]:
 def export(
     run: Run, folder: Path, licence: Licence | None = None, progress: bool = True, study: dict[str, Any] | None = None, best: bool = False
 ) -> Path:
-    """Measure a finished run's rounded weights and write the model's folder. Minutes, unless the rows are in the run's folder from before.
+    """Evaluate a finished run's rounded weights and write the model folder. Takes minutes, unless the rows are cached in the run's folder.
 
-    ``licence``: ``None`` is MIT for a model that heard synthetic sound only, else no statement. ``study``: as :func:`conditions` reads it.
-    ``best``: the weights of the best validation instead of those of the end. Raises HifitseError: as evaluation and writing do.
+    ``licence``: by default :meth:`Licence.of` all trainings of the model. ``study``: results of notebook 14 from :func:`conditions`.
+    ``best``: use the weights of the best validation, not the final ones. Raises HifitseError: evaluation or writing fails.
     """
-    before = _before(run)  # first of all: what is missing is said before minutes are spent
+    before = _before(run)  # first, so that a missing run is reported before minutes are spent
     model, params = rounded(run, best), run.params
     metrics = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -154,8 +154,8 @@ def export(
 
 
 def _before(run: Run) -> list[Params]:
-    """Parameters of the trainings whose weights this one began with, directly or by way of others, the nearest first; the model that
-    comes with the library is the last."""
+    """Return the parameters of all earlier trainings in the run's ``start_from`` chain, nearest first. The chain ends at the bundled
+    model, if it is reached."""
     found, name = [], run.params.start_from
     while name:
         earlier = Run.named(name)
@@ -165,7 +165,7 @@ def _before(run: Run) -> list[Params]:
 
 
 def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
-    """Metrics of the test list, and SI-SDRi apart for mixtures in a room and without one, where there are both."""
+    """Summarise the rows of the test list, with SI-SDRi split by mixtures with and without a room if there are both."""
     places = {"in a room": [row for row in rows if row["room"]], "without a room": [row for row in rows if not row["room"]]}
     split = {name: numbers(mean(some)) for name, some in places.items() if any(row["present"] for row in some)}
     sources = {name: getattr(params, name) for name in ("corpus", "noise", "rooms", "reverb_prob", "eval_mixtures", "eval_seed")}
@@ -173,13 +173,13 @@ def _measured(rows: list[dict[str, Any]], params: Params) -> dict[str, Any]:
 
 
 def calibrate(extractor: Extractor, params: Params) -> dict[str, float | int] | None:
-    """The threshold of ``hifitse extract --presence``, on mixtures of validation speakers drawn as a test list of four times as many is.
+    """Calibrate ``hifitse extract --presence`` on mixtures of validation speakers, drawn like a test list of four times the length.
 
     Returns:
-        ``threshold_likeness``, its ``false_alarm_rate``, the ``detection_rate`` where the speaker speaks, and ``absent``, the number of
-        100 ms without them. ``two_voices_db``: of 95 % of the clean enrolments the extractor takes away less, relative to them; and
-        ``two_voices_rate``, the share of enrolments of two people at once from which it takes more. ``None`` where the list has no
-        mixture without the speaker, or the extractor no verifier.
+        ``threshold_likeness``, its ``false_alarm_rate``, the ``detection_rate`` while the speaker speaks, and ``absent``, the number of
+        100 ms steps without the speaker. ``two_voices_db``: relative level of what the extractor removes from a clean enrolment, exceeded
+        by 5 % of them; ``two_voices_rate``: share of enrolments of two people at once that exceed it. ``None`` if no mixture of the list
+        lacks the speaker, or the extractor has no verifier.
     """
     absent, speaking, alone, both = [], [], [], []
     conditions = evaluation_conditions(params.model_copy(update={"eval_mixtures": 4 * params.eval_mixtures}))["test"]

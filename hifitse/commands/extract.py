@@ -26,7 +26,7 @@ from hifitse.presets import CommandError
 
 @dataclass(frozen=True)
 class Job:
-    """One recording and what comes of it; ``None`` where that was not asked for."""
+    """One recording and its output files; ``None`` for those that were not requested."""
 
     mix: Path
     out: Path
@@ -39,8 +39,8 @@ class Job:
 
 
 def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
-    """Recordings behind names of files, folders (their sound files, by the endings), globs and pipes, which are read into the folder
-    ``spool``; and whether there may be several. Raises AudioError: a folder or glob without a sound file."""
+    """Resolve names of files, folders (their sound files, by suffix), globs and pipes (copied into the folder ``spool``). Return the
+    recordings, and whether several may be meant. Raises AudioError: a folder or glob without a sound file."""
     found, several = [], len(names) > 1
     for name in names:
         path = Path(name)
@@ -56,8 +56,8 @@ def expand(names: Sequence[str], spool: Path) -> tuple[list[Path], bool]:
 
 
 def spooled(path: Path, spool: Path) -> Path:
-    """The file itself, or a copy of all that comes out of a pipe."""
-    if not os.path.exists(path) or not (path.is_fifo() or path.is_socket()):  # the first takes names that are too long
+    """Return the path of a file, or of a copy of everything that a pipe delivers."""
+    if not os.path.exists(path) or not (path.is_fifo() or path.is_socket()):  # unlike pathlib, os accepts names that are too long
         return path
     spool.mkdir(exist_ok=True)
     copy = spool / path.name
@@ -69,8 +69,8 @@ def spooled(path: Path, spool: Path) -> Path:
 def plan(
     mixes: Sequence[Path], several: bool, enrolments: Sequence[Path], out: str, residual: str | None = None, presence: str | None = None
 ) -> list[Job]:
-    """Which file goes where, before anything is done: to folders where there may be ``several``, else to files, or folders that exist.
-    Raises AudioError: an output cannot be there, stands twice, or is an input."""
+    """Assign all output files before any work starts: in folders if there may be ``several``, otherwise files or existing folders.
+    Raises AudioError: an output is not possible, is used twice, or is an input."""
     wanted = {"output": (out, list(SUBTYPES)), "residual": (residual, list(SUBTYPES)), "presence": (presence, [".json"])}
     jobs = list(map(Job, mixes, *(_places(option, mixes, several, *where) for option, where in wanted.items())))
     inputs = {path.resolve() for path in (*mixes, *enrolments)}
@@ -101,7 +101,7 @@ def _places(option: str, mixes: Sequence[Path], several: bool, given: str | None
 
 
 def refuse_rate(path: Path, rate: int) -> None:
-    """Raises AudioError: a file of that kind cannot hold the rate."""
+    """Raise AudioError if the file format cannot hold the sample rate."""
     name, subtype = SUBTYPES[path.suffix.lower()]
     try:
         with soundfile.SoundFile(io.BytesIO(), "w", rate, 1, format=name, subtype=subtype) as file:
@@ -111,7 +111,7 @@ def refuse_rate(path: Path, rate: int) -> None:
 
 
 class Extract(click.Command):
-    """``--enroll A B`` takes all words up to the next option, which click's own options do not."""
+    """Command whose ``--enroll A B`` takes all words up to the next option, which click does not support itself."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words, listed = [], False
@@ -126,20 +126,20 @@ class Extract(click.Command):
 @click.command(cls=Extract)
 @click.argument("mixes", nargs=-1, required=True, metavar="MIX...")
 @click.option("--enroll", multiple=True, metavar="A...", help="Recordings of the wanted speaker alone.")
-@click.option("--enroll-from", metavar="S-S", help="A piece of MIX in which the speaker is alone, such as 12.5-18.0 (s).")
-@click.option("-o", "--output", required=True, metavar="OUT", help="A .wav or .flac file or a folder; of several MIX a folder.")
-@click.option("--model", metavar="PATH", help="A model's folder or name on the Hugging Face Hub (default: the one inside, CC BY-SA 4.0).")
-@click.option("--channel", type=click.IntRange(1), metavar="N", help="The channel to hear, from 1 (default: all, mixed down).")
-@click.option("--keep-stereo", is_flag=True, help="As many channels out as in, all by the same mask.")
+@click.option("--enroll-from", metavar="S-S", help="Part of MIX in which the speaker is alone, in seconds, such as 12.5-18.0.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="A .wav or .flac file, or a folder; a folder for several MIX.")
+@click.option("--model", metavar="PATH", help="Model folder or name on the Hugging Face Hub (default: the bundled model, CC BY-SA 4.0).")
+@click.option("--channel", type=click.IntRange(1), metavar="N", help="Channel to use, from 1 (default: all, mixed down).")
+@click.option("--keep-stereo", is_flag=True, help="Write as many channels as MIX has, all with the same mask.")
 @click.option("--keep-db", type=click.FloatRange(0, 120), metavar="DB", help="Lower everything but the voice by DB instead of removing it.")
-@click.option("--residual", metavar="OUT", help="Also write what was taken away.")
-@click.option("--presence", metavar="JSON", help="Also write whether the speaker is there, each 100 ms.")
-@click.option("-v", "--verbose", is_flag=True, help="Also show what the decoders say.")
+@click.option("--residual", metavar="OUT", help="Also write what was removed.")
+@click.option("--presence", metavar="JSON", help="Also write whether the speaker is present, for every 100 ms.")
+@click.option("-v", "--verbose", is_flag=True, help="Also show messages of the decoders.")
 def extract(mixes: tuple[str, ...], enroll: tuple[str, ...], output: str, model: str | None, verbose: bool, **options: Any) -> int:
-    """Write one speaker's voice out of recordings.
+    """Extract one speaker's voice from recordings.
 
-    MIX are sound or video files, folders or globs of them, of any rate and length. The command first says what the enrolment is worth.
-    Of several MIX, finished ones are skipped. The exit code is 1 where one failed; the others are done.
+    MIX are sound or video files of any sample rate and length, folders or globs. The command first checks the enrolment. With several MIX,
+    finished ones are skipped, and a failed one does not stop the others; the exit code is then 1.
     """
     if not enroll and not options["enroll_from"]:
         raise CommandError("Missing option '--enroll' or '--enroll-from'; see hifitse extract --help")
@@ -162,7 +162,7 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     if options["enroll_from"] and len(jobs) > 1:
         raise CommandError(f"--enroll-from takes a piece of one MIX, and there are {len(jobs)}; expected --enroll")
     first = None
-    if not several:  # what is wrong with one recording is said before the model is loaded
+    if not several:  # report a problem with a single recording before the model is loaded
         first = extract_files.survey(jobs[0].mix, options["channel"])
         refuse_rate(jobs[0].out, first.sample_rate)
     heard = _enrolments(jobs[0].mix, voices, options)
@@ -200,7 +200,7 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
 
 
 def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> list[tuple[str, tuple]]:
-    """The speaker's recordings and what to call them: ``(name, (signal, rate))``."""
+    """Return the speaker's recordings with names for messages: ``(name, (signal, rate))``."""
     from hifitse.model.extract_files import enrolment
 
     found = [(f"enrolment {path.name!r}", enrolment(path)) for path in voices]
@@ -213,7 +213,7 @@ def _enrolments(mix: Path, voices: Sequence[Path], options: dict[str, Any]) -> l
 
 
 def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], extractor: Any) -> None:
-    """Say what the enrolments are worth."""
+    """Print measurements and warnings for all enrolments."""
     from hifitse.commands.doctor import examine
     from hifitse.model.extract_files import survey
 
@@ -231,7 +231,7 @@ def _warn(name: str, said: Sequence[str]) -> None:
 
 
 def _identity(extractor: Any, heard: Sequence[tuple[str, tuple]], how: Any) -> bytes:
-    """Of all that decides an output beside its recording: weights, enrolments, options."""
+    """Hash everything that decides an output besides its recording: weights, enrolments, options."""
     known = hashlib.sha256(f"{extractor.config} {how}".encode())
     for tensor in extractor.state_dict().values():
         known.update(tensor.cpu().numpy().tobytes())
@@ -251,7 +251,7 @@ def _comment(path: Path) -> str:
 
 
 def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -> None:
-    """Whether the speaker is there: where the estimate is like the enrolment; not known of a model without verifier and threshold."""
+    """Write when the speaker is present: while the estimate resembles the enrolment. Unknown without a verifier and a threshold."""
     import numpy as np
 
     from hifitse.files import write_text

@@ -1,4 +1,4 @@
-"""The commands ``hifitse run``, a notebook without a browser and its report, and ``hifitse arms``, the trainings of several notebooks."""
+"""The commands ``hifitse run``, which runs a notebook and writes its report, and ``hifitse arms``, which trains for several notebooks."""
 
 import ast
 import os
@@ -15,7 +15,7 @@ from hifitse.presets import CommandError, parameter_options, values
 
 
 def notebook_path(name: str) -> Path:
-    """The notebook of that name in ``notebooks/``. Raises CommandError: there is none."""
+    """Return the path of a notebook in ``notebooks/``. Raises CommandError: there is none of that name."""
     from hifitse.report.report import CHECKOUT
 
     known = sorted(path.stem for path in (CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -27,7 +27,7 @@ def notebook_path(name: str) -> Path:
 @click.command()
 @click.argument("notebook", metavar="NN_name")
 @parameter_options("what the notebook names")
-@click.option("--name", default=None, metavar="LABEL", help="Keeps the report apart from others of the preset [default: what differs].")
+@click.option("--name", default=None, metavar="LABEL", help="Label that keeps this report apart from others [default: changed parameters].")
 def run(notebook: str, name: str | None, **given: Any) -> int:
     """Run a notebook and write its report.
 
@@ -40,8 +40,8 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
 
     source = notebook_path(notebook)
     injected = values(**given)
-    params = resolve(**({"preset": _default_preset(source)} | injected))  # a wrong value stops here, before anything starts
-    os.environ["HIFITSE_NAME"] = report.label(params) if name is None else name  # the notebook's kernel takes the same
+    params = resolve(**({"preset": _default_preset(source)} | injected))  # an invalid value stops here, before anything starts
+    os.environ["HIFITSE_NAME"] = report.label(params) if name is None else name  # the notebook's kernel uses the same label
     try:
         folder = report.folder(params, source.stem)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -56,14 +56,14 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
         os.environ.pop("HIFITSE_REPORT_DIR", None)
     shown = os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder
     if error or cut:
-        print(f"hifitse: {error or cut}\nhifitse: what was done until then is in {shown}/report.html", file=sys.stderr)
+        print(f"hifitse: {error or cut}\nhifitse: the results so far are in {shown}/report.html", file=sys.stderr)
         return 130 if error == headless.STOPPED else 1 if error else 3
     print(f"hifitse: open {shown}/report.html in a browser; report.ipynb and metrics.json lie beside it")
     return 0
 
 
 def _default_preset(source: Path) -> str:
-    """The preset that the notebook's own parameters cell names, which is what plain papermill would take."""
+    """Return the preset named in the notebook's own parameters cell, which plain papermill would use."""
     import nbformat
 
     for cell in nbformat.read(source, as_version=4).cells:
@@ -74,7 +74,7 @@ def _default_preset(source: Path) -> str:
 
 
 def _finish(work: Path, notebook: str, params: Params, error: str) -> str:
-    """Tidy the executed notebook, export the page, and see that there is a metrics.json. Returns the error, or a new one."""
+    """Tidy the executed notebook, export it as a page, and make sure that metrics.json exists. Returns ``error``, or a new one."""
     from hifitse.report import contract, page, report
 
     page.finish(work / "report.ipynb", work / "report.html")
@@ -92,10 +92,10 @@ def _finish(work: Path, notebook: str, params: Params, error: str) -> str:
 @click.argument("notebooks", metavar="NN_name ...", nargs=-1, required=True)
 @parameter_options("people")
 def arms(notebooks: tuple[str, ...], **given: Any) -> int:
-    """Train and evaluate what notebooks compare, without their reports.
+    """Train and evaluate the arms of notebooks, without their reports.
 
-    First the first seed of every arm, several at a time as arms_together says; then the evaluation and further seeds, notebook by notebook.
-    What is finished is kept: the same command goes on after a stop, and `hifitse run` then finds all done.
+    The first seed of every arm is trained first, arms_together at a time. Evaluation and further seeds follow, notebook by notebook.
+    Finished work is kept: after a stop the same command continues, and `hifitse run` then reuses the results.
     """
     from hifitse.evaluation.comparison import completed
     from hifitse.studies.levers import declared

@@ -1,4 +1,4 @@
-"""The commands ``hifitse pack`` and ``hifitse sitting``: recordings for another machine, and one sitting there."""
+"""The commands ``hifitse pack``, ``unpack`` and ``sitting``: pack recordings for another machine, and train there in limited time."""
 
 import json
 import os
@@ -16,19 +16,19 @@ import click
 from hifitse.params import Params, resolve
 from hifitse.presets import parameter_options, values
 
-TRAINING_SHARE = 0.75  # of the sitting's time; evaluation, model and report have the rest
-PART = 15_000_000  # bytes of a part of ``run.zip``: what leaves such a machine may have to be below 16 MB
+TRAINING_SHARE = 0.75  # of the sitting's time; the rest is for evaluation, export and report
+PART = 15_000_000  # bytes per part of ``run.zip``: the other machine may only let out files below 16 MB
 KEPT = ("params.json", "history.jsonl", "validation.jsonl")
 
 
 @click.command()
 @parameter_options("gpu")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
-@click.option("--mb", default=40.0, show_default=True, help="Most megabytes of all files.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder for the recordings; set HIFITSE_DATA to it.")
+@click.option("--mb", default=40.0, show_default=True, help="Largest total size in megabytes.")
 def pack(output: str, mb: float, **given: Any) -> None:
-    """Pack a preset's recordings small enough to travel.
+    """Pack a preset's recordings for another machine.
 
-    Speech and noise become Ogg Opus, rooms stay as they are.
+    Speech and noise are coded as Ogg Opus; rooms are copied unchanged.
     """
     from hifitse.prepare.pack import pack as write
 
@@ -38,9 +38,9 @@ def pack(output: str, mb: float, **given: Any) -> None:
 
 @click.command()
 @click.argument("packed", metavar="FOLDER")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where the recordings go; HIFITSE_DATA then names it.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder for the recordings; set HIFITSE_DATA to it.")
 def unpack(packed: str, output: str) -> None:
-    """Decode what `hifitse pack` wrote, on the other machine.
+    """Decode the output of `hifitse pack`, on the other machine.
 
     Training there then starts at full speed.
     """
@@ -51,13 +51,13 @@ def unpack(packed: str, output: str) -> None:
 
 @click.command()
 @parameter_options("gpu")
-@click.option("-o", "--output", required=True, metavar="FOLDER", help="Where report, metrics.json, weights and run.zip go.")
-@click.option("--minutes", default=9.0, show_default=True, help="How long all of it may take.")
+@click.option("-o", "--output", required=True, metavar="FOLDER", help="Folder for report, metrics.json, weights and run.zip.")
+@click.option("--minutes", default=9.0, show_default=True, help="Time limit for everything.")
 def sitting(output: str, minutes: float, **given: Any) -> int | None:
-    """Train, evaluate and export a preset within some minutes.
+    """Train, evaluate and export a preset within a few minutes.
 
-    The number of steps is chosen after a minute's trial unless -p steps gives it. With the run.zip of an earlier sitting in the folder
-    the same command goes on from there.
+    A short trial decides the number of steps, unless -p steps gives it. With the run.zip of an earlier sitting in FOLDER, the same command
+    continues its training.
     """
     from hifitse.training.train import train
 
@@ -87,7 +87,7 @@ def sitting(output: str, minutes: float, **given: Any) -> int | None:
 
 
 def fitted(params: Params, seconds: float) -> Params:
-    """As many steps as fit into a sitting of so many seconds, the time of the trial included."""
+    """Return the parameters with as many steps as fit into a sitting of ``seconds``, including the trial."""
     from hifitse.training.abreast import fill, seconds_per_step
 
     started = time.monotonic()
@@ -100,7 +100,7 @@ def fitted(params: Params, seconds: float) -> Params:
 
 
 def _keep(folder: Path, run: Path) -> None:
-    """What another sitting needs of a run, its newest checkpoint and its rows: ``run.zip``, in parts where it is longer than one."""
+    """Write ``run.zip`` with what another sitting needs: the newest checkpoint and rows. It is split if larger than ``PART``."""
     newest = sorted(run.glob("checkpoint-*.safetensors"))[-1]
     whole = folder / "run.zip"
     for old in folder.glob("run.zip*"):
@@ -117,7 +117,7 @@ def _keep(folder: Path, run: Path) -> None:
 
 
 def _unpack(folder: Path) -> Params | None:
-    """The parameters of the run in ``run.zip`` or its parts, which is put into its place; ``None`` without one."""
+    """Unpack the run in ``run.zip`` or its parts into ``runs/`` and return its parameters; ``None`` if there is no such file."""
     found = sorted(folder.glob("run.zip*"))
     if not found:
         return None
@@ -131,7 +131,7 @@ def _unpack(folder: Path) -> Params | None:
 
 
 def _report(params: Params, folder: Path) -> None:
-    """The report of notebook 00 on the finished run, in a process of its own: a failure leaves all else."""
+    """Write the report of notebook 00 on the finished run, in a separate process, so that a failure affects nothing else."""
     words = ["run", "00_baseline", "--preset", params.preset]
     for name, value in params.changed().items():
         words += ["-p", name, json.dumps(value)] if name not in ("preset", "max_minutes") else []

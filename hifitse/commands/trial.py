@@ -1,4 +1,4 @@
-"""One extraction by hand: from a test mixture, changed or as drawn, or an own file; measured, seen and heard."""
+"""One extraction from a test mixture, as drawn or changed, or from the user's own file; measure, plot and play it."""
 
 import copy
 import math
@@ -28,18 +28,18 @@ from hifitse.training.validation import Extract, estimate
 
 @dataclass(frozen=True)
 class Scene:
-    """What to take from the test list and what to change; ``None`` is: as drawn."""
+    """A mixture of the test list and changes to it; ``None`` keeps what was drawn."""
 
     index: int = 0
-    target: str | None = None  # as the next, names of test speakers
-    interferers: tuple[str, ...] | None = None  # 0 to 8
+    target: str | None = None  # name of a test speaker
+    interferers: tuple[str, ...] | None = None  # names of 0 to 8 test speakers
     sir_db: float | None = None  # dB, target to each interferer, -40 to 40
-    snr_db: float | None = None  # dB, target to noise, -40 to 60; infinity: without noise
-    room: bool | None = None  # with or without one
+    snr_db: float | None = None  # dB, target to noise, -40 to 60; infinity: no noise
+    room: bool | None = None  # with or without a room
 
 
 class Scenes(Mixer):
-    """Makes scenes of the test speakers, rooms and noises of an evaluation's parameters; one without changes is the evaluation's own."""
+    """Mixer of scenes with the test speakers, rooms and noises of an evaluation. An unchanged scene is the evaluation's own mixture."""
 
     def __init__(self, params: Params) -> None:
         super().__init__(params, "test")
@@ -47,13 +47,13 @@ class Scenes(Mixer):
         self.chosen: list[str] = []
 
     def scene(self, scene: Scene) -> Mixture:
-        """The mixture of a scene. Raises HifitseError: what is asked for is not allowed, or not loaded."""
+        """Return the mixture of a scene. Raises HifitseError: a value is not allowed, or noise or rooms are not loaded."""
         if len(scene.interferers or ()) > 8:
             raise HifitseError(f"{len(scene.interferers)} interferers are asked for, expected 0 to 8")
         if scene.snr_db not in (None, math.inf) and self.acoustics.noises is None:
             raise HifitseError(f"SNR is {scene.snr_db} dB, expected parameters with noise_prob above 0")
         conditions = self.conditions[scene.index]
-        made = copy.copy(self)  # rooms of enrolments stay those of self.acoustics, so that only the mixture changes
+        made = copy.copy(self)  # self.acoustics still decides the enrolments' rooms, so only the mixture changes
         values: dict[str, float] = {}
         if scene.target is not None or scene.interferers is not None:
             drawn = listed_mixture(self, self.params.eval_seed, scene.index, conditions).metadata
@@ -74,7 +74,7 @@ class Scenes(Mixer):
         return listed_mixture(made, self.params.eval_seed, scene.index, conditions)
 
     def _names(self, target: int, others: list[int], count: int, similarity: float) -> list[str]:
-        # A mixture without target and noise has an interferer even where none was chosen.
+        # A mixture without target and noise gets an interferer even if none was chosen.
         if not self.chosen:
             return super()._names(target, others, count, similarity)
         rest = (name for name in map(self.speakers.__getitem__, (target, *others)) if name not in self.chosen)
@@ -82,12 +82,12 @@ class Scenes(Mixer):
 
 
 ENROLMENTS = {"of the target": "right", "of an interferer": "wrong", "silence": "zero", "own file": "own"}
-LONGEST_S = 30.0  # s: what is used of a longer own file, so that an extraction stays a matter of seconds
+LONGEST_S = 30.0  # seconds used of a longer file, so that an extraction takes only seconds
 
 
 def read(path: Path, name: str) -> np.ndarray:
-    """The first 30 s of an audio or video file, ``(T,)`` at 48 kHz, its channels mixed down; ``name`` is what its owner calls it.
-    Raises AudioError: it is not audio, shorter than 0.1 s, silent, or not finite."""
+    """Read the first 30 s of an audio or video file, mixed down, ``(T,)`` at 48 kHz; error messages call it ``name``.
+    Raises AudioError: not audio, shorter than 0.1 s, silent, or not finite."""
     try:
         signal = audio.read(path, samples=round(LONGEST_S * SAMPLE_RATE))
     except AudioError as error:
@@ -100,7 +100,7 @@ def read(path: Path, name: str) -> np.ndarray:
 
 
 def decode_upload(upload: Mapping[str, Any]) -> np.ndarray:
-    """As :func:`read`, of an item of the value of ``ipywidgets.FileUpload``."""
+    """Read an item of ``ipywidgets.FileUpload.value`` like :func:`read`."""
     name = str(upload["name"])
     found = re.search(r"\.[A-Za-z0-9]{1,5}$", name)
     with tempfile.TemporaryDirectory(prefix="hifitse-") as folder:
@@ -111,28 +111,28 @@ def decode_upload(upload: Mapping[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Heard:
-    """One extraction."""
+    """Result of one extraction."""
 
-    clips: dict[str, np.ndarray]  # (T,) at 48 kHz by label in the order to show it, the enrolment last
-    said: str  # what was measured, in one sentence
-    about: str  # what the clips belong to, for those who do not see the panel
-    likeness: np.ndarray | None = None  # (L,) of the estimate to the enrolment, where the model has a verifier
-    threshold: float | None = None  # likeness from which on the speaker counts as present
+    clips: dict[str, np.ndarray]  # label -> (T,) at 48 kHz, in display order, the enrolment last
+    said: str  # the measurements in one sentence
+    about: str  # which mixture and enrolment, for screen readers
+    likeness: np.ndarray | None = None  # (L,) similarity of estimate and enrolment, if the model has a verifier
+    threshold: float | None = None  # least likeness at which the speaker counts as present
 
 
 def own_mixture(mix: np.ndarray) -> Mixture:
-    """A recording ``(T,)`` of which nothing else is known as a mixture: no target, nobody enrolled."""
+    """Wrap a recording ``(T,)`` of unknown content as a mixture, with silent target, noise and enrolment."""
     nothing, about = np.zeros((0, len(mix)), np.float32), {"id": "own mixture", "index": None}
     return Mixture(mix, np.zeros_like(mix), nothing, np.zeros_like(mix), np.zeros((1, len(mix)), np.float32), None, about)
 
 
 def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | None = None) -> Heard:
-    """Extract once from a mixture of the test list, or :func:`own_mixture`, on the CPU. ``kind`` is one of the values of ``ENROLMENTS``,
-    ``own`` (T',) the enrolment of the kind "own". Raises HifitseError: there is no enrolment of that kind."""
+    """Extract once on the CPU from a mixture of the test list or of :func:`own_mixture`. ``kind`` is a value of ``ENROLMENTS``;
+    ``own`` (T',) is the enrolment of kind "own". Raises HifitseError: there is no enrolment of that kind."""
     is_own = mixture.metadata["index"] is None
     if kind == "own":
         if own is None:
-            raise HifitseError("no enrolment of your own is here, expected a sound or video file dropped in, or its path")
+            raise HifitseError("no enrolment of your own is loaded, expected an uploaded sound or video file, or its path")
         mixture = replace(mixture, enroll=own[None])
     elif kind != "zero" and is_own:
         raise HifitseError("the speakers of your own mixture are not known, expected the enrolment 'own file' or 'silence'")
@@ -145,14 +145,14 @@ def extract(extractor: Extract, mixture: Mixture, kind: str, own: np.ndarray | N
     label = next(name for name, value in ENROLMENTS.items() if value == kind)
     about = f"{'own mixture' if is_own else 'test mixture ' + str(mixture.metadata['index'])}, enrolment: {label}"
     heard = Heard(clips | {"estimate": est, "enrolment": enroll[0]}, measured(mixture, est, is_own), about)
-    if kind == "zero" or getattr(extractor, "verifier", None) is None:  # a model of one's own may be any function
+    if kind == "zero" or getattr(extractor, "verifier", None) is None:  # a user's model may be any function
         return heard
     alike = likeness(extractor.verifier, est, enroll, listening.FRAME_SECONDS)
     return replace(heard, likeness=alike, threshold=extractor.origin.metrics.get("presence", {}).get("threshold_likeness"))
 
 
 def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:
-    """SI-SDR before and after, and by how much it rose, in one sentence."""
+    """Describe SI-SDR before and after, and SI-SDRi, in one sentence."""
     target = torch.from_numpy(mixture.target)
     if is_own:
         return "The target in a mixture of your own is not known, so nothing is measured."
@@ -164,9 +164,9 @@ def measured(mixture: Mixture, est: np.ndarray, is_own: bool) -> str:
 
 
 def shown(heard: Heard) -> HTML:
-    """The sentence, spectrograms on one colour scale and players with one gain."""
+    """Display the sentence, spectrograms on one colour scale, and players with one gain."""
     clips = {name: clip for name, clip in heard.clips.items() if name != "enrolment"}
-    # As HTML, for JupyterLab leaves out the text that goes with a picture.
+    # As HTML, because JupyterLab drops the alternative text of an image.
     picture = page.image(figures.png(listening.spectrograms(clips)), f"Spectrograms of {', '.join(clips)}; {heard.about}. {heard.said}")
     gain_db = 20 * math.log10(listening.common_gain(heard.clips))
     gain = f"All players have one gain, {tables.number(gain_db, 1, True)} dB; the mixture's own level is "

@@ -1,8 +1,8 @@
-"""Notebook 08: how fast mixtures are made, by the old path and by the present one, in batches, on a GPU, and beside a training.
+"""Notebook 08: how fast mixtures are made: old path against present path, in batches, on a GPU, and during training.
 
-The old path is what the plan replaces: every recording is decoded whole for each stretch of it, speed changes by
-``scipy.signal.resample``, rooms convolve by ``fftconvolve`` with a response decoded again. All draws, crops and levels are those of the
-present path, so the content is the same but for the resampler. Seconds are CPU time of one thread: other programs weigh on it little.
+The old path is the one that the plan replaces. It decodes a whole recording for each excerpt, changes speed with
+``scipy.signal.resample``, and convolves with ``fftconvolve`` and a freshly decoded room response. Draws, crops and levels are those of
+the present path, so only the resampler differs. Paths are compared by CPU time of one thread, which other programs hardly affect.
 """
 
 import time
@@ -40,11 +40,11 @@ from hifitse.training.train import new_state, train_step
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"
 KEPT_MB = 512
 JOINED_S, JOINED_SPEAKERS = 15.0, 40
-"""s, the shortest file of :func:`long_files`, and its speakers."""
+"""Length in s of the shortest file of :func:`long_files`, and its number of speakers."""
 GOAL, LEAST_ROUNDS = 5.0, 3
-"""The plan's gain; below this number of rounds no verdict is given."""
+"""The speed-up that the plan asks for, and the fewest rounds for a verdict."""
 Paths = Mapping[str, Mapping[str, Sequence[float]]]
-"""Kind of files -> path -> CPU seconds per mixture, one a round."""
+"""Kind of files -> path -> CPU seconds per mixture, one value per round."""
 
 
 class _OldReader(Reader):
@@ -58,7 +58,7 @@ class _OldRenderer(Renderer):
         if percent == 100:
             return crop
         step = percent // gcd(100, percent)
-        padded = audio.crop_or_pad(crop, -(-len(crop) // step) * step)  # to a length that divides, or the factor would be another one
+        padded = audio.crop_or_pad(crop, -(-len(crop) // step) * step)  # a multiple of the step, for the exact factor
         return resample(padded, 100 * len(padded) // percent)[: ceil(100 * len(crop) / percent)].astype(np.float32, copy=False)
 
     def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
@@ -67,7 +67,7 @@ class _OldRenderer(Renderer):
 
 
 class OldMixer(Mixer):
-    """Mixtures of one split in the old ways; arguments and errors as :class:`hifitse.data.mixing.Mixer`."""
+    """A :class:`hifitse.data.mixing.Mixer` that makes its mixtures by the old path."""
 
     def __init__(self, params: Params, split: str) -> None:
         super().__init__(params, split)
@@ -77,8 +77,8 @@ class OldMixer(Mixer):
 
 
 def plan_mixing(params: Params) -> Params:
-    """The parameters with mixtures as hard as the plan's own (1 to 3 interferers, noise, always a room), 4 s where they are longer than
-    1 s; nothing is kept in memory, which one of the paths is there to measure."""
+    """Return the parameters with the plan's mixtures: 1 to 3 interferers, noise, always a room, 4 s long unless the preset's last 1 s or
+    less. ``cache_mb`` is 0, because caching is measured separately."""
     plan = Params()
     names = ("interferers_min", "interferers_max", "snr_min_db", "snr_max_db", "noise_prob", "reverb_prob", "speed_min", "speed_max")
     update = {name: getattr(plan, name) for name in names} | {"both_talkers": False, "accumulation": 1, "cache_mb": 0}
@@ -88,8 +88,8 @@ def plan_mixing(params: Params) -> Params:
 
 
 def long_files(params: Params) -> Params:
-    """The parameters with files of 15 s and more, 16 bit FLAC, joined from synthetic voices: as long as those of corpora of read speech.
-    A corpus of recordings stays what it is."""
+    """Return the parameters with 16-bit FLAC files of at least 15 s, joined from synthetic voices, as in corpora of read speech. A corpus
+    of recordings is left unchanged."""
     if params.corpus != "synthetic":
         return params
     source = synthetic.make_speech(params.synthetic_speakers, params.synthetic_utterances, params.corpus_seed)
@@ -112,9 +112,9 @@ def _mixers(params: Params) -> dict[str, Mixer]:
 
 
 def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, list[float]]:
-    """Path -> CPU seconds per mixture, one value per round; all paths make the same mixtures, in turns.
+    """Return path -> CPU seconds per mixture, one value per round. All paths make the same mixtures, in turns.
 
-    Each has looked at every recording, and the one that keeps them at every room, before the first round.
+    Before the first round each path has scanned every recording, and the caching path has loaded every room.
     """
 
     def make(mixer: Mixer, indices: count) -> None:
@@ -132,13 +132,13 @@ def paths(params: Params, rounds: int, mixtures: int = 16) -> dict[str, list[flo
 
 
 def gains(found: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
-    """Time of the first path divided by that of each other one: median over the rounds with its 95 % bootstrap interval."""
+    """Return the speed-up of each path over the first one: median over the rounds with its 95 % bootstrap interval."""
     rates, first = {name: [1 / seconds for seconds in each] for name, each in found.items()}, next(iter(found))
     return {name: value for name, value in ratios(rates, first).items() if name != first}
 
 
 def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
-    """Power of the largest difference of the old path's mixtures, dB relative to the mixture; whether keeping recordings changes a bit."""
+    """Compare the paths' mixtures: largest error power of the old path in dB relative to the mixture, and whether caching is bit-exact."""
     mixers, worst, same = _mixers(params), -np.inf, True
     for index in range(mixtures):
         one, other, third = (each.mixture(params.seed, index, validation_conditions(params)[0]) for each in mixers.values())
@@ -149,8 +149,8 @@ def alike(params: Params, mixtures: int = 8) -> dict[str, float]:
 
 
 def renderers(params: Params, rounds: int, scenes: int = 64) -> dict[str, list[float]]:
-    """Renderer -> seconds per mixture by the clock, one value per round: the same scenes on one thread, and on a GPU where there is one.
-    They are drawn, and recordings decoded, before."""
+    """Return renderer -> wall-clock seconds per mixture, one value per round, for the same scenes on one CPU thread and, if available, a
+    GPU. Scenes are drawn and recordings decoded beforehand."""
     mixer, limit = Mixer(params.model_copy(update={"cache_mb": KEPT_MB}), "train"), KEPT_MB * 2**20
     drawn = [mixer.draw(params.seed, index, validation_conditions(params)[0]) for index in range(scenes)]
     calls: dict[str, Any] = {"numpy, one by one": lambda: [mixer.renderer.mixture(scene) for scene in drawn]}
@@ -162,8 +162,8 @@ def renderers(params: Params, rounds: int, scenes: int = 64) -> dict[str, list[f
 
 
 def waiting(params: Params, steps: int) -> dict[str, float]:
-    """Where mixtures are made -> share of the time of so many training steps that waits for them, once the first two are done:
-    in the training's own process, by one worker or ``workers``, and on a GPU, where there is one, which renders ahead."""
+    """Return where mixtures are made -> share of the time of ``steps`` training steps, after two for warm-up, spent waiting for them: in
+    the training process, by one or ``workers`` processes, or, if available, on the GPU, which renders ahead."""
     workers = max(1, params.workers)
     ways = {"the training's process": (0, 0), f"{workers} worker{'s' * (workers > 1)}": (workers, 0)}
     device, found = pick_device(params.device), {}
@@ -171,19 +171,19 @@ def waiting(params: Params, steps: int) -> dict[str, float]:
     for name, (helpers, kept) in ways.items():
         own = params.model_copy(update={"workers": helpers, "cache_mb": kept, "accumulation": 1, "steps": steps + 2})
         mixer, state, spent = Mixer(own, "train"), new_state(own), []
-        mixer.look()  # a training sees its recordings many times, and looks at each once
+        mixer.look()  # a training scans each recording only once, in its first epoch
         for batch in training_loader(own, mixer, device=device):
             if device.type == "cuda":
-                torch.cuda.current_stream().synchronize()  # which waits for a batch that is being rendered in another
+                torch.cuda.current_stream().synchronize()  # wait for the batch being rendered in another stream
             spent.append(time.perf_counter())
             train_step(state, [batch])
-            spent.append(time.perf_counter())  # its loss was read: the card is done but for the weights' update
+            spent.append(time.perf_counter())  # the step has read its loss: only the weight update may still be running
         found[name] = sum(np.subtract(spent[4::2], spent[3:-1:2])) / (spent[-1] - spent[3])
     return found
 
 
 def answer(found: Paths, same: Mapping[str, float], params: Params) -> HTML:
-    """The verdict: how many times the old path's mixtures per second and core, by kind of files, against the goal of 5."""
+    """Return the verdict: speed-up over the old path per core, by kind of files, against the goal of 5."""
     total = {f"{kind}, {name}": value for kind, each in found.items() for name, value in gains(each).items()}
     least, best = (end(value.mean for value in total.values()) for end in (min, max))
     rounds = next(iter(total.values())).n
@@ -200,7 +200,7 @@ def answer(found: Paths, same: Mapping[str, float], params: Params) -> HTML:
 
 
 def rates(found: Paths, params: Params, measured: str) -> HTML:
-    """Time and rate of each path or renderer, and how many times as fast it is as the first; ``measured`` says what the time is."""
+    """Return a table with time, rate and speed-up over the first path or renderer; ``measured`` names the kind of time."""
     rows = []
     for kind, each in found.items():
         factor = gains(each)
@@ -213,14 +213,14 @@ def rates(found: Paths, params: Params, measured: str) -> HTML:
 
 
 def waits(found: Mapping[str, float]) -> HTML:
-    """Where mixtures are made, and the share of a training step that waits for them."""
+    """Return a table of the result of :func:`waiting`."""
     gone = "" if "the card" in found else "; no GPU here, so rendering on one is not measured"
-    rows = [{"mixtures are made by": name, "share of a step that waits": f"{100 * share:.0f} %"} for name, share in found.items()]
+    rows = [{"mixtures are made by": name, "share of the time spent waiting": f"{100 * share:.0f} %"} for name, share in found.items()]
     return table(rows, f"the preset's own training{gone}")
 
 
 def content(params: Params, found: Paths, **others: Any) -> dict[str, Any]:
-    """What ``metrics.json`` holds: ratios with their intervals under ``groups``, all other numbers under ``measured``."""
+    """Return the content of ``metrics.json``: ratios with intervals under ``groups``, all other numbers under ``measured``."""
     groups = {kind: {"total": {name: {"ratio": vars(value)} for name, value in gains(each).items()}} for kind, each in found.items()}
     seconds = {kind: {name: float(np.median(taken)) for name, taken in each.items()} for kind, each in found.items()}
     return report.metrics("08_data_loading", params, []) | {"groups": groups, "measured": {"seconds": seconds} | others}

@@ -1,6 +1,6 @@
-"""Notebook 14: what the default model can do and where it fails. One condition, one row of numbers, and the aims it is held against.
+"""Notebook 14: what the default model can do and where it fails. Each condition gives one row of numbers, compared with its aims.
 
-Every condition evaluates the same weights on people, rooms and noises that no training has heard. Only the named parameters change.
+Every condition evaluates the same weights on held-out people, rooms and noises. Only the named parameters change.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,27 +31,27 @@ from hifitse.report.show import LEAST_MIXTURES, box, card, picture, table
 from hifitse.training.run import Run, runs_dir
 
 REFERENCE = "people, dry"
-"""The condition that ``change_db`` refers to."""
+"""The reference condition of ``change_db``."""
 EVERYWHERE = {"gap_db": 12.0, "confusion_rate": 0.04, "worse_rate": 0.06}
-"""Aims of each condition with two talkers: right minus wrong enrolment, dB; shares of the mixtures, at most."""
+"""Aims of every condition whose metric is SI-SDRi: least right minus wrong enrolment in dB, largest shares of the mixtures."""
 NAMES = {
     "si_sdri_db": ("SI-SDRi", 1), "si_sdr_db": ("SI-SDR", 1), "gap_db": ("right minus wrong enrolment", 1),
     "confusion_rate": ("confusions, share", 3), "worse_rate": ("worse than the mixture, share", 3),
     "absent_suppression_db": ("suppression", 1), "change_db": (f"SI-SDRi minus that of {REFERENCE}", 2),
 }  # fmt: skip
-"""Metric -> words, digits; dB where nothing is said."""
+"""Metric -> label, digits. The unit is dB unless the label says otherwise."""
 AT_MOST = ("confusion_rate", "worse_rate", "change_db")
 CARDS = (REFERENCE, "people, rooms and noise", "RAVDESS, dry", "Persian, dry")
-"""Conditions in the verdict."""
+"""Conditions shown in the verdict."""
 Found = Mapping[str, Any]
-"""``aims`` and ``aims_met``, how many; ``conditions``: by name ``question, mixtures, people, rooms, metrics, aims``."""
+"""Counts ``aims`` and ``aims_met``, and ``conditions``: name -> ``question, mixtures, people, rooms, metrics, aims``."""
 
 
 @dataclass(frozen=True)
 class BandLimit:
-    """A mixture as if recorded at another rate: what lies above ``edge_hz`` is gone from every part; enrolments stay.
+    """Low-pass all parts of a mixture at ``edge_hz``, as if it had been recorded at a lower rate. Enrolments stay unchanged.
 
-    Converters and resamplers end at about 95 % of half of their rate.
+    Converters and resamplers cut off at about 95 % of half their sample rate.
     """
 
     edge_hz: float
@@ -67,14 +67,14 @@ class Condition:
     """One way to test the model.
 
     Attributes:
-        name: of the row.
-        question: that the row answers.
-        changes: parameters of the evaluation, over those of the preset.
-        aim: of ``metric``; ``None``: no aim is set.
-        metric: that the condition is about. ``change_db`` is SI-SDRi minus that of ``REFERENCE``, whose size is at most the aim.
-        share: of the preset's ``eval_mixtures``.
-        change: of each mixture before it is heard.
-        wrap: of the extractor.
+        name: name of the row.
+        question: question that the row answers.
+        changes: evaluation parameters that differ from the preset's.
+        aim: aim for ``metric``, or ``None``.
+        metric: metric that the aim is set for. ``change_db`` is SI-SDRi minus that of ``REFERENCE``; its absolute value is limited.
+        share: share of the preset's ``eval_mixtures`` to use.
+        change: applied to each mixture before extraction.
+        wrap: wraps the extractor.
     """
 
     name: str
@@ -88,18 +88,18 @@ class Condition:
 
     @property
     def aims(self) -> dict[str, float]:
-        """Metric -> aim."""
+        """All aims of the condition: metric -> aim."""
         own = {} if self.aim is None else {self.metric: self.aim}
         return own | (EVERYWHERE if self.metric == "si_sdri_db" else {})
 
     def params(self, params: Params) -> Params:
-        """Parameters of the evaluation."""
+        """Return the parameters of the evaluation."""
         count = max(4, round(self.share * params.eval_mixtures))
         return Params(**(params.model_dump() | DRY | {"eval_mixtures": count} | dict(self.changes)))
 
 
 MEASURED = "$HIFITSE_DATA/rir"
-"""Rooms that no training of the default model heard."""
+"""Measured rooms, not used in any training of the default model."""
 ROOMS = {"reverb_prob": 1.0, "noise_prob": 1.0, "rooms": MEASURED}
 RAVDESS, PERSIAN = (ELSEWHERE | {"corpus": f"$HIFITSE_DATA/{name}"} for name in ("speech", "speech_swb"))
 LONE = {"interferers_min": [0], "interferers_max": [0]}
@@ -128,7 +128,7 @@ CONDITIONS = (
 
 
 def default_extractor(params: Params) -> Extractor:
-    """The model that comes with the library, or that of the finished run that ``start_from`` names, with the preset's ``shifts``."""
+    """Return the bundled model, or that of the finished run named by ``start_from``, with the preset's ``shifts``."""
     if not params.start_from:
         return Extractor.from_pretrained()
     run = Run.named(params.start_from)
@@ -136,17 +136,17 @@ def default_extractor(params: Params) -> Extractor:
 
 
 def measure(params: Params, extractor: Extractor) -> tuple[Found, dict[str, str], dict[str, pd.DataFrame]]:
-    """Evaluate the extractor under each condition; finished rows are kept in ``runs/`` and found again.
+    """Evaluate the extractor under each condition. Finished rows are cached in ``runs/default_model/``.
 
     Args:
-        params: of the preset whose corpus the model is to be tested on.
-        extractor: in evaluation mode.
+        params: parameters of the preset, which names the test corpus.
+        extractor: extractor in evaluation mode.
 
     Returns:
-        What was found, condition -> why it was left out, and condition -> rows.
+        The summary, condition -> why it was left out, and condition -> rows.
 
     Raises:
-        HifitseError: as the evaluation does, or the reference cannot be measured.
+        HifitseError: the evaluation fails, or recordings of the reference condition are missing.
     """
     extractor = extractor.to(pick_device(params.device))
     rows: dict[str, pd.DataFrame] = {}
@@ -166,7 +166,7 @@ def measure(params: Params, extractor: Extractor) -> tuple[Found, dict[str, str]
 
 
 def summary(rows: Sequence[tuple[Condition, Rows]]) -> Found:
-    """The numbers for the report, ``metrics.json``, the model's card and the README, from each condition's rows, the reference first."""
+    """Summarise the rows of each condition for the report, ``metrics.json``, the model card and the README. The reference comes first."""
     found = {}
     for condition, mine in rows:
         mine, metrics = frame(mine), summarise(mine, rows[0][1])
@@ -179,11 +179,11 @@ def summary(rows: Sequence[tuple[Condition, Rows]]) -> Found:
 
 
 def summarise(rows: Rows, reference: Rows) -> dict[str, Interval]:
-    """Metrics of a condition; ``change_db`` is paired with the mixtures of the same index in the reference."""
+    """Return the metrics of a condition that have values; ``change_db`` is paired with the reference by mixture index."""
     numbers = ["si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdr_db", "absent_suppression_db", "snr_db", "confused"]
     mine, before = (frame(each).set_index("index").astype(dict.fromkeys(numbers, float)) for each in (rows, reference))
     two = mine["n_interferers"] > 0
-    right = mine["si_sdri_db"].where(two | mine["snr_db"].notna())  # a lone target has nothing to be improved
+    right = mine["si_sdri_db"].where(two | mine["snr_db"].notna())  # a lone target without noise cannot be improved
     values = {
         "si_sdri_db": right,
         "si_sdri_wrong_enroll_db": mine["si_sdri_wrong_enroll_db"],
@@ -198,7 +198,7 @@ def summarise(rows: Rows, reference: Rows) -> dict[str, Interval]:
 
 
 def judged(metric: str, aim: float, value: Interval) -> dict[str, Any]:
-    """``aim``, ``met`` by the mean, and ``certain``: the whole 95 % interval lies on the mean's side of the aim."""
+    """Return ``aim``, ``met`` (judged by the mean) and ``certain``: both ends of the 95 % interval give the same verdict."""
 
     def met(number: float) -> bool:
         return (abs(number) if metric == "change_db" else number) <= aim if metric in AT_MOST else number >= aim
@@ -208,12 +208,12 @@ def judged(metric: str, aim: float, value: Interval) -> dict[str, Any]:
 
 
 def word(aim: Mapping[str, Any]) -> str:
-    """ "met" or "missed", with a question mark where the interval holds both."""
+    """Return "met" or "missed", with a question mark if the verdict is not certain."""
     return ("met" if aim["met"] else "missed") + ("" if aim["certain"] else "?")
 
 
 def _said(entry: Mapping[str, Any], metric: str, digits: int | None = None, scale: float = 1.0) -> str:
-    """A metric's mean and 95 % interval, fresh or from ``metrics.json``; a dash where there is none."""
+    """Format a metric's mean and 95 % interval, just computed or read from ``metrics.json``; a dash if it is missing."""
     if metric not in entry["metrics"]:
         return "–"
     value = {name: None if end is None else scale * end for name, end in entry["metrics"][metric].items()}
@@ -222,7 +222,7 @@ def _said(entry: Mapping[str, Any], metric: str, digits: int | None = None, scal
 
 
 def answer(found: Found) -> HTML:
-    """The verdict: how many aims are met, and the four conditions that matter most."""
+    """Return the verdict: how many aims are met, and SI-SDRi under the four most important conditions."""
     met, aims, least = found["aims_met"], found["aims"], found["conditions"][REFERENCE]["mixtures"]
     line = f"{met} of {aims} aims are met."
     mark = "good" if met == aims else "weak" if met else "bad"
@@ -236,7 +236,7 @@ def answer(found: Found) -> HTML:
 
 
 def conditions(found: Found, left_out: Mapping[str, str]) -> HTML:
-    """One row per condition, also where it fails."""
+    """Return a table with one row per condition, including those that were not measured."""
     columns = {"SI-SDRi, right, dB": "si_sdri_db", "SI-SDRi, wrong, dB": "si_sdri_wrong_enroll_db", "confusions": "confusion_rate"}
     columns |= {"worse than the mixture": "worse_rate"}
     rows = []
@@ -248,7 +248,7 @@ def conditions(found: Found, left_out: Mapping[str, str]) -> HTML:
 
 
 def aims(found: Found) -> HTML:
-    """Every aim, missed ones first. A question mark: the 95 % interval holds the aim."""
+    """Return a table of all aims, missed ones first. A question mark means that the 95 % interval includes the aim."""
     every = [(name, entry, metric, aim) for name, entry in found["conditions"].items() for metric, aim in entry["aims"].items()]
     rows = []
     for name, entry, metric, aim in sorted(every, key=lambda each: each[3]["met"]):
@@ -258,20 +258,20 @@ def aims(found: Found) -> HTML:
 
 
 def by_condition(found: Found) -> Image:
-    """SI-SDRi with the right enrolment under each condition that has two talkers."""
+    """Plot SI-SDRi with the right enrolment under each condition with two talkers."""
     every = [(name, entry["metrics"]) for name, entry in found["conditions"].items() if "gap_db" in entry["metrics"]]
     rows = [(name, Interval(**metrics["si_sdri_db"]), None) for name, metrics in every]
     return picture(figures.forest(rows, "SI-SDRi, dB"), f"SI-SDRi with 95 % intervals under {len(rows)} conditions")
 
 
 def examples(params: Params, rows: Mapping[str, pd.DataFrame], extractor: Extractor) -> list[listening.Example]:
-    """The best, median and worst mixture of the reference, with their estimates; arguments and rows as of :func:`measure`."""
+    """Return the best, median and worst mixture of the reference with their estimates; arguments and rows as in :func:`measure`."""
     asked, used = CONDITIONS[0].params(params), SimpleNamespace(extractor=lambda: extractor)
     return listening.examples(Arm(REFERENCE, asked, used, rows[REFERENCE].assign(seed=asked.seed), asked))
 
 
 def markdown(found: Found) -> str:
-    """The table of the model's card and the README, fresh or from ``metrics.json``."""
+    """Return the table for the model card as Markdown, from a summary just computed or read from ``metrics.json``."""
     lines = ["| condition | mixtures, people | SI-SDRi right, dB | wrong, dB | confusions | aim |", "|---|---|---|---|---|---|"]
     for name, entry in found["conditions"].items():
         confusions = f"{_said(entry, 'confusion_rate', 0, 100)} %" if "confusion_rate" in entry["metrics"] else "–"

@@ -1,7 +1,7 @@
-"""Notebook 12: why the plan's baseline was weak. Its known faults as changes that put them back, and what its way of testing hides.
+"""Notebook 12: why the plan's baseline was weak. Parameter changes put its known faults back; faults of its test protocol are measured.
 
-The library is right by default; each fault is a switch. What is known of them is what the plan says, in a few words: where that leaves
-something open, the comments here say what was assumed.
+The library is correct by default, and each fault is a switch. The plan describes the faults in a few words only. Comments in this module
+state what was assumed where the plan leaves something open.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ from hifitse.report.show import table
 from hifitse.report.show_arms import judged
 
 TOGETHER = "all faults"
-"""The arm with every fault at once."""
+"""Arm with all faults at once."""
 CONTROL = "AdamW"
-"""The arm with the published optimiser and its usual decays, where the preset has another; no fault."""
+"""Control arm, not a fault: the published optimiser with its usual decays, where the preset uses another one."""
 RIGHT_TEST = "as everywhere here"
-"""The evaluation without faults."""
+"""Label of the evaluation without faults."""
 WIDE_SIR_DB = 15.0
-"""dB: of a test whose target-to-interferer ratios nobody chose, lowest and highest are assumed to be this far from 0."""
+"""dB: uncontrolled target-to-interferer ratios are assumed to range from minus this value to plus this value."""
 Ways = Mapping[str, Mapping[str, Rows]]
-"""Way of testing -> arm -> rows of the test list, the right way first."""
+"""Test protocol -> arm -> rows of the test list, the correct protocol first."""
 SHOWN = {
     SELECTIVITY: ("right minus wrong enrolment", "dB", 2), "confusion_rate": ("confusions", "", 2),
     "absent_level_db": ("output level, target absent", "dB", 1), "absent_suppression_db": ("suppression, target absent", "dB", 1),
 }  # fmt: skip
-"""Metric in which a fault should show -> words, unit, digits."""
+"""Metric that a fault should affect -> label, unit, digits."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Fault:
     """A suspected fault of the plan's baseline.
 
     Attributes:
-        name: of the arm that has it.
+        name: name of the arm with the fault.
         was: what the plan's baseline did.
-        here: what is done in its place.
-        changes: parameters that put it back; of ``None`` the value depends on the preset.
-        shows: metrics in which it should show beside SI-SDRi.
-        against: arm that it is compared with, where that was trained.
+        here: what the library does instead.
+        changes: parameters that put the fault back; a value of ``None`` depends on the preset.
+        shows: metrics besides SI-SDRi that the fault should affect.
+        against: arm to compare with, if it was trained; otherwise the baseline.
     """
 
     name: str
@@ -62,7 +62,7 @@ FAULTS = (
         "enrolment at its own speed",
         "the target's speed was changed by up to 10 %, its enrolment's was not: another voice was enrolled than the one to extract",
         "one factor for both",
-        {"enroll_speed": "own"},  # that of the recording; that both got factors of their own is possible too
+        {"enroll_speed": "own"},  # the recording's own speed; the plan may also have drawn two factors
     ),
     Fault(
         "absent loss flat below -30 dBFS",
@@ -75,8 +75,8 @@ FAULTS = (
         "crops not checked",
         "a crop was taken wherever it fell: a target said to be there may be silent for much of it, or throughout",
         "at least 40 % of a crop is speech",
-        # Crops need pauses to fall into, and synthetic voices have none of any length: utterances get as much silence before and after
-        # them as a training mixture is long. How much the published recordings had is not known.
+        # The fault needs pauses, and synthetic voices hardly pause. So each utterance gets silence before and after it, as long as a
+        # training mixture (at most 10 s). How much silence the original recordings had is unknown.
         {"min_activity": 0.0, "untrimmed_s": None},
         (SELECTIVITY,),
     ),
@@ -92,23 +92,23 @@ FAULTS = (
         "attention over all bands, and an embedding pooled over all bands",
         {"usef": "band", "speaker_blocks": 0, "verifier": False},
     ),
-    # Taken for the decay of the gradient, as in HiFi-GAN's training. Muon has none such, so the arm and its control are trained by AdamW.
+    # Assumed to be the decay of the gradient, as in HiFi-GAN's training. Muon has no such decay, so arm and control use AdamW.
     Fault("beta 0.8", "AdamW's gradient was averaged with a decay of 0.8", "the usual 0.9", {"adam_beta1": 0.8}, (SELECTIVITY,), CONTROL),
 )
-"""In the order in which the report has them."""
+"""The faults in the order of the report."""
 
 
 def _changes(changes: Changes, params: Params) -> dict[str, Any]:
-    """With the values that depend on the preset."""
+    """Replace ``None`` by the value that depends on the preset."""
     return {name: min(10.0, params.seconds) if value is None else value for name, value in changes.items()}
 
 
 def arms(params: Params) -> dict[str, Changes]:
-    """Arm -> changes: each fault alone, the control of the optimiser, and all faults together.
+    """Return arm -> changes: each fault alone, the optimiser's control, and all faults together.
 
-    A fault that the preset has itself cannot be put back, and is left out; so is the control where the preset's optimiser is AdamW.
+    A fault that the preset already has is left out. So is the control if the preset's optimiser is AdamW.
     """
-    # at a rate that was tried for AdamW here
+    # a learning rate that was tried with AdamW here
     adamw: dict[str, Any] = {"optimizer": "adamw", "lr": max(2e-3, params.lr_min)} if params.optimizer != "adamw" else {}
     found: dict[str, dict[str, Any]] = {}
     for fault in FAULTS:
@@ -121,7 +121,7 @@ def arms(params: Params) -> dict[str, Changes]:
 
 
 def against_control(comparison: Comparison, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Comparisons of the arms whose reference is the control, as :func:`hifitse.evaluation.rows.compare`; of all faults together too."""
+    """Compare the faults of the optimiser, and all faults together, with the control, as :func:`hifitse.evaluation.rows.compare` does."""
     if CONTROL not in comparison.arms:
         return []
     names = [fault.name for fault in FAULTS if fault.against == CONTROL] + [TOGETHER]
@@ -130,7 +130,7 @@ def against_control(comparison: Comparison, metrics: Sequence[str]) -> list[dict
 
 
 def tested(comparison: Comparison) -> Ways:
-    """The baseline and the arm with all faults, tested in each way: rightly, and with one fault of the testing at a time."""
+    """Test the baseline and the arm with all faults under the correct protocol, and with one fault of the testing at a time."""
     own_speed, unchecked = (FAULTS[place].changes for place in (0, 2))
     faulty: dict[str, tuple[Changes, Literal["test", "train"]]] = {
         "voices, rooms and noises of the training": ({}, "train"),
@@ -147,7 +147,7 @@ def tested(comparison: Comparison) -> Ways:
 
 
 def faults(comparison: Comparison) -> HTML:
-    """Each fault: what it was, what is done here, what it costs in SI-SDRi, and what it does where it should show."""
+    """Return a table of the faults: what each was, what the library does instead, its cost in SI-SDRi, its effect on other metrics."""
     columns, rows = ("SI-SDRi with the fault, difference in dB", "against", "verdict", "where it should show"), []
     for fault in FAULTS:
         here, cells = "nothing else: the preset has this fault itself", ["not measured", "", "", ""]
@@ -165,12 +165,12 @@ def faults(comparison: Comparison) -> HTML:
 
 
 def protocol_table(ways: Ways) -> HTML:
-    """How far each fault of the testing moves the same model's number."""
+    """Return a table of how far each fault of the testing moves the baseline's numbers."""
     right, rows = frame(ways[RIGHT_TEST][BASELINE]), []
     for way, of_arms in ways.items():
         mine = frame(of_arms[BASELINE])
-        same = (mine["split"].values == right["split"].values).all()  # the same voices at each index
+        same = (mine["split"].values == right["split"].values).all()  # the same voices at every index
         moved = "" if way == RIGHT_TEST else (paired if same else unpaired)(matrix(mine), matrix(right))
         row = {"tested on": way, "SI-SDRi of the baseline, dB": mean(mine), "moved by, dB": moved, "SI-SDR, dB": mean(mine, "si_sdr_db")}
         rows.append(row | {"confusions": tables.measured(mean(mine, "confusion_rate"))})
-    return table(rows, "means with 95 % intervals; not paired where the voices are others")
+    return table(rows, "means with 95 % intervals; unpaired where the voices differ")

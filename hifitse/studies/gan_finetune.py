@@ -1,4 +1,4 @@
-"""Notebook 01: a finished baseline trained on, with and without discriminators, and what changes."""
+"""Notebook 01: fine-tune a finished baseline with and without discriminators, and measure what changes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +18,9 @@ from hifitse.training.run import Run
 
 TUNING = ("freeze_norms", "gan", "disc_channels", "disc_lr", "gan_seconds", "gan_warmup", "gan_ramp", "gan_patience")
 TUNING += ("loss_adversarial", "loss_feature")
-"""Parameters of a fine-tuning; the run that it starts from has their defaults. That run may itself start from another."""
+"""Parameters of fine-tuning. The run to start from has their defaults, but may itself start from another run."""
 LOSS_ALLOWED_DB = 0.1
-"""dB of SI-SDRi on the validation list that may be lost for a better spectrum above 8 kHz."""
+"""Largest loss of SI-SDRi on the validation list, in dB, that is accepted for a better spectrum above 8 kHz."""
 PANELS = {
     "discriminators' loss (dotted: chance)": "disc", "share judged correctly (dotted: chance)": "disc_told",
     "extractor: adversarial": "adversarial", "extractor: feature maps": "feature",
@@ -30,29 +30,29 @@ MEASURES = {
     "si_sdri_db": ("SI-SDRi, dB", 2), "si_sdr_db": ("SI-SDR, dB", 2), "pesq": ("PESQ, 16 kHz", 3), "stoi": ("STOI", 3),
     "lsd_low_db": ("LSD, 0 to 8 kHz, dB", 2), "lsd_high_db": ("LSD, 8 to 24 kHz, dB", 2),
 }  # fmt: skip
-"""Column of a row -> label, digits."""
+"""Row column -> label, digits."""
 
 
 def before(params: Params) -> Params:
-    """The same parameters without fine-tuning: those of the run to start from."""
+    """Return the parameters without fine-tuning, which are those of the run to start from."""
     return Params(**{name: value for name, value in params.model_dump().items() if name not in TUNING})
 
 
 def changes(
     params: Params, gan: str = "none", share: float = 0.3, rate: float = 0.05, disc_rate: float = 0.4, **values: Any
 ) -> dict[str, Any]:
-    """What makes a fine-tuning of the run of ``params``: on with its last phase, at a small rate, its layer norms frozen.
+    """Return the changes that fine-tune the run of ``params``: its last phase at a small learning rate, with frozen layer norms.
 
-    Without discriminators it has as many steps as the extractor learns in with them, that is without their warm-up. Discriminators hear
-    an eighth of a segment, and have their papers' width beside an extractor of 128 features or more, else an eighth of it.
+    Without discriminators, the run has only as many steps as the extractor learns in with them, that is without their warm-up. The
+    discriminators hear an eighth of a segment. Their width is that of their papers if the extractor has at least 128 features, else 4.
 
     Args:
-        params: of the baseline.
+        params: parameters of the baseline.
         gan: "none", "hifigan" or "stft".
-        share: steps as a share of the baseline's.
-        rate: learning rate as a share of the baseline's highest; 0.05 is the plan's, 1e-5 of 2e-4.
-        disc_rate: that of the discriminators, which start from nothing: at 0.05 the demo's could not tell anything after 50 steps.
-        values: further parameters, which come before those.
+        share: number of steps as a share of the baseline's.
+        rate: learning rate as a share of the baseline's peak rate; the plan's is 0.05 (1e-5 of 2e-4).
+        disc_rate: the same for the discriminators. They start untrained: at 0.05 those of the demo were still at chance after 50 steps.
+        values: further parameters, which override these.
     """
     lr, steps, last = rate * params.lr, max(2, round(share * params.steps)), len(params.phase_starts) - 1
     found = {"start_from": Run.of(before(params)).folder.name, "freeze_norms": True, "lr": lr, "lr_min": min(params.lr_min, lr)}
@@ -67,14 +67,14 @@ def changes(
 
 
 def choose(comparison: Comparison, validation: Fidelity) -> dict[str, dict[str, Any]]:
-    """Which weights are kept: the fine-tuned ones where SI-SDRi is at most 0.1 dB lower and the spectrum above 8 kHz nearer, by the means.
+    """Choose the weights to keep, by means: fine-tuned ones if SI-SDRi drops by at most 0.1 dB and the spectrum above 8 kHz improves.
 
     Args:
-        comparison: its baseline is the run from before.
-        validation: rows of all arms on the validation list, of :func:`hifitse.evaluation.experiment.fidelity` for the split "valid".
+        comparison: comparison whose baseline is the run before fine-tuning.
+        validation: rows of all arms from :func:`hifitse.evaluation.experiment.fidelity` with the split "valid".
 
     Returns:
-        Arm -> ``tuned`` (its own weights are kept), ``why``, and the differences ``si_sdri_db`` and ``lsd_high_db``.
+        Arm -> ``tuned`` (whether the fine-tuned weights are kept), ``why``, and the differences ``si_sdri_db`` and ``lsd_high_db``.
     """
     found = {}
     for name, arm in comparison.arms.items():
@@ -91,7 +91,7 @@ def choose(comparison: Comparison, validation: Fidelity) -> dict[str, dict[str, 
 
 
 def choices(chosen: Mapping[str, Mapping[str, Any]]) -> HTML:
-    """What :func:`choose` found, one row per arm."""
+    """Return a table of the result of :func:`choose`, one row per arm."""
     titles = {"why": "why", "si_sdri_db": "SI-SDRi minus before, dB", "lsd_high_db": "LSD above 8 kHz minus before, dB"}
     rows = [
         {"arm": name, "weights kept": "fine-tuned" if one["tuned"] else "those from before"} | {titles[key]: one[key] for key in titles}
@@ -101,7 +101,7 @@ def choices(chosen: Mapping[str, Mapping[str, Any]]) -> HTML:
 
 
 def record(comparison: Comparison, test: Fidelity, chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``metrics.json`` keeps of a fine-tuning beside the arms' metrics."""
+    """Return what ``metrics.json`` stores about fine-tuning in addition to the arms' metrics."""
     found = {}
     for name, arm in comparison.arms.items():
         trained = discriminators(arm.params).parameters() if arm.params.gan != "none" else ()
@@ -116,15 +116,15 @@ WORDS = {
     "hurt": ("bad", "worse than the same further steps without discriminators"),
     "neutral": ("weak", "no measurable difference from the same further steps without discriminators"),
 }
-"""Verdict -> mark of its box, and what it says."""
+"""Verdict -> mark and wording of the box."""
 
 
 def answer(comparison: Comparison, control: str) -> HTML:
-    """The answer in a box: SI-SDRi of each arm with discriminators minus that before, and minus that of the control.
+    """Return the verdict: SI-SDRi of each arm with discriminators relative to the run before fine-tuning, and to the control.
 
     Args:
-        comparison: its baseline is the run from before.
-        control: name of the arm with the same further steps and no discriminators.
+        comparison: comparison whose baseline is the run before fine-tuning.
+        control: name of the arm with the same further steps without discriminators.
     """
     base, other = comparison.baseline, comparison.arms[control]
     longer = difference(other.rows, base.rows)
@@ -140,7 +140,7 @@ def answer(comparison: Comparison, control: str) -> HTML:
 
 
 def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:
-    """SI-SDR, PESQ, STOI and the distance of spectra: means, and paired differences to before and to the control."""
+    """Return a table of SI-SDR, PESQ, STOI and spectral distances: means, and paired differences to the baseline and the control."""
     shown = []
     for column, (label, digits) in MEASURES.items():
         sides = test if column.startswith("lsd") else {name: arm.rows for name, arm in comparison.all.items()}
@@ -156,7 +156,7 @@ def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:
 
 
 def losses(comparison: Comparison) -> Image:
-    """One panel per measure, one curve per arm with discriminators; the warm-up is shaded grey, the ramp after it orange."""
+    """Plot one panel per measure with one curve per arm with discriminators. The warm-up is shaded grey, the following ramp orange."""
     arms = {name: arm for name, arm in comparison.arms.items() if arm.params.gan != "none"}
     panels = {title: {name: series(arm.run.history, key) for name, arm in arms.items()} for title, key in PANELS.items()}
     params = next(iter(arms.values())).params

@@ -1,7 +1,7 @@
-"""Notebooks 05, 06, 07 and 09: what each shows of its arms beside what all comparisons show.
+"""Notebooks 05, 06, 07 and 09: what each shows in addition to the common displays of a comparison.
 
-05: how hard the mixtures are from the first step to the last. 06: how much of the gradient each term of a loss has, of which its weight
-says little. 07: results by how alike the voices are. 09: what helped in the other notebooks' reports of the same preset.
+05: the difficulty of the mixtures over the training. 06: each loss term's share of the gradient, which its weight hardly tells.
+07: results by similarity of the voices. 09: what helped in the other notebooks' reports on the same preset.
 """
 
 import contextlib
@@ -44,19 +44,19 @@ PANELS = {
     "noisy enrolment, share of mixtures": ("noisy_enroll_prob",),
     "similarity of interferers": ("similarity",),
 }
-"""Title of a panel -> its parameters."""
+"""Panel title -> its parameters."""
 COLOURS = {"this curriculum": BLUE, "baseline": GREY}
 
 
 def schedule(arm: Arm, baseline: Arm) -> list[HTML | Image]:
-    """The curriculum of a variant beside the baseline's, with its name above, to be displayed one after the other."""
+    """Return a heading and a plot of a variant's curriculum next to the baseline's, to be displayed in this order."""
     starts = ", ".join(f"{100 * start:.0f} %" for start in arm.params.phase_starts)
     about = f"phases from {starts} of the steps"
     return [HTML(piece("heading", arm.name, about)), picture(course(arm.params, baseline.params), f"Curriculum of {arm.name}: {about}")]
 
 
 def course(params: Params, baseline: Params) -> Figure:
-    """Two curricula over the steps, as the training draws from them; panels that stay the same for both are left out."""
+    """Plot two curricula over the steps, as the training uses them, without panels in which both are constant and equal."""
     panels, varying = {}, {}
     for title, names in PANELS.items():
         curves = {label: [_curve(each, name) for name in names] for label, each in zip(COLOURS, (params, baseline), strict=True)}
@@ -67,7 +67,7 @@ def course(params: Params, baseline: Params) -> Figure:
 
 
 def _curve(params: Params, name: str) -> list[tuple[float, float]]:
-    """A parameter at many steps."""
+    """Return (step, value) pairs of a parameter at 400 points of the training."""
     shares = np.linspace(0, 1, 401)[:-1]
     drawn = [training_conditions(params, share * params.steps * params.batch_size) for share in shares]
     values = [params.at_phase(name, each.phase) if name == "similarity" else getattr(each, name) for each in drawn]
@@ -77,20 +77,20 @@ def _curve(params: Params, name: str) -> list[tuple[float, float]]:
 # ---- 06: the terms of a loss
 
 BATCHES = 8
-"""Batches over which the norms of gradients are averaged."""
+"""Number of batches over which gradient norms are summed."""
 
 
 def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]) -> dict[str, float]:
-    """Size of the gradient of each weighted term with respect to the estimate, by term.
+    """Return the norm of the gradient of each weighted loss term with respect to the estimate.
 
-    The gradient of an item, (T,), is multiplied by the RMS level of its mixture: the estimate is the mixture under the network's mask,
-    so that is how the network sees it, and without it the quietest items would decide. The norm is over all items together. A term
-    whose items are missing has 0. Gradients may point against each other, so the norms need not add up to that of the sum.
+    Each item's gradient (T,) is scaled by the RMS level of its mixture. The network's mask is applied to the mixture, so this is the
+    gradient that reaches the network; unscaled, the quietest items would dominate. The norm covers all items of the batch. It is 0 for
+    a term that applies to no item. Gradients may oppose each other, so the norms need not add up to that of the total loss.
 
     Args:
-        objective: with its weights, learned ones as they are now.
-        model: on the CPU, in evaluation mode.
-        batch: as :data:`hifitse.data.dataset.Batch`.
+        objective: objective with its weights; learned weights have their current values.
+        model: extractor on the CPU, in evaluation mode.
+        batch: batch as in :data:`hifitse.data.dataset.Batch`.
     """
     mix, target, present = batch["mix"], batch["target"], batch["present"]
     with torch.no_grad():
@@ -99,20 +99,20 @@ def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]
     level, found = mix.square().mean(-1, keepdim=True).sqrt(), {}  # (B, 1)
     for name, (values, applies) in objective.terms(est, target, mix, present, batch, model).items():
         value, gradient = objective.weighted(name, values, applies), None
-        if value.requires_grad:  # the terms share parts of the graph, which is kept for the next one
+        if value.requires_grad:  # the graph is kept, because the terms share parts of it
             gradient = torch.autograd.grad(value, est, retain_graph=True, allow_unused=True)[0]  # (B, T)
         found[name] = 0.0 if gradient is None else float((gradient * level).norm())
     return found
 
 
 def gradient_shares(run: Run) -> dict[str, float]:
-    """Share of each weighted term in the sum of the terms' gradients, at the end of a training; they add up to 1.
+    """Return each weighted term's share of the summed gradient norms at the end of a training; the shares add up to 1.
 
-    The norms of :func:`gradient_norms` are averaged over ``BATCHES`` batches of unseen speakers, drawn as the last batches of the
-    training are, and extracted with the averaged weights.
+    The norms of :func:`gradient_norms` are summed over up to ``BATCHES`` batches of validation speakers. The batches follow the
+    curriculum at the end of the training, and estimates come from the averaged (EMA) weights.
 
     Raises:
-        HifitseError: no checkpoint; or no term has a gradient.
+        HifitseError: the run has no checkpoint, or no term has a gradient.
     """
     model, objective = run.extractor(), run.objective()
     total = dict.fromkeys(objective.weights, 0.0)
@@ -129,7 +129,7 @@ def gradient_shares(run: Run) -> dict[str, float]:
 
 
 def share_table(comparison: Comparison, shares: Mapping[str, Mapping[str, float]]) -> HTML:
-    """Each arm's terms: weight, what became of it where it is learned, and share of the gradient by arm and term."""
+    """Return a table of each arm's loss terms: initial weight, final weight if it is learned, and share of the gradient."""
     rows = []
     terms = dict.fromkeys(term for of_terms in shares.values() for term in of_terms)
     for name, arm in comparison.all.items():
@@ -144,7 +144,7 @@ def share_table(comparison: Comparison, shares: Mapping[str, Mapping[str, float]
 
 
 def weights(comparison: Comparison) -> Image:
-    """Learned weights over the steps, of the arms that learn them, one panel per arm on a logarithmic axis."""
+    """Plot the learned weights over the steps on a logarithmic axis, one panel per arm that learns them."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for name, arm in comparison.all.items():
         if arm.run.objective().uncertainty is not None:
@@ -153,27 +153,27 @@ def weights(comparison: Comparison) -> Image:
     return picture(lines(panels, "step", "weight of the term", log="y"), f"Learned weights over the training steps of {', '.join(panels)}")
 
 
-# ---- 07: alike voices, measured on the speakers' recordings, since corpora do not say who is a man and who a woman
+# ---- 07: similar voices, measured on the speakers' recordings, because corpora do not state the speakers' sex
 
 THIRDS = ("least alike", "in between", "most alike")
 
 
 def voices_of(params: Params) -> Voices:
-    """The voices of the test speakers."""
+    """Return the voices of the test speakers."""
     return Voices.of(Mixer(params, "test").corpus)
 
 
 def likeness(row: Mapping[str, Any], voices: Voices) -> float:
-    """Cosine between the target's voice and the interferer's most like it, -1 to 1; speeds are not considered."""
+    """Return the cosine similarity, -1 to 1, of the target's voice and the most similar interferer's, ignoring changes of speed."""
     return max(voices.similarity(row["target_speaker"], name) for name in row["interferer_speakers"])
 
 
 def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> dict[str, dict[str, pd.DataFrame]]:
-    """The test mixtures with target and interferer in three parts of about one size, by :func:`likeness`; empty ones are left out.
+    """Split the test mixtures with target and interferer into thirds of similar size, by :func:`likeness`. Empty thirds are left out.
 
     Args:
-        arms: by name, evaluated on the same mixtures, one of them the baseline.
-        voices: of the test speakers.
+        arms: arms by name, evaluated on the same mixtures; one is the baseline.
+        voices: voices of the test speakers.
 
     Returns:
         Third -> arm -> rows.
@@ -187,17 +187,17 @@ def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> dict[str, dict[str, 
     return {label: {name: rows[rows["index"].map(third) == label] for name, rows in tests.items()} for label in filled}
 
 
-# ---- 09: what helped elsewhere, put together
+# ---- 09: combining what helped in other notebooks
 
 FROM = ("02", "03", "04", "05", "06", "07")
-"""Notebooks whose arms can be put together."""
+"""Notebooks whose arms can be combined."""
 
 
 def declared(notebook: str, params: Params) -> dict[str, Params]:
-    """The baseline's parameters and those of the arms of a notebook, by name: its cells up to ``run_all`` are run, which trains nothing.
+    """Return the parameters of a notebook's baseline and arms by name. Its cells are executed up to ``run_all``; nothing is trained.
 
     Raises:
-        HifitseError: it compares no arms; or as ``run_all`` before anything starts.
+        HifitseError: the notebook compares no arms, or ``run_all`` refuses their changes.
     """
     cells = json.loads((report.CHECKOUT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and not cell["metadata"].get("tags")]
@@ -211,11 +211,11 @@ def declared(notebook: str, params: Params) -> dict[str, Params]:
 
 
 def helped(params: Params) -> dict[str, dict[str, Any]]:
-    """Of each notebook the arm with the largest gain, where its complete report of this preset says that it helped: its changes by name."""
+    """Return the changes of the arm that helped most in each notebook of ``FROM``, according to its complete report on this preset."""
     found = {}
     for notebook in sorted(path.stem for path in (report.CHECKOUT / "notebooks").glob("[0-9][0-9]_*.ipynb") if path.stem[:2] in FROM):
         places = [root / report.top(params.preset, params.corpus) / notebook / report.FILES[2] for root in reversed(report.roots())]
-        kept = next(filter(None, map(complete, places)), None)  # the user's own report before the committed one
+        kept = next(filter(None, map(complete, places)), None)  # the user's own report takes precedence
         told = [c for c in kept.comparisons if (c.metric, c.list, c.baseline) == ("si_sdri_db", "test", BASELINE)] if kept else []
         best = max((c for c in told if c.verdict == "helped"), key=lambda c: c.difference, default=None)
         arms = declared(notebook, params) if best else {}
@@ -226,5 +226,5 @@ def helped(params: Params) -> dict[str, dict[str, Any]]:
 
 
 def union(changes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """All changes at once; a parameter that several change has the last one's value."""
+    """Merge all changes; if several change a parameter, the last one wins."""
     return {name: value for each in changes.values() for name, value in each.items()}

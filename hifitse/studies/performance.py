@@ -1,6 +1,6 @@
-"""Notebook 11: speed of the model. Fast paths against plain formulas, time by length, busy machines.
+"""Notebook 11: speed of the model: fast paths against plain formulas, time by mixture length, busy machines.
 
-Times are rounds in turns (:func:`hifitse.evaluation.cost.turns`).
+All times are measured in interleaved rounds (:func:`hifitse.evaluation.cost.turns`).
 """
 
 import subprocess
@@ -29,24 +29,24 @@ from hifitse.training.train import State, new_state, train_step
 FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
 SPINNING, PASSIVE = "default", "passive"
 GOAL, FULL_S = 1.5, 0.35
-"""The plan's: times the plain training step; seconds per second of audio of the 11.79 M model at 4 s."""
+"""The plan's goals: speed-up of a training step over the plain formulas; seconds per second of audio for the 11.79 M model at 4 s."""
 LEAST_ROUNDS = 3
-"""Below this number of rounds no verdict is given."""
+"""Fewest rounds for a verdict."""
 Times = Mapping[str, Sequence[float]]
-"""Version -> seconds of a training step, one a round."""
+"""Version -> seconds per training step, one value per round."""
 Lengths = Mapping[str, Mapping[float, float]]
-"""Model -> length of the mixture, s -> seconds of its forward pass."""
+"""Model -> mixture length in s -> seconds per forward pass."""
 
 
 def models(params: Params) -> dict[str, Params]:
-    """The parameters by the name of their preset, and with the preset's best recipe laid over, where there is one."""
+    """Return preset name -> parameters, and the same with the preset's best recipe applied, if it has one."""
     best = f"{params.preset}-best"
     there = (PRESET_DIR / f"{best}.yaml").is_file()
     return {params.preset: params} | ({best: Params(**(params.model_dump() | load_yaml(best)))} if there else {})
 
 
 def plans(params: Params) -> dict[str, Params]:
-    """The model of preset full and its best recipe; none where ``bench_full_seconds`` is empty."""
+    """Return preset "full" and its best recipe; nothing if ``params`` are of "full" or ``bench_full_seconds`` is empty."""
     if params.preset == "full" or not params.bench_full_seconds:
         return {}
     given = {"threads": params.threads, "device": params.device}
@@ -54,7 +54,7 @@ def plans(params: Params) -> dict[str, Params]:
 
 
 def _states(params: Params) -> dict[str, tuple[State, dict[str, Any]]]:
-    """Equal weights and their batch: as it is, with nothing shared among its items, and for the plain formulas."""
+    """Return equal weights and a batch for each version: shared encodings, nothing shared between items, plain formulas."""
     batch = made_up_batch(params)
     alone = {name: value for name, value in batch.items() if name != "shared"}
     found = {FAST: (new_state(params), batch)}
@@ -64,7 +64,7 @@ def _states(params: Params) -> dict[str, tuple[State, dict[str, Any]]]:
 
 
 def versions(params: Params, rounds: int) -> Times:
-    """Version -> seconds of a training step: equal weights, in turns, ``rounds`` 1 or more; plain: :func:`hifitse.model.kernels.plain`."""
+    """Return version -> seconds per training step, in interleaved rounds (at least 1) with equal weights."""
 
     def step(name: str, state: State, batch: dict[str, Any]) -> None:
         with kernels.plain(name == PLAIN):
@@ -76,12 +76,12 @@ def versions(params: Params, rounds: int) -> Times:
 
 
 def equal(params: Params) -> dict[str, float]:
-    """Largest differences of the plain formulas from the fast paths, relative to the largest value.
+    """Return the largest difference between plain formulas and fast paths, relative to the largest value.
 
-    Both in float64: in float32 one unit of a perceptron in a million is on in one and off in the other, by rounding alone.
+    Both run in float64. In float32, rounding alone switches about one rectifier in a million on in one of them and off in the other.
 
     Returns:
-        ``outputs`` and ``gradients``, both without unit.
+        ``outputs`` and ``gradients``, both dimensionless.
     """
     found: dict[str, list[torch.Tensor]] = {}
     with torch.random.fork_rng(devices=[]):
@@ -98,7 +98,7 @@ def equal(params: Params) -> dict[str, float]:
 
 
 def by_length(params: Params, lengths: Sequence[float], rounds: int) -> dict[float, float]:
-    """Length of a mixture, s above 0 -> median seconds of its forward pass; the enrolment was encoded before. ``rounds`` 1 or more."""
+    """Return mixture length in s (above 0) -> median seconds per forward pass, without encoding the enrolment. ``rounds`` is at least 1."""
     device = pick_device(params.device)
     model = build(params.extractor).eval().to(device)
     enroll = 0.1 * torch.randn(1, round(params.enroll_seconds * SAMPLE_RATE), device=device)
@@ -111,7 +111,7 @@ def by_length(params: Params, lengths: Sequence[float], rounds: int) -> dict[flo
 
 @contextmanager
 def _busy(programs: int) -> Iterator[None]:
-    """So many other programs, each of which keeps one core busy."""
+    """Run ``programs`` other processes inside this context, each of which keeps one core busy."""
     running = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(programs)]
     try:
         yield
@@ -122,7 +122,7 @@ def _busy(programs: int) -> Iterator[None]:
 
 
 def beside_others(params: Params, rounds: int, programs: Sequence[int] = (0, 1, 2)) -> dict[int, float]:
-    """Number of other busy programs -> median seconds of a training step beside them."""
+    """Return number of other busy programs -> median seconds per training step."""
     params, found = params.model_copy(update={"accumulation": 1}), {}
     with torch.random.fork_rng(devices=[]), threads(params.threads or torch.get_num_threads()):
         state, batch = new_state(params), [made_up_batch(params)]
@@ -133,32 +133,32 @@ def beside_others(params: Params, rounds: int, programs: Sequence[int] = (0, 1, 
 
 
 def waiting(params: Params, rounds: int) -> Times:
-    """Seconds of a training step on 2 threads that wait for each other passively, or as the system has it: one a round, in turns.
+    """Time a training step on 2 threads that wait for each other passively or by the system's default: one value per round, in turns.
 
-    Each is a process of its own, for the way is chosen when torch is loaded. On a busy machine it says nothing of an idle one.
-    """
+    Every measurement uses a new process, because torch fixes the wait policy when it is loaded. On a busy machine the result says
+    nothing about an idle one."""
     found: dict[str, list[float]] = {PASSIVE: [], SPINNING: []}
     environment = {name: value for name, value in importing().items() if not name.startswith(("OMP_", "GOMP_"))}
     own = params.model_copy(update={"threads": 2}).model_dump_json()
     code = f"from hifitse.studies.performance import Params, beside_others as b; print(b(Params.model_validate_json({own!r}), 3, [0])[0])"
     for turn in range(rounds):
         for name in list(found)[:: 1 if turn % 2 else -1]:
-            # the library makes waiting passive unless torch was loaded before it
+            # the library sets the passive policy, unless torch was imported first
             found[name].append(answer_of("trains", f"import torch; {code}" if name == SPINNING else code, environment))
     return found
 
 
-# ---- what the notebook displays
+# ---- displays of the notebook
 
 
 def gain(times: Times) -> dict[str, Interval]:
-    """How many times as fast the first version is as each other one."""
+    """Return the speed-up of the first version over each other one."""
     first = next(iter(times))
     return {name: value for name, value in ratios(times, first).items() if name != first}
 
 
 def answer(models: Mapping[str, Times], lengths: Lengths) -> HTML:
-    """The verdict: gain over the plain formulas, growth with the length, the plan's model."""
+    """Return the verdict: speed-up over the plain formulas, growth of time with length, time of the plan's model."""
     steps = {name: gain(times)[PLAIN] for name, times in models.items()}
     worst, best = (end(value.mean for value in steps.values()) for end in (min, max))
     rounds = next(iter(steps.values())).n
@@ -176,7 +176,7 @@ def answer(models: Mapping[str, Times], lengths: Lengths) -> HTML:
 
 
 def versions_table(models: Mapping[str, Times], same: Mapping[str, Mapping[str, float]]) -> HTML:
-    """Seconds of a training step by each version, how many times as fast the first one is, and how far the results differ."""
+    """Return a table of each version's seconds per training step, its time relative to the first version, and the numerical differences."""
     rows = []
     for model, times in models.items():
         faster = gain(times)
@@ -189,21 +189,21 @@ def versions_table(models: Mapping[str, Times], same: Mapping[str, Mapping[str, 
 
 
 def lengths_picture(found: Lengths) -> Image:
-    """Time of a forward pass against the length of the mixture; a straight line is a power law."""
+    """Plot the time of a forward pass against mixture length on logarithmic axes, where a power law is a straight line."""
     shown = "; ".join(f"{name} {max(each):g} s: {each[max(each)]:.2f} s" for name, each in found.items())
     curves = {name: list(each.items()) for name, each in found.items()}
-    curves["as long as it plays"] = sorted({(length, length) for each in found.values() for length in each})
+    curves["real time"] = sorted({(length, length) for each in found.values() for length in each})
     figure = figures.lines({"": curves}, "length of the mixture, s", "forward pass, s", log="xy")
     return picture(figure, f"Time of a forward pass against length: {shown}")
 
 
 def busy_table(found: Mapping[str, Mapping[int, float]]) -> HTML:
-    """Time of a training step beside other busy programs."""
+    """Return a table of seconds per training step beside other busy programs."""
     return table({"model": name} | {f"beside {n}, s": f"{took:.2f}" for n, took in each.items()} for name, each in found.items())
 
 
 def content(params: Params, models: Mapping[str, Times], **others: Any) -> dict[str, Any]:
-    """What ``metrics.json`` holds: gains with intervals under ``groups``, all other numbers under ``measured``."""
+    """Return the content of ``metrics.json``: speed-ups with intervals under ``groups``, all other numbers under ``measured``."""
     ratio = {model: {name: {"ratio": vars(value)} for name, value in gain(times).items()} for model, times in models.items()}
     groups = {model: {"training step": each} for model, each in ratio.items()}
     return report.metrics("11_performance", params, []) | {"groups": groups, "measured": others}

@@ -1,4 +1,4 @@
-"""Notebook 15: the default model's recipe and its variants, each trained for the same time by the clock; what more hours would bring."""
+"""Notebook 15: train the default model's recipe and variants of it for the same time each, and predict what more hours would bring."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,16 @@ from hifitse.training import abreast
 from hifitse.training.run import Run, runs_dir
 
 POINTS = 16
-"""Validations of a training: the points of its curve."""
+"""Validations per training, which are the points of its curve."""
 HOURS = (1.0, 3.0, 10.0)
 LEAST_POINTS, WIDEST_DB, FURTHEST = 6, 1.0, 20.0
-"""Fewest points of a fit; half of the widest 95 % interval of a prediction that ranks recipes; its time over the last point's."""
+"""Limits of predictions: fewest points, largest half-width of the 95 % interval in dB, largest ratio to the last point's time."""
 Guesses = Mapping[str, Mapping[float, Interval | None]]
-"""Arm -> hours -> predicted dB; ``None`` where the points do not determine it."""
+"""Arm -> hours -> predicted dB, or ``None`` if the points do not determine it."""
 
 
 def arms(params: Params) -> dict[str, dict[str, dict[str, Any]]]:
-    """Kind -> arm -> its changes to the baseline, for the kinds in ``arm_kinds``. Raises ParameterError: no such kind."""
+    """Return kind -> arm -> changes to the baseline, for the kinds in ``arm_kinds``. Raises ParameterError: unknown kind."""
     p, known = params, params.model_dump()
     size, cues = {}, {"speaker contrast": {"loss_speaker": 0.5}, "identity contrast": {"loss_identity": 1.0}}
     for factor in (2 / 3, 4 / 3, 2):
@@ -69,8 +69,8 @@ def arms(params: Params) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def paces(trainings: Mapping[str, Params], params: Params) -> dict[str, float]:
-    """Arm -> seconds per step on this device, by a trial of each before any is trained. They are kept in ``runs/scaling/``: measured anew,
-    they would give another number of steps, and with it another run."""
+    """Return arm -> seconds per step on this device, measured in a short trial of each. Results are cached in ``runs/scaling/``, because a
+    new measurement would give another number of steps, and so another run."""
     where = f"{device_name(pick_device(params.device))}, {params.arms_together} at a time"
     path = runs_dir() / "scaling" / "paces.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -85,8 +85,8 @@ def paces(trainings: Mapping[str, Params], params: Params) -> dict[str, float]:
 
 
 def train_all(params: Params, *, progress: bool = True) -> Comparison:
-    """Train the baseline and all arms for ``arm_minutes`` each, or go on; judge them on people of the validation alone.
-    Errors as :func:`arms` and :func:`hifitse.evaluation.comparison.run_all`."""
+    """Train the baseline and all arms for ``arm_minutes`` each, or resume, and evaluate them on validation speakers only.
+    Errors are those of :func:`arms` and :func:`hifitse.evaluation.comparison.run_all`."""
     test = {"eval_pesq": False, "eval_partial": 0, "eval_long": 0, "eval_turns": 0, "arm_seeds": 1}
     base = params.model_copy(update={"start_from": "", "max_minutes": 0.0} | test)
     changes = {name: each for kind in arms(base).values() for name, each in kind.items()}
@@ -99,24 +99,24 @@ def train_all(params: Params, *, progress: bool = True) -> Comparison:
 
 
 def curve(run: Run) -> tuple[np.ndarray, np.ndarray]:
-    """Hours of training, at the pace of its trial, and SI-SDRi in dB, of each validation after the warm-up: (P,), (P,)."""
+    """Return training hours (P,), by the pace of the trial, and SI-SDRi in dB (P,) of each validation after the warm-up."""
     known = [row for row in run.validation if row["step"] > run.params.warmup_steps and row["si_sdri_db"] is not None]
     hours, values = np.array([(row["step"], row["si_sdri_db"]) for row in known], float).reshape(-1, 2).T
     return hours * run.params.arm_minutes / 60 / run.params.steps, values
 
 
 def _law(log_time: Any, end: float, slope: float, c: float) -> Any:
-    """``a - b t^-c``. Points determine value and slope at their end, and hardly the limit ``a = end + slope / c``; with c = 0 it is a
-    logarithm."""
+    """Evaluate ``a - b t^-c``, or its limit for c = 0, a logarithm. It is parametrised by value and slope at the last point, which the
+    points determine well; they hardly determine the asymptote ``a = end + slope / c``."""
     return end + slope * (log_time if c < 1e-9 else -np.expm1(-c * log_time) / c)
 
 
 def predicted(hours: Sequence[float], values: Sequence[float], at: Sequence[float] = HOURS) -> dict[float, Interval | None]:
-    """A saturating power law through the points of a curve, and what it says of other times.
+    """Fit a saturating power law to the points of a curve, and predict SI-SDRi at other times.
 
     Returns:
-        Hours -> dB with the law's 95 % interval, from the points' scatter by the gradient of the law and Student's t. ``None`` where the
-        points are too few, do not surely rise, leave the interval wider than twice ``WIDEST_DB``, or end long before.
+        Hours -> dB with a 95 % interval, from the points' scatter by the delta method and Student's t. ``None`` if points are too few or do
+        not clearly rise, the interval is wider than twice ``WIDEST_DB``, or the time exceeds ``FURTHEST`` times the last point's.
     """
     said: dict[float, Interval | None] = dict.fromkeys(at)
     if len(hours) < LEAST_POINTS:
@@ -139,23 +139,23 @@ def predicted(hours: Sequence[float], values: Sequence[float], at: Sequence[floa
 
 
 def predictions(comparison: Comparison) -> Guesses:
-    """What each arm's curve says of ``HOURS``."""
+    """Predict the SI-SDRi of each arm after ``HOURS``."""
     return {name: predicted(*curve(arm.run)) for name, arm in comparison.all.items()}
 
 
 def leaders(found: Guesses, hours: float) -> list[str]:
-    """The arm predicted best after so many hours, then those that the intervals do not tell from it; empty where nothing is known."""
+    """Return the arm with the best prediction after ``hours``, then those not clearly worse; empty without predictions."""
     known = {name: each[hours] for name, each in found.items() if each[hours]}
     ranked = sorted(known, key=lambda name: -known[name].mean)
     half = {name: each.high - each.mean for name, each in known.items()}
     return [name for name in ranked if known[ranked[0]].mean - known[name].mean <= np.hypot(half[ranked[0]], half[name])]
 
 
-# ---- what the notebook displays
+# ---- displays of the notebook
 
 
 def answer(comparison: Comparison, guesses: Guesses) -> HTML:
-    """Which arms beat the baseline in the time of the study, and who leads later."""
+    """Return the verdict: which arms beat the baseline in the same training time, and which are predicted to lead later."""
     gains = {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
     best = dict(sorted(gains.items(), key=lambda each: -np.nan_to_num(each[1].mean, nan=-np.inf))[:4])
     minutes = comparison.baseline.params.arm_minutes
@@ -171,7 +171,7 @@ def answer(comparison: Comparison, guesses: Guesses) -> HTML:
 
 
 def results(comparison: Comparison) -> HTML:
-    """Every arm: arithmetic, what it heard in its time, SI-SDRi, difference to the baseline, wrong enrolment."""
+    """Return a table of all arms: arithmetic, training time, items seen, SI-SDRi, difference to the baseline, wrong enrolment."""
     rows, minutes = [], comparison.baseline.params.arm_minutes
     counted = cache(partial(gflops_per_second, enroll_seconds=comparison.baseline.params.enroll_seconds))
     for name, arm in comparison.all.items():
@@ -186,18 +186,18 @@ def results(comparison: Comparison) -> HTML:
 
 
 def forecast(guesses: Guesses) -> HTML:
-    """What each arm's curve predicts; who leads, or is not told from who does, has a star."""
+    """Return a table of each arm's predictions; a star marks the :func:`leaders`."""
     first = {hours: leaders(guesses, hours) for hours in HOURS}
     rows = []
     for name, each in guesses.items():
         said = {hours: tables.measured(value) if value else "not determined" for hours, value in each.items()}
         rows.append({"arm": name} | {f"{hours:g} h, dB": text + " *" * (name in first[hours]) for hours, text in said.items()})
-    return table(rows, "SI-SDRi of the validation during training, predicted, with 95 % intervals; * best, or not told from the best")
+    return table(rows, "SI-SDRi of the validation during training, predicted, with 95 % intervals; * best, or not clearly worse")
 
 
 @matplotlib.rc_context(STYLE)
 def curves(comparison: Comparison, kinds: Mapping[str, Sequence[str]]) -> Image:
-    """SI-SDRi against minutes of training, a panel for each kind of arms with the baseline in black, labelled at the lines' ends."""
+    """Plot SI-SDRi against minutes of training: one panel per kind of arms, the baseline in black, labels at the ends of the lines."""
     rows = -(-len(kinds) // 2)
     figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.3), dpi=DPI, layout="constrained")
     axes, drawn, known = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).flat, [], []
@@ -210,7 +210,7 @@ def curves(comparison: Comparison, kinds: Mapping[str, Sequence[str]]) -> Image:
             known += (60 * hours).tolist()
     if known:
         figures.log_axis(axes[0], 0.9 * min(known), 1.1 * max(known))
-    for axis in axes[: len(kinds)]:  # now that the range, which all share, is known
+    for axis in axes[: len(kinds)]:  # only now is the shared range known
         _label(axis, sorted((dB, name, colour) for where, name, colour, dB in drawn if where is axis))
     for axis in axes[len(kinds) :]:
         axis.set_visible(False)
@@ -220,7 +220,7 @@ def curves(comparison: Comparison, kinds: Mapping[str, Sequence[str]]) -> Image:
 
 
 def _label(axis: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Names beside the lines' ends, (dB, name, colour) by rising dB, as far apart as letters are high."""
+    """Write names beside the ends of lines, (dB, name, colour) in order of rising dB, without overlap."""
     places, gap = [], 0.085 * np.ptp(axis.get_ylim())
     for value, *_ in ends:
         places.append(max([value, *(place + gap for place in places[-1:])]))
@@ -230,7 +230,7 @@ def _label(axis: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 
 def measured(comparison: Comparison, guesses: Guesses) -> dict[str, dict[str, object]]:
-    """What is kept in ``metrics.json`` of each arm: seconds of training, items heard, points of the curve, predictions."""
+    """Return what ``metrics.json`` stores per arm: seconds of training, items seen, points of the curve, predictions."""
     found = {}
     for name, arm in comparison.all.items():
         points = np.column_stack(curve(arm.run)).tolist()
