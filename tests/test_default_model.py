@@ -68,6 +68,7 @@ def test_the_evaluation_changes_mixtures_and_leaves_silence_out(tmp_path):
     ("worse_rate", 0.06, (0.08, 0.05, 0.1), "missed?"),
     ("change_db", 0.5, (-0.4, -0.45, -0.3), "met"),
     ("change_db", 0.5, (0.9, 0.8, 1.0), "missed"),
+    ("change_db", 0.5, (0.6, -0.7, 1.9), "missed?"),
     ("si_sdr_db", 25, (26, float("nan"), float("nan")), "met?"),
 ])  # fmt: skip
 def test_an_aim_is_judged_by_the_mean_and_doubted_by_the_interval(metric, aim, value, said):

@@ -132,8 +132,8 @@ def test_terms_reach_the_extractor_and_no_discriminator_and_absent_targets_neith
     whole = [p.grad.clone() for p in against.model.parameters()]
     against.model.zero_grad()
     against.join(Loss(est.new_zeros(()), {}), (est, target, mix), present, 5, 0, 4)
-    for p, of_one in zip(against.model.parameters(), whole, strict=True):  # of four batches, whatever ``accumulation`` says
-        torch.testing.assert_close(4 * p.grad, of_one, rtol=0, atol=float(1e-3 * of_one.abs().max()))
+    quarter, of_one = (torch.cat([x.flatten() for x in each]) for each in ([p.grad for p in against.model.parameters()], whole))
+    assert (4 * quarter - of_one).norm() < 0.01 * of_one.norm(), "of four batches, whatever ``accumulation`` says"
     joined.total.backward()
     assert 0 < int((est.grad[0] != 0).sum()) <= 4800, "only what was heard"
     assert est.grad[1].abs().max() == 0 and est.grad[0].abs().max() > 0 and est.grad[2].abs().max() > 0

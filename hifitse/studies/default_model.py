@@ -203,7 +203,8 @@ def judged(metric: str, aim: float, value: Interval) -> dict[str, Any]:
     def met(number: float) -> bool:
         return (abs(number) if metric == "change_db" else number) <= aim if metric in AT_MOST else number >= aim
 
-    certain = np.isfinite(value.low) and met(value.low) == met(value.high) == met(value.mean)
+    around = metric == "change_db" and value.low < 0 < value.high  # an aim for a size: no change lies within the interval
+    certain = np.isfinite(value.low) and met(value.low) == met(value.high) == met(value.mean) and (met(value.mean) or not around)
     return {"aim": aim, "met": met(value.mean), "certain": bool(certain)}
 
 
