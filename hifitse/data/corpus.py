@@ -91,7 +91,7 @@ def _deal(
     for group, side in members:
         sizes[group] += 1
         if side and fixed.setdefault(group, side) != side:
-            raise CorpusError(f"group {group} stands for both {fixed[group]} and {side}, expected one split for a group")
+            raise CorpusError(f"group {group} has members in {fixed[group]} and in {side}, expected one split per group")
     names = sorted(name for name in sizes if name not in fixed)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     total = sum(sizes[name] for name in names)
@@ -226,7 +226,7 @@ def _rows(path: Path, file: sqlite3.Connection, query: str, *values: int) -> lis
     try:
         rows = file.execute(query, values).fetchall()
     except sqlite3.Error as error:
-        raise CorpusError(f"index {path.parent} is damaged ({error}), expected one as it was made; remove it") from None
+        raise CorpusError(f"index {path.parent} is damaged ({error}); remove it, and the next call makes it again") from None
     return [[value.decode(errors="surrogatepass") if isinstance(value, bytes) else value for value in row] for row in rows]
 
 

@@ -181,8 +181,8 @@ def deaths_said() -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not any(words in f"{type(error)} {error}" for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
             raise
-        cure = "expected it to go on; start again, with fewer workers if memory was short"
-        raise HifitseError(f"a process that makes mixtures was killed or ran out of memory, {cure}") from error
+        cure = "start again, with fewer workers if memory was short"
+        raise HifitseError(f"a process that makes mixtures was killed or ran out of memory; {cure}") from error
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:

@@ -104,7 +104,7 @@ def from_json(line: str) -> Scene:
         return _adapter().validate_python(json.loads(line))
     except ValidationError as error:
         first = error.errors()[0]
-        fault = f"has a fault at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+        fault = f"is invalid at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
     except ValueError as error:
         fault = f"is not JSON ({error})"
     raise HifitseError(f"scene {fault}, expected the JSON of a scene")
@@ -180,7 +180,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     try:
         lines = [re.split(r"[\s,]+", line.strip()) for line in Path(enrollments).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
-        raise HifitseError(f"map {str(enrollments)!r} cannot be read ({error}), expected lines of three words") from None
+        raise HifitseError(f"map {str(enrollments)!r} cannot be read ({error}), expected lines of mixture, utterance, enrolment") from None
     table = {(words[0], words[1]): words[2] for words in lines if len(words) == 3}
 
     def heard(row: dict[str, str], samples: float = float("inf")) -> list[Talker]:
@@ -207,7 +207,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
                 wrong = (found[order[1]],) if len(order) > 1 and found[order[1]] else ()
                 scenes.append(_scene(f"{name}-s{number + 1}", len(scenes), [said[each] for each in order], (enroll,), wrong, behind))
     if not scenes:
-        raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected lines of three words")
+        raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected at least one")
     return scenes
 
 

@@ -148,7 +148,7 @@ def opened(manifest: Path, mode: Literal["rt", "rb"] = "rt") -> Iterator[IO[Any]
         with (gzip.open if manifest.suffix == ".gz" else open)(manifest, mode, encoding="utf-8-sig" if mode == "rt" else None) as lines:
             yield lines
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or packed by gzip") from None
+        raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or gzip-compressed") from None
 
 
 def listed(
@@ -274,7 +274,7 @@ def identity(source: str) -> str:
             digest.update(b"%s\0%d\0%s\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size, middle(file)))
         return digest.hexdigest()[:16]
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read ({error}), expected a folder or manifest that can") from None
+        raise CorpusError(f"{path} cannot be read ({error}), expected a readable folder or manifest") from None
 
 
 def middle(path: Path) -> bytes:

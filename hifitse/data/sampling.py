@@ -188,7 +188,7 @@ class Acoustics:
         if prob == 0 or rng.random() >= prob:
             return None, []
         if not self._groups:
-            raise CorpusError("a room is asked for and none are loaded, expected parameters with reverb_prob above 0, or for eval_enroll")
+            raise CorpusError("a room is needed but none are loaded, expected reverb_prob above 0 or eval_enroll 'reverberant'")
         name, positions = self._groups[rng.integers(len(self._groups))]
         order = rng.permutation(len(positions))
         clips = [positions[order[number % len(order)]] for number in range(talkers)]
@@ -197,7 +197,7 @@ class Acoustics:
     def noise(self, rng: np.random.Generator, samples: int) -> Noise:
         """Draw a piece of noise that is neither silent nor a pause; raise CorpusError if none is loaded or all draws are silent."""
         if self.noises is None:
-            raise CorpusError("noise is asked for and none is loaded, expected parameters with noise_prob above 0, or for eval_enroll")
+            raise CorpusError("noise is needed but none is loaded, expected noise_prob or noisy_enroll_prob above 0 or eval_enroll 'noisy'")
         reason: object = "every piece drawn was silent"
         for _ in range(NOISE_TRIES):
             clip = self.noises.clips[rng.integers(len(self.noises.clips))]
@@ -265,6 +265,6 @@ def t60(rir: np.ndarray) -> float:
     decay_db = 10 * np.log10(np.maximum(energy / energy[0], 1e-12))
     used = np.flatnonzero((decay_db <= -5) & (decay_db >= -25))
     if len(used) < 10 or decay_db[-1] > -25:
-        raise HifitseError(f"room response decays by {-decay_db[-1]:.0f} dB only or at once, expected a gradual decay by 25 dB or more")
+        raise HifitseError(f"room response decays by only {-decay_db[-1]:.0f} dB or abruptly, expected a gradual decay by 25 dB or more")
     slope = np.polyfit(used / SAMPLE_RATE, decay_db[used], 1)[0]  # dB/s
     return float(-60 / slope)
