@@ -152,7 +152,7 @@ def test_noise_and_rooms_are_loaded_where_the_asked_enrolment_needs_them(sources
         asked, drawn = (maker.mixture(0, 0, replace(PLAIN, enroll_as=how if maker is mixer else "drawn")) for maker in (mixer, plain))
         assert all(np.array_equal(getattr(asked, part), getattr(drawn, part)) for part in PARTS)
         assert asked.metadata["room"] is None and asked.metadata["snr_db"] is None
-        with pytest.raises(CorpusError, match="asked for and none"):
+        with pytest.raises(CorpusError, match="needed but none"):
             plain.mixture(0, 0, replace(PLAIN, enroll_as=how))
 
 

@@ -1,11 +1,11 @@
-"""What disturbs a recording: changes of an enrolment, talkers as if recorded elsewhere, and what training hides from the network.
+"""Augmentation: changed enrolments, talkers as if recorded elsewhere, and what training hides from the network.
 
-A change is another device, channel or file format, and the same voice. It takes and gives (T,) float32 at 48 kHz, keeps the length, the
-time and, within a few dB, the level, and does not clip. ``CHANGES`` has them by name.
+A change simulates another device, channel or file format for the same voice. It maps (T,) float32 at 48 kHz to the same shape, stays in
+time, keeps the level within a few dB and does not clip. ``CHANGES`` has all changes by name.
 
-Recordings of one source share colour, band edge and noise floor. Where sources are mixed, a network could tell the talkers apart by them
-and never listen to the voice: so a talker is recorded elsewhere, with a colour, an edge and a floor drawn for them alone. Nor is
-somebody who speaks higher and faster somebody else: an enrolment may have another pitch, with the formants where they were.
+Recordings of one source share colour, band edge and noise floor. In a mixture of several sources, a network could tell the talkers apart
+by these and ignore the voices. Talkers can therefore be rendered as if recorded elsewhere, each with an individual colour, band edge and
+floor. A speaker who talks higher and faster is still the same: enrolments may have another pitch, with the formants left in place.
 """
 
 import contextlib
@@ -30,40 +30,40 @@ from hifitse.params import Params
 if TYPE_CHECKING:
     from hifitse.data.dataset import Shared
 
-EQ_GAIN_DB = 12.0  # largest boost or cut of one of the equaliser's seven bands
-CUTOFFS_HZ = (3400.0, 4000.0, 5500.0, 8000.0, 11000.0)  # edges of a telephone, and of recordings at 8, 11.025, 16 and 22.05 kHz
+EQ_GAIN_DB = 12.0  # largest boost or cut of each of the equaliser's seven bands
+CUTOFFS_HZ = (3400.0, 4000.0, 5500.0, 8000.0, 11000.0)  # band edges of the telephone and of recordings at 8, 11.025, 16 and 22.05 kHz
 HIGH_PASS_HZ = (50.0, 300.0)
 CODED_RATES = (16_000, 24_000, 32_000, 48_000)  # Hz
-COMPRESSION = (0.5, 0.99)  # libsndfile's 0 (best) to 1 (smallest): about 26 to 80 kbit/s over the rates
-BODY = round(0.004 * SAMPLE_RATE)  # samples that the body of a device rings
+COMPRESSION = (0.5, 0.99)  # from libsndfile's 0 (best) to 1 (smallest): about 26 to 80 kbit/s over the rates
+BODY = round(0.004 * SAMPLE_RATE)  # samples: a device's body rings for 4 ms
 
-RATES = (44_100, 32_000, 24_000, 22_050, 16_000)  # Hz: of recordings before they came to 48 kHz
-ROLL_OFF = (0.9, 1.0)  # share of half of that rate at which such a recording ends, as resamplers have it
+RATES = (44_100, 32_000, 24_000, 22_050, 16_000)  # Hz: sample rates of recordings before they were converted to 48 kHz
+ROLL_OFF = (0.9, 1.0)  # band edge of such a recording relative to half its rate, as resamplers leave it
 LIMITED_PROB = 0.5
 COLOUR_HZ = (80, 250, 800, 2_500, 8_000, 20_000)
-COLOUR_DB = 6.0  # largest boost or cut at each of COLOUR_HZ, straight lines over log frequency between them
+COLOUR_DB = 6.0  # largest boost or cut at each of COLOUR_HZ, interpolated linearly over log frequency
 FLOOR_PROB = 0.7
-FLOOR_DB = (-60.0, -30.0)  # of the noise floor, relative to the speech
-FLOOR_SLOPE = (0.0, 0.8)  # exponent by which the floor's amplitude falls above 100 Hz: from white to nearly brown
-SLOPE = 0.02  # share of the edge's frequency, below it, over which the gain falls from 1 to 0
-TABLE = 2**19  # complex normal numbers of which floors are cut: drawing new ones for each took longer than all else here
-FRAME = 2048  # samples in which formants stand still: 43 ms
-LIFTER = 128  # samples of the cepstrum that make the envelope, 2.7 ms: shorter than a period of 370 Hz
-FORMANT_GAIN = 4.0  # largest change, log of 35 dB
-PITCHES = (80, 125)  # percent: four semitones down and up
+FLOOR_DB = (-60.0, -30.0)  # level of the noise floor relative to the speech
+FLOOR_SLOPE = (0.0, 0.8)  # exponent of the fall of the floor's amplitude above 100 Hz: from white to nearly brown
+SLOPE = 0.02  # width of the fall from 1 to 0 below a band edge, relative to the edge
+TABLE = 2**19  # complex normal numbers from which floors are cut: drawing new ones each time took longer than all the rest
+FRAME = 2048  # samples over which formants are taken as constant: 43 ms
+LIFTER = 128  # samples of the cepstrum that make up the envelope, 2.7 ms: shorter than a period of 370 Hz
+FORMANT_GAIN = 4.0  # largest change of the log amplitude: 35 dB
+PITCHES = (80, 125)  # percent: about four semitones down and up
 
 
 # ---- changes of an enrolment
 
 
 def draw_change(rng: np.random.Generator, name: str = "") -> Change:
-    """A change, by default one of the ``CHANGES`` with equal chances, with plain values drawn for it."""
+    """Draw a change, by default one of ``CHANGES`` with equal probability, and its parameters as plain values."""
     name = name or list(CHANGES)[rng.integers(len(CHANGES))]
     return Change(name, CHANGES[name][0](rng))
 
 
 def changed(enroll: np.ndarray, change: Change) -> np.ndarray:
-    """A changed recording, (T,) -> (T,) float32; HifitseError where it is not finite, on which the encoder would end the process."""
+    """Apply a change: (T,) -> (T,) float32. Raise HifitseError for non-finite values, which would make the encoder kill the process."""
     if not np.isfinite(enroll).all():
         raise HifitseError(f"enrolment of shape {enroll.shape} cannot be changed, expected finite values")
     return CHANGES[change.name][1](enroll, **change.drawn)
@@ -74,7 +74,7 @@ def _seeds(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _draw_device(rng: np.random.Generator) -> dict[str, Any]:
-    # The direct sound, and behind it noise that decays by 60 dB and has up to half of its energy.
+    # The direct sound, followed by noise that decays by 60 dB and has up to half of its energy.
     body = rng.standard_normal(BODY) * 10 ** np.linspace(0, -3, BODY)
     body *= rng.uniform(0.2, 0.7) / np.sqrt(np.sum(body**2))
     body[0] = 1
@@ -82,12 +82,12 @@ def _draw_device(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
-    """MP3 of about 26 to 80 kbit/s and back, at one of ``CODED_RATES``; the codec's delay is taken out."""
+    """Encode to MP3 (about 26 to 80 kbit/s) at one of ``CODED_RATES`` and decode again, without the codec's delay."""
     peak = float(np.abs(enroll).max())
     if peak == 0:
         return enroll.copy()
     file = io.BytesIO()
-    # Variable rate: only there libsndfile writes the header from which its decoder knows the encoder's delay.
+    # Variable rate: only then does libsndfile write the header that tells its decoder the encoder's delay.
     options = {"bitrate_mode": "VARIABLE", "compression_level": compression}
     with soundfile.SoundFile(file, "w", rate, 1, format="MP3", subtype="MPEG_LAYER_III", **options) as encoder:
         encoder.write(audio.resample(enroll * np.float32(0.5 / peak), SAMPLE_RATE, rate))
@@ -98,7 +98,7 @@ def _coded(enroll: np.ndarray, rate: int, compression: float) -> np.ndarray:
 
 @cache
 def _filters(name: str, cutoff_hz: float) -> Any:
-    """Transforms of audiomentations, which draw their parameters at each call; imported here, for that takes seconds."""
+    """Return transforms of audiomentations, which draw their parameters at each call. Imported here because that takes seconds."""
     from audiomentations import Compose, HighPassFilter, LowPassFilter, PeakingFilter, SevenBandParametricEQ
 
     if name == "eq":
@@ -114,7 +114,7 @@ def _filters(name: str, cutoff_hz: float) -> Any:
 
 
 def _filtered(enroll: np.ndarray, name: str, seeds: list[int], cutoff_hz: float = 0.0, body: Sequence[float] = ()) -> np.ndarray:
-    """An equaliser, a band limit, or a small device: no bass, three resonances, less treble, and a body that rings for 4 ms."""
+    """Apply an equaliser, a band limit, or a small device: no bass, three resonances, less treble, and a body that rings for 4 ms."""
     if len(body):
         enroll = fftconvolve(enroll, np.array(body))[: len(enroll)].astype(np.float32)
     with _seeded(seeds):
@@ -127,12 +127,12 @@ CHANGES: dict[str, tuple[Callable[[np.random.Generator], dict[str, Any]], Callab
     "codec": (lambda rng: {"rate": CODED_RATES[rng.integers(len(CODED_RATES))], "compression": rng.uniform(*COMPRESSION)}, _coded),
     "device": (_draw_device, partial(_filtered, name="device")),
 }
-"""By the name that stands in the metadata what a change draws, and what it does with that."""
+"""For each change, by its name in the metadata: the function that draws its parameters and the one that applies it."""
 
 
 @contextlib.contextmanager
 def _seeded(seeds: list[int]) -> Iterator[None]:
-    """Python's and numpy's global generators, which audiomentations draws from, at these seeds; then as they were before."""
+    """Seed the global generators of Python and numpy, which audiomentations uses, and restore their states afterwards."""
     before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seeds[0])
     np.random.seed(seeds[1])  # noqa: NPY002
@@ -147,7 +147,7 @@ def _seeded(seeds: list[int]) -> Iterator[None]:
 
 
 def draw_elsewhere(key: Sequence[int], prob: float) -> Elsewhere | None:
-    """What is drawn from a key, a seed of ``default_rng``, as often as ``prob`` says; else ``None``."""
+    """Draw recording conditions from a key, a seed of ``default_rng``, with probability ``prob``; else return ``None``."""
     if not prob:
         return None
     rng = np.random.default_rng(key)
@@ -162,7 +162,7 @@ def draw_elsewhere(key: Sequence[int], prob: float) -> Elsewhere | None:
 
 
 def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
-    """Rows of speech, (R, T) -> (R, T) float32 in time with it, each with a floor, a colour and perhaps a band edge, as it is told."""
+    """Give each row of speech the floor, colour and band edge in ``told``: (R, T) -> (R, T) float32, in time with the input."""
     samples, size = speech.shape[1], next_fast_len(speech.shape[1], real=True)
     level, slope, edge = (speech.new_tensor([getattr(each, name) for each in told])[:, None] for name in ("level", "slope", "edge"))
     spec = torch.fft.rfft(speech, size)
@@ -178,7 +178,7 @@ def recorded_elsewhere(speech: Tensor, told: Sequence[Elsewhere]) -> Tensor:
 
 
 def band_edge(hertz: Tensor, edge: Tensor | float) -> Tensor:
-    """Gain at frequencies of a recording whose band ends at ``edge`` Hz: 1, and from a little below it 0."""
+    """Return the gain at the given frequencies of a recording that ends at ``edge`` Hz: 1, falling to 0 over the last 2 % below it."""
     return ((edge - hertz) / (SLOPE * edge)).clamp_(0, 1)
 
 
@@ -190,20 +190,20 @@ def _table(device: torch.device) -> Tensor:
 
 @lru_cache(8)
 def _frequencies(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Hz of the bins (F,), and what each of ``COLOUR_HZ`` adds to each bin (6, F): straight lines over log frequency."""
+    """Return the bin frequencies in Hz, (F,), and the weight of each of ``COLOUR_HZ`` at each bin, (6, F), linear over log frequency."""
     hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     at = np.log(np.maximum(hertz, 20))
     hats = np.stack([np.interp(at, np.log(COLOUR_HZ), row) for row in np.eye(len(COLOUR_HZ))])
     return tuple(torch.from_numpy(each.astype(np.float32)).to(device) for each in (hertz, hats))
 
 
-# ---- another manner of speaking
+# ---- enrolments at another pitch
 
 
 def restore_formants(speech: Tensor, factors: Sequence[float]) -> Tensor:
-    """Rows of speech, (R, T) -> (R, T) float32, that were played ``factors`` times as fast, with the formants where they had been.
+    """Move the formants of speech that was played ``factors`` times as fast back in place: rows (R, T) -> (R, T) float32.
 
-    The pitch stays changed. Each frame's envelope is the start of its cepstrum, too short to follow the harmonics.
+    The pitch stays changed. The envelope of each frame is the start of its cepstrum, too short to follow the harmonics.
     """
     window = torch.hann_window(FRAME, device=speech.device)
     spec = torch.stft(speech, FRAME, FRAME // 4, window=window, return_complex=True)  # (R, F, L)
@@ -220,13 +220,13 @@ def restore_formants(speech: Tensor, factors: Sequence[float]) -> Tensor:
     return torch.istft(spec, FRAME, FRAME // 4, window=window, length=speech.shape[-1])
 
 
-# ---- what training hides: functions of (seed, step, part), so that a resumed run hides the same; part counts an update's batches
+# ---- what training hides: functions of (seed, step, part), so that a resumed run hides the same; part numbers an update's batches
 
 
 def specaug_mask(shape: tuple[int, int, int], largest: float, count: int, seed: int) -> Tensor:
-    """Masks to multiply spectra with: 0 in ``count`` bands and in ``count`` stretches of each item, 1 elsewhere; (B, F, L) float32.
-    Each band or stretch has a width drawn evenly from 0 up to ``largest`` of its axis, and lies anywhere (SpecAugment, Park et al.,
-    Interspeech 2019). A pure function of its arguments, on the CPU, which leaves the global random state as it was."""
+    """Return masks (B, F, L) float32 to multiply spectra with: each item has ``count`` frequency bands and ``count`` time stretches of 0.
+    Their positions are random; their widths are uniform from 0 to ``largest`` of the axis (SpecAugment, Park et al., Interspeech 2019).
+    A pure function of its arguments, computed on the CPU; it leaves the global random state unchanged."""
     from torchaudio.functional import mask_along_axis_iid
 
     items, bins, frames = shape
@@ -244,36 +244,36 @@ def _step_seed(params: Params, step: int, part: int) -> int:
 
 
 def hide_enrollments(enroll: Tensor, params: Params, step: int, part: int) -> Tensor:
-    """Silence for a share ``enroll_dropout`` of the enrolments; with ``enrollments_min`` fewer of them, with ``enroll_seconds_min`` shorter
-    ones, alike for all items: (B, N, T') -> (B, N', T'')."""
+    """Silence the enrolments of a share ``enroll_dropout`` of the items. ``enrollments_min`` also keeps fewer enrolments, and
+    ``enroll_seconds_min`` shorter ones, alike for all items: (B, N, T') -> (B, N', T'')."""
     generator = torch.Generator().manual_seed(_step_seed(params, step, part))
     keep = torch.rand(len(enroll), generator=generator) >= params.enroll_dropout
     if params.enrollments_min:
         enroll = enroll[:, : int(torch.randint(params.enrollments_min, enroll.shape[1] + 1, (), generator=generator))]
     if params.enroll_seconds_min:
         shortest = min(round(params.enroll_seconds_min * SAMPLE_RATE), enroll.shape[-1])
-        share = torch.randint(0, 9, (), generator=generator).item() / 8  # few different lengths, for which kernels are prepared once
+        share = torch.randint(0, 9, (), generator=generator).item() / 8  # only nine lengths, because kernels are prepared for each
         enroll = enroll[..., : shortest + round(share * (enroll.shape[-1] - shortest))]
     return enroll * keep.to(enroll)[:, None, None] if params.enroll_dropout else enroll
 
 
 def spectrum_mask(mix: Tensor, params: Params, step: int, part: int) -> Tensor | None:
-    """SpecAugment on what the network sees of the mixture: (B, T) -> (B, F, L) of ones and zeros, ``None`` without ``specaug``."""
+    """Return SpecAugment's mask for the mixture that the network sees: (B, T) -> (B, F, L) of 0 and 1; ``None`` without ``specaug``."""
     if not params.specaug:
         return None
-    shape = (len(mix), params.n_fft // 2 + 1, mix.shape[-1] // params.hop_length + 2)  # as model.bands.Spectrum pads and frames
+    shape = (len(mix), params.n_fft // 2 + 1, mix.shape[-1] // params.hop_length + 2)  # padded and framed as in model.bands.Spectrum
     return specaug_mask(shape, params.specaug, params.specaug_masks, _step_seed(params, step, part)).to(mix)
 
 
 def hide_bands(
     sounds: tuple[Tensor, Tensor, Tensor], shared: "Shared | None", params: Params, step: int, part: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A share ``band_limit_prob`` of the mixtures with their targets, and of the enrolments, as if recorded at one of ``RATES``.
-    Both are drawn by themselves, items that share either alike. Shape: mix (B, T), target (B, T), enroll (B, N, T') -> the same"""
+    """Band-limit a share ``band_limit_prob`` of the mixtures (and targets), and of the enrolments, as if recorded at one of ``RATES``.
+    Both are drawn independently; items that share one share its limit. Shape: mix (B, T), target (B, T), enroll (B, N, T') -> same"""
     mix, target, enroll = sounds
     if not params.band_limit_prob:
         return sounds
-    generator = torch.Generator().manual_seed(_step_seed(params, step, part) ^ 1)  # not the one that hides enrolments
+    generator = torch.Generator().manual_seed(_step_seed(params, step, part) ^ 1)  # not the generator that hides enrolments
     of_mix, of_enroll = (_edges(len(mix), params.band_limit_prob, generator) for _ in range(2))
     if shared is not None:
         of_mix, of_enroll = of_mix[shared.unique_mix][shared.mix_index], of_enroll[shared.unique_enroll][shared.enroll_index]
@@ -281,7 +281,7 @@ def hide_bands(
 
 
 def _edges(items: int, prob: float, generator: torch.Generator) -> Tensor:
-    """Hz at which each item's band ends, (items,); infinite where it does not."""
+    """Draw the frequency in Hz at which each item's band ends, (items,); infinite for items without a limit."""
     limited, rate, roll_off = torch.rand(3, items, generator=generator)
     low, high = ROLL_OFF
     edges = torch.tensor(RATES)[(rate * len(RATES)).long()] / 2 * (low + (high - low) * roll_off)
@@ -289,7 +289,7 @@ def _edges(items: int, prob: float, generator: torch.Generator) -> Tensor:
 
 
 def low_pass(audio: Tensor, edges_hz: Tensor) -> Tensor:
-    """Each item without what lies above its edge, (B, ..., T), (B,) -> (B, ..., T); in phase, items with an infinite edge untouched."""
+    """Remove what lies above each item's edge, zero-phase: (B, ..., T), (B,) -> (B, ..., T). An infinite edge leaves an item unchanged."""
     audio = audio.clone()
     for item, edge in zip(audio, edges_hz.tolist(), strict=True):
         if edge < SAMPLE_RATE / 2:

@@ -1,7 +1,7 @@
-"""Scenes to a batch in torch, on a GPU or the CPU: gather, change speed, convolve, scale, sum, all of a batch together.
+"""Render scenes to a batch in torch, on a GPU or the CPU: gather, change speed, convolve, scale and sum a whole batch at once.
 
-The same scene gives the same mixture as :mod:`hifitse.data.rendering` to 1e-4 relative to its peak. Only what is drawn as a change of an
-enrolment's file (:mod:`hifitse.data.augment`) goes through the CPU.
+A scene gives the same mixture as in :mod:`hifitse.data.rendering`, to 1e-4 relative to its peak. Only the changes of enrolments
+(:mod:`hifitse.data.augment`) are computed on the CPU.
 """
 
 import copy
@@ -23,12 +23,12 @@ from hifitse.data.reader import KEPT_S, PCM_16, as_int16
 from hifitse.data.rendering import PEAK, Mixture, Renderer, gain_below, gate, loop, put, transform_length
 from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segment, length
 
-ROWS = 256  # recordings that are transformed together, so that memory has room
-THREADS = 8  # recordings that are decoded at a time
+ROWS = 256  # recordings to transform together: more would take too much memory
+THREADS = 8  # recordings to decode at a time
 
 
 class Part(NamedTuple):
-    """Samples ``start`` to ``start + samples`` of a recording, times ``gain``, at sample ``at`` of a row; ``load`` decodes it whole."""
+    """Samples ``start`` to ``start + samples`` of the sound ``key``, times ``gain``, at sample ``at`` of a row; ``load`` decodes it."""
 
     key: tuple
     start: int
@@ -39,15 +39,15 @@ class Part(NamedTuple):
 
 
 class DeviceStore:
-    """Recordings on a device, up to ``limit`` bytes, the oldest out first; what one call needs is kept whatever it takes.
-    One whose samples are all 16 bit numbers is kept as these."""
+    """Recordings on a device, up to ``limit`` bytes; the least recently used are dropped first, except those that the current call needs.
+    Recordings whose samples are all 16-bit values are stored as int16."""
 
     def __init__(self, device: torch.device | str, limit: int) -> None:
         self.device, self.limit, self.bytes = torch.device(device), limit, 0
         self._kept: OrderedDict[tuple, Tensor] = OrderedDict()
 
     def rows(self, rows: Sequence[Sequence[Part]], samples: int) -> Tensor:
-        """Rows (R, T) float32 made of parts of recordings, which do not overlap; 0 elsewhere."""
+        """Return rows (R, T) float32 made of non-overlapping parts of recordings; 0 elsewhere."""
         wanted = {part.key: part.load for row in rows for part in row}
         self._require(wanted)
         whole = all(self._kept[key].dtype == torch.int16 for key in wanted)  # pieces of one type are joined by one kernel
@@ -68,11 +68,11 @@ class DeviceStore:
         return (torch.cat(pieces).float() * gain).view(len(rows), samples)
 
     def _require(self, wanted: dict[tuple, Callable[[], np.ndarray]]) -> None:
-        """Have these recordings at hand; each value decodes one, (T,) float32."""
+        """Load these recordings unless they are stored; each value decodes one, (T,) float32."""
         for key in wanted.keys() & self._kept.keys():
             self._kept.move_to_end(key)
         missing = [key for key in wanted if key not in self._kept]
-        with ThreadPoolExecutor(THREADS) as pool:  # decoding lets go of Python's lock
+        with ThreadPoolExecutor(THREADS) as pool:  # decoding releases the GIL
             sounds = pool.map(lambda key: wanted[key](), missing)
             for key, sound in zip(missing, sounds, strict=True):
                 small = as_int16(sound)
@@ -83,7 +83,7 @@ class DeviceStore:
 
 
 class BatchRenderer:
-    """Makes the sound of many drawn scenes of one length at once, on a device; ``limit``: bytes of decoded recordings to keep there."""
+    """Renders many scenes of one length at once, on a device; ``limit``: bytes of decoded recordings to keep there."""
 
     def __init__(self, renderer: Renderer, device: torch.device | str, limit: int) -> None:
         self.renderer, self.device = renderer, torch.device(device)
@@ -92,7 +92,7 @@ class BatchRenderer:
 
     @torch.no_grad()
     def render(self, scenes: Sequence[Scene]) -> list[Mixture]:
-        """The mixtures of scenes, tensors on the device; HifitseError where a recording is missing or broken."""
+        """Render scenes to mixtures of tensors on the device. Raise HifitseError if a recording is missing or broken."""
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if self.device.type == "cuda" else nullcontext()
         with exact:
             speech, noise = self._talkers(scenes), self._noises([scene.noise for scene in scenes], scenes[0].samples)
@@ -116,7 +116,7 @@ class BatchRenderer:
     # ---- recordings
 
     def _part(self, kind: str, file: File, start: int, samples: int, at: int = 0, gain: float = 1.0) -> Part:
-        """A piece of "speech" or "noise" in a recording that the store keeps: of one that is long or looped, the piece alone."""
+        """Return a piece of a "speech" or "noise" recording. Of long or looped recordings the store keeps only this piece."""
         root = (self.renderer.speech if kind == "speech" else self.renderer.noise).root
         if kind == "noise" and file.samples - start < samples:
             whole = partial(audio.read, root / file.path, start)
@@ -126,7 +126,7 @@ class BatchRenderer:
         return Part((kind, file.path), start, samples, at, gain, partial(audio.read, root / file.path))
 
     def _segments(self, segments: Sequence[Segment]) -> Tensor:
-        """Speech of one length, (R, T): those of one speed together."""
+        """Return speech segments of one length, (R, T); those of the same speed are computed together."""
         order = sorted(range(len(segments)), key=lambda number: segments[number].speed)
         rows = [[self._part("speech", p.file, p.start, p.samples, p.at, p.gain) for p in segments[number].pieces] for number in order]
         crops = self.store.rows(rows, max(each.crop for each in segments))
@@ -151,14 +151,14 @@ class BatchRenderer:
         return self._speeds[percent](crops)
 
     def _noises(self, noises: Sequence[Noise | None], samples: int) -> Tensor:
-        """Pieces of noise, (R, T); zeros where there is none."""
+        """Return pieces of noise, (R, T); zeros for ``None``."""
         parts = [[self._part("noise", noise.file, noise.start, samples, 0, noise.gain)] if noise else [] for noise in noises]
         return self.store.rows(parts, samples)
 
-    # ---- the mixture
+    # ---- mixtures
 
     def _talkers(self, scenes: Sequence[Scene]) -> Tensor:
-        """(B, S, T): the target first, in the mixture's time and room; zeros where a scene has fewer talkers."""
+        """Return talkers (B, S, T), the target first, placed in time and in the room; zeros where a scene has fewer talkers."""
         samples, count = scenes[0].samples, max(len(scene.talkers) for scene in scenes)
         speech = torch.zeros(len(scenes), count, samples, device=self.device)
         flat = speech.view(-1, samples)
@@ -189,7 +189,7 @@ class BatchRenderer:
         return torch.fft.irfft(torch.fft.rfft(dry, size) * torch.fft.rfft(rows, size), size)[..., :samples]
 
     def _elsewhere(self, speech: Tensor, told: Sequence[Elsewhere | None]) -> Tensor:
-        """Rows (R, T) as if recorded elsewhere where they are told so."""
+        """Render rows (R, T) as if recorded elsewhere, except those for which ``told`` has ``None``."""
         rows = [number for number, each in enumerate(told) if each]
         for some in (rows[first : first + ROWS] for first in range(0, len(rows), ROWS)):
             chosen = self._of(some)
@@ -197,7 +197,7 @@ class BatchRenderer:
         return speech
 
     def _balance(self, scenes: Sequence[Scene], speech: Tensor, noise: Tensor) -> list[float]:
-        """Scale the parts in place, as :func:`hifitse.data.rendering.balance` does; the gains that avoid clipping, dB."""
+        """Scale the parts in place as :func:`hifitse.data.rendering.balance` does; return the gains in dB that avoid clipping."""
         power = _power(speech)
         for number, scene in enumerate(scenes):
             for place, talker in enumerate(scene.talkers):
@@ -215,10 +215,10 @@ class BatchRenderer:
         noise *= (gain * clip)[:, None]
         return (20 * clip.log10()).tolist()
 
-    # ---- the enrolments
+    # ---- enrolments
 
     def _enroll(self, enrollments: Sequence[Sequence[Enrollment]]) -> list[tuple[Tensor, list[float]] | tuple[None, None]]:
-        """Of each scene its enrolments (N, T') and the level of each, dBFS, before it is recorded elsewhere; nothing where it has none."""
+        """Return each scene's enrolments (N, T') and their levels in dBFS before they are recorded elsewhere; ``None`` twice if none."""
         flat = [each for row in enrollments for each in row]
         if not flat:
             return [(None, None)] * len(enrollments)
@@ -242,7 +242,7 @@ class BatchRenderer:
 
 
 def _power(signal: Tensor) -> Tensor:
-    """Mean square over the last axis, never 0."""
+    """Return the mean square over the last axis, never 0."""
     return signal.square().mean(-1).clamp_min(1e-20)
 
 

@@ -1,6 +1,6 @@
-"""What a source holds: speakers and their utterances, or noises and room responses in groups; and who is held out.
+"""What a source holds: speakers and their utterances, or noises and room responses in groups; and which of them are held out.
 
-All are lists of names and lengths, those of a large manifest on disk; audio is read by random access when it is asked for.
+Only names and lengths are listed, those of a large manifest on disk; audio is read by random access on demand.
 """
 
 import hashlib
@@ -21,33 +21,33 @@ from hifitse import SAMPLE_RATE, audio
 from hifitse.data.manifest import SIDES, CorpusError, Kind, Utterance, allowed_roots, listed, locate, manifest_of
 from hifitse.files import cache_dir, made_once
 
-MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped, but for room responses
-INDEXED_BYTES = 64 * 2**20  # a manifest of more, some 400,000 utterances, is indexed; a smaller one is kept in memory
-INDEX, INDEX_VERSION = "index.sqlite", 2  # raise the version when the same manifest gives another index
-REASONS = 1000  # why lines were left out: so many are kept in an index
+MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped, except room responses
+INDEXED_BYTES = 64 * 2**20  # a larger manifest, of some 400,000 utterances or more, is indexed; a smaller one is kept in memory
+INDEX, INDEX_VERSION = "index.sqlite", 2  # increase the version when the same manifest would give another index
+REASONS = 1000  # largest number of reasons for skipping that an index keeps
 COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"
-"""The fields of an :class:`Utterance` in their order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
+"""The fields of :class:`Utterance` in order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Speakers and their utterances, at least two each, under one root folder; both in the order of their names.
-    Those of a large manifest stay on disk. ``skipped`` has one sentence for each file, line or speaker that was left out.
-    """
+    """Speakers and their utterances, at least two each, under one root folder; both sorted by name.
+
+    Those of a large manifest stay on disk. ``skipped`` has one sentence for each file, line or speaker that was left out."""
 
     root: Path
     speakers: dict[str, Sequence[Utterance]]
     skipped: list[str] = field(default_factory=list)
 
     def read(self, utterance: Utterance, start: int = 0, samples: int | None = None) -> np.ndarray:
-        """A stretch of an utterance, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
+        """Read a stretch of an utterance, (T,) float32 at 48 kHz; see :func:`hifitse.audio.read`."""
         return audio.read(self.root / utterance.path, start, samples)
 
     def split(self, valid_share: float, test_share: float, seed: int, train_only: Sequence[str] = ()) -> dict[str, "Corpus"]:
-        """Three corpora without a common speaker or group, by the names "train", "valid", "test"; two speakers at least in each.
-        A speaker with a ``split`` of its own goes there, and one whose name begins as ``train_only`` says to the training, both with their
-        whole groups; the shares, 0 to 1, are of all others. CorpusError for too few speakers or groups, or a group of two splits.
-        """
+        """Split into corpora "train", "valid" and "test" that have no speaker or group in common, and at least two speakers each.
+
+        A speaker with a ``split`` goes to that side, and one whose name begins with an entry of ``train_only`` to "train", both with their
+        whole group; the shares, 0 to 1, refer to all others. Raise CorpusError for too few speakers or groups, or a group of two splits."""
         firsts, kept = {name: said[0] for name, said in self.speakers.items()}, tuple(train_only)
         members = [(first.group, "train" if name.startswith(kept) else first.split) for name, first in firsts.items()]
         sides = _deal(members, valid_share, test_share, seed, least=2, what=f"speakers in {self.root}")
@@ -59,7 +59,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Clips:
-    """Noise recordings or room responses under one root, in the order of their names; ``skipped`` as of a corpus."""
+    """Noise recordings or room responses under one root, sorted by name; ``skipped`` as in :class:`Corpus`."""
 
     root: Path
     clips: tuple[Utterance, ...]
@@ -69,14 +69,14 @@ class Clips:
 
     @property
     def groups(self) -> dict[str, list[Utterance]]:
-        """Clips by group: the positions in one room, the parts of one recording."""
+        """Clips by group, such as the positions in one room or the parts of one recording."""
         found = defaultdict(list)
         for clip in self.clips:
             found[clip.group].append(clip)
         return dict(found)
 
     def split(self, valid_share: float, test_share: float, seed: int) -> dict[str, "Clips"]:
-        """Lists without a common group, as :meth:`Corpus.split` has them, with one group at least in each."""
+        """Split into lists that have no group in common, and at least one group each; see :meth:`Corpus.split`."""
         groups = dict.fromkeys((clip.group, clip.split) for clip in self.clips)
         sides = _deal(groups, valid_share, test_share, seed, least=1, what=f"recordings or rooms in {self.root}")
         return {side: replace(self, clips=tuple(clip for clip in self.clips if clip.group in groups)) for side, groups in sides.items()}
@@ -85,13 +85,13 @@ class Clips:
 def _deal(
     members: Iterable[tuple[str, str]], valid_share: float, test_share: float, seed: int, least: int, what: str
 ) -> dict[str, set[str]]:
-    """Deal whole groups to "train", "valid" and "test", where the latter two reach their shares at least, as far as groups allow.
-    ``members``: of each its group and, where that is not dealt, the side on which it stands. Every side has ``least`` members."""
+    """Deal whole groups to "train", "valid" and "test". The latter two get at least their shares, as far as the groups allow.
+    ``members``: the group of each member, and its side if that is fixed, else "". Every side gets at least ``least`` members."""
     sizes, fixed = Counter[str](), dict[str, str]()
     for group, side in members:
         sizes[group] += 1
         if side and fixed.setdefault(group, side) != side:
-            raise CorpusError(f"group {group} stands for both {fixed[group]} and {side}, expected one split for a group")
+            raise CorpusError(f"group {group} has members in {fixed[group]} and in {side}, expected one split per group")
     names = sorted(name for name in sizes if name not in fixed)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     total = sum(sizes[name] for name in names)
@@ -110,13 +110,13 @@ def _deal(
 
 
 def load_corpus(source: str | Path) -> Corpus:
-    """List a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,mp3,m4a ...}``.
+    """Load a corpus from a manifest, or from a folder of ``speaker/utterance.{wav,flac,mp3,m4a ...}``.
 
-    A folder that holds ``manifest.jsonl`` or ``manifest.jsonl.gz`` is read from it. The lines of a manifest are described in
-    ``hifitse/prepare/README.md``; one of more than 64 MB, or 16 MB packed, is sorted into an index in the cache at the first call.
-    An unreadable line, a missing, broken or very short file, a path that leaves the root or is listed twice, and a speaker with
-    only one utterance (none would be left for the enrolment) are left out and counted in ``skipped``.
-    CorpusError where nothing is there, or nothing usable left."""
+    A folder that contains ``manifest.jsonl`` or ``manifest.jsonl.gz`` is loaded from that manifest. ``hifitse/prepare/README.md``
+    describes the format. A manifest of more than 64 MB, or 16 MB compressed, is sorted into an index in the cache on the first call.
+    Unreadable lines, missing, broken or very short files, paths that leave the root or are listed twice, and speakers with only one
+    utterance (none would be left for the enrolment) or with several groups or splits are left out and noted in ``skipped``.
+    Raise CorpusError if the source does not exist or has no usable speaker."""
     path = locate(source, "corpus")
     manifest = manifest_of(path)
     large = manifest and manifest.stat().st_size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES
@@ -140,10 +140,10 @@ def load_corpus(source: str | Path) -> Corpus:
 
 
 def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
-    """List the noises or room responses below a folder, or of a manifest, in groups by name as :func:`group_of` says.
-    Where names only count (``rir001``, ``rir002``) so that fewer than three groups result, each file is its own group.
-    A manifest is as in :func:`load_corpus`, without ``speaker`` and ``utterance``; its ``group`` goes before a name's.
-    A response may be short. CorpusError for no such folder or manifest, or no usable file in it."""
+    """Load the noises or room responses below a folder or from a manifest, grouped by name as in :func:`group_of`.
+    If this gives fewer than three groups, as for names that only count (``rir001``, ``rir002``), each file is its own group.
+    Manifests are as in :func:`load_corpus`, without ``speaker`` and ``utterance``; a ``group`` there takes precedence over the name.
+    Room responses may be short. Raise CorpusError if there is no such folder or manifest, or no usable file in it."""
     path = locate(source, kind)
     if not path.is_dir() and not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise CorpusError(f"{kind} is {str(source)!r}, which is a file, expected a folder of recordings or a JSONL manifest of them")
@@ -157,11 +157,11 @@ def load_clips(source: str | Path, kind: Kind = "noise") -> Clips:
 
 
 def group_of(path: str, kind: Kind) -> str:
-    """The held-out group of a noise or room by its path: files in different folders have none in common.
+    """Return the group of a noise or room response by its path; files in different folders are never in one group.
 
-    A room's name ends in its position: ``hall_2``, ``ChurchPosition3`` and ``church12`` are the groups ``hall``, ``Church`` and
-    ``church``. A noise's name is its own group, unless it ends like the clips of ESC-10 and ESC-50 (``rain_1-21189-A``, ``1-21189-A-10``),
-    where the second number is that of the Freesound recording that several clips were cut from.
+    A room's name ends in its position: ``hall_2``, ``ChurchPosition3`` and ``church12`` belong to the groups ``hall``, ``Church`` and
+    ``church``. A noise is its own group, unless its name ends like those of ESC-10 and ESC-50 (``rain_1-21189-A``, ``1-21189-A-10``):
+    their second number identifies the Freesound recording from which several clips were cut.
 
     >>> group_of("x/StPatricksChurchPosition2.wav", "rooms"), group_of("rain_1-21189-A.wav", "noise")
     ('x/StPatricksChurch', 'freesound-21189')
@@ -175,7 +175,7 @@ def group_of(path: str, kind: Kind) -> str:
 
 
 def merged(corpora: Sequence[Corpus]) -> Corpus:
-    """Several corpora as one, whose root is that of the file system; CorpusError where two have a speaker of the same name."""
+    """Merge corpora into one, whose root is that of the file system. Raise CorpusError if two have a speaker of the same name."""
     if len(corpora) == 1:
         return corpora[0]
     speakers: dict[str, Sequence[Utterance]] = {}
@@ -188,8 +188,8 @@ def merged(corpora: Sequence[Corpus]) -> Corpus:
 
 
 def merged_clips(lists: Sequence[Clips]) -> Clips:
-    """Several lists as one, whose root is that of the file system; groups of different lists are different.
-    They are named by the list's place, not its folder, so that the split is the same on every machine."""
+    """Merge lists into one, whose root is that of the file system; different lists have no group in common.
+    Groups are named by the list's place, not its folder, so that the split is the same on every machine."""
     if len(lists) == 1:
         return lists[0]
     made_first = sorted(range(len(lists)), key=lambda place: (lists[place].root.parent != cache_dir(), place))
@@ -204,35 +204,35 @@ def _from_top(root: Path, each: Utterance) -> str:
     return str(Path(os.path.abspath(root)).relative_to("/") / each.path)
 
 
-# ---- large corpora: an SQLite file in the cache, sorted by speaker and name, so that a speaker is a span of row numbers
+# ---- large corpora: an SQLite file in the cache, sorted by speaker and name, so that a speaker is a range of row numbers
 
 
 def unfit(utterances: int, groups: int, splits: int) -> str:
-    """Why a speaker cannot be used who has so many utterances, in so many groups and splits; empty where he can."""
+    """Return why a speaker with this many utterances, groups and splits cannot be used; empty if they can."""
     if utterances < 2:
         return "only one utterance, two are needed"
     return "utterances in different groups" if groups > 1 else "utterances in different splits" if splits > 1 else ""
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """The file to read from. It never changes, so no lock is needed, which some network disks do not have."""
+    """Open the index for reading. It never changes and so needs no lock, which some network file systems do not have."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
-_kept_open = lru_cache(16)(lambda path, process: _opened(path))  # by each process for itself: a fork must not share it
+_kept_open = lru_cache(16)(lambda path, process: _opened(path))  # per process: a fork must not share the connection
 
 
 def _rows(path: Path, file: sqlite3.Connection, query: str, *values: int) -> list[list[str | int]]:
     try:
         rows = file.execute(query, values).fetchall()
     except sqlite3.Error as error:
-        raise CorpusError(f"index {path.parent} is damaged ({error}), expected one as it was made; remove it") from None
+        raise CorpusError(f"index {path.parent} is damaged ({error}); remove it, and the next call makes it again") from None
     return [[value.decode(errors="surrogatepass") if isinstance(value, bytes) else value for value in row] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Said(Sequence[Utterance]):
-    """The utterances of one speaker, rows of an index, each read when it is asked for; CorpusError if the index is damaged by then."""
+    """The utterances of one speaker, rows of an index, each read on access. Raises CorpusError if the index has been damaged."""
 
     path: Path
     first: int
@@ -250,9 +250,9 @@ class Said(Sequence[Utterance]):
 
 
 def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: list[str]) -> tuple[dict[str, Said], list[str]]:
-    """Utterances by speaker, and why others were left out, from an index in the cache; order and rules are those of a corpus in memory.
-    The manifest is known by its path, length and time of change, and by the folders that links may lead to. Its utterances ``found`` are
-    gone through, which fills ``skipped``, only where there is no index."""
+    """Return the utterances by speaker and why others were left out, both from an index in the cache; order and rules as in memory.
+    The key of the index is the manifest's path, size, modification time and root, and the folders that links may lead to. The utterances
+    ``found`` are iterated over, which fills ``skipped``, only if there is no index yet."""
     state = manifest.stat()
     key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])
     name = f"index-v{INDEX_VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
@@ -264,7 +264,7 @@ def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: lis
 
 
 def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
-    """Lines as they come, then sorted, without the paths that are listed twice."""
+    """Store lines as they come, then sort them and drop paths that are listed twice."""
     def packed(values: Iterable[str | int]) -> list[bytes | int]:
         return [value.encode(errors="surrogatepass") if isinstance(value, str) else value for value in values]
 
@@ -292,5 +292,5 @@ def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
             more = [f"and {len(skipped) - REASONS} more"] if len(skipped) > REASONS else []
             file.executemany("INSERT INTO reason VALUES (?)", (packed([text]) for text in (*skipped[:REASONS], *more)))
             file.execute("COMMIT")
-    except sqlite3.Error as error:  # a full disk, as made_once knows it
+    except sqlite3.Error as error:  # such as a full disk; made_once handles it
         raise OSError(str(error)) from error

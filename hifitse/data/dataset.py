@@ -1,4 +1,4 @@
-"""Mixtures to batches, in order, by any number of processes."""
+"""From mixtures to batches, in order, with any number of worker processes."""
 
 import os
 import signal
@@ -23,45 +23,45 @@ from hifitse.data.scene import Conditions, Scene, training_conditions
 from hifitse.machine import keep_freed_memory
 from hifitse.params import Params
 
-Place = tuple[int, bool]  # number of a mixture, and whether its loudest interferer is asked for
+Place = tuple[int, bool]  # index of a mixture, and whether its loudest interferer is asked for
 Batch = dict[str, Any]
 """mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
 
-Where asked for, wrong_enroll (B, N, T'): silence for a mixture without interferer. Where items share a mixture or an enrolment, ``shared``
-says which (:class:`Shared`).
+If requested, also wrong_enroll (B, N, T'), silent for mixtures without interferers. If items share mixtures or enrolments, ``shared``
+tells which (:class:`Shared`).
 """
-AHEAD = 2  # batches that a GPU has ready for the training
-GRACE_S = 3  # how long a worker goes on after SIGTERM
+AHEAD = 2  # batches that a GPU keeps ready for the training
+GRACE_S = 3  # seconds for which a worker continues after SIGTERM
 
 
 class Shared(NamedTuple):
-    """Which rows of a batch of B items differ, so that each mixture and each enrolment is encoded once; all int64."""
+    """Which rows of a batch of B items are distinct, so that each mixture and each enrolment is encoded once; all int64."""
 
-    unique_mix: Tensor  # items that bring a mixture of their own
-    mix_index: Tensor  # (B,): for each item, which of unique_mix its mixture is
-    unique_enroll: Tensor  # items that bring an enrolment of their own
-    enroll_index: Tensor  # (B,): for each item, which of unique_enroll its enrolment is
+    unique_mix: Tensor  # first item of each distinct mixture
+    mix_index: Tensor  # (B,): for each item, the index of its mixture in unique_mix
+    unique_enroll: Tensor  # first item of each distinct enrolment
+    enroll_index: Tensor  # (B,): for each item, the index of its enrolment in unique_enroll
 
     def to(self, device: torch.device) -> "Shared":
-        """The same on a device. Rows of a GPU's tensors that are picked by indices of the CPU make it wait each time."""
+        """Return a copy on a device. Indexing a GPU's tensors with indices on the CPU would make the CPU wait each time."""
         return Shared(*(each.to(device, non_blocking=True) for each in self))
 
 
 @dataclass(frozen=True)
 class Items:
-    """Items by their index, a pure function of these values: item i is mixture i.
-    With ``both`` each mixture comes twice: item 2 k asks for its target, item 2 k + 1 for its loudest interferer, each with an enrolment
-    of their own. The same sound must then give two different voices, and the enrolment alone says which: a batch with both teaches its
-    use from the first step on. A mixture without interferer comes twice as it is."""
+    """Items by index, a pure function of these values: item i is mixture i.
+    With ``both``, each mixture comes twice: item 2 k asks for its target and item 2 k + 1 for its loudest interferer, each with their own
+    enrolment. The same input then has two outputs, and only the enrolment tells which, so that a batch with both teaches the model
+    to use it from the first step on. A mixture without interferers comes twice unchanged."""
 
     mixer: Mixer
     seed: int
     conditions: Callable[[int], Conditions]  # by the mixture's index
-    wrong_enroll: bool = False  # also draw enrolments of an interferer
+    wrong_enroll: bool = False  # also draw enrolments of the first interferer
     both: bool = False
 
     def drawn(self, indices: Sequence[int]) -> tuple[list[Scene], list[Place]]:
-        """The scenes of items, and for each item which of them it is, and whether its loudest interferer is asked for."""
+        """Return the scenes of items, and for each item the index of its scene and whether it asks for the loudest interferer."""
         numbers = [index - index % 2 if self.both else index for index in indices]
         each = sorted(set(numbers))
         scenes = [self.mixer.draw(self.seed, number, self.conditions(number), self.wrong_enroll) for number in each]
@@ -69,9 +69,9 @@ class Items:
 
 
 def swapped(mixture: Mixture) -> Mixture:
-    """The same mixture with its loudest interferer, always present, as the target; one without ``wrong_enroll`` comes back as it is.
-    The metadata stay those of the mixture as it was drawn, but for ``id``, ``present`` and the mark ``swapped``; so do the interferers.
-    """
+    """Return the mixture with its loudest interferer, always present, as the target; unchanged if it has no ``wrong_enroll``.
+
+    The metadata and ``interferers`` remain those of the original mixture, except for ``id``, ``present`` and the flag ``swapped``."""
     if mixture.wrong_enroll is None:
         return mixture
     metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True, "swapped": True}
@@ -80,7 +80,7 @@ def swapped(mixture: Mixture) -> Mixture:
 
 
 def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
-    """Items at places of mixtures of one length -> :data:`Batch`; HifitseError where they have several."""
+    """Collate the items at these places of mixtures into a :data:`Batch`. Raise HifitseError if their lengths differ."""
     items = [swapped(mixtures[place]) if asked else mixtures[place] for place, asked in places]
     lengths = sorted({len(each.mix) for each in items})
     if len(lengths) > 1:
@@ -92,7 +92,7 @@ def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
     batch: Batch = {name: stacked(getattr(each, name) for each in items) for name in ("mix", "target", "enroll")}
     batch["present"] = torch.tensor([each.metadata["present"] for each in items])
     batch["metadata"] = [each.metadata for each in items]
-    shared = [_first_of([id(getattr(each, name)) for each in items]) for name in ("mix", "enroll")]  # one array is one signal
+    shared = [_first_of([id(getattr(each, name)) for each in items]) for name in ("mix", "enroll")]  # the same array is the same signal
     if any(len(rows) < len(items) for rows, _ in shared):
         batch["shared"] = Shared(*(indices for pair in shared for indices in pair))
     if any(each.wrong_enroll is not None for each in items):
@@ -101,7 +101,7 @@ def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
 
 
 def _first_of(signals: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
-    """Items that bring a signal of their own, and for each item which of those it has, by the signals' names."""
+    """Return the first item of each distinct signal, and for each item the number of its signal."""
     numbers: dict[Hashable, int] = {}
     which = [numbers.setdefault(signal, len(numbers)) for signal in signals]
     return torch.tensor([which.index(number) for number in range(len(numbers))]), torch.tensor(which)
@@ -109,7 +109,7 @@ def _first_of(signals: Sequence[Hashable]) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class _Batched(Dataset):
-    """By its number a batch of items, or its scenes; a :class:`HifitseError` is handed over as it is, not raised with a worker's stack."""
+    """Batches of items, or of their scenes, by number. A :class:`HifitseError` is returned, not raised with a worker's stack trace."""
 
     items: Items
     indices: range
@@ -128,13 +128,13 @@ class _Batched(Dataset):
 
 
 class Batches:
-    """Batches of the indices ``first`` to ``last - 1`` in order; each iteration gives the same ones.
+    """Batches of the indices ``first`` to ``last - 1`` in order; each iteration gives the same batches.
 
     Args:
-        batch_size: mixtures of a batch, the last one may have fewer.
-        share: this process's number and how many share the batches: of 4, number 1 has batches 1, 5, 9, ...
-        workers: processes that make them; 0 makes them in this one. They leave SIGINT to this process, and go on for 3 s after SIGTERM.
-        renderer: makes the sound in this process, on its device, of scenes that the workers draw; ``None``: they do both.
+        batch_size: items per batch; the last batch may have fewer.
+        share: the number of this process, and how many share the batches: of 4, process 1 gets batches 1, 5, 9, ...
+        workers: processes that make batches; 0: this process does. They leave SIGINT to this process and continue for 3 s after SIGTERM.
+        renderer: renders scenes that the workers draw, in this process and on its device; with ``None`` the workers also render.
 
     Raises:
         HifitseError: a mixture cannot be made, or a worker was killed."""
@@ -145,7 +145,7 @@ class Batches:
     ) -> None:  # fmt: skip
         self._renderer = renderer
         batches = _Batched(items, range(first, last), batch_size, renderer is not None)
-        # Forked workers share the lists of files; where there is no fork they are sent.
+        # Forked workers share the lists of files; spawned ones get copies.
         context = "fork" if sys.platform == "linux" else "spawn"
         processes = {"persistent_workers": True, "prefetch_factor": 4, "multiprocessing_context": context} if workers else {}
         self._loader = DataLoader(
@@ -157,7 +157,7 @@ class Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with warnings.catch_warnings():  # of any fork beside threads; the workers use numpy and one torch thread only
+        with warnings.catch_warnings():  # about forking with threads; the workers use only numpy and one torch thread
             warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
             batches = self._made(iter(self._loader))
         on_gpu = self._renderer is not None and self._renderer.device.type == "cuda"
@@ -173,21 +173,21 @@ class Batches:
 
 @contextmanager
 def deaths_said() -> Iterator[None]:
-    """HifitseError where a worker was killed, or has no memory. Torch tells the first by a signal, whatever this process does just then."""
+    """Raise HifitseError if a worker was killed or has no memory. Torch reports the former from a signal handler, at any moment."""
     try:
         yield
-    except torch.OutOfMemoryError:  # the card's, not a worker's
+    except torch.OutOfMemoryError:  # on the GPU, not in a worker
         raise
     except (RuntimeError, MemoryError) as error:
         if not any(words in f"{type(error)} {error}" for words in ("DataLoader worker (pid", "MemoryError", "allocate memory")):
             raise
-        cure = "expected it to go on; start again, with fewer workers if memory was short"
-        raise HifitseError(f"a process that makes mixtures was killed or ran out of memory, {cure}") from error
+        cure = "start again, with fewer workers if memory was short"
+        raise HifitseError(f"a process that makes mixtures was killed or ran out of memory; {cure}") from error
 
 
 def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches, made by a thread of its own in a stream of its own while the training computes; two are ready at most."""
-    stream = torch.cuda.Stream(device, priority=-1)  # its small kernels go before the training's large ones
+    """Yield the same batches, made in a separate thread and CUDA stream while the training computes; at most two are ready."""
+    stream = torch.cuda.Stream(device, priority=-1)  # high priority: its small kernels run before the large ones of the training
 
     def make() -> tuple[Batch | None, Any]:
         with torch.cuda.stream(stream):
@@ -203,7 +203,7 @@ def ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
                 own.wait_event(event)
                 for tensor in batch.values():
                     if isinstance(tensor, Tensor) and tensor.is_cuda:
-                        tensor.record_stream(own)  # its memory is free for the other stream only when this one is done with it
+                        tensor.record_stream(own)  # so that the other stream reuses its memory only when this one is done with it
                 yield batch
         finally:
             for each in waiting:
@@ -215,33 +215,33 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """A stop is the main process's affair, but a terminal's or a scheduler's signal reaches the whole group: workers ignore SIGINT. They
-    must heed SIGTERM, with which a main process clears them away, but leave it the seconds for the batches of a step already begun."""
+    """Set up a worker's signals and threads. The main process decides when to stop, but a terminal or scheduler signals the whole group. So
+    workers ignore SIGINT, and after SIGTERM, by which the main process ends them, they continue for 3 s to serve a step already begun."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_S))
     torch.set_num_threads(1)
-    keep_freed_memory()  # which a worker that was not forked does not know from the mixer
+    keep_freed_memory()  # a worker that was not forked does not inherit this from the mixer
 
 
 def training_loader(
     params: Params, mixer: Mixer, first_index: int = 0, count: int | None = None, share: tuple[int, int] = (0, 1),
     device: torch.device | None = None,
 ) -> Batches:  # fmt: skip
-    """Batches of the training from mixture ``first_index`` on, ``count`` mixtures or all that the run has left.
-    On a GPU with ``params.cache_mb`` above 0 they are made there, of recordings that it keeps; else on the CPU. Those of a resumed run are
-    those of an uninterrupted one, whatever ``params.workers`` is, and those of all processes that ``share`` them together those of one.
-    """
+    """Return the training batches from mixture ``first_index`` on: of ``count`` mixtures, or of all that the run has left.
+
+    On a GPU with ``params.cache_mb`` above 0 they are rendered there, from recordings that it keeps; else on the CPU. They do not depend on
+    ``params.workers``; a resumed run gets those of an uninterrupted one, and processes that ``share`` them together get those of one."""
     total = params.steps * params.batch_size
-    # A fine-tuning hears mixtures of its own: those of its seed are the ones that the run it starts from heard first.
+    # Fine-tuning uses other mixtures: its seed alone would repeat the first ones of the run that it starts from.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
     both = params.both_talkers
     items = Items(mixer, seed, partial(training_conditions, params), both or params.loss_speaker > 0, both)
     on_gpu = device is not None and device.type == "cuda" and params.cache_mb > 0
     renderer = BatchRenderer(mixer.renderer, device, params.cache_mb * 2**20) if on_gpu else None
     if on_gpu and params.workers and sys.platform == "linux":
-        # or each worker would decode all recordings for themselves; of a huge corpus no more than a short run comes to hear
+        # otherwise each worker would decode all recordings itself; the limit is what a short run uses of a huge corpus
         mixer.look(total // 8, params.workers)
     last = total if count is None else first_index + count
     return Batches(items, first_index, last, params.batch_size, params.workers, share, renderer)

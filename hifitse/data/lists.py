@@ -1,4 +1,4 @@
-"""Test lists as scenes: drawn once and written down as JSON lines, or imported from lists that others published."""
+"""Test lists as scenes: drawn once and written as JSON lines, or imported from published lists."""
 
 import json
 import re
@@ -24,9 +24,9 @@ TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")  # 
 
 
 class ListMixer:
-    """Stands in for the test split's :class:`hifitse.data.mixing.Mixer` where ``params.eval_list`` names the mixtures.
-    Only recordings that the list names are opened. HifitseError where it, or a source that it needs, is missing or unusable.
-    """
+    """Replaces the test split's :class:`hifitse.data.mixing.Mixer` if ``params.eval_list`` names the mixtures.
+
+    Opens only recordings that the list names. Raises HifitseError if the list, or a source that it needs, is missing or unusable."""
 
     def __init__(self, params: Params) -> None:
         self.params = params
@@ -40,18 +40,18 @@ class ListMixer:
         self.renderer = Renderer(speech, behind, _root(params, "rooms") if rooms else None, limit)
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
-        """Mixture number ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are as they were drawn."""
+        """Return mixture ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are ignored."""
         return self.renderer.mixture(self.scenes[conditions.name][index])
 
 
 def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
-    """What makes an evaluation's mixtures: of the test split those of ``eval_list``, if it is given."""
+    """Return the mixer of an evaluation: on the test split that of ``eval_list``, if given."""
     return ListMixer(params) if split == "test" and params.eval_list else Mixer(params, split)
 
 
 @lru_cache(maxsize=4)
 def by_list(path: str) -> dict[str, list[Scene]]:
-    """The scenes of a file by the list of the evaluation that they belong to."""
+    """Return the scenes of a file by the evaluation list that they belong to."""
     found: dict[str, list[Scene]] = {}
     for scene in read_scenes(path):
         if scene.conditions.name not in LISTS:
@@ -61,7 +61,7 @@ def by_list(path: str) -> dict[str, list[Scene]]:
 
 
 def _root(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> Path:
-    """What paths of these sources are relative to."""
+    """Return the folder to which the paths of this kind of source are relative."""
     folder, *more = source_folders(params, kind)
     if more:
         return Path("/")
@@ -70,7 +70,7 @@ def _root(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> Path:
 
 
 def drawn(params: Params) -> Iterator[Scene]:
-    """The scenes of the evaluation's own lists."""
+    """Draw the scenes of the evaluation's own lists, as without ``eval_list``."""
     mixer = Mixer(params, "test")
     for entries in evaluation_conditions(params.model_copy(update={"eval_list": ""})).values():
         for index, conditions in enumerate(entries):
@@ -78,7 +78,7 @@ def drawn(params: Params) -> Iterator[Scene]:
 
 
 def write_sound(params: Params, folder: Path) -> None:
-    """Write what other systems need: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``, of several enrolments the first."""
+    """Write what other systems need: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``; of several enrolments the first."""
     mixer = ListMixer(params)
     for scene in (scene for scenes in mixer.scenes.values() for scene in scenes):
         made = mixer.renderer.mixture(scene)
@@ -94,31 +94,31 @@ _adapter = cache(lambda: TypeAdapter(Scene))  # slow to make
 
 
 def to_json(scene: Scene) -> str:
-    """A scene as one line of JSON; :func:`from_json` gives an equal one."""
+    """Return a scene as one line of JSON, which :func:`from_json` turns back into an equal scene."""
     return json.dumps(_adapter().dump_python(scene, exclude_defaults=True))
 
 
 def from_json(line: str) -> Scene:
-    """The scene of a line; HifitseError where it is none."""
+    """Return the scene of a line; raise HifitseError if it is not one."""
     try:
         return _adapter().validate_python(json.loads(line))
     except ValidationError as error:
         first = error.errors()[0]
-        fault = f"has a fault at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
+        fault = f"is invalid at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
     except ValueError as error:
         fault = f"is not JSON ({error})"
     raise HifitseError(f"scene {fault}, expected the JSON of a scene")
 
 
 def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
-    """Write a list of scenes as JSON lines, whole or not at all; returns how many."""
+    """Write scenes as JSON lines, all or nothing, and return their number."""
     lines = [to_json(scene) + "\n" for scene in scenes]
     write_text(Path(path), "".join(lines))
     return len(lines)
 
 
 def read_scenes(path: str | Path) -> list[Scene]:
-    """The scenes of a list; HifitseError where it cannot be read or is empty, or a line is no scene or leaves its root."""
+    """Read the scenes of a list. Raise HifitseError if it is unreadable or empty, or a line is not a scene or leaves its root."""
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -138,16 +138,16 @@ def read_scenes(path: str | Path) -> list[Scene]:
 
 
 def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
-    """Scenes of VoiceFilter's tuples: a clean utterance plus an interfering one, cut or padded to its length, both as loud as they are.
+    """Return the scenes of VoiceFilter's tuples: a clean and an interfering utterance, cropped or padded to its length, both unscaled.
 
-    The wrong enrolment, which the list does not have, is the interferer's first other utterance by name.
-    HifitseError for no such file or column, or a recording that is not there.
+    The list has no wrong enrolment: the first of the interferer's other utterances by name is used. Raise HifitseError for a missing file,
+    column or recording.
 
     Args:
-        path: CSV with the columns of ``TUPLE``; utterances by name, as ``p225_001``, with or without folder and suffix.
+        path: CSV with the columns of ``TUPLE``; utterances by name, such as ``p225_001``, with or without folder and suffix.
         corpus: folder with the recordings: VCTK or LibriSpeech."""
     root = locate(corpus, "corpus")
-    # of VCTK 0.92 the first microphone has the plain name
+    # in VCTK 0.92 the first microphone gets the plain name
     names = {file.stem.removesuffix("_mic1"): file.relative_to(root).as_posix() for file in audio_files(root)}
     scenes = []
     for index, row in enumerate(_table(path, TUPLE)):
@@ -165,26 +165,26 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
 
 
 def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Path | None = None) -> list[Scene]:
-    """Scenes of LibriMix (Cosentino et al. 2020), each mixture once for every speaker with an enrolment; cut to the shortest source.
+    """Return LibriMix scenes (Cosentino et al. 2020), one per mixture and speaker with an enrolment, cropped to the shortest source.
 
-    HifitseError for no such file or column, a recording that is not there, or an enrolment that nothing has.
+    Raise HifitseError for a missing file, column or recording, an enrolment from an unknown mixture, or if no mixture has an enrolment.
 
     Args:
         path: CSV with ``mixture_ID, source_1_path, source_1_gain, source_2_path ...`` and, for noise, ``noise_path, noise_gain``.
-        enrollments: map of ``mixture_ID utterance_ID enrollment`` a line, as SpeakerBeam's: an enrolment is ``s1/mixture_ID``, the first
-            source as it is in that mixture, or the path of a recording in the corpus.
-        corpus: LibriSpeech's folder, to which paths are relative.
-        noise: WHAM's folder; ``None``: without noise."""
+        enrollments: map with one ``mixture_ID utterance_ID enrollment`` per line, as in SpeakerBeam. An enrolment is ``s1/mixture_ID``,
+            the first source as it is in that mixture, or the path of a recording in the corpus.
+        corpus: LibriSpeech folder, to which paths are relative.
+        noise: WHAM folder; ``None``: no noise."""
     root = locate(corpus, "corpus")
     rows = {row["mixture_ID"]: row for row in _table(path, ("mixture_ID", "source_1_path", "source_1_gain"))}
     try:
         lines = [re.split(r"[\s,]+", line.strip()) for line in Path(enrollments).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
-        raise HifitseError(f"map {str(enrollments)!r} cannot be read ({error}), expected lines of three words") from None
+        raise HifitseError(f"map {str(enrollments)!r} cannot be read ({error}), expected lines of mixture, utterance, enrolment") from None
     table = {(words[0], words[1]): words[2] for words in lines if len(words) == 3}
 
     def heard(row: dict[str, str], samples: float = float("inf")) -> list[Talker]:
-        """The sources of a mixture as they are in it, up to a length."""
+        """Return the sources as they are in a mixture, cropped to the shortest, or to ``samples``."""
         said = [(name, float(row[f"source_{place}_gain"])) for place in range(1, 9) if (name := row.get(f"source_{place}_path"))]
         samples = min(samples, *(_file(root, each).samples for each, _ in said))
         return [_talker(root, each, samples, gain) for each, gain in said]
@@ -207,14 +207,14 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
                 wrong = (found[order[1]],) if len(order) > 1 and found[order[1]] else ()
                 scenes.append(_scene(f"{name}-s{number + 1}", len(scenes), [said[each] for each in order], (enroll,), wrong, behind))
     if not scenes:
-        raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected lines of three words")
+        raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected at least one")
     return scenes
 
 
 def _scene(
     name: str, index: int, talkers: list[Talker], enroll: tuple[Enrollment, ...], wrong: tuple[Enrollment, ...], noise: Noise | None = None
 ) -> Scene:
-    """A scene whose parts are summed as they are."""
+    """Return a scene whose parts are summed without scaling."""
     count = len(talkers) - 1
     conditions = Conditions("test", talkers[0].segment.samples / SAMPLE_RATE, 0.0, count, count)
     return Scene(conditions, "test", 0, index, True, False, tuple(talkers), enroll, wrong, noise=noise, name=name)
@@ -237,13 +237,13 @@ def _file(root: Path, path: str) -> File:
 
 
 def _speaker(stem: str) -> str:
-    """``p225_001`` -> ``p225``, ``4507-16021-0022`` -> ``4507``."""
+    """Return the speaker in a file name: ``p225_001`` -> ``p225``, ``4507-16021-0022`` -> ``4507``."""
     return re.split(r"[_-]", stem)[0]
 
 
 def _table(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
-    """The lines of a CSV with a header."""
-    import pandas as pd  # here: workers that make mixtures need none
+    """Return the rows of a CSV file with a header."""
+    import pandas as pd  # here, because data workers do not need it
 
     try:
         table = pd.read_csv(path, skipinitialspace=True, dtype=str, keep_default_na=False, encoding="utf-8-sig")

@@ -1,8 +1,8 @@
-"""Utterances, and manifests: lists of recordings as JSON lines, whose paths cannot leave their root. What a source is known by.
+"""Utterances; manifests, lists of recordings as JSON lines whose paths cannot leave their root; identifiers of a source's content.
 
-A manifest may come from elsewhere, and must not make a training read what lies anywhere on the disk. Its root is its own folder or one
-below it, and neither ``..`` nor a symbolic link leads out of it. Other folders need the permission of whoever starts the run: the
-environment variable ``HIFITSE_ALLOW_ROOTS`` names them, separated as in ``PATH``; each stands for itself and all below it.
+A manifest may come from elsewhere and must not make a training read files anywhere on the disk. Its root is its own folder or one below
+it, and neither ``..`` nor a symbolic link may lead out of it. Other folders need the permission of whoever starts the run: the environment
+variable ``HIFITSE_ALLOW_ROOTS`` lists them, separated as in ``PATH``; each entry covers the folder and everything below it.
 """
 
 import gzip
@@ -27,18 +27,18 @@ MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
 ALLOW_ROOTS = "HIFITSE_ALLOW_ROOTS"
 SIDES = ("train", "valid", "test")
 SOURCES = ("corpus", "noise", "rooms")  # parameters that name sources of sound
-SAMPLE = 4096  # bytes from the middle of a file that count in a source's name: they change with level, format or take
+SAMPLE = 4096  # bytes from the middle of a file that count in a source's identity: they differ between levels, formats and takes
 
 
 class CorpusError(HifitseError):
-    """A corpus, noise folder or room folder that cannot be used."""
+    """A corpus, noise folder or room folder cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One recording; ``path`` is relative to the root, ``samples`` counts at 48 kHz, ``sample_rate`` is the file's own.
-    ``group`` is held out as a whole, on the side ``split`` ("train", "valid", "test") if that is not empty.
-    Noises and room responses have no speaker and no name."""
+    """One recording; ``path`` is relative to the root, ``samples`` the length at 48 kHz, ``sample_rate`` the file's own rate.
+    ``group`` is held out as a whole, on the side ``split`` ("train", "valid", "test") unless that is empty.
+    Noises and room responses have an empty ``speaker`` and ``utterance``."""
 
     speaker: str
     utterance: str
@@ -51,7 +51,7 @@ class Utterance:
 
     @property
     def origin(self) -> str:
-        """Recordings of one origin share microphones, rooms and formats: ``source``, or the speaker's name up to the first ``_``."""
+        """What shares microphones, rooms and formats: ``source``, or the speaker's name up to the first ``_``."""
         return self.source or self.speaker.partition("_")[0]
 
 
@@ -59,19 +59,19 @@ class Utterance:
 
 
 def expanded(path: str | Path) -> str:
-    """A path with ``~`` and environment variables expanded."""
+    """Expand ``~`` and environment variables in a path."""
     return os.path.expanduser(os.path.expandvars(str(path)))
 
 
 def sources(text: str) -> list[str]:
-    """The sources that a parameter names, separated by commas; a path that exists is one source, commas and all."""
+    """Split a parameter's value into its comma-separated sources; an existing path is one source, even if it contains commas."""
     if os.path.exists(expanded(text)):
         return [text]
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def locate(source: str | Path, what: str) -> Path:
-    """An existing path, with ``~`` and environment variables expanded; ``what`` names it in the error."""
+    """Return an existing path, absolute, with ``~`` and environment variables expanded; ``what`` names it in the error."""
     text = expanded(source)
     if not os.path.exists(text):
         fault = "but its environment variable is not set" if "$" in text else "which does not exist"
@@ -80,7 +80,7 @@ def locate(source: str | Path, what: str) -> Path:
 
 
 def missing(*texts: str) -> str:
-    """Which recordings of these sources are not here; empty where all are."""
+    """Return which of these sources does not exist, as a sentence; empty if all exist."""
     try:
         for source in (each for text in texts for each in sources(text) if each != "synthetic"):
             locate(source, "source")
@@ -90,15 +90,15 @@ def missing(*texts: str) -> str:
 
 
 def manifest_of(path: Path) -> Path | None:
-    """A manifest itself, or that of a folder, if it has one."""
+    """Return the path if it is a file, else the manifest in this folder, or ``None`` if it has none."""
     if not path.is_dir():
         return path
     return next((path / name for name in MANIFESTS if (path / name).is_file()), None)
 
 
 def audio_files(folder: Path) -> Iterator[Path]:
-    """Audio files below a folder by name, hidden ones left out: in an order that is the same on every machine. Of links to folders those
-    at the top are followed, after all others."""
+    """Yield the audio files below a folder in order of their names, the same on every machine; hidden files are left out. Links to
+    folders are followed at the top level only, after all other files."""
     linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())
     for top in (folder, *linked):
         for path in sorted(top.rglob("*")):
@@ -107,7 +107,7 @@ def audio_files(folder: Path) -> Iterator[Path]:
 
 
 def within(path: str | Path, folders: Iterable[str | Path]) -> bool:
-    """Whether a path is one of the folders or lies below one, wherever links lead."""
+    """Return whether a path is one of the folders or lies below one, with links resolved."""
     real = os.path.realpath(path)
     return any(real == top or real.startswith(top.rstrip(os.sep) + os.sep) for top in map(os.path.realpath, folders))
 
@@ -117,7 +117,7 @@ def allowed_roots() -> list[str]:
 
 
 def root_of(manifest: Path) -> Path:
-    """The folder that a manifest's paths may not leave: its own, or the allowed one that its first line names as ``{"root": ...}``."""
+    """Return the folder that a manifest's paths may not leave: its own, or an allowed one that its first line names, ``{"root": ...}``."""
     with opened(manifest) as lines:
         named = _named_root(next(iter(lines), ""))
     if named is None:
@@ -130,7 +130,7 @@ def root_of(manifest: Path) -> Path:
 
 
 def _named_root(line: str) -> str | None:
-    """What a manifest's first line names as the root, if it does."""
+    """Return the root that a manifest's first line names, if any."""
     with suppress(ValueError):
         entry = json.loads(line)
         if isinstance(entry, dict) and set(entry) == {"root"} and isinstance(entry["root"], str):
@@ -138,28 +138,28 @@ def _named_root(line: str) -> str | None:
     return None
 
 
-# ---- what a folder or the lines of a manifest list
+# ---- contents of folders and manifests
 
 
 @contextmanager
 def opened(manifest: Path, mode: Literal["rt", "rb"] = "rt") -> Iterator[IO[Any]]:
-    """JSON lines, plain or packed by gzip, to read; CorpusError where that fails."""
+    """Open JSON lines, plain or gzip-compressed, for reading; raise CorpusError if that fails."""
     try:
         with (gzip.open if manifest.suffix == ".gz" else open)(manifest, mode, encoding="utf-8-sig" if mode == "rt" else None) as lines:
             yield lines
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or packed by gzip") from None
+        raise CorpusError(f"manifest {manifest} cannot be read ({error}), expected JSON lines in UTF-8, plain or gzip-compressed") from None
 
 
 def listed(
     source: Path, kind: Kind, skipped: list[str], least: int, group: Callable[[str], str] = str, once: bool = True
 ) -> tuple[Path, Iterator[Utterance]]:
-    """The root of a folder or manifest, and its readable recordings in any order; why others are left out goes to ``skipped``.
+    """Return the root of a folder or manifest and its readable recordings in any order; append to ``skipped`` why others are left out.
 
     Args:
-        least: samples at 48 kHz below which a file is skipped.
-        group: by a path relative to the root the group of noises and rooms that name none.
-        once: skip a path that is listed twice, for which all paths are kept in memory."""
+        least: shortest length in samples at 48 kHz; shorter files are skipped.
+        group: maps the relative path of a noise or room response to its group, unless the manifest gives one.
+        once: skip a path that is listed twice, which keeps all paths in memory."""
     if manifest := manifest_of(source):
         root = root_of(manifest)
         return root, _from_manifest(manifest, root, kind, skipped, least, group, once)
@@ -170,7 +170,7 @@ def _from_folder(folder: Path, kind: Kind, skipped: list[str], least: int, group
     for file in audio_files(folder):
         name = file.relative_to(folder)
         speaker, said = "", ""
-        if kind == "speech":  # a folder; deeper ones belong to the utterance's name
+        if kind == "speech":  # named by the top folder; deeper ones belong to the utterance's name
             speaker, said = name.parts[0], Path(*name.parts[1:]).with_suffix("").as_posix() if len(name.parts) > 1 else ""
             if not said:
                 continue
@@ -190,7 +190,7 @@ def _from_manifest(
 ) -> Iterator[Utterance]:
     seen: set[str] = set()
     allowed = [str(root), *allowed_roots()]
-    held = lru_cache(10_000)(lambda path: within(path, allowed))  # where a folder's links lead is found once
+    held = lru_cache(10_000)(lambda path: within(path, allowed))  # resolves a folder's links once
     with opened(manifest) as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip() or (number == 1 and _named_root(line) is not None):
@@ -198,7 +198,7 @@ def _from_manifest(
             try:
                 entry = _checked(json.loads(line), ("speaker", "utterance", "path") if kind == "speech" else ("path",))
                 path = _inside(root, entry["path"], held)
-                samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # as a file's header gives it
+                samples = round(entry["samples"] * SAMPLE_RATE / entry["sample_rate"])  # rounded as for a file's header
                 if samples < least:
                     raise ValueError(f"{samples} samples at 48 kHz, expected at least {least}")
                 if path in seen:
@@ -213,7 +213,7 @@ def _from_manifest(
 
 
 def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:
-    """The path, relative to the root, of a file that is named; ValueError where it leads out of the root or is not there."""
+    """Return the path, relative to the root, of the named file; raise ValueError if it leads out of the root or does not exist."""
     given, top = os.path.normpath(os.path.join(root, named)), str(root).rstrip(os.sep) + os.sep
     path, mode = str(channel_of(given)[0]), 0
     if not path.startswith(top):
@@ -228,7 +228,7 @@ def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:
 
 
 def _checked(entry: Any, texts: tuple[str, ...]) -> dict:
-    """The object of a line; raises ValueError, KeyError or TypeError where a field is not as it must be."""
+    """Return the object of a line if it is valid; raise ValueError, KeyError or TypeError if a field is not."""
     if not isinstance(entry, dict):
         raise ValueError("not a JSON object")
     for name, value in [*((name, entry[name] or None) for name in texts), *((name, entry.get(name, "")) for name in ("group", "source"))]:
@@ -242,12 +242,12 @@ def _checked(entry: Any, texts: tuple[str, ...]) -> dict:
     return entry
 
 
-# ---- what a source holds, by which runs and rows are named
+# ---- identifiers of a source's content, by which runs and rows are named
 
 
 def by_content(params: Params) -> Params:
-    """The same parameters, each source of recordings in them named by its content; synthetic ones keep their name.
-    A source that is not there gets a name that no run has. Not for making mixtures: the names are no paths."""
+    """Return the parameters with each source of recordings replaced by its :func:`identity`; synthetic sources keep their name.
+    A missing source gets a name that no run has. Not for making mixtures: these names are not paths."""
     texts = {name: getattr(params, name) for name in SOURCES}
     real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text != "synthetic"}
     if params.eval_list:
@@ -257,10 +257,10 @@ def by_content(params: Params) -> Params:
 
 
 def identity(source: str) -> str:
-    """A name for what a folder or manifest holds: the same after a move to another place or machine; "synthetic" is its own name.
-    Of a manifest its lines count, but not the root that its first line may name, nor packing. Of a folder without one the
-    names and sizes of its audio files count, and some bytes from the middle of each. CorpusError where it cannot be read.
-    """
+    """Return an identifier of what a folder or manifest holds, unchanged if it is moved; "synthetic" identifies itself.
+
+    Of a manifest the lines count, but neither a root named by its first line nor compression. Of a folder without a manifest the names and
+    sizes of its audio files count, and some bytes from the middle of each. Raise CorpusError if it cannot be read."""
     if source == "synthetic":
         return source
     path = Path(expanded(source))
@@ -274,11 +274,11 @@ def identity(source: str) -> str:
             digest.update(b"%s\0%d\0%s\0" % (os.fsencode(file.relative_to(path).as_posix()), file.stat().st_size, middle(file)))
         return digest.hexdigest()[:16]
     except OSError as error:
-        raise CorpusError(f"{path} cannot be read ({error}), expected a folder or manifest that can") from None
+        raise CorpusError(f"{path} cannot be read ({error}), expected a readable folder or manifest") from None
 
 
 def middle(path: Path) -> bytes:
-    """Digest of bytes from the middle of a file."""
+    """Return a digest of bytes from the middle of a file."""
     return _middle(path, path.stat().st_size, path.stat().st_mtime_ns)
 
 

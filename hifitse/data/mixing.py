@@ -1,8 +1,8 @@
-"""One mixture, a pure function of parameters, split, seed, index and conditions: its scene drawn, and made into sound.
+"""One mixture, a pure function of parameters, split, seed, index and conditions: its scene is drawn, then rendered.
 
-Every number is drawn from ``default_rng([seed, index, split, stream])`` with a stream of its own for each purpose, so that neither the
-order of the calls nor one part's draws change another part: the same mixture with another enrolment, without the target, or
-without the room is otherwise the same mixture. To draw, of the sound nothing is looked at but where speech is.
+Every number is drawn from ``default_rng([seed, index, split, stream])``, with a separate stream for each purpose. So neither the order of
+the calls nor the draws for one part change another part: with another enrolment, without the target or without the room, a mixture is
+otherwise the same. Drawing analyses sound only to find speech and to avoid silence and pauses in noise.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -31,17 +31,17 @@ from hifitse.params import Params
 __all__ = ["Mixer", "Mixture"]
 
 ENROLL_LEVEL_DB = (-32.0, -20.0)  # dBFS, RMS
-ENROLL_SNR_DB = (0.0, 20.0)  # of a noisy enrolment
+ENROLL_SNR_DB = (0.0, 20.0)  # of noisy enrolments
 Stream = IntEnum("Stream", "CAST SPEECH ROOM NOISE LEVEL ENROLL WRONG TURNS CHANGE WRONG_CHANGE SOURCE ACOUSTICS PITCH", start=0)
-"""Purposes that draw independently of each other; a new one goes to the end."""
+"""Purposes that draw independently of each other; add new ones at the end."""
 Split = Literal["train", "valid", "test"]
 
 
 class Mixer:
     """Mixtures of one split.
-    Keeps lists of files, at most 64 MB of utterances' masks, and up to ``cache_mb`` each of decoded speech, of decoded noise and of room
-    responses' transforms (of these 64 MB where that is more).
-    The parameters give sources, levels and shares; the curriculum comes with the conditions. HifitseError where a source is missing,
+    Keeps lists of files, at most 64 MB of activity masks, and up to ``cache_mb`` each of decoded speech, of decoded noise and of spectra of
+    room responses (of these at least 64 MB).
+    The parameters give sources, levels and shares; the curriculum comes with the conditions. Raises HifitseError if a source is missing,
     unusable or too small to be split into "train", "valid" and "test"."""
 
     def __init__(self, params: Params, split: Split) -> None:
@@ -62,20 +62,20 @@ class Mixer:
         self.renderer = Renderer(self.reader, self.acoustics.reader, rooms.root if rooms else None, limit)
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
-        """Mixture number ``index`` of ``seed``; arguments and errors as :meth:`draw`."""
+        """Draw and render mixture ``index`` of ``seed``; arguments and errors as in :meth:`draw`."""
         return self.renderer.mixture(self.draw(seed, index, conditions, wrong_enroll))
 
     def draw(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Scene:
-        """Scene number ``index`` of ``seed``, both 0 or more; ``wrong_enroll``: also an enrolment of the first interferer.
+        """Draw scene ``index`` of ``seed``, both 0 or more; ``wrong_enroll``: also enrolments of the first interferer.
 
-        Where the split has fewer speakers than the conditions ask for, there are fewer interferers; a mixture without target and noise
-        has at least one, and one with turns too.
+        If the split has fewer speakers than the conditions ask for, there are fewer interferers. A mixture without target and noise has at
+        least one interferer, and so has one with turns.
 
         Raises:
-            HifitseError: a speaker or noise folder turns out to be silent or broken throughout, or the conditions ask for what the
-                parameters do not: similar voices, noise or rooms."""
+            HifitseError: all recordings of a speaker or of the noise turn out silent or broken, or the conditions ask for similar voices,
+                noise or rooms that the parameters do not provide."""
         for reader in filter(None, (self.reader, self.acoustics.reader)):
-            reader.forget()  # the sound that the last scene was drawn with
+            reader.forget()  # drops the sound that the last scene was drawn with
         rng = partial(self._rng, seed, index)
         there, chance, level = presence(conditions, rng(Stream.TURNS)), rng(Stream.NOISE), rng(Stream.LEVEL)
         has_noise = self.acoustics.noises is not None and chance.random() < self.params.noise_prob
@@ -97,7 +97,7 @@ class Mixer:
         )  # fmt: skip
 
     def look(self, most: int = 5000, workers: int = 0) -> None:
-        """See where up to ``most`` utterances have speech, for which each is decoded whole once: as after a first pass through them."""
+        """Find the speech in up to ``most`` utterances, decoding each whole once, as a first pass over them would."""
         self.sampler.look(list(islice(chain.from_iterable(self.corpus.speakers.values()), most)), workers)
 
     def _rng(self, seed: int, index: int, stream: int, *part: int) -> np.random.Generator:
@@ -109,7 +109,7 @@ class Mixer:
     def _cast(
         self, rng_of: Callable[..., np.random.Generator], conditions: Conditions, has_noise: bool, there: tuple[Spans, Spans]
     ) -> tuple[bool, bool, list[tuple[str, Segment]]]:
-        """Draw whether the target is there, whether enrolments are noisy, and who says what; the target is the first."""
+        """Draw whether the target is present, whether enrolments are noisy, and who says what, the target first."""
         rng = rng_of(Stream.CAST)
         chance = rng.random(3)
         present = bool(chance[0] >= conditions.absent_prob)
@@ -136,14 +136,14 @@ class Mixer:
         return present, bool(chance[1] < conditions.noisy_enroll_prob), cast
 
     def _company(self, target: int, others: list[int], count: int, same_source: bool) -> list[int]:
-        """Who may stand beside a target: nobody of their group, and where asked for and there are enough, only people of their source."""
+        """Return possible interferers, outside the target's group if there are any, and from its source if wanted and there are enough."""
         group, source = self.origins[target]
         others = [other for other in others if self.origins[other][0] != group] or others
         near = [other for other in others if self.origins[other][1] == source]
         return near if same_source and len(near) >= count else others
 
     def _names(self, target: int, others: list[int], count: int, similarity: float) -> list[str]:
-        """The target, and the first ``count`` of others, in their random order, that are like enough."""
+        """Return the target and the first ``count`` of the others, in their random order, that are similar enough."""
         names = [self.speakers[other] for other in (others if similarity > 0 else others[:count])]
         if similarity > 0:
             if not self.voices:
@@ -153,12 +153,12 @@ class Mixer:
         return [self.speakers[target], *names[:count]]
 
     def _elsewhere(self, seed: int, index: int, number: int) -> Elsewhere | None:
-        """How a talker of the training is recorded elsewhere, as often as ``acoustics_prob`` says."""
+        """Draw how a talker in training is recorded elsewhere, with probability ``acoustics_prob``."""
         prob = self.params.acoustics_prob if self.split == "train" else 0.0
         return draw_elsewhere(self._key(seed, index, Stream.ACOUSTICS, number), prob)
 
     def _pitch(self, seed: int, index: int, number: int, row: int, how: str) -> float:
-        """How much higher and faster a talker speaks in an enrolment: in training as often as ``pitch_prob`` says."""
+        """Draw the factor by which a talker speaks higher and faster in an enrolment; in training with probability ``pitch_prob``."""
         prob = 1.0 if how == "pitch" else self.params.pitch_prob if self.split == "train" else 0.0
         if not prob:
             return 1.0
@@ -168,8 +168,8 @@ class Mixer:
     def _enroll(
         self, seed: int, index: int, conditions: Conditions, cast: list[tuple[str, Segment]], number: int, noisy: bool
     ) -> tuple[Enrollment, ...]:
-        """Enrolments of a talker, from utterances other than those in the mixture where there are some. Those of an interferer are
-        disturbed as often as the target's, or they could be told without listening to the voice."""
+        """Draw the enrolments of a talker, if possible from utterances that the mixture does not use. An interferer's are disturbed as
+        often as the target's; otherwise they could be told apart without listening to the voice."""
         streams = (Stream.WRONG, Stream.WRONG_CHANGE) if number else (Stream.ENROLL, Stream.CHANGE)
         rng, change = (self._rng(seed, index, stream) for stream in streams)
         name, heard = cast[number]
@@ -193,7 +193,7 @@ class Mixer:
             taken |= set(segment.utterances)
             values = room(rng) | noise(rng) if noisy and self.acoustics.noises is not None else {}
             if (how := conditions.enroll_as) not in ("drawn", "pitch"):
-                # of the clean one; what was drawn above is dropped, but rng is where it would be
+                # the clean enrolment is disturbed; the values above are dropped, but drawing them keeps rng in step
                 asked = {"noisy": partial(noise, change), "reverberant": partial(room, change, 1.0)}
                 values = asked[how]() if how in asked else {"changes": (draw_change(change, how),)}
             if conditions.enroll_augment_prob > 0 and change.random() < conditions.enroll_augment_prob:
@@ -204,7 +204,7 @@ class Mixer:
 
 
 def _acoustics(params: Params, split: Split) -> Acoustics:
-    """Noises and rooms; what only the enrolments of the evaluation need (``eval_enroll``) is not there for the training."""
+    """Load noises and rooms; what only the evaluation's enrolments need (``eval_enroll``) is not loaded for the training."""
     def held(kind: Literal["noise", "rooms"]) -> Clips:
         lists = merged_clips([load_clips(each, kind) for each in source_folders(params, kind)])
         return lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
@@ -217,12 +217,12 @@ def _acoustics(params: Params, split: Split) -> Acoustics:
 
 
 def ordered(said: Sequence[Utterance], order: np.ndarray) -> Iterator[Utterance]:
-    """Utterances in an order of their numbers. Only the needed ones are read, because a speaker of a large corpus has thousands on disk."""
+    """Yield utterances in the order of their numbers, reading only those needed: a speaker of a large corpus has thousands on disk."""
     return (said[int(number)] for number in order)
 
 
 def others(said: Sequence[Utterance], order: np.ndarray, used: Set[str], taken: Set[str]) -> Iterator[Utterance]:
-    """Of an order first what is neither used nor taken, then what is taken; the order as it is where all is used."""
+    """Yield first the utterances neither used nor taken, then those taken, in the given order; if all are used, all in this order."""
     free = (each for each in ordered(said, order) if each.utterance not in used and each.utterance not in taken)
     again = (each for each in ordered(said, order[: len(order) * bool(taken)]) if each.utterance in taken and each.utterance not in used)
     rest = chain(free, again)

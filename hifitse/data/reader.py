@@ -1,4 +1,4 @@
-"""Recordings below one root, decoded once where memory allows."""
+"""Recordings below one root, decoded once if memory allows."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from hifitse import SAMPLE_RATE, audio
 from hifitse.data.manifest import Utterance
 from hifitse.data.scene import File
 
-KEPT_S = 60.0  # of a longer recording only the piece that is asked for is read, whatever memory there is
-PCM_16 = 2**15  # steps from 0 to full scale of a 16 bit recording
+KEPT_S = 60.0  # of a longer recording only the requested piece is read, however much memory there is
+PCM_16 = 2**15  # steps from 0 to full scale of a 16-bit recording
 Recording = Utterance | File
 
 
 class Recent:
-    """What was computed last, up to a number of bytes; each process has its own."""
+    """A least-recently-used cache, limited in bytes; each process has its own."""
 
     def __init__(self, limit: int = 64 * 2**20) -> None:
         self.limit = limit
@@ -27,7 +27,7 @@ class Recent:
         self.bytes = 0
 
     def get(self, key: Any, make: Callable[[], tuple[Any, int]]) -> Any:
-        """The value kept under ``key``, or that of ``make()``, which returns it with its size in bytes."""
+        """Return the value kept under ``key``, or else that of ``make()``, which returns it with its size in bytes."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key][0]
@@ -40,29 +40,29 @@ class Recent:
 
 
 class Reader:
-    """Stretches of recordings, (T,) float32 at 48 kHz. Whole ones are kept as they were decoded, those of 16 bit in half the memory.
+    """Reads stretches of recordings, (T,) float32 at 48 kHz. Whole recordings are kept as decoded, 16-bit ones in half the memory.
 
     Args:
-        root: folder that paths are relative to.
-        limit: bytes; 0 keeps nothing. A recording longer than the limit, or than 60 s, is never kept.
-        whole_s: s: a file of another rate and up to this length is always resampled whole, a longer one always only where it is read: the
-            last bit of a sample depends on it."""
+        root: folder to which paths are relative.
+        limit: bytes to keep; 0 keeps nothing. A recording longer than the limit or than 60 s is never kept.
+        whole_s: s: a file of another rate is always resampled whole up to this length; if longer, always only the stretch read. The last
+            bit of a sample depends on it."""
 
     def __init__(self, root: Path, limit: int = 0, whole_s: float = 0.0) -> None:
         self.root, self.whole_s = root, whole_s
         self._kept = Recent(limit)
-        self._fresh: dict[str, tuple[int, float, np.ndarray]] = {}  # by path: from which sample to which, and the sound
+        self._fresh: dict[str, tuple[int, float, np.ndarray]] = {}  # by path: first sample, end, and the sound
 
     @property
     def bytes(self) -> int:
         return self._kept.bytes
 
     def holds(self, samples: int) -> bool:
-        """Whether a recording of this length, as float32, could be kept."""
+        """Return whether a recording of this length, as float32, could be kept."""
         return 0 < 4 * samples <= self._kept.limit and samples <= KEPT_S * SAMPLE_RATE
 
     def read(self, file: Recording, start: int, samples: int) -> np.ndarray:
-        """Samples ``start`` to ``start + samples`` of a recording, fewer where it ends; see :func:`hifitse.audio.read`."""
+        """Read samples ``start`` to ``start + samples`` of a recording, fewer at its end; see :func:`hifitse.audio.read`."""
         first, last, known = self._fresh.get(file.path, (0, 0, None))
         if known is not None and first <= start and start + samples <= last:
             return known[start - first : start - first + samples]
@@ -79,15 +79,15 @@ class Reader:
         return audio.read(self.root / file.path)
 
     def _packed(self, file: Recording) -> tuple[np.ndarray, int]:
-        """A recording (T,) as it is kept, and its bytes with what is around it."""
+        """Return a recording (T,) in the form in which it is kept, and its size in bytes including overhead."""
         signal = self.whole(file)
         kept = signal if (small := as_int16(signal)) is None else small
         return kept, kept.nbytes + 400
 
     def look(self, file: Recording, start: int, samples: int) -> np.ndarray:
-        """As :meth:`read`, and what is read is at hand until :meth:`forget`: it is then not decoded twice to be looked at and heard."""
+        """Like :meth:`read`, but keep the result until :meth:`forget`, so that sound that is analysed and then used is decoded once."""
         sound = self.read(file, start, samples)
-        # Of a resampled file a part read alone may differ in the last bit: then it is always read alone, looked at before or not.
+        # Part of a resampled file may differ in the last bit if read alone: always read it alone, looked at before or not.
         if file.sample_rate == SAMPLE_RATE:
             self._fresh[file.path] = start, inf if start + samples >= file.samples else start + samples, sound
         return sound
@@ -97,7 +97,7 @@ class Reader:
 
 
 def as_int16(signal: np.ndarray) -> np.ndarray | None:
-    """A signal (T,) in steps of 16 bit, where all of it is."""
+    """Return a signal (T,) as 16-bit integers if that is exact, else ``None``."""
     scaled = signal * np.float32(PCM_16)  # exact: a power of two
     inside = len(signal) and scaled.min() >= -PCM_16 and scaled.max() < PCM_16
     return small if inside and np.array_equal(small := scaled.astype(np.int16), scaled) else None

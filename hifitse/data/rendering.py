@@ -1,9 +1,9 @@
-"""A scene to sound, on the CPU and in numpy.
+"""Render a scene to sound, on the CPU and in numpy.
 
-Levels. The power of the target is its mean square over the stretch in which it is there (the whole mixture but for partial
-presence), that of an interferer or of the noise its mean square over the mixture, all after the room. SIR and SNR are ratios of
-these. Where target and interferers take turns, the power of either is that over its own turns. Where the target is absent,
-everything else is as if it were there, its level too.
+Levels. The power of the target is its mean square over the stretch in which it is present (the whole mixture, except with partial
+presence); that of an interferer or of the noise is its mean square over the mixture. All are measured after the room. SIR and SNR are
+ratios of these powers. If target and interferers take turns, the power of each is measured over its own turns. If the target is
+absent, everything else, including the level, is as if it were present.
 """
 
 from collections.abc import Sequence
@@ -24,26 +24,26 @@ from hifitse.data.scene import Elsewhere, Enrollment, File, Noise, Scene, Segmen
 from hifitse.machine import threads
 
 PEAK = 0.99  # largest absolute value of a mixture, of its parts, and of an enrolment
-FADE = round(0.01 * SAMPLE_RATE)  # at the ends of a stretch inside a mixture, and where a looped noise meets itself
-STEP = 32_768  # long transforms are multiples of this: responses of like length share one, and powers of 2, the fastest, are near
-COSTS = {2**15: 0.58, 2**16: 0.65, 2**17: 0.74}  # time per sample relative to one long transform: short ones stay in the cache
+FADE = round(0.01 * SAMPLE_RATE)  # 10 ms: at the ends of a span inside a mixture, and at the seam of a looped noise
+STEP = 32_768  # long transforms are multiples of this: responses of similar length share one, close to the powers of 2, the fastest
+COSTS = {2**15: 0.58, 2**16: 0.65, 2**17: 0.74}  # time per sample relative to one long transform: short ones stay in the CPU's cache
 
 
 @dataclass
 class Mixture:
-    """A mixture with its parts, arrays or, where made together, tensors; float32, ``mix = target + interferers.sum(0) + noise`` to 1e-6."""
+    """A mixture and its parts, float32: arrays, or tensors if made in a batch; ``mix = target + interferers.sum(0) + noise`` to 1e-6."""
 
     mix: np.ndarray  # (T,)
-    target: np.ndarray  # (T,), with its room; zeros where it is absent
+    target: np.ndarray  # (T,), with its room; zeros if absent
     interferers: np.ndarray  # (S, T), the loudest first; S may be 0
     noise: np.ndarray  # (T,)
-    enroll: np.ndarray  # (N, T'), the speaker asked for
-    wrong_enroll: np.ndarray | None  # (N, T'), the first interferer, noisy where enroll is; None where not asked for, or there is none
-    metadata: dict[str, Any]  # flat, JSON-able: who, what, where, levels in dB, positions in s
+    enroll: np.ndarray  # (N, T'), of the speaker to extract
+    wrong_enroll: np.ndarray | None  # (N, T'), of the first interferer, noisy if enroll is; None if not requested or without interferers
+    metadata: dict[str, Any]  # flat, JSON-serialisable: who, what, where, levels in dB, positions in s
 
 
 class Renderer:
-    """Makes the sound of scenes. Keeps responses' transforms, up to 64 MB or ``limit`` bytes where that is more.
+    """Renders scenes to sound. Keeps spectra of room responses, up to 64 MB or ``limit`` bytes, whichever is more.
     ``speech`` and ``noise`` read recordings; ``rooms`` is the root of the room responses."""
 
     def __init__(self, speech: Reader, noise: Reader | None, rooms: Path | None, limit: int = 0) -> None:
@@ -51,7 +51,7 @@ class Renderer:
         self._recent = Recent(max(Recent().limit, limit))
 
     def mixture(self, scene: Scene) -> Mixture:
-        """The mixture of a scene; HifitseError where a recording is missing or broken."""
+        """Render a scene; raise HifitseError if a recording is missing or broken."""
         speech = self._talkers(scene)
         noise = self.piece(scene.noise, scene.samples) if scene.noise else np.zeros(scene.samples, np.float32)
         levels = balance(scene, speech, noise) if scene.level_db is not None else _levels(speech, noise)
@@ -65,7 +65,7 @@ class Renderer:
         return Mixture(mix, speech[0], speech[1:], noise, enroll, wrong, metadata)
 
     def segment(self, segment: Segment) -> np.ndarray:
-        """Speech of one speaker, (T,), of arbitrary level."""
+        """Return speech of one speaker, (T,), at an arbitrary level."""
         crop = np.zeros(segment.crop, np.float32)
         for piece in segment.pieces:
             sound = self.speech.read(piece.file, piece.start, piece.samples)
@@ -74,7 +74,7 @@ class Renderer:
         return speech if segment.pitch == 1 else restore_formants(torch.from_numpy(speech)[None], [segment.pitch])[0].numpy()
 
     def piece(self, noise: Noise, samples: int) -> np.ndarray:
-        """A piece of noise, (T,), looped where the recording is shorter."""
+        """Return a piece of noise, (T,), looped if the recording is shorter."""
         sound = self.noise.read(noise.file, noise.start, samples)
         sound = loop(sound, samples) if len(sound) < samples else sound.copy()
         return sound if noise.gain == 1.0 else sound * np.float32(noise.gain)
@@ -83,7 +83,7 @@ class Renderer:
         return audio.change_speed(crop, speed)
 
     def reverberate(self, dry: np.ndarray, responses: Sequence[File]) -> np.ndarray:
-        """Each row convolved with its aligned response, (S, T) -> (S, T); what rings on beyond the end is cut."""
+        """Convolve each row with its aligned response, (S, T) -> (S, T); the tail beyond the end is cut."""
         samples = dry.shape[-1]
         longest = min(max(response.samples for response in responses), samples)
         size = block_length(samples, longest)
@@ -96,11 +96,11 @@ class Renderer:
         return convolve(dry, spectra, longest)
 
     def response(self, file: File) -> np.ndarray:
-        """An aligned response, (T,) float32."""
+        """Load a response and align it, (T,) float32."""
         return align(audio.read(self.rooms / file.path)).astype(np.float32, copy=False)
 
     def _talkers(self, scene: Scene) -> np.ndarray:
-        """The talkers in the mixture's time and in the room: (S, T), the target first. The direct paths stay where they were."""
+        """Return talkers (S, T), the target first, placed in time and in the room, whose direct paths add no delay."""
         speech = np.zeros((len(scene.talkers), scene.samples), np.float32)
         for row, talker in zip(speech, scene.talkers, strict=True):
             put(row, talker.spans, _elsewhere(self.segment(talker.segment), talker.elsewhere))
@@ -112,7 +112,7 @@ class Renderer:
         return speech
 
     def _enroll(self, enrollments: Sequence[Enrollment]) -> tuple[np.ndarray, list[float]]:
-        """Enrolments (N, T') of one length, with the level of each, dBFS, before it is recorded elsewhere."""
+        """Return enrolments (N, T') of one length and the level of each, in dBFS, before it is recorded elsewhere."""
         rows, levels = [], []
         for each in enrollments:
             row = self.segment(each.segment)
@@ -136,7 +136,7 @@ def _elsewhere(sound: np.ndarray, told: Elsewhere | None) -> np.ndarray:
 
 
 def put(row: Any, spans: Spans, speech: Any) -> None:
-    """Speech of the stretches' length, cut into them one after the other, into a row (T,) in place."""
+    """Write speech into the spans of a row (T,) in place, one span after the other; it is as long as all spans together."""
     done = 0
     for start, stop in spans:
         row[start:stop] = speech[done : done + stop - start]
@@ -144,12 +144,12 @@ def put(row: Any, spans: Spans, speech: Any) -> None:
 
 
 def heard(row: np.ndarray, spans: Spans) -> np.ndarray:
-    """The stretches of a row (T,) one after the other, (T',)."""
+    """Join the spans of a row, (T,) -> (T',)."""
     return row[slice(*spans[0])] if len(spans) == 1 else np.concatenate([row[start:stop] for start, stop in spans])
 
 
 def gate(samples: int, spans: Spans) -> np.ndarray:
-    """1 in the stretches with short fades inside, 0 elsewhere, (T,); no fade where the mixture itself begins or ends."""
+    """Return 1 in the spans, with short fades inside them, and 0 elsewhere, (T,); no fade at the mixture's own start and end."""
     wave = np.zeros(samples, np.float32)
     for start, stop in spans:
         wave[start:stop] = 1
@@ -163,12 +163,12 @@ def gate(samples: int, spans: Spans) -> np.ndarray:
 
 
 def gain_below(reference: Any, power: Any, ratio_db: Any) -> Any:
-    """The factor that brings a part of this power so many dB below another's: of numbers, or of tensors."""
+    """Return the factor that scales a part from ``power`` to ``ratio_db`` below ``reference``; for numbers or tensors."""
     return (reference / power) ** 0.5 * 10 ** (-ratio_db / 20)
 
 
 def balance(scene: Scene, speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
-    """Scale the parts in place: SIR and SNR, then the level of all; returns the level, and the gain that avoids clipping."""
+    """Scale the parts in place to their SIR and SNR, then all to the level; return the level and the gain that avoids clipping."""
     reference = power(heard(speech[0], scene.talkers[0].spans))
     for part, talker, ratio in zip(speech[1:], scene.talkers[1:], scene.sir_db, strict=True):
         part *= np.float32(gain_below(reference, power(heard(part, talker.spans)), ratio))
@@ -176,7 +176,7 @@ def balance(scene: Scene, speech: np.ndarray, noise: np.ndarray) -> dict[str, An
         noise *= np.float32(gain_below(reference, power(noise), scene.snr_db))
     mix = speech.sum(0) + noise
     gain = 10 ** (scene.level_db / 20) / np.sqrt(power(mix))
-    # With and without the target, and each part by itself: none may clip.
+    # None of these may clip: the mixture with and without the target, and each part by itself.
     peak = max(max(float(part.max()), -float(part.min())) for part in (mix, mix - speech[0], noise, *speech))
     clip_gain = min(1.0, PEAK / max(peak * gain, 1e-12))  # crops that are not checked may all be silent
     speech *= np.float32(gain * clip_gain)
@@ -186,14 +186,14 @@ def balance(scene: Scene, speech: np.ndarray, noise: np.ndarray) -> dict[str, An
 
 
 def _levels(speech: np.ndarray, noise: np.ndarray) -> dict[str, Any]:
-    """SIR and SNR of parts that are summed as they are, and the mixture's level."""
+    """Return the SIR, SNR and level of parts that are summed without scaling."""
     *sir, snr = (round(10 * float(np.log10(power(speech[0]) / power(other))), 4) for other in (*speech[1:], noise))
     level = round(audio.level_db(speech.sum(0) + noise), 4)
     return {"sir_db": sir, "snr_db": snr if noise.any() else None, "level_db": level, "clip_gain_db": 0.0}
 
 
 def loop(signal: np.ndarray, samples: int) -> np.ndarray:
-    """Repeat a signal to a length, its end crossfaded into its beginning at equal power, (T,) -> (samples,)."""
+    """Repeat a signal up to a length, with equal-power crossfades from its end to its start, (T,) -> (samples,)."""
     fade = min(FADE, len(signal) // 2)
     cycle = signal[: len(signal) - fade].copy()
     angle = np.linspace(0, np.pi / 2, fade, endpoint=False, dtype=np.float32)
@@ -208,13 +208,13 @@ def loop(signal: np.ndarray, samples: int) -> np.ndarray:
 
 
 def transform_length(samples: int) -> int:
-    """An even length of Fourier transform, ``samples`` or more, that is fast."""
+    """Return an even length of at least ``samples`` for a fast Fourier transform."""
     step = STEP if samples >= 2 * STEP else 2
     return step * int(next_fast_len(-(-samples // step), real=True))
 
 
 def block_length(samples: int, response: int) -> int:
-    """The length of transform with which ``samples`` samples are convolved with a response in the shortest time: in one, or in blocks."""
+    """Return the transform length that convolves ``samples`` samples with a response fastest, at once or in blocks."""
     whole = transform_length(samples + response)
     costs = {whole: float(whole)}
     costs |= {size: cost * size * blocks(samples, response, size) for size, cost in COSTS.items() if response < size < whole}
@@ -222,18 +222,18 @@ def block_length(samples: int, response: int) -> int:
 
 
 def blocks(samples: int, response: int, size: int) -> int:
-    """Blocks of ``size - response`` samples that a signal takes."""
+    """Return the number of blocks of ``size - response`` samples that a signal takes."""
     return -(-samples // (size - response))
 
 
 def convolve(dry: np.ndarray, spectra: Sequence[np.ndarray], response: int) -> np.ndarray:
-    """Each row convolved with its response, what rings on beyond the end cut: (S, T) -> (S, T) float32.
-    ``spectra`` has the ``rfft`` of each, (N // 2 + 1,) complex64, of one even N above ``response``, the samples of the longest."""
+    """Convolve each row with its response and cut the tail beyond the end: (S, T) -> (S, T) float32.
+    ``spectra`` are the responses' ``rfft``, (N // 2 + 1,) complex64, of the same even N above ``response``, the length of the longest."""
     (rows, samples), size = dry.shape, 2 * (len(spectra[0]) - 1)
     count = blocks(samples, response, size)
     step = -(-samples // count)
     parts = torch.from_numpy(np.pad(dry, ((0, 0), (0, count * step - samples)))).view(rows, count, step)
-    with threads(1):  # a transform divided among threads rounds differently: mixtures would depend on the process's threads
+    with threads(1):  # multithreaded transforms round differently: mixtures would depend on the number of threads
         spectrum = torch.fft.rfft(parts, size)
         for row, each in zip(spectrum, spectra, strict=True):
             row.mul_(torch.from_numpy(each))

@@ -1,5 +1,5 @@
-"""Pieces of recordings that a scene is drawn from: speech, cropped where there is some and joined where an utterance is too short; noise
-that is no pause; rooms. And what any room response needs, made or measured.
+"""Draw the pieces of recordings for a scene: speech, cropped where there is some and joined if an utterance is too short; noise that is not
+a pause; rooms. Also align and measure room responses, recorded or synthetic.
 """
 
 import multiprocessing
@@ -17,17 +17,17 @@ from hifitse.data.manifest import CorpusError, Utterance
 from hifitse.data.reader import Reader, Recent
 from hifitse.data.scene import File, Noise, Piece, Segment
 
-FRAME = SAMPLE_RATE // 50  # activity is counted in frames of 20 ms
-ACTIVE_DB = -35.0  # a frame is active above this, relative to its utterance's 95th percentile of frame levels
-MIN_ACTIVITY = 0.4  # least share of active frames in a crop; where some draws do not reach it, the most active crop is taken
-SILENT_RMS = 1e-4  # -80 dBFS: an utterance whose loud frames stay below is silent, and not used
-WHOLE_S = 20.0  # of a longer utterance only a part is looked at, each time another one
-PART_S = 10.0  # length of such a part, or twice what is asked for where that is more
+FRAME = SAMPLE_RATE // 50  # activity is determined in frames of 20 ms
+ACTIVE_DB = -35.0  # a frame is active above this level relative to the 95th percentile of its utterance's frames
+MIN_ACTIVITY = 0.4  # smallest share of active frames in a crop; if a few draws do not reach it, the most active crop is taken
+SILENT_RMS = 1e-4  # -80 dBFS: an utterance whose loud frames stay below is silent and not used
+WHOLE_S = 20.0  # of a longer utterance only a part is analysed, a different one each time
+PART_S = 10.0  # length of such a part, or twice the requested length if that is more
 GAP_S = (0.1, 0.3)  # silence between joined utterances
-NOISE_TRIES = 100  # in a folder of which nine tenths are pauses, one mixture in 40,000 would find none
-LOUD_POWER, SILENT_POWER = 1e-5, 1e-8  # -50 and -80 dBFS: a louder piece is taken as it is, a fainter one is silent, and drawn again
-PAUSE = 1e-4  # a piece between the two is a pause where it lies 40 dB below its file: at the level of noise, dither would be heard
-PROBES = 16  # seconds of a file by which its level is known
+NOISE_TRIES = 100  # in a folder of which nine tenths are pauses, one mixture in 40,000 would find no noise
+LOUD_POWER, SILENT_POWER = 1e-5, 1e-8  # -50 and -80 dBFS: a louder piece is always used, a quieter one is silent and drawn again
+PAUSE = 1e-4  # a piece between the two is a pause if 40 dB below its file: scaled to the level of noise, its dither would be audible
+PROBES = 16  # pieces of 1 s by which the level of a file is measured
 
 
 # ---- speech
@@ -37,20 +37,20 @@ PROBES = 16  # seconds of a file by which its level is known
 class ActivityMask:
     """Where an utterance has speech."""
 
-    active: np.ndarray  # (L,) bool, by frame; the last may be a part of one
-    gain: float  # brings its loud frames to RMS 1
+    active: np.ndarray  # (L,) bool, by frame; the last frame may be partial
+    gain: float  # scales its loud frames to RMS 1
     start: int = 0  # sample of the file at which the first frame begins
 
 
-Line = list[tuple[int, Utterance, ActivityMask]]  # one after the other, with the frame at which each begins
+Line = list[tuple[int, Utterance, ActivityMask]]  # one after the other, each with the frame at which it begins
 
 
 @dataclass
 class SpeechSampler:
     """Draws stretches of speech.
-    An utterance of up to 20 s is decoded whole once, to see where it has speech; that is remembered (64 MB at most). Of a longer one 10 s
-    or more are looked at each time. ``unusable`` has the reason by path of each file found silent or broken on the way.
-    """
+
+    An utterance of up to 20 s is decoded whole once to find its speech, and its mask is kept (at most 64 MB). Of a longer one, 10 s or more
+    are analysed each time. ``unusable`` has the reason, by path, for each file that turned out to be silent or broken."""
 
     reader: Reader
     masks: Recent = field(default_factory=Recent)
@@ -60,14 +60,14 @@ class SpeechSampler:
         self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], samples: int, speed: float,
         least: float = MIN_ACTIVITY, around_s: float = 0.0,
     ) -> Segment:  # fmt: skip
-        """A stretch of exactly ``samples`` samples with speech in it; CorpusError where every utterance is silent or broken.
+        """Draw a stretch of exactly ``samples`` samples with speech in it; raise CorpusError if every utterance is silent or broken.
 
-        Utterances are taken in the given order until there is enough, each at the same level, with gaps of 0.1 to 0.3 s, and repeated
-        where there is no further one. ``reserve`` is touched only where nothing in ``first`` is usable.
+        Utterances are taken in the given order until they are long enough, all at one level, joined with gaps of 0.1 to 0.3 s, and repeated
+        if there are no more. ``reserve`` is used only if nothing in ``first`` is usable.
 
         Args:
-            least: share of active frames that a crop should have, 0 to 1; 0 takes the first place drawn, be it silence throughout.
-            around_s: s, silence that is put before and after each utterance, into which a crop may fall."""
+            least: smallest share of active frames in a crop, 0 to 1; 0 takes the first place drawn, even if it is all silence.
+            around_s: s, silence added before and after each utterance, into which a crop may extend."""
         frames = ceil(ceil(samples * speed) / FRAME)
         around = round(around_s * SAMPLE_RATE / FRAME)
         line = self._line(rng, first, reserve, frames, around)
@@ -85,12 +85,12 @@ class SpeechSampler:
         return Segment(tuple(names), tuple(pieces), frames * FRAME, samples, speed, start * FRAME / SAMPLE_RATE, activity)
 
     def look(self, utterances: Sequence[Utterance], workers: int = 0) -> None:
-        """See where utterances have speech, as the first mixtures that use them do, in forked processes if there are to be workers."""
+        """Find the speech in utterances, as the first mixtures that use them do; in forked processes if ``workers`` is above 0."""
         short = [each for each in utterances if each.samples <= WHOLE_S * SAMPLE_RATE]
         if not workers:
             self._look(short)
             return
-        # not multiprocessing's Pool, which ends its processes by a signal that a training has a handler of its own for
+        # not multiprocessing's Pool, which ends its processes by SIGTERM, for which a training has its own handler
         with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
             for found, unusable in pool.map(self._look, [short[number::workers] for number in range(workers)]):
                 self.unusable |= unusable
@@ -105,11 +105,11 @@ class SpeechSampler:
         return {path: mask for path, mask in found.items() if mask}, self.unusable
 
     def _line(self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int) -> Line:
-        """Utterances of ``frames`` frames together at least, with the ``around`` frames of silence before and after each."""
+        """Join utterances to at least ``frames`` frames, with ``around`` frames of silence before and after each."""
         line: Line = []
         end = 0
 
-        def more() -> Iterable[Utterance]:  # a long list is read no further than needed
+        def more() -> Iterable[Utterance]:  # lazy: a long list is read only as far as needed
             yield from first
             if not line:
                 yield from reserve
@@ -127,7 +127,7 @@ class SpeechSampler:
         raise CorpusError(f"speaker {utterance.speaker} has only silent or broken utterances, expected one with speech")
 
     def _mask(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> ActivityMask | None:
-        """Where an utterance, or a random part of a long one, has speech; ``None`` where it has none."""
+        """Return where an utterance, or a random part of a long one, has speech; ``None`` if it has none."""
         if utterance.path in self.unusable:
             return None
         try:
@@ -145,12 +145,12 @@ class SpeechSampler:
 
 
 def _sized(mask: ActivityMask | None) -> tuple[ActivityMask | None, int]:
-    """A mask, and the bytes that it takes with the objects around it."""
+    """Return a mask and its size in bytes, including overhead."""
     return mask, 400 + (len(mask.active) if mask else 0)
 
 
 def activity_mask(speech: np.ndarray, start: int = 0) -> ActivityMask | None:
-    """Find the active frames of a signal (T,); ``None`` where it is silent."""
+    """Find the active frames of a signal (T,); return ``None`` if it is silent."""
     framed = audio.crop_or_pad(speech, ceil(len(speech) / FRAME) * FRAME).reshape(-1, FRAME)  # (T,) -> (L, FRAME)
     power = np.einsum("lt,lt->l", framed, framed) / FRAME
     loud = float(np.percentile(power, 95)) if len(power) else 0.0
@@ -160,7 +160,7 @@ def activity_mask(speech: np.ndarray, start: int = 0) -> ActivityMask | None:
 
 
 def _place(rng: np.random.Generator, active: np.ndarray, frames: int, least: float) -> tuple[int, float]:
-    """First of ``frames`` frames, and the share of active ones: of a few draws the first that is active enough, or the best place."""
+    """Return the first of ``frames`` frames and their share of active ones: of four draws the first active enough, else the best place."""
     count = np.concatenate([[0], np.cumsum(active)])
     share = (count[frames:] - count[:-frames]) / frames  # by first frame
     draws = rng.integers(len(share), size=4)
@@ -172,7 +172,7 @@ def _place(rng: np.random.Generator, active: np.ndarray, frames: int, least: flo
 
 
 class Acoustics:
-    """Noises and rooms of one split, ``None`` where the parameters need none; noise is kept decoded up to ``limit`` bytes."""
+    """Noises and rooms of one split, ``None`` if the parameters need none; decoded noise is kept up to ``limit`` bytes."""
 
     def __init__(self, noises: Clips | None, rooms: Clips | None, reverb_prob: float, limit: int) -> None:
         self.noises, self.rooms, self.reverb_prob = noises, rooms, reverb_prob
@@ -182,22 +182,22 @@ class Acoustics:
         self._groups = list(rooms.groups.items()) if rooms else []
 
     def room(self, rng: np.random.Generator, talkers: int, prob: float | None = None) -> tuple[str | None, list[File]]:
-        """A room and a response for each talker, of other positions as far as it has some, as often as ``prob`` (``reverb_prob``) says.
-        Where that is 0 nothing is drawn. CorpusError where a room is asked for, and none are loaded."""
+        """Draw a room, and a response for each talker, at different positions as far as it has enough, with probability ``prob`` (``None``:
+        ``reverb_prob``); at 0, nothing is drawn. Raise CorpusError if a room is needed but none are loaded."""
         prob = self.reverb_prob if prob is None else prob
         if prob == 0 or rng.random() >= prob:
             return None, []
         if not self._groups:
-            raise CorpusError("a room is asked for and none are loaded, expected parameters with reverb_prob above 0, or for eval_enroll")
+            raise CorpusError("a room is needed but none are loaded, expected reverb_prob above 0 or eval_enroll 'reverberant'")
         name, positions = self._groups[rng.integers(len(self._groups))]
         order = rng.permutation(len(positions))
         clips = [positions[order[number % len(order)]] for number in range(talkers)]
         return name, [File(clip.path, clip.samples) for clip in clips]
 
     def noise(self, rng: np.random.Generator, samples: int) -> Noise:
-        """A piece of a noise recording that is neither silent nor a pause; CorpusError where none are loaded, or all are silent."""
+        """Draw a piece of noise that is neither silent nor a pause; raise CorpusError if none is loaded or all draws are silent."""
         if self.noises is None:
-            raise CorpusError("noise is asked for and none is loaded, expected parameters with noise_prob above 0, or for eval_enroll")
+            raise CorpusError("noise is needed but none is loaded, expected noise_prob or noisy_enroll_prob above 0 or eval_enroll 'noisy'")
         reason: object = "every piece drawn was silent"
         for _ in range(NOISE_TRIES):
             clip = self.noises.clips[rng.integers(len(self.noises.clips))]
@@ -210,7 +210,7 @@ class Acoustics:
         raise CorpusError(f"noise folder {self.noises.root} gave no sound in {NOISE_TRIES} draws: {reason}")
 
     def _power(self, clip: Utterance, start: int, samples: int) -> float:
-        """Mean square of a piece; a recording of up to 20 s is decoded whole once for that, of a longer one the piece each time."""
+        """Return the mean square of a piece. Recordings of up to 20 s are decoded whole once for it, of longer ones the piece each time."""
         def frames() -> tuple[np.ndarray, int]:
             sound = self.reader.look(clip, 0, clip.samples)
             framed = sound[: len(sound) // FRAME * FRAME].reshape(-1, FRAME)  # (L, FRAME)
@@ -223,7 +223,7 @@ class Acoustics:
         return power(self.reader.look(clip, start, samples))
 
     def _heard(self, clip: Utterance, found: float) -> bool:
-        """Whether a piece with power ``found`` is the noise of its file, and not a pause in it."""
+        """Return whether a piece of power ``found`` is the noise of its file, not a pause in it."""
         if LOUD_POWER > found > SILENT_POWER and clip.path not in self._powers:
             starts = np.linspace(0, max(0, clip.samples - SAMPLE_RATE), PROBES).astype(int)
             self._powers[clip.path] = float(np.mean([power(self.noises.read(clip, start, SAMPLE_RATE)) for start in starts]))
@@ -231,8 +231,8 @@ class Acoustics:
 
 
 def power(signal: np.ndarray) -> float:
-    """Mean square of (T,); never 0, so that it can be divided by."""
-    # einsum runs on one thread, so that the sum has one order in every process.
+    """Return the mean square of (T,); never 0, so that it can be a divisor."""
+    # einsum runs on one thread, so that every process sums in the same order.
     return max(float(np.einsum("t,t->", signal, signal)) / max(1, len(signal)), 1e-20)
 
 
@@ -244,27 +244,27 @@ def _checked(rir: np.ndarray) -> np.ndarray:
 
 
 def direct_path(rir: np.ndarray) -> int:
-    """Index of the direct path: the first peak that exceeds a third of the response's largest value."""
+    """Return the index of the direct path: the first peak above a third of the response's largest absolute value."""
     size = np.abs(_checked(rir))
     first = int(np.argmax(size > size.max() / 3))
     return first + int(np.argmax(np.diff(size[first:], append=0) <= 0))  # to the top of the slope
 
 
 def align(rir: np.ndarray) -> np.ndarray:
-    """A response (T,) cut so that its direct path is sample 0, and scaled so that it is 1: (T',) float32.
-    A signal convolved with it, cut to its own length, stays in time with the dry signal."""
+    """Crop a response (T,) so that sample 0 is its direct path, and scale it so that this sample is 1: (T',) float32.
+    A signal convolved with it and cropped to its own length stays in time with the dry signal."""
     rir = _checked(rir)
     start = direct_path(rir)
     return rir[start:] / rir[start]
 
 
 def t60(rir: np.ndarray) -> float:
-    """Reverberation time of a response (T,) in s: three times the decay from -5 to -25 dB (T20) of Schroeder's backward integral."""
+    """Return the T60 of a response (T,) in s, extrapolated from -5 to -25 dB (T20) of Schroeder's backward integral of its energy."""
     rir = _checked(rir).astype(np.float64)
     energy = np.cumsum(np.square(rir[direct_path(rir) :])[::-1])[::-1]
     decay_db = 10 * np.log10(np.maximum(energy / energy[0], 1e-12))
     used = np.flatnonzero((decay_db <= -5) & (decay_db >= -25))
     if len(used) < 10 or decay_db[-1] > -25:
-        raise HifitseError(f"room response decays by {-decay_db[-1]:.0f} dB only or at once, expected a gradual decay by 25 dB or more")
-    slope = np.polyfit(used / SAMPLE_RATE, decay_db[used], 1)[0]  # dB a second
+        raise HifitseError(f"room response decays by only {-decay_db[-1]:.0f} dB or abruptly, expected a gradual decay by 25 dB or more")
+    slope = np.polyfit(used / SAMPLE_RATE, decay_db[used], 1)[0]  # dB/s
     return float(-60 / slope)

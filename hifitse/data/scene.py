@@ -1,5 +1,5 @@
-"""A mixture before it is made, as plain data that any device can render. Conditions say how hard it is: the curriculum of the training,
-the fixed lists of the evaluation. A scene says who says what from which file, where and how loud; paths are relative to the roots of
+"""A mixture before rendering, as plain data that any device can render. Conditions say how hard it is: the curriculum of the training,
+the fixed lists of the evaluation. A scene says who says what from which file, where and how loud. Paths are relative to the roots of
 the corpus, noise and rooms that the parameters name.
 """
 
@@ -19,25 +19,25 @@ PARTIAL_ACTIVE_S = (2.0, 5.5)
 LONG_SECONDS = (5.0, 8.0)
 TURNS_SECONDS = (8.0, 12.0)
 TURN_S = (1.5, 3.0)  # length of a turn, before all turns are fitted to the mixture's length
-OVERLAP_S = (0.3, 0.5)  # how long two turns in succession overlap
-TURN_STEP_S = 1.85  # from the start of a turn to that of the next in the mean: 2.25 s of speech less 0.4 s of overlap
+OVERLAP_S = (0.3, 0.5)  # overlap of consecutive turns
+TURN_STEP_S = 1.85  # mean distance between the starts of consecutive turns: 2.25 s of speech less 0.4 s of overlap
 LISTS = ("test", "partial", "long", "turns")
 EnrollAs = Params.model_fields["eval_enroll"].annotation
 Count, Share, Seconds = Annotated[int, Field(ge=0, le=8)], Annotated[float, Field(ge=0, le=1)], Annotated[float, Field(gt=0)]
 
-Spans = tuple[tuple[int, int], ...]  # first sample and the one after the last of each stretch, in order, without overlap
+Spans = tuple[tuple[int, int], ...]  # first sample and end (exclusive) of each span, in order, without overlap
 
 
 def length(spans: Spans) -> int:
-    """Samples in all stretches together."""
+    """Return the number of samples in all spans together."""
     return sum(stop - start for start, stop in spans)
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a mixture is drawn from, beside the parameters of the run; the ranges are checked where it is read from a list."""
+    """What a mixture is drawn from, besides the parameters of the run; ranges are checked when it is read from a list."""
 
-    name: str  # list or stage that the mixture belongs to; the first part of its id
+    name: str  # list or stage that the mixture belongs to; first part of its id
     seconds: Seconds
     absent_prob: Share = 0.0  # share of mixtures without the target; 0 or 1 decides it
     interferers_min: Count = 1
@@ -45,13 +45,13 @@ class Conditions:
     snr_min_db: float = 0.0  # target-to-noise ratio
     snr_max_db: float = 0.0
     noisy_enroll_prob: Share = 0.0
-    active_from_s: float | None = None  # the target is there in this stretch only; None: from the start, to the end
+    active_from_s: float | None = None  # the target is present only from here to active_to_s; None: from the start, or to the end
     active_to_s: float | None = None
     phase: int = 0  # of the curriculum, from 0
-    similarity: Share = 0.0  # interferers are of the share 1 - similarity of the other speakers that is most like the target
-    enroll_augment_prob: Share = 0.0  # share of enrolments changed in one of the ways of hifitse.data.augment
-    enroll_as: EnrollAs = "drawn"  # noisy as often as noisy_enroll_prob says; else each is disturbed in this one way
-    turns: Annotated[int, Field(ge=0)] = 0  # or 2 and more, which the target and at least one interferer take, the target first
+    similarity: Share = 0.0  # interferers come from the share 1 - similarity of the other speakers most similar to the target
+    enroll_augment_prob: Share = 0.0  # share of enrolments with one of the changes of hifitse.data.augment
+    enroll_as: EnrollAs = "drawn"  # drawn: noisy with probability noisy_enroll_prob; else the one way in which every enrolment is disturbed
+    turns: Annotated[int, Field(ge=0)] = 0  # 0, or at least 2: taken alternately by the target, who begins, and at least one interferer
 
     @property
     def samples(self) -> int:
@@ -70,7 +70,7 @@ def _inside(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A recording: ``path`` relative to its root, ``samples`` counted at 48 kHz, ``sample_rate`` the file's own, Hz."""
+    """A recording: ``path`` relative to its root, ``samples`` at 48 kHz, ``sample_rate`` of the file itself in Hz."""
 
     path: Annotated[str, AfterValidator(_inside)]
     samples: int
@@ -79,7 +79,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Samples ``start`` to ``start + samples`` of a recording, times ``gain``, put at sample ``at`` of a crop."""
+    """Samples ``start`` to ``start + samples`` of a recording, times ``gain``, at sample ``at`` of a crop."""
 
     file: File
     start: int
@@ -92,14 +92,14 @@ class Piece:
 class Segment:
     """Speech of one speaker."""
 
-    utterances: tuple[str, ...]  # names of those that it is made from, in order
+    utterances: tuple[str, ...]  # names of the utterances used, in order
     pieces: tuple[Piece, ...]
     crop: int  # samples before the change of speed
-    samples: int  # after it; the rest is cut, or zeros follow
+    samples: int  # samples after it, cropped or zero-padded
     speed: float = 1.0  # factor of hifitse.audio.change_speed
     start_s: float = 0.0  # where the crop begins in the joined utterances, before the change of speed
     activity: float = 1.0  # share of active frames
-    pitch: float = 1.0  # part of the speed that changes pitch and tempo alone: the formants are put back
+    pitch: float = 1.0  # part of the speed that changes only pitch and tempo: formants are restored
 
     @property
     def said(self) -> str:
@@ -108,7 +108,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """A piece of a noise recording from sample ``start`` on, looped where that is shorter; ``gain`` where parts are summed as they are."""
+    """A piece of a noise recording from sample ``start`` on, looped if that is shorter; ``gain`` for parts summed without scaling."""
 
     file: File
     start: int
@@ -116,18 +116,18 @@ class Noise:
 
 
 class Elsewhere(NamedTuple):
-    """How a talker is recorded elsewhere: drawn by :func:`hifitse.data.augment.draw_elsewhere`."""
+    """How a talker is recorded elsewhere; see :func:`hifitse.data.augment.draw_elsewhere`."""
 
-    level: float  # of the floor, as a factor of the speech's RMS; 0: none
+    level: float  # of the noise floor relative to the speech's RMS; 0: no floor
     slope: float
-    start: int  # of the floor in the table
+    start: int  # of the floor in the table of noise
     colour: tuple[float, ...]  # dB at COLOUR_HZ
-    edge: float  # Hz; the sampling rate where the band has none
+    edge: float  # Hz; the sample rate if the band is not limited
 
 
 @dataclass(frozen=True, slots=True)
 class Talker:
-    """Who speaks when; ``response`` is of the room, ``elsewhere`` where they are as if recorded elsewhere."""
+    """Who says what and when; ``response`` is that of the room, ``elsewhere`` how they are recorded elsewhere, if at all."""
 
     speaker: str
     segment: Segment
@@ -138,7 +138,7 @@ class Talker:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One of :data:`hifitse.data.augment.CHANGES` with what was drawn for it."""
+    """One of :data:`hifitse.data.augment.CHANGES` and what was drawn for it."""
 
     name: str
     drawn: dict[str, Any]
@@ -146,7 +146,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Enrollment:
-    """An enrolment: speech, perhaps in a room, in noise, changed, at an RMS level in dBFS (``None``: as it is), recorded elsewhere."""
+    """An enrolment: speech, optionally in a room, in noise, changed, at an RMS level in dBFS (``None``: unscaled), recorded elsewhere."""
 
     segment: Segment
     room: str | None = None
@@ -160,23 +160,23 @@ class Enrollment:
 
 @dataclass(frozen=True)
 class Scene:
-    """A mixture as it was drawn; split, seed and index as :meth:`hifitse.data.mixing.Mixer.draw` has them."""
+    """A mixture as drawn; split, seed and index as in :meth:`hifitse.data.mixing.Mixer.draw`."""
 
-    conditions: Conditions  # they say how long it is
+    conditions: Conditions  # including the length
     split: str
     seed: int
     index: int
-    present: bool  # whether the target is there
+    present: bool  # whether the target is present
     noisy: bool  # whether "drawn" enrolments are noisy
     talkers: tuple[Talker, ...]  # the target, then the interferers, the loudest first
     enroll: tuple[Enrollment, ...]  # of the target
-    wrong_enroll: tuple[Enrollment, ...] = ()  # of the first interferer; empty where not asked for
+    wrong_enroll: tuple[Enrollment, ...] = ()  # of the first interferer; empty if not requested
     room: str | None = None
     noise: Noise | None = None
-    sir_db: tuple[float, ...] = ()  # for each interferer
+    sir_db: tuple[float, ...] = ()  # of each interferer
     snr_db: float | None = None  # without noise, what it would have been
-    level_db: float | None = None  # dBFS, RMS of the mixture; None: all parts are summed as the gains of their pieces have them
-    similarity: float | None = None  # cosine of the most similar interferer's voice with the target's, where it is known
+    level_db: float | None = None  # dBFS, RMS of the mixture; None: the parts are summed without scaling, but with their pieces' gains
+    similarity: float | None = None  # cosine of the target's voice and the most similar interferer's, if known
     name: str = ""  # of an imported list's entry; empty: the conditions' name, the seed and the index
 
     @property
@@ -188,7 +188,7 @@ class Scene:
         return self.name or f"{self.conditions.name}-{self.seed}-{self.index}"
 
     def metadata(self) -> dict[str, Any]:
-        """What is known before a sample is: flat, JSON-able; who, what, where, positions in s."""
+        """Return what is known before rendering, flat and JSON-serialisable: who, what, where, positions in s."""
         target, *others = self.talkers
         conditions, noise = self.conditions, self.noise
         spans = [[round(edge / SAMPLE_RATE, 6) for edge in span] for span in target.spans]
@@ -232,9 +232,9 @@ def _of_phase(params: Params, phase: int, name: str, seconds: float, **changes: 
 
 
 def training_conditions(params: Params, index: int) -> Conditions:
-    """Conditions of training mixture ``index``, by the share of the run's mixtures that precede it.
-    ``noisy_enroll_prob`` of a phase is reached in a straight line over the phase, from that of the phase before (0 before the first; a
-    fine-tuning goes on with the value of its first phase). All else changes at once where a phase starts."""
+    """Return the conditions of training mixture ``index``, by the share of the run's mixtures that precede it.
+    ``noisy_enroll_prob`` rises or falls linearly over a phase to that phase's value, from that of the phase before (0 before the first; a
+    fine-tuning starts with the value of its first phase). Everything else changes at once where a phase starts."""
     progress = min(1.0, index / (params.steps * params.batch_size))
     phase = bisect_right(params.phase_starts, progress) - 1
     start, stop = (*params.phase_starts, 1.0)[phase : phase + 2]
@@ -245,19 +245,19 @@ def training_conditions(params: Params, index: int) -> Conditions:
 
 
 def validation_conditions(params: Params) -> list[Conditions]:
-    """``params.valid_mixtures`` conditions of the training's length and the last phase's difficulty, the target always there."""
+    """Return ``params.valid_mixtures`` conditions of the training's length and the last phase's difficulty, the target always present."""
     last = len(params.phase_starts) - 1
     return [_of_phase(params, last, "valid", params.seconds, absent_prob=0.0)] * params.valid_mixtures
 
 
 def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
-    """The fixed lists of the evaluation, all of the last phase's difficulty; item i is drawn with ``(params.eval_seed, i)``.
-    "test": ``eval_mixtures`` of ``eval_seconds``, ``eval_absent_share`` of them without the target, spread evenly.
-    "partial": ``eval_partial`` of 8 s, the target from 2.0 to 5.5 s.  "long": ``eval_long`` of 5 to 8 s.
-    "turns": ``eval_turns`` of 8 to 12 s, in which the target and the interferers, at least one, take turns.
-    Where ``eval_list`` names a list of scenes, their conditions instead. Enrolments are as ``eval_enroll`` says."""
+    """Return the fixed lists of the evaluation, all at the last phase's difficulty; item i is drawn with ``(params.eval_seed, i)``.
+    "test": ``eval_mixtures`` of ``eval_seconds``, ``eval_absent_share`` of them without the target, evenly spread.
+    "partial": ``eval_partial`` of 8 s with the target from 2.0 to 5.5 s. "long": ``eval_long`` of 5 to 8 s.
+    "turns": ``eval_turns`` of 8 to 12 s, in which the target and at least one interferer take turns.
+    If ``eval_list`` names a list of scenes, return their conditions instead. Enrolments are as ``eval_enroll`` says."""
     if params.eval_list:
-        from hifitse.data.lists import by_list  # which is made of conditions itself
+        from hifitse.data.lists import by_list  # here, because it imports this module
 
         scenes = by_list(params.eval_list)
         return {name: [scene.conditions for scene in scenes.get(name, [])] for name in LISTS}
@@ -265,12 +265,12 @@ def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
     def one(name: str, seconds: float, **changes: object) -> Conditions:
         return _of_phase(params, last, name, seconds, enroll_as=params.eval_enroll, **({"absent_prob": 0.0} | changes))
 
-    def evenly(span: tuple[float, float], count: int) -> list[float]:  # lengths, s, to 1 ms
+    def evenly(span: tuple[float, float], count: int) -> list[float]:  # lengths in s, to 1 ms
         return [round(span[0] + i * ((span[1] - span[0]) / max(1, count - 1)), 3) for i in range(count)]
 
     last = len(params.phase_starts) - 1
     (start, stop), count = PARTIAL_ACTIVE_S, params.eval_mixtures
-    absent = round(params.eval_absent_share * count)  # item i is, where the running count i * absent / count passes a whole number
+    absent = round(params.eval_absent_share * count)  # item i is absent if i * absent / count passes a whole number there
     gone = [(i + 1) * absent // count > i * absent // count for i in range(count)]
     return {
         "test": [one("test", params.eval_seconds, absent_prob=float(each)) for each in gone],
@@ -281,7 +281,7 @@ def evaluation_conditions(params: Params) -> dict[str, list[Conditions]]:
 
 
 def presence(conditions: Conditions, rng: np.random.Generator) -> tuple[Spans, Spans]:
-    """Where the target of a mixture is, and where each interferer; ``rng`` is drawn from for turns only."""
+    """Return the spans of the target and those of each interferer; ``rng`` is used only for turns."""
     if conditions.turns:
         spans = turns(conditions.samples, conditions.turns, rng)
         return spans[::2], spans[1::2]
@@ -291,9 +291,9 @@ def presence(conditions: Conditions, rng: np.random.Generator) -> tuple[Spans, S
 
 
 def turns(samples: int, count: int, rng: np.random.Generator) -> Spans:
-    """``count`` turns that fill ``samples`` samples, each overlapping the next.
-    Lengths and overlaps are drawn from ``TURN_S`` and ``OVERLAP_S``, and then all stretched by the one factor with which the last turn
-    ends with the mixture. A turn is longer than its two overlaps, so that nobody meets themselves."""
+    """Return ``count`` turns that fill ``samples`` samples, each overlapping the next.
+    Lengths and overlaps are drawn from ``TURN_S`` and ``OVERLAP_S``, then all scaled by one factor so that the last turn ends with the
+    mixture. A turn is longer than its two overlaps, so that nobody overlaps with themselves."""
     lengths, overlaps = rng.uniform(*TURN_S, size=count), rng.uniform(*OVERLAP_S, size=count - 1)
     starts = np.concatenate([[0.0], np.cumsum(lengths[:-1] - overlaps)])
     edges = np.stack([starts, starts + lengths], axis=1)  # (count, 2)

@@ -1,8 +1,8 @@
-"""How alike the voices of a corpus are: timbre and pitch of each speaker, so that a curriculum can let similar voices interfere.
+"""Similarity of the voices in a corpus, from timbre and pitch, so that a curriculum can choose interferers with similar voices.
 
-A voice is described by the mean and the standard deviation of 19 mel cepstral coefficients (the first, the level, is left out) and by
-the median of the logarithm of the pitch, over the active frames of up to two utterances of up to 3 s each. Every number is standardised
-over the speakers; the pitch then counts three times. Two voices are compared by the cosine between their descriptions.
+A voice is described by the mean and standard deviation of 19 mel-frequency cepstral coefficients (without the first, the level) and by
+the median of the log pitch, over the active frames of up to two utterances of up to 3 s each. Each value is standardised over the
+speakers; the pitch then counts three times. The similarity of two voices is the cosine of their descriptions.
 """
 
 import hashlib
@@ -23,24 +23,24 @@ from hifitse.data.sampling import FRAME, activity_mask
 from hifitse.decode import channel_of
 from hifitse.files import made_once
 
-VERSION = 2  # raise it when the same utterances give other descriptions
-UTTERANCES, TRIED = 2, 8  # that describe a speaker, of the first so many that are tried
+VERSION = 2  # increase it when the same utterances give other descriptions
+UTTERANCES, TRIED = 2, 8  # utterances that describe a speaker, and how many are tried at most
 SECONDS = 3.0
-RATE = 16_000  # Hz: at which voices are described
-HOP = FRAME * RATE // SAMPLE_RATE  # the frames are those in which activity is counted
+RATE = 16_000  # Hz: rate at which voices are described
+HOP = FRAME * RATE // SAMPLE_RATE  # the same frames as for activity
 WINDOW = 2 * HOP
 COEFFICIENTS = 20
 PITCH_HZ = (60, 500)
-VOICED = 0.5  # least normalised autocorrelation of a voiced frame
+VOICED = 0.5  # smallest normalised autocorrelation of a voiced frame
 OCTAVE = 0.9  # share of the highest autocorrelation that a shorter period must reach: twice the period fits as well
-UNVOICED_HZ = 150.0  # put down for a voice without a voiced frame
+UNVOICED_HZ = 150.0  # assumed for a voice without voiced frames
 PITCH_WEIGHT = 3.0
 
 
 class Voices:
     """Descriptions (S, D) of speakers, standardised over all of them.
-    A row is nan throughout for a speaker of whom nothing usable was heard: such a voice is as unlike each other as two unrelated ones are.
-    """
+
+    A row of NaN stands for a speaker without usable sound, whose similarity to all others is 0, as for unrelated voices."""
 
     def __init__(self, names: list[str], described: np.ndarray) -> None:
         self.places = {name: place for place, name in enumerate(names)}
@@ -54,7 +54,7 @@ class Voices:
 
     @classmethod
     def of(cls, corpus: Corpus) -> "Voices":
-        """The voices of a corpus; described at the first call (some 30 ms a speaker), then found in the cache by the files' content."""
+        """Return the voices of a corpus, described on the first call (some 30 ms per speaker), then cached by the files' content."""
         digest = hashlib.sha256()
         for said in corpus.speakers.values():
             digest.update(b"speaker")
@@ -70,22 +70,22 @@ class Voices:
         return cls(list(corpus.speakers), np.load(folder / "voices.npy", allow_pickle=False))
 
     def similarity(self, one: str, other: str) -> float:
-        """Cosine between two voices, -1 to 1; 0 where one is not known. HifitseError, here and below, for a name not in the corpus."""
+        """Return the cosine of two voices, -1 to 1; 0 if one is not known. Raise HifitseError for a name not in the corpus."""
         return float(self._similarities(one, [other])[0])
 
     def nearest(self, name: str, among: list[str]) -> list[str]:
-        """The voices ``among`` from the one most like ``name`` to the least."""
+        """Return ``among`` sorted from the most to the least similar to ``name``. Raise HifitseError for a name not in the corpus."""
         return [other for _, other in sorted(zip((-self._similarities(name, among)).tolist(), among, strict=True))]
 
     def _similarities(self, name: str, among: list[str]) -> np.ndarray:
         for unknown in {name, *among} - self.places.keys():
             raise HifitseError(f"speaker is {unknown!r}, expected one of the {len(self.places)} of the corpus")
         own, rows = self._unit[self.places[name]], self._unit[[self.places[other] for other in among]]  # (D,), (S', D)
-        return np.einsum("sd,d->s", rows, own)  # which, unlike a product of matrices, sums in one order for any number of threads
+        return np.einsum("sd,d->s", rows, own)  # unlike a matrix product, sums in one order for any number of threads
 
 
 def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:
-    """Mean description of the first utterances that are neither broken nor silent, (D,); nan where there are none."""
+    """Return the mean description (D,) of the first utterances that are neither broken nor silent; NaN if there are none."""
     found, longest = [], round(SECONDS * SAMPLE_RATE)
     for utterance in utterances[:TRIED]:
         with suppress(HifitseError):
@@ -97,8 +97,8 @@ def _speaker(corpus: Corpus, utterances: Sequence[Utterance]) -> np.ndarray:
 
 
 def describe(speech: np.ndarray) -> np.ndarray | None:
-    """Description (39,) of the voice in a recording (T,), not yet standardised: means, standard deviations, log2 of the pitch in Hz.
-    ``None`` where it is silent, or shorter than two frames of 20 ms."""
+    """Return the description (39,) of a voice from a recording (T,), not standardised: means, standard deviations, log2 of the pitch in Hz.
+    Return ``None`` if it is silent or shorter than two frames of 20 ms."""
     found = activity_mask(speech) if len(speech) >= 2 * FRAME else None
     if found is None:
         return None
@@ -118,9 +118,9 @@ def _cepstra() -> Any:
 
 
 def pitch_hz(signal: np.ndarray, active: np.ndarray) -> float:
-    """Median pitch, Hz, of the voiced ones among the active frames (L,) of a signal (T,) at 16 kHz.
-    By the autocorrelation normalised by the window's (Boersma 1993); torchaudio's ``detect_pitch_frequency`` takes four times as long.
-    """
+    """Return the median pitch in Hz of the voiced frames among the active ones (L,) of a signal (T,) at 16 kHz.
+
+    From the autocorrelation over that of the window (Boersma 1993); torchaudio's ``detect_pitch_frequency`` takes four times as long."""
     window = np.hanning(WINDOW)
     padded = np.pad(signal, (WINDOW // 2 - HOP // 2, WINDOW + HOP * len(active)))
     framed = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][: len(active)][active] * window  # (L', WINDOW)

@@ -1,8 +1,8 @@
-"""Synthetic speakers: who they are, what they say, and how it becomes 48 kHz speech.
+"""Synthetic speakers: their voices, their sentences, and the conversion to 48 kHz speech.
 
-A speaker is a voice variant of espeak-ng, an accent, a pitch, a rate, a vocal-tract length (by resampling) and a fixed
-gentle spectral colour. espeak-ng ends at 11 kHz: above, noise is added that follows the envelope of the band below, as
-breath noise and sibilants do in full-band recordings.
+A speaker has a voice variant of espeak-ng, an accent, a pitch, a speaking rate, a vocal-tract length (by resampling) and a
+fixed, gentle spectral colour. The output of espeak-ng ends at 11 kHz. Above that, noise is added that follows the envelope
+of the band below, like breath noise and sibilants in full-band recordings.
 """
 
 import json
@@ -15,8 +15,8 @@ import numpy as np
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import voices
 
-# Voice variants of espeak-ng with a natural pitch below and above 150 Hz. Left out: those that are mostly unvoiced or robotic when
-# measured (whisper, croak, klatt, robosoft ...), exact doubles, and those of the babble in the noise, which no speaker has.
+# Voice variants of espeak-ng with a natural pitch below and above 150 Hz, without those that measure as mostly unvoiced or robotic
+# (whisper, croak, klatt, robosoft ...), exact duplicates, and those of the babble noise, which no speaker has.
 LOW_VARIANTS = """
     Andy AnxiousAndy Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Mike Reed RicishayMax RicishayMax2
     Tweaky adam announcer antonio benjamin boris david ed edward edward2 fast gustave iven iven2 iven3 iven4 john
@@ -42,32 +42,32 @@ CODAS = ["", "", "", *"n l r s t m st".split()]
 
 @dataclass(frozen=True)
 class Speaker:
-    """What makes a synthetic voice: a pure function of the corpus' seed and the speaker's number."""
+    """Properties of a synthetic voice: a pure function of the corpus seed and the speaker's index."""
 
     name: str
     variant: str
     accent: str
-    rate: int  # words a minute that espeak-ng is asked for, before the resampling
+    rate: int  # words per minute requested from espeak-ng, before the resampling
     pitch: int  # 0 to 100: 0.66 to 1.68 times the variant's natural pitch
     range: int  # 0 to 100: liveliness of the intonation
-    tract: float  # formants and pitch are multiplied by it: 1.1 is a vocal tract shorter by a tenth
-    tilt_db: float  # dB an octave around 1 kHz, at most +-1.5
+    tract: float  # factor on formants and pitch: 1.1 stands for a vocal tract shorter by a tenth
+    tilt_db: float  # dB per octave around 1 kHz, at most +-1.5
     colour: tuple[tuple[float, float], ...]  # two broad resonances: centre in Hz, gain in dB
-    breath_db: float  # level of the band above 11 kHz against what the band below suggests
+    breath_db: float  # level of the band above 11 kHz relative to what the band below suggests
 
 
 def variant_group(variant: str) -> str:
-    """The family of a variant, so that near doubles (steph, steph2) are never on two sides of a split."""
+    """Return the family of a variant, so that near duplicates (steph, steph2) are never on two sides of a split."""
     return variant if variant[0] in "mf" and len(variant) == 2 else variant.rstrip("0123456789").lower()
 
 
 def speaker(seed: int, index: int) -> Speaker:
-    """Number ``index`` of the endless list of speakers that ``seed`` gives."""
-    cycle = LOW_VARIANTS + HIGH_VARIANTS * 3  # low variants are many: without this few voices would be high
+    """Return speaker ``index`` of the endless list that ``seed`` defines."""
+    cycle = LOW_VARIANTS + HIGH_VARIANTS * 3  # there are many low variants: otherwise few voices would be high
     lap, place = divmod(index, len(cycle))
     variant = cycle[np.random.default_rng([seed, lap, 1]).permutation(len(cycle))[place]]
     rng = np.random.default_rng([seed, index, 2])
-    # Irrational steps spread pitch and tract evenly over any number of speakers; drawing them would leave clusters.
+    # Irrational steps spread pitch and tract evenly over any number of speakers; random draws would cluster.
     offset = np.random.default_rng([seed, 3]).random(2)
     spread_pitch, spread_tract = (offset + index * np.array([0.7548776662, 0.5698402910])) % 1
     tract = round(0.85 + 0.33 * spread_tract, 2)
@@ -86,7 +86,7 @@ def speaker(seed: int, index: int) -> Speaker:
 
 
 def words(rng: np.random.Generator, english: bool) -> list[str]:
-    """Enough words for some 15 s: English clauses, or nonsense words and numbers, which espeak-ng speaks with a language's sounds."""
+    """Draw words for at least some 15 s: English clauses, or nonsense words and numbers, which espeak-ng speaks with an accent's sounds."""
     text: list[str] = []
     while len(text) < 50:
         if english:
@@ -102,7 +102,7 @@ def words(rng: np.random.Generator, english: bool) -> list[str]:
 
 
 def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float, float] = (4.1, 5.8)) -> list[np.ndarray]:
-    """Utterances of a synthetic speaker, each ``(T,)`` at 48 kHz, -26 dBFS, between ``seconds`` long before its ends are cut."""
+    """Synthesise a speaker's utterances, each ``(T,)`` at 48 kHz and -26 dBFS, ``seconds`` (shortest, longest) long before trimming."""
     try:
         import espeakng_loader
     except ImportError:
@@ -113,7 +113,7 @@ def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float,
         "rate": who.rate, "pitch": who.pitch, "range": who.range, "seed": seed, "texts": texts,
         "seconds": [second * who.tract for second in seconds],
     }  # fmt: skip
-    command = [sys.executable, "-I", "-S", voices.__file__]  # isolated: nothing but the standard library, and a fast start
+    command = [sys.executable, "-I", "-S", voices.__file__]  # isolated: only the standard library, which starts fast
     done = subprocess.run(command, input=json.dumps(request).encode(), capture_output=True)
     if done.returncode:
         raise HifitseError(f"espeak-ng ended with status {done.returncode} on the voice {request['voice']!r}, expected 0")
@@ -129,9 +129,9 @@ def speak(who: Speaker, texts: list[list[str]], seed: int, seconds: tuple[float,
 
 
 def _extend(speech: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.ndarray:
-    """Colour the speech and add noise above espeak-ng's 11 kHz, which follows the level of the band below and falls by 2 dB a kHz.
-    Half of an utterance's distance from the usual balance of the two bands is made up for, or dull variants would have no upper band.
-    """
+    """Colour the speech, and above espeak-ng's 11 kHz add noise that follows the level of the band below and falls by 2 dB per kHz.
+
+    Half of an utterance's deviation from the usual balance is compensated; otherwise dull variants would have no upper band."""
     window_length, hop = 256, 128
     window = np.sin(np.pi * (np.arange(window_length) + 0.5) / window_length).astype(np.float32)  # squares add up to 1 at half overlap
     padded = np.pad(speech, (hop, window_length + -len(speech) % hop))
@@ -160,7 +160,7 @@ def _extend(speech: np.ndarray, who: Speaker, rng: np.random.Generator) -> np.nd
 
 
 def trim(speech: np.ndarray) -> np.ndarray:
-    """Cut silence (frames 40 dB below the loudest) from both ends but for 40 ms, and fade the ends over 5 ms."""
+    """Cut silence (frames 40 dB below the loudest) from both ends except for 40 ms, and fade the ends over 5 ms."""
     frame, keep = 480, 1920
     levels = np.square(speech[: len(speech) // frame * frame].reshape(-1, frame)).mean(axis=1)
     loud = np.flatnonzero(levels > 1e-4 * levels.max())

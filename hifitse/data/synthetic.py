@@ -1,11 +1,11 @@
-"""The embedded sources of sound: synthetic speech, noise and rooms, made on the spot and cached on disk.
+"""The built-in sources of sound: synthetic speech, noise and rooms, made on demand and cached on disk.
 
-The voices are **synthetic**. They serve to show and test the whole path without a download; results on them say
+The voices are **synthetic**. They demonstrate and test the whole pipeline without a download; results on them say
 little about people. They come from espeak-ng, in the PyPI wheel ``espeakng-loader``, which is licensed under the GPL,
-version 3; it runs as a process of its own, and nothing but these sources needs it.
+version 3. It runs in a separate process, and only these sources need it.
 
-A room response is that of a shoebox by the image-source method (``pyroomacoustics``) for the early part, with a
-diffuse tail of decaying noise behind it, and with treble that decays faster, as air and furniture make it.
+A room response is that of a shoebox room: the image-source method (``pyroomacoustics``) for the early part, then a diffuse
+tail of decaying noise. Treble decays faster, as air and furniture absorb it.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ from hifitse.data.speakers import BABBLE_VARIANTS, ENGLISH, speak, speaker, vari
 from hifitse.files import made_once
 from hifitse.params import Params
 
-VERSION, ROOMS_VERSION = 5, 1  # raise them when the same arguments give other speech and noise, other rooms
-LEVEL_DB = -26.0  # dBFS: of a clip of noise, unless its peaks (clicks) call for a lower one
-POSITIONS = 4  # in each room, so that target and interferers can share one
-SOUND_SPEED = 343.0  # m/s, as pyroomacoustics has it
-ROOM_T60_S = 0.9  # s: longest reverberation of a room of that size; where a longer one is asked for, the room grows with it
-IMAGE_ORDER = 25  # reflections of an image source at most; the tail takes over where higher ones would begin to lack
+VERSION, ROOMS_VERSION = 5, 1  # increase when the same arguments give other speech and noise, or other rooms
+LEVEL_DB = -26.0  # dBFS: of a clip of noise, unless its peaks (clicks) require a lower level
+POSITIONS = 4  # per room, so that target and interferers can share one
+SOUND_SPEED = 343.0  # m/s, as in pyroomacoustics
+ROOM_T60_S = 0.9  # s: longest T60 of rooms of normal size; for a longer one, the room grows with it
+IMAGE_ORDER = 25  # highest order of reflection of image sources; the tail takes over where higher orders would be missing
 
 
 def source_folders(params: Params, kind: Literal["corpus", "noise", "rooms"]) -> list[Path | str]:
-    """Where a kind of sound comes from; what is synthetic is made here."""
+    """Return the folders or manifests of one kind of sound; synthetic ones are made first."""
     seed = params.corpus_seed
     made = {
         "corpus": partial(make_speech, params.synthetic_speakers, params.synthetic_utterances, seed),
@@ -49,11 +49,11 @@ def source_folders(params: Params, kind: Literal["corpus", "noise", "rooms"]) ->
 
 
 def make_speech(speakers: int, utterances: int, seed: int) -> Path:
-    """Folder of the synthetic corpus: ``<speaker>/<utterance>.wav`` (16 bit, 3.5 to 6 s), ``manifest.jsonl``.
-    Made at the first call (some 40 s for 200 speakers with 8 utterances on 2 cores, 0.8 GB), then found in the cache. Not compressed:
-    decoding FLAC took nearly half of the time of a mixture. The first speakers and utterances of a larger corpus are those of a smaller
-    one with the same seed. A manifest's ``group`` is the family of the voice variant. HifitseError without ``espeakng-loader``.
-    """
+    """Make the synthetic corpus, a folder of ``<speaker>/<utterance>.wav`` (16 bit, 3.5 to 6 s) and ``manifest.jsonl``.
+
+    It is made on the first call (some 40 s for 200 speakers with 8 utterances on 2 cores, 0.8 GB), then cached. It is not compressed:
+    decoding FLAC took nearly half the time of a mixture. A larger corpus begins with the speakers and utterances of a smaller one of the
+    same seed. The manifest's ``group`` is the family of the voice variant. Raise HifitseError without ``espeakng-loader``."""
     def one(folder: Path, index: int) -> list[dict]:
         who, lines = speaker(seed, index), []
         texts = [words(np.random.default_rng([seed, index, 4, number]), who.accent in ENGLISH) for number in range(utterances)]
@@ -75,15 +75,15 @@ def make_speech(speakers: int, utterances: int, seed: int) -> Path:
 
 
 def _each(make: Callable[[int], Any], count: int) -> list[Any]:
-    # Threads are enough: espeak-ng is another process, and numpy and soxr let go of Python's lock.
+    # Threads suffice: espeak-ng is another process, and numpy and soxr release the GIL.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(make, range(count)))
 
 
 def make_noise(seed: int, clips: int = 80, seconds: float = 10) -> Path:
-    """Folder of synthetic noise: ``<kind>_<number>.wav`` (16 bit), the ``KINDS`` in turn.
-    Made at the first call, then found in the cache. Clip by clip the first of a longer list are those of a shorter one.
-    The voices in babble are variants that no speaker of the corpus has. HifitseError without ``espeakng-loader``."""
+    """Make a folder of synthetic noise, ``<kind>_<number>.wav`` (16 bit), with the ``KINDS`` in turn.
+    It is made on the first call, then cached. A longer list begins with the clips of a shorter one.
+    The voices in babble are variants that no speaker of the corpus has. Raise HifitseError without ``espeakng-loader``."""
     def one(folder: Path, index: int) -> None:
         number, kind = divmod(index, len(KINDS))
         name = list(KINDS)[kind]
@@ -98,15 +98,15 @@ def make_noise(seed: int, clips: int = 80, seconds: float = 10) -> Path:
 
 
 def coloured(rng: np.random.Generator, samples: int, slope_db: float) -> np.ndarray:
-    """Gaussian noise whose spectrum has a slope in dB an octave (0 white, -3 pink, -6 brown), flat below 40 Hz; ``(T,)``."""
+    """Return Gaussian noise ``(T,)`` with a spectral slope in dB per octave (0 white, -3 pink, -6 brown), flat below 40 Hz."""
     spectrum = np.fft.rfft(rng.standard_normal(samples))
     octaves = np.log2(np.maximum(np.fft.rfftfreq(samples, 1 / SAMPLE_RATE), 40) / 1000)
-    spectrum[0] = 0  # no constant part
+    spectrum[0] = 0  # no DC
     return np.fft.irfft(spectrum * 10 ** (slope_db * octaves / 20), samples)
 
 
 def modulated(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Coloured noise that swells and sinks by up to 20 dB, at 0.3 to 6 Hz."""
+    """Return coloured noise that swells and fades by up to 20 dB, at 0.3 to 6 Hz."""
     seconds = np.arange(samples) / SAMPLE_RATE
     waves = [np.sin(2 * np.pi * (rate * seconds + rng.random())) for rate in rng.uniform(0.3, 6, 3)]
     swell_db = rng.uniform(5, 10) * np.mean(waves, axis=0)
@@ -114,9 +114,9 @@ def modulated(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Mains or machine hum: a fundamental of 45 to 130 Hz, 60 harmonics, and faint pink noise."""
+    """Return mains or machine hum: a fundamental of 45 to 130 Hz, 60 harmonics, and faint pink noise."""
     harmonics = np.arange(1, 61)
-    fundamental = rng.choice([50, 60, rng.integers(45, 131)])  # Hz, whole, so that one second repeats without a seam
+    fundamental = rng.choice([50, 60, rng.integers(45, 131)])  # Hz, whole, so that one second repeats seamlessly
     second = np.zeros(SAMPLE_RATE // 2 + 1, complex)
     gains = harmonics ** -rng.uniform(0.6, 1.4) * rng.uniform(0.2, 1, len(harmonics))
     second[harmonics * fundamental] = gains * np.exp(2j * np.pi * rng.random(len(harmonics)))
@@ -126,7 +126,7 @@ def hum(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def clicks(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """2 to 12 short ringing knocks a second over a floor of pink noise."""
+    """Return 2 to 12 short ringing knocks per second over a floor of pink noise."""
     floor = coloured(rng, samples, -3)
     total = 0.02 * floor / floor.std()
     for start in rng.integers(0, samples, round(rng.uniform(2, 12) * samples / SAMPLE_RATE)):
@@ -137,7 +137,7 @@ def clicks(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def rain(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Hundreds to thousands of drops a second, of uneven strength, on one surface."""
+    """Return hundreds to thousands of drops per second, of uneven strength, on one surface."""
     drops = np.zeros(samples)
     places = rng.integers(0, samples, round(rng.uniform(300, 4000) * samples / SAMPLE_RATE))
     np.add.at(drops, places, rng.lognormal(0, 1, len(places)) * rng.choice([-1, 1], len(places)))
@@ -147,7 +147,7 @@ def rain(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def babble(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """4 to 8 synthetic voices at once, of variants that the speech corpus does not use."""
+    """Return 4 to 8 synthetic voices at once, of variants that the speech corpus does not use."""
     total = np.zeros(samples)
     for variant in rng.permutation(BABBLE_VARIANTS)[: rng.integers(4, 9)]:
         who = replace(speaker(int(rng.integers(2**31)), 0), variant=str(variant))
@@ -164,17 +164,17 @@ KINDS: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "tilted": lambda rng, samples: coloured(rng, samples, rng.uniform(-8, 2)),
     **{make.__name__: make for make in (modulated, hum, clicks, rain, babble)},
 }
-"""Kinds of noise by the name that their files begin with."""
+"""Kinds of noise, by the beginning of their files' names."""
 
 
 # ---- rooms
 
 
 def make_bank(rooms: int, seed: int, t60_s: float = ROOM_T60_S) -> Path:
-    """Folder of synthetic responses: ``room_<room>_<position>.flac`` (24 bit), 4 positions in each room.
-    Rooms have 12 to 250 m3 and a T60 of 0.15 s to ``t60_s``, less in the treble; the source is 0.4 to 2.5 m from the microphone. With a
-    T60 above 0.9 s, all lengths grow in proportion to it. Each response starts with its direct path; its largest value is 0.9. Made at
-    the first call, then found in the cache."""
+    """Make a folder of synthetic responses, ``room_<room>_<position>.flac`` (24 bit), with 4 positions per room.
+    Rooms have 12 to 250 m3 and a T60 of 0.15 s to ``t60_s``, less in the treble; sources are 0.4 to 2.5 m from the microphone. For a
+    T60 above 0.9 s, all lengths grow in proportion. Each response starts with its direct path; its largest value is 0.9. The folder is
+    made on the first call, then cached."""
     def make(folder: Path) -> None:
         for room in range(rooms):
             for position, rir in enumerate(make_room(np.random.default_rng([seed, room, 6]), t60_s)):
@@ -185,8 +185,8 @@ def make_bank(rooms: int, seed: int, t60_s: float = ROOM_T60_S) -> Path:
 
 
 def make_room(rng: np.random.Generator, t60_s: float = ROOM_T60_S) -> list[np.ndarray]:
-    """Responses of ``POSITIONS`` sources to one microphone in a random room, each ``(T,)``, beginning with the direct path."""
-    import pyroomacoustics  # slow to import, and needed only to make a bank
+    """Return responses of ``POSITIONS`` sources to one microphone in a random room, each ``(T,)`` from the direct path on."""
+    import pyroomacoustics  # slow to import, and needed only to make rooms
 
     size = np.array([rng.uniform(2.4, 9), rng.uniform(2.2, 7), rng.uniform(2.2, 4)])  # m
     wanted_t60 = rng.uniform(0.15, t60_s)
@@ -203,14 +203,14 @@ def make_room(rng: np.random.Generator, t60_s: float = ROOM_T60_S) -> list[np.nd
     for _ in range(POSITIONS):
         room.add_source(_source(rng, size, microphone, growth))
     room.compute_rir()
-    complete = IMAGE_ORDER * size.min() / SOUND_SPEED  # s: until here no image of a higher order would arrive
+    complete = IMAGE_ORDER * size.min() / SOUND_SPEED  # s: no image of a higher order would arrive earlier
     return [_finish(align(rir), wanted_t60, complete, rng) for rir in room.rir[0]]
 
 
 def _source(rng: np.random.Generator, size: np.ndarray, microphone: np.ndarray, growth: float) -> np.ndarray:
-    """A place 0.4 to 2.5 m, times ``growth``, from the microphone and 0.3 m or more from the walls.
-    The distance is a whole number of samples: of a fractional delay's ringing on both sides ``align`` would cut off half.
-    """
+    """Draw a position 0.4 to 2.5 m, times ``growth``, from the microphone and at least 0.3 m from the walls.
+
+    The distance is a whole number of samples, because ``align`` would cut off half of a fractional delay's ringing."""
     step = SOUND_SPEED / SAMPLE_RATE
     while True:
         direction = rng.standard_normal(3)
@@ -221,7 +221,7 @@ def _source(rng: np.random.Generator, size: np.ndarray, microphone: np.ndarray, 
 
 
 def _finish(rir: np.ndarray, wanted_t60: float, complete: float, rng: np.random.Generator) -> np.ndarray:
-    """Add the diffuse tail, damp the treble, and cut where 60 dB are gone."""
+    """Add the diffuse tail, damp the treble, and cut 0.1 s after a decay by 60 dB."""
     length = round((wanted_t60 + 0.1) * SAMPLE_RATE)
     seconds = np.arange(length) / SAMPLE_RATE
     early = audio.crop_or_pad(rir, length).astype(np.float64)

@@ -1,11 +1,11 @@
-"""espeak-ng in a process of its own: text -> raw speech, 22.05 kHz, 16 bit.
+"""Run espeak-ng in a separate process: text -> raw speech, 22.05 kHz, 16 bit.
 
-The library keeps state between utterances that neither its random seed nor a new initialisation resets. One process per speaker makes
-each a pure function of its request. So :mod:`hifitse.data.speakers` runs this file as a script, on the standard library alone.
+The library keeps state between utterances that neither its random seed nor initialising it again resets. With one process per speaker,
+each is a pure function of its request. So :mod:`hifitse.data.speakers` runs this file as a script that needs only the standard library.
 
-Input, JSON: ``library``, ``data`` (paths of espeak-ng), ``voice`` (such as ``"en-us+m3"``), ``rate`` (words a minute), ``pitch`` and
-``range`` (0 to 100), ``seed``, ``seconds`` (shortest and longest speech), ``texts`` (an utterance's words, spoken as the length allows).
-Output: for each utterance the number of samples as 4 bytes, little-endian, then the samples. Exit status 3: no such voice.
+Input, JSON: ``library``, ``data`` (paths of espeak-ng), ``voice`` (such as ``"en-us+m3"``), ``rate`` (words per minute), ``pitch`` and
+``range`` (0 to 100), ``seed``, ``seconds`` (shortest and longest speech), ``texts`` (words of each utterance, as many as fit are spoken).
+Output: for each utterance the number of samples as 4 bytes, little-endian, then the samples. Exit status 3: no such voice; 4: start failed.
 """
 
 import ctypes
@@ -19,12 +19,12 @@ CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.
 
 
 class Voice:
-    """The library, set to one voice. One object a process."""
+    """The library, set to one voice; create only one per process."""
 
     def __init__(self, request: dict) -> None:
         self._library = ctypes.CDLL(request["library"])
         self._heard: list[bytes] = []
-        self._callback = CALLBACK(self._hear)  # kept: the library calls it later
+        self._callback = CALLBACK(self._hear)  # keep a reference: the library calls it later
         if self._library.espeak_Initialize(SYNCHRONOUS, 0, request["data"].encode(), DONT_EXIT) != SPEECH_RATE:
             sys.exit(4)
         self._library.espeak_SetSynthCallback(self._callback)
@@ -49,7 +49,7 @@ class Voice:
 
 
 def say_for(voice: Voice, words: list[str], seconds: tuple[float, float], guess: int) -> tuple[bytes, int]:
-    """As many words as fill a time between the two ``seconds``, or just less, at first ``guess``; and the number spoken last."""
+    """Speak as many words as fill a time between the two ``seconds``, or just less, trying ``guess`` first; also return the last number."""
     shorter, longer, speech = 0, len(words) + 1, b""  # numbers of words known to be too few and too many
     count = min(len(words), guess)
     while longer - shorter > 1:
