@@ -1,29 +1,29 @@
 """HiFi-TSE workbook: 48 kHz target speaker extraction as a thin, tested library.
 
-Data goes one way, and no module imports from a room further down::
+Data flows in one direction, and no module imports from a package further down::
 
     corpus -> mixture -> batch -> model -> loss -> run -> rows -> report
 
-    presets.py    the files in params/, the same on a command line, the words of a refused parameter
-    config.py     the parameters that decide the extractor's shape
-    params.py     every parameter, typed, with unit and range
-    decode.py     any sound file -> samples at its own rate, by libsndfile or FFmpeg
-    audio.py      48 kHz mono audio in and out, resampling, levels
-    files.py      atomic writes, weights into a module, folders that are made once
+    presets.py    preset files in params/, the same parameters on a command line
+    config.py     parameters of the extractor and of the mixtures, errors of refused values
+    params.py     every parameter with type, unit and range
+    decode.py     any sound file -> samples at its own rate, with libsndfile or FFmpeg
+    audio.py      reading and writing 48 kHz mono audio, resampling, levels
+    files.py      atomic writes, loading weights into a module, folders that are made once
     machine.py    device, CPU threads, memory
-    pool.py       tasks that may kill their process
+    pool.py       processes for tasks that may crash
     metrics.py    SI-SDR, levels, suppression, bootstrap intervals
     data/         corpora, synthetic voices, noise, rooms -> scenes -> mixtures -> batches
-    losses/       loss terms by the name they are logged under, and their weighted sum
+    losses/       loss terms, named as in the log, and their weighted sum
     model/        the extractor: (mix, enroll) -> est
     training/     parameters -> finished run
     evaluation/   run -> one row per mixture -> means, paired differences, costs
     report/       rows -> tables, figures, players, page, metrics.json, index
-    studies/      what exactly one notebook needs
+    studies/      code that only one notebook needs
     prepare/      a folder of recordings -> manifest and audit page
-    commands/     the commands of ``hifitse``; the interactive panel
+    commands/     the command line ``hifitse`` and the interactive panel
 
-The first lines of each room's ``__init__.py`` list its files; ``pretrained_model/`` is the model that comes with the library.
+The docstring of each package lists its files; ``pretrained_model/`` is the model that comes with the library.
 
 Axis letters: B batch, T samples, F frequency bins, L frames, K bands, D features, N enrolments, S sources.
 """
@@ -31,18 +31,18 @@ Axis letters: B batch, T samples, F frequency bins, L frames, K bands, D feature
 import os
 import sys
 
-SAMPLE_RATE = 48_000  # Hz. The one rate inside the library; files at other rates are resampled when they are read.
+SAMPLE_RATE = 48_000  # Hz: the only rate inside the library; files at other rates are resampled on reading
 
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    # Threads of torch that wait by spinning are several times slower where anything else runs; read once, when torch is loaded.
+    # Torch threads that spin while waiting are several times slower when other processes run. Torch reads this once, at import.
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
-if "numpy" not in sys.modules:  # whose threads spin too: each data worker would have as many of them as there are cores
+if "numpy" not in sys.modules:  # its threads spin too, and each data worker would start one per core
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class HifitseError(Exception):
-    """Bad input, said in one sentence: what is wrong, what was expected, what was given; in notebooks without the stack above it."""
+    """Bad input, described in one sentence: what is wrong, expected and given. Notebooks show it without a traceback."""
 
-    def _render_traceback_(self) -> list[str]:  # the hook by which IPython asks for an exception's text
+    def _render_traceback_(self) -> list[str]:  # IPython calls this to display an exception
         return [f"{type(self).__name__}: {self}"]

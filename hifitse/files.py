@@ -1,6 +1,6 @@
-"""Files that are whole or not there: atomic writes, weights into a module, folders that are made once and kept.
+"""Atomic file operations, loading of weights into a module, and folders that are made once and cached.
 
-Kept free of torch, so that a process that only reads recordings starts quickly and stays small.
+Does not import torch, so that a process that only reads recordings starts quickly and stays small.
 """
 
 import os
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(HifitseError):
-    """A checkpoint or weight file is missing, damaged or made for something else."""
+    """A checkpoint or weight file is missing, damaged or does not fit the model, or a file cannot be written."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``: all or nothing, readable as by plain ``open``.
-    Raises CheckpointError: the folder cannot be written or the disk is full; what stood at ``path`` is untouched."""
+    """Let ``write`` fill a temporary file in the same folder, then move it to ``path``. Permissions are those of a plain ``open``.
+    Raises CheckpointError: the folder cannot be written or the disk is full. An existing file at ``path`` is then untouched."""
     path = Path(path)
-    if os.path.exists(path) and not os.path.isfile(path):  # which take names that are too long
+    if os.path.exists(path) and not os.path.isfile(path):  # unlike Path.exists, these accept names that are too long
         raise CheckpointError(f"cannot write {str(path)!r}: it is a folder, device or pipe, expected a file or a new name")
     temporary = None
     try:
@@ -35,7 +35,7 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
         name.touch(exist_ok=False)
         temporary, mode = name, name.stat().st_mode
         write(temporary)
-        temporary.chmod(mode)  # safetensors makes a file of its own, for the owner alone
+        temporary.chmod(mode)  # safetensors replaces the file by one that only the owner can read
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -47,12 +47,12 @@ def write_atomic(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Atomic ``path.write_text`` in UTF-8."""
+    """Write text to a file atomically, in UTF-8."""
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def load_weights(module: "nn.Module", tensors: "Mapping[str, Tensor]", origin: str, prefix: str = "") -> None:
-    """``module.load_state_dict`` of the tensors whose names begin with ``prefix``, with one sentence where names or shapes differ."""
+    """Load the tensors whose names begin with ``prefix`` into a module. Raises CheckpointError: names or shapes differ."""
     try:
         module.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)})
     except RuntimeError as error:
@@ -61,13 +61,13 @@ def load_weights(module: "nn.Module", tensors: "Mapping[str, Tensor]", origin: s
 
 
 def cache_dir() -> Path:
-    """Folder of everything made once: ``$HIFITSE_CACHE``, or ``~/.cache/hifitse``."""
+    """Return the cache folder: ``$HIFITSE_CACHE``, or ``~/.cache/hifitse``."""
     return Path(os.environ.get("HIFITSE_CACHE") or "~/.cache/hifitse").expanduser()
 
 
 def made_once(name: str, make: Callable[[Path], None]) -> Path:
-    """The folder ``cache_dir()/name``, made by ``make(folder)`` if it is not there; whole or not at all. Of two processes at once both
-    make it, so ``make`` must be deterministic. Raises what ``make`` raises; HifitseError: the cache cannot be written."""
+    """Return the folder ``cache_dir()/name``. If it does not exist, make it with ``make(folder)``, atomically. Two processes may both make
+    it, so ``make`` must be deterministic. Raises what ``make`` raises, and HifitseError: the cache cannot be written."""
     final = cache_dir() / name
     if final.is_dir():
         return final
@@ -75,12 +75,12 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=final.parent, ignore_cleanup_errors=True) as folder:
             unfinished = Path(folder) / "made"
-            unfinished.mkdir()  # readable by other users of a shared cache, unlike the folder around it
+            unfinished.mkdir()  # other users of a shared cache can read it, unlike the temporary folder
             make(unfinished)
             try:
                 unfinished.rename(final)
             except OSError:
-                if not final.is_dir():  # else another process was faster, and its folder is the same
+                if not final.is_dir():  # otherwise another process was faster, and made the same folder
                     raise
     except OSError as error:
         raise HifitseError(f"cannot write {final} ({error}), expected a folder with room; HIFITSE_CACHE names another") from error

@@ -1,4 +1,4 @@
-"""The machine: the device to compute on, CPU threads, memory that stays with the process, and how much that is."""
+"""The machine: compute device, CPU cores and threads, memory, progress bars."""
 
 import contextlib
 import ctypes
@@ -20,15 +20,15 @@ import torch
 from hifitse import HifitseError
 
 LARGEST = 2**31 - 1
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # names of glibc's ``mallopt`` (malloc.h)
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # options of ``mallopt`` in glibc (malloc.h)
 
 
 class TrainingError(HifitseError):
-    """Training cannot go on: the loss is not finite, or the device asked for is not there."""
+    """Training cannot continue: the loss is not finite, or the requested device is not available."""
 
 
 def is_live() -> bool:
-    """Whether somebody sits before the notebook: papermill and nbconvert tell the kernel that nobody can type."""
+    """Return whether a user is at the notebook. Papermill and nbconvert tell the kernel that there is nobody to type."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython
@@ -37,7 +37,7 @@ def is_live() -> bool:
 
 
 def progress_bar(*args: Any, **options: Any) -> Any:
-    """A ``tqdm`` as wide as there is room: a widget in JupyterLab; on a terminal, and in a notebook that papermill runs, a line."""
+    """Return a ``tqdm`` progress bar of the available width: a widget in JupyterLab, a line of text in a terminal or under papermill."""
     if is_live():
         from tqdm.notebook import tqdm
     else:
@@ -46,7 +46,7 @@ def progress_bar(*args: Any, **options: Any) -> Any:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of parameter ``device``; auto takes CUDA, then MPS, then the CPU."""
+    """Return the device that parameter ``device`` names; auto prefers CUDA, then MPS. Raises TrainingError: not available."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     name = next(n for n, ok in there.items() if ok) if name == "auto" else name
     if not there[name]:
@@ -55,7 +55,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """For reports: the GPU's name, or processor architecture and number of threads."""
+    """Return the name of a device for reports: the GPU, or the processor architecture and number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     count = torch.get_num_threads()
@@ -63,25 +63,25 @@ def device_name(device: torch.device) -> str:
 
 
 def usable_cores(group: str = "/sys/fs/cgroup") -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group where there is one; at least 1."""
+    """Return the number of cores that this process may use by its affinity and the quota of its control group; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for root in (group, f"{group}/cpu"):
         for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
-            with contextlib.suppress(OSError, ValueError):  # no such version of control groups, or no limit ("max", -1)
+            with contextlib.suppress(OSError, ValueError):  # other version of control groups, or no limit ("max", -1)
                 quota, period = (int(word) for name in names for word in Path(root, name).read_text().split())
                 cores = min(cores, math.ceil(quota / period)) if quota > 0 else cores
     return max(1, cores)
 
 
 def set_threads(count: int) -> int:
-    """From now on torch computes with ``count`` CPU threads; 0: its own number, at most :func:`usable_cores`. Returns it."""
+    """Set the number of CPU threads of torch and return it. 0: its default, but at most :func:`usable_cores`."""
     torch.set_num_threads(count or min(torch.get_num_threads(), usable_cores()))
     return torch.get_num_threads()
 
 
 @functools.cache
 def half_precision(precision: str, device: torch.device) -> bool:
-    """Whether the model computes in bfloat16: asked for, and the card has it. One without is said once, and computes in float32."""
+    """Return whether the model computes in bfloat16. If ``precision`` asks for it but the GPU lacks it, warn once and use float32."""
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         warnings.warn(f"{torch.cuda.get_device_name(device)} has no bfloat16, so the model computes in float32", stacklevel=2)
         return False
@@ -89,8 +89,8 @@ def half_precision(precision: str, device: torch.device) -> bool:
 
 
 def make_room_for_workers(workers: int, batch_mb: float, shared: str = "/dev/shm") -> None:
-    """See that worker processes can hand over batches of ``batch_mb`` 10^6 bytes, five under way each: open files and shared memory.
-    Raises HifitseError: either is too little."""
+    """Ensure that workers can hand over batches of ``batch_mb`` (10^6 bytes), five in flight each; allow more open files if needed.
+    Raises HifitseError: the limit of open files or the shared memory is too small."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 256 + 64 * workers
     if workers and soft < wanted:
@@ -105,7 +105,7 @@ def make_room_for_workers(workers: int, batch_mb: float, shared: str = "/dev/shm
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch computes with ``count`` CPU threads until the end of the context."""
+    """Let torch compute with ``count`` CPU threads inside the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -116,10 +116,10 @@ def threads(count: int) -> Iterator[None]:
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """From now on glibc takes large blocks from its heap, and returns none of it to the system. Returns whether it could be told.
+    """Make glibc allocate large blocks on its heap and never return memory to the system. Return whether that was possible.
 
-    By itself it hands freed blocks back, and the system clears every page at its next use, which took a seventh of a training's time
-    on a CPU. The process stays as large as it was at most.
+    By default glibc returns freed blocks, and the system clears every page at its next use, which took a seventh of the time of training
+    on a CPU. The process stays as large as its peak.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Tasks that may kill their process: one that does takes no other with it. Free of torch, so that a new process starts quickly."""
+"""Run tasks that may crash their process without losing others. Does not import torch, so that a new process starts quickly."""
 
 import json
 import multiprocessing
@@ -17,12 +17,12 @@ from hifitse import HifitseError
 
 
 class DiedError(HifitseError):
-    """A task ended its process, or so many did that no more are tried."""
+    """A task crashed its process, or so many did that the pool gave up."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What was asked for, and the pool that works on it, if one does."""
+    """The arguments of a task, and the pool that works on it, if any."""
 
     arguments: tuple
     pool: ProcessPoolExecutor | None = None
@@ -30,15 +30,15 @@ class Task:
 
 
 class Pool:
-    """Processes that run ``work(*arguments)``; a context manager.
+    """Pool of processes that run ``work(*arguments)``; a context manager.
 
-    They are spawned, not forked, which would copy locks and the state of CUDA. A task whose process dies is tried again alone. Those
-    that waited beside it run one by one, later ones in new processes.
+    Processes are spawned: forking would copy locks and the state of CUDA. A task whose process dies is retried alone. Tasks that waited
+    beside it then run one by one; later tasks run in new processes.
 
     Args:
-        work: a function of a module, which new processes import.
-        workers: processes; 0: none, this one does the work.
-        deaths: tasks that may die alone; after that nothing more is tried, for the cause lies elsewhere.
+        work: a module-level function, which new processes import.
+        workers: number of processes; 0: run the tasks in this process.
+        deaths: number of tasks that may crash when run alone; then the pool gives up, because the cause lies elsewhere.
     """
 
     def __init__(self, work: Callable[..., Any], workers: int, deaths: int = 3) -> None:
@@ -48,21 +48,21 @@ class Pool:
 
     @property
     def gave_up(self) -> bool:
-        """Whether so many tasks died that no more are tried."""
+        """Whether so many tasks crashed that no more are tried."""
         return self._died >= self.deaths
 
     def start(self, *arguments: Any) -> Task:
-        """Begin with a task, if there are processes that can."""
+        """Submit a task to the processes, if there are any."""
         if not self.workers or self.gave_up:
             return Task(arguments)
         self._pool = self._pool or _spawn(self.workers)
         try:
             return Task(arguments, self._pool, self._pool.submit(self.work, *arguments))
-        except BrokenProcessPool:  # the task that broke it is found when its result is asked for
+        except BrokenProcessPool:  # :meth:`result` finds the task that broke the pool
             return Task(arguments)
 
     def result(self, task: Task) -> Any:
-        """What ``work`` returns or raises, once done; DiedError: the task ended its process twice, or no more are tried."""
+        """Wait for a task; return or raise what ``work`` does. Raises DiedError: it crashed its process twice, or the pool gave up."""
         if not self.workers:
             return self.work(*task.arguments)
         if task.future is not None:
@@ -74,9 +74,9 @@ class Pool:
         return self._alone(task.arguments)
 
     def _alone(self, arguments: tuple) -> Any:
-        """Run a task in a process that works on nothing else."""
+        """Run a task in a separate process, one task at a time."""
         if self.gave_up:
-            raise DiedError(f"{self._died} processes died one after the other, and no more are tried; memory may be short")
+            raise DiedError(f"{self._died} processes crashed, so no more tasks are tried; memory may be short")
         self._single = self._single or _spawn(1)
         try:
             return self._single.submit(self.work, *arguments).result()
@@ -95,19 +95,19 @@ class Pool:
 
 
 def _spawn(workers: int) -> ProcessPoolExecutor:
-    # Ctrl-C reaches the whole group of processes; the one that holds the pool alone answers it.
+    # Ctrl-C reaches the whole process group; only the process that owns the pool handles it.
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
 
 
 def importing(**variables: str) -> dict[str, str]:
-    """The environment for a process that imports this library from wherever it works, with further variables."""
+    """Return an environment in which a process can import this library from any working folder, with additional variables."""
     path = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]))
     return os.environ | {"PYTHONPATH": path} | variables
 
 
 def answer(what: str, code: str, environment: dict[str, str]) -> Any:
-    """The JSON that Python code prints in its last line, in a process of its own; ``environment`` as of :func:`importing`.
-    Raises HifitseError: the process, which does ``what``, failed, with its last words."""
+    """Run Python code in a new process and return the JSON on its last output line; ``environment`` is that of :func:`importing`.
+    Raises HifitseError: the process failed. The message says ``what`` it does, and quotes the end of its error output."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     if done.returncode:
         raise HifitseError(f"process that {what} ended with {done.returncode}, expected 0: {done.stderr.strip()[-300:]}")

@@ -1,4 +1,4 @@
-"""Preset files: a flat YAML mapping of parameter names to values in ``params/``; the same on a command line; the error of a wrong one."""
+"""Preset files, flat YAML mappings of parameter names to values in ``params/``, and the same parameters on a command line."""
 
 import reprlib
 import sys
@@ -12,32 +12,32 @@ import yaml
 
 from hifitse import HifitseError
 
-PRESET_DIR = Path(__file__).resolve().parent.parent / "params"  # folder of the preset files: ``params/`` beside the package in a checkout
+PRESET_DIR = Path(__file__).resolve().parent.parent / "params"  # ``params/`` beside the package in a checkout
 
 
 class ParameterError(HifitseError, ValueError):
-    """A parameter is unknown, of the wrong type or out of its range."""
+    """A parameter is unknown, of the wrong type or out of range."""
 
 
 def short(value: Any) -> str:
-    """``repr`` on one line, cut to a length that leaves the sentence readable."""
+    """Return ``repr`` of a value on one line, cut to 80 characters."""
     text = " ".join(reprlib.repr(value).split()) if isinstance(value, list | dict) else " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice is an error; plain YAML keeps the last one without a word."""
+    """YAML loader that refuses duplicate keys, of which plain YAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
         for key, _ in reversed(node.value):
             if keys.count(key.value) > 1:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands there twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key.value!r}", problem_mark=key.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
-    """The flat mapping in ``params/<name>.yaml``; ``parameter`` is what an error about the name calls it.
+    """Load the flat mapping in ``params/<name>.yaml``. ``parameter`` is the name of the parameter in error messages.
     Raises ParameterError: no such preset, or as :func:`read_yaml`."""
     known = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     if not isinstance(name, str) or name not in known:
@@ -46,8 +46,8 @@ def load_yaml(name: str, parameter: str = "preset") -> dict[str, Any]:
 
 
 def preset_values(name: str, arms: bool = False) -> dict[str, Any]:
-    """The parameters of a preset. One named after another, as ``demo-best`` after ``demo``, lies over it; with ``arms`` the file
-    ``<preset>-arms`` over each, where there is one. Raises ParameterError: as :func:`load_yaml`."""
+    """Return the parameters of a preset. One that is named after another, such as ``demo-best``, changes that preset (``demo``). With
+    ``arms``, each is changed by the file ``<preset>-arms``, if it exists. Raises ParameterError: as :func:`load_yaml`."""
     own = load_yaml(name)
     below = name.rpartition("-")[0]
     found = preset_values(below, arms) if below and (PRESET_DIR / f"{below}.yaml").is_file() else {}
@@ -56,13 +56,13 @@ def preset_values(name: str, arms: bool = False) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The flat mapping in a YAML file; ParameterError: not there, not readable, a key that stands twice, or no flat mapping."""
+    """Load a flat mapping from a YAML file. Raises ParameterError: missing, not readable, a duplicate key, or not a flat mapping."""
     file, expected = path.name, "expected a flat mapping of parameter names to values"
     try:
         loaded = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a subclass of SafeLoader)
     except OSError as error:
         raise ParameterError(f"file {str(path)!r} cannot be read ({error.strerror}), expected a flat YAML file") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, the 99th of a month
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or an impossible date
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1} of {file}" if mark else file
         reason = getattr(error, "problem", None) or ("a character that YAML forbids" if isinstance(error, yaml.YAMLError) else str(error))
@@ -72,30 +72,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-# ---- parameters on a command line, the same for every command that trains
+# ---- parameters on a command line, for every command that trains
 
 
 class CommandError(HifitseError):
-    """The command line asks for something that does not exist."""
+    """A command line is not valid."""
 
 
 def parameter_options(preset: str) -> Callable[[Callable], Callable]:
-    """Decorator: the options that :func:`values` takes; ``preset`` is the default's name."""
+    """Return a decorator that adds the options of :func:`values` to a command; ``preset`` is the default preset."""
     options = [
         click.option("--preset", metavar="P", help=f"A file in params/ without .yaml (default: {preset})."),
-        click.option("--overlay", metavar="NAME", help="A second file in params/ over the preset, such as real."),
-        click.option("-f", "--file", "files", multiple=True, metavar="YAML", help="A flat YAML file of parameters over both."),
+        click.option("--overlay", metavar="NAME", help="Another file in params/ that changes the preset, such as real."),
+        click.option("-f", "--file", "files", multiple=True, metavar="YAML", help="A flat YAML file of parameters that override both."),
         click.option("-p", "--parameter", "pairs", multiple=True, nargs=2, metavar="KEY VALUE", help="One parameter, its value as YAML."),
     ]
     return lambda command: reduce(lambda done, option: option(done), reversed(options), command)
 
 
 def call(command: click.Command, argv: Sequence[str] | None = None) -> Any:
-    """What a command returns for these words, by default those of this process; 0 where it was asked for help.
-    Raises CommandError: the words are not those of the command."""
+    """Run a command with the given arguments, by default those of this process. Return its result, or 0 after ``--help``.
+    Raises CommandError: the command does not accept the arguments."""
     try:
         with command.make_context(command.name, list(sys.argv[1:] if argv is None else argv)) as context:
-            return command.invoke(context)  # not click's main, which answers Ctrl-C itself
+            return command.invoke(context)  # not click's main, which handles Ctrl-C itself
     except click.exceptions.Exit as left:
         return left.exit_code
     except click.exceptions.NoArgsIsHelpError as alone:
@@ -107,7 +107,7 @@ def call(command: click.Command, argv: Sequence[str] | None = None) -> Any:
 
 
 def values(preset: str | None, overlay: str | None, files: Sequence[str], pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Parameters by name: preset, overlay, files, then single values. Raises ParameterError or CommandError: one is not readable."""
+    """Collect parameters by name from options; single values override files. Raises ParameterError or CommandError: not readable."""
     found: dict[str, Any] = {name: given for name, given in (("preset", preset), ("overlay", overlay)) if given}
     for file in files:
         found |= read_yaml(Path(file))

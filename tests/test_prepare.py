@@ -220,7 +220,7 @@ def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not():
     with Pool(eval, 1, deaths=2) as pool:
         found = [scan._measured(pool, task) for task in [pool.start(name) for name in names]]
         assert found == [0, {"reason": "broken", "detail": "reading it ended the process"}, 1, 2]
-        with pytest.raises(HifitseError, match="die one after the other, .* the same command goes on"):
+        with pytest.raises(HifitseError, match="crash one after another, .* run the same command again"):
             scan._measured(pool, pool.start(names[1]))
     with pytest.raises(ZeroDivisionError), Pool(eval, 0) as pool:
         pool.result(pool.start("1 / 0"))
@@ -254,6 +254,6 @@ def test_a_folder_that_cannot_be_written_and_a_full_disk_are_one_sentence(tmp_pa
     (tmp_path / ".m.jsonl.partial").mkdir()
     with pytest.raises(HifitseError, match=r"cannot write in .* \(unable to open .*\), expected a folder that can be written"):
         prepare(corpus, tmp_path / "m.jsonl", workers=0)
-    with full_disk(40_000), pytest.raises(HifitseError, match=r"cannot write in .*, the same command goes on when there is room"):
+    with full_disk(40_000), pytest.raises(HifitseError, match=r"cannot write in .*, free some space and run the same command again"):
         prepare(corpus, tmp_path / "n.jsonl", workers=0)
     assert prepare(corpus, tmp_path / "n.jsonl", workers=0)["kept"] == 19

@@ -35,7 +35,7 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
     kinds = {"corpus": "speech", "noise": "noise", "rooms": "rooms"}
     packed = small({name: str(tmp_path / "packed" / kind) for name, kind in kinds.items()})
     assert Mixer(packed, "test").speakers == Mixer(params, "test").speakers, "the same are held out"
-    with pytest.raises(HifitseError, match="has something in it, expected an empty"):
+    with pytest.raises(HifitseError, match="is not empty, expected an empty"):
         pack(params, tmp_path / "packed", 0.5)
     with pytest.raises(HifitseError, match="expected more space"):
         pack(params, tmp_path / "small", 0.01)

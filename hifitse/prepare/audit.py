@@ -1,4 +1,4 @@
-"""The audit page of a manifest: how far its recordings reach in frequency, how loud and long they are, and what was left out."""
+"""Audit page of a manifest: true bandwidth, level and length of its recordings, and the files that were left out."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from hifitse.report.contract import plain
 from hifitse.report.page import JINJA, box, document, image, piece
 
 WIDE = "main { max-width: 1120px; }"
-SPEAKERS = 200  # rows of the speakers' table at most
-WORST = 12  # files named for each fault
+SPEAKERS = 200  # maximum number of rows in the table of speakers
+WORST = 12  # files listed per fault
 COLUMNS = ["speaker", "path", "samples", "sample_rate", "bandwidth_hz", "level_db", "clipped_share", "flags"]
 MARKS = {
     "upsampled": "its spectrum ends in a cliff below 0.9 times half its sample rate",
@@ -32,12 +32,12 @@ MARKS = {
     "cut short": "less than its header says; what is there is used",
     "dc": "a constant part of 1 % of full scale or more",
 }
-"""What a mark of a file that is kept means."""
+"""Marks of kept files and their meaning."""
 Row = Mapping[str, Any]
 
 
 def checked(page: str) -> Path:
-    """The path of a page that is to be written; HifitseError where it is no ``.html`` file in a folder that exists."""
+    """Return the absolute path of the page to write. Raises HifitseError: it is not an ``.html`` file in an existing folder."""
     path = Path(os.path.abspath(Path(page).expanduser()))
     if path.suffix.lower() not in (".html", ".htm") or not path.parent.is_dir():
         raise HifitseError(f"audit page is {page!r}, expected the name of an .html file in a folder that exists")
@@ -45,7 +45,7 @@ def checked(page: str) -> Path:
 
 
 def render(manifest: Path, summary: Row) -> str:
-    """The page of a manifest and of the summary that :func:`hifitse.prepare.prepare.prepare` returned: HTML that opens offline."""
+    """Render the page from a manifest and the summary of :func:`hifitse.prepare.prepare.prepare`, as HTML that opens offline."""
     with opened(manifest) as lines:
         listed = (row for row in map(json.loads, lines) if "path" in row)
         rows = pd.DataFrame.from_records([[row.get(name) for name in COLUMNS] for row in listed], columns=COLUMNS)
@@ -63,7 +63,7 @@ def render(manifest: Path, summary: Row) -> str:
 
 
 def _verdict(summary: Row) -> Markup:
-    """The first lines: can this be used as 48 kHz speech?"""
+    """Render the box at the top: can these recordings be used as 48 kHz speech?"""
     kept, narrow = summary["kept"], sum(summary["marked"].get(mark, 0) for mark in ("upsampled", "narrow"))
     share = narrow / kept
     mood, words = ("good", "Full-band") if share < 0.02 else ("weak", "Partly narrow") if share < 0.5 else ("bad", "Mostly narrow")
@@ -72,7 +72,7 @@ def _verdict(summary: Row) -> Markup:
     cards = [
         ("files kept", f"{kept:,}", f"of {summary['files']:,}; {summary['files'] - kept:,} left out"),
         *([("speakers", f"{summary['speakers']:,}", alone)] if summary["speakers"] else []),
-        ("length", tables.duration(60 * summary["minutes"]), f"level {tables.number(summary['level_db']['median'], 1)} dBFS in the middle"),
+        ("length", tables.duration(60 * summary["minutes"]), f"median level {tables.number(summary['level_db']['median'], 1)} dBFS"),
         ("true bandwidth", f"{band['median'] / 1000:.1f} kHz", f"median; a tenth of the files below {band['p10'] / 1000:.1f} kHz"),
         ("upsampled or narrow", f"{100 * share:.1f} %".replace(".0 %", " %"), f"{narrow:,} files"),
     ]
@@ -82,7 +82,7 @@ def _verdict(summary: Row) -> Markup:
 
 @matplotlib.rc_context(figures.STYLE)
 def histograms(values: Mapping[str, Any]) -> Figure:
-    """How many files have which true bandwidth, level and length: ``bandwidth_hz``, ``level_db``, ``seconds``, ``(files,)`` each."""
+    """Plot histograms of true bandwidth, level and length from ``bandwidth_hz``, ``level_db`` and ``seconds``, ``(files,)`` each."""
     figure = Figure(figsize=(figures.WIDTH, 5.2), layout="constrained")
     axes = figure.subplot_mosaic([["wide", "wide"], ["left", "right"]])
     band, seconds = values["bandwidth_hz"] / 1000, np.maximum(values["seconds"], 1e-3)
@@ -103,7 +103,7 @@ def histograms(values: Mapping[str, Any]) -> Figure:
 
 
 def _counts(summary: Row) -> Markup:
-    """What was left out or is marked, and the first files of each reason."""
+    """Render the counts of left-out and marked files, and the first left-out files for each reason."""
     rows = [[reason, f"{count:,}", "left out", of_suffixes(summary, reason)] for reason, count in summary["left_out"].items()]
     rows += [[mark, f"{count:,}", "kept", MARKS[mark]] for mark, count in summary["marked"].items()]
     rows += [[f"not audio: {suffix}", f"{count:,}", "not looked at", "by its name"] for suffix, count in summary["not_audio"].items()]

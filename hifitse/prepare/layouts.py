@@ -1,4 +1,4 @@
-"""How corpora lie on disk: which file is whose utterance, by its name or by Lhotse's manifests; no file is opened."""
+"""Corpus layouts: assign files to speakers and utterances by their paths or by Lhotse manifests, without opening any audio."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from hifitse.prepare.recording import KINDS
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file: ``path`` relative to the corpus' root, ``speaker`` empty for noise and rooms; ``reason`` where it is left out unopened.
+    """A file: ``path`` relative to the corpus root, ``speaker`` (empty for noise and rooms), ``reason`` if it is left out unopened.
     ``call.wav/1`` is the second channel of ``call.wav``; see :func:`hifitse.decode.channel_of`."""
 
     path: str
@@ -28,28 +28,28 @@ class Item:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which files are utterances. Patterns are of a whole path without suffix."""
+    """Rules that decide which files are utterances. Patterns match a whole path without its suffix."""
 
-    like: str  # a name, for errors
-    names: str = ""  # pattern of an utterance with the groups "who" and "said"; empty: manifests say it
-    fault: str = ""  # why other audio files are left out
-    left_out: dict[str, str] = field(default_factory=dict)  # pattern -> reason, before ``names``
+    like: str  # example for error messages
+    names: str = ""  # pattern of an utterance with the groups "who" and "said"; empty: read manifests instead
+    fault: str = ""  # reason for leaving out all other audio files
+    left_out: dict[str, str] = field(default_factory=dict)  # pattern -> reason; checked before ``names``
     kinds: tuple[Kind, ...] = KINDS
 
 
 LAYOUTS = {
     "folder": Layout("speaker/utterance.{wav,flac,mp3,m4a ...}", r"(?P<who>[^/]+)/(?P<said>.+)", "in no speaker's folder"),
-    # VCTK 0.92: the first microphone, the omnidirectional DPA 4035; the other is faulty for two speakers
+    # VCTK 0.92: only the first microphone, an omnidirectional DPA 4035; the second is faulty for two speakers
     "vctk": Layout(
         "wav48_silence_trimmed/p225/p225_001_mic1.flac", r"(?:.*/)?(?P<who>[ps]\d+)/(?P<said>(?P=who)_\d+)_mic1", "name not of this layout",
         {r"(?:.*/)?([ps]\d+)/\1_\d+_mic2": "other microphone"}, ("speech",),
     ),
-    # parts of EARS that its own benchmark leaves out
+    # leaves out the same parts of EARS as its own benchmark
     "ears": Layout(
         "p001/rainbow_01_regular.wav", r"(?:.*/)?(?P<who>p\d{3})/(?P<said>[^/]+)", "name not of this layout",
         {r"(?:.*/)?p\d{3}/(?:interjection|melodic|nonverbal|vegetative)[^/]*": "no speech"}, ("speech",),
     ),
-    # read speech of the DNS challenge, whose names hold the reader's number
+    # read speech of the DNS challenge; file names contain the reader's number
     "dns": Layout(
         "book_00000_chp_0009_reader_06709_0_seg_1.wav", r"(?:.*/)?(?P<said>book_\d+_chp_\d+_reader_(?P<who>\d+)_[^/]*)",
         "name without a reader",
@@ -59,9 +59,9 @@ LAYOUTS = {
 
 
 def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Callable[[], Iterable[Item]]]:
-    """The folder that a corpus' paths are relative to, and a function that lists its items in the order of names, again at each call.
-    ``root`` is the folder of the corpus, or of Lhotse's manifests; ``layout`` a name of ``LAYOUTS``.
-    HifitseError: no such folder or layout, not of this kind, or no file like the layout's."""
+    """Return the folder that item paths are relative to, and a function that lists the items in name order, afresh at each call.
+    ``root`` is the folder of the corpus or of the Lhotse manifests; ``layout`` is a key of ``LAYOUTS``.
+    Raises HifitseError: the folder or layout does not exist, the layout does not hold this kind, or no file matches it."""
     for name, value, allowed in (("layout", layout, LAYOUTS), ("kind", kind, KINDS)):
         if value not in allowed:
             raise HifitseError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
@@ -69,7 +69,7 @@ def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Calla
         raise HifitseError(f"{str(root)!r} is not a folder, expected the folder of a corpus")
     chosen = LAYOUTS[layout]
     if kind not in chosen.kinds:
-        raise HifitseError(f"layout {layout} holds no {kind}, expected {', '.join(chosen.kinds)}; {kind} files have the layout folder")
+        raise HifitseError(f"layout {layout} holds no {kind}, expected {', '.join(chosen.kinds)}; use layout folder for {kind} files")
     try:
         base, found = (root, None) if chosen.names else _lhotse(root, kind)
         items = (lambda: _by_name(root, chosen, kind)) if found is None else (lambda: found)
@@ -83,24 +83,24 @@ def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Calla
 
 
 def others(root: Path, layout: str) -> dict[str, int]:
-    """How many files below a corpus' folder are not audio by their names, by suffix; of a folder of Lhotse's manifests none."""
+    """Count the files below a corpus folder that are not audio, by suffix. Only names are checked. Empty for Lhotse manifests."""
     return dict(sorted(Counter(map(suffix_of, _walk(root, audio=False))).items())) if LAYOUTS[layout].names else {}
 
 
 def suffix_of(path: str) -> str:
-    """A file's suffix in lower case, or "no suffix"; of a channel that of its file."""
+    """Return the suffix of a file in lower case, or "no suffix". A channel has the suffix of its file."""
     return os.path.splitext(re.sub(r"/\d+$", "", path))[1].lower() or os.path.splitext(path)[1].lower() or "no suffix"
 
 
 def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
-    """Paths of the audio files, or of all others, relative to the root; hidden ones left out, links followed, in the order of names.
-    One folder is listed at a time, so that the size of a corpus costs no memory."""
+    """Yield the paths of all audio files, or of all others, relative to the root, in name order. Skips hidden files and follows links.
+    Lists one folder at a time, so memory does not grow with the corpus."""
     with os.scandir(root / below) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     for entry in entries:
         path = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir():
-            # a link to a folder that it lies in would never end
+            # following a link to one of its parent folders would never end
             if not entry.is_symlink() or os.path.realpath(entry) not in map(os.path.realpath, Path(entry.path).parents):
                 yield from _walk(root, path, audio)
         elif (suffix_of(path) in SUFFIXES) == audio:
@@ -108,7 +108,7 @@ def _walk(root: Path, below: str = "", audio: bool = True) -> Iterator[str]:
 
 
 def _by_name(root: Path, layout: Layout, kind: Kind) -> Iterator[Item]:
-    """Items by their paths; of noise and rooms any audio file."""
+    """Yield items by path; for noise and rooms, every audio file."""
     for path in _walk(root):
         stem = os.path.splitext(path)[0]
         reasons = (why for pattern, why in layout.left_out.items() if re.fullmatch(pattern, stem, re.DOTALL))
@@ -126,7 +126,7 @@ def _by_name(root: Path, layout: Layout, kind: Kind) -> Iterator[Item]:
 
 
 def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Objects of ``*<name>*.jsonl(.gz)`` of a folder, or of its parts; name is recordings, supervisions or cuts."""
+    """Yield the objects of all ``*<name>*.jsonl(.gz)`` in a folder; ``name`` is recordings, supervisions or cuts."""
     for path in sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file()):
         try:
             with opened(path) as lines:
@@ -141,7 +141,7 @@ def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _source(root: Path, recording: dict[str, Any]) -> str | None:
-    """Path of a recording that is one file, absolute: as Lhotse has it from the working folder, or else from the manifest's."""
+    """Return the absolute path of a recording that is one file, else ``None``. Tries the working folder, as Lhotse does, then ``root``."""
     sources = recording.get("sources")
     if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict) or recording.get("transforms"):
         return None
@@ -152,14 +152,14 @@ def _source(root: Path, recording: dict[str, Any]) -> str | None:
 
 
 def _lhotse(root: Path, kind: Kind) -> tuple[Path, list[Item]]:
-    """The folder that all recordings of Lhotse's manifests lie in, and the items.
-    A recording is one utterance if it has one speaker, or one a channel if each of its channels has a speaker of its own."""
+    """Return the folder that contains all recordings of the Lhotse manifests, and the items.
+    A recording with one speaker is one utterance. With exactly one speaker per channel, each channel is an utterance."""
     cuts = [each for cut in _lines(root, "cuts") for each in ([track.get("cut", {}) for track in cut.get("tracks", [])] or [cut])]
     recordings: dict[str, dict[str, Any]] = {}
     for recording in (*_lines(root, "recordings"), *(cut.get("recording") for cut in cuts)):
         if isinstance(recording, dict):
             recordings.setdefault(str(recording.get("id")), recording)
-    heard: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))  # who, by recording and channel
+    heard: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))  # recording -> channel -> speakers
     for segment in (*_lines(root, "supervisions"), *(each for cut in cuts for each in cut.get("supervisions") or ())):
         who, channels = segment.get("speaker"), segment.get("channel", 0)
         for channel in channels if isinstance(channels, list) else [channels]:

@@ -1,4 +1,4 @@
-"""A part of a preset's recordings that is small enough to travel: speech and noise as Ogg Opus, rooms as they are."""
+"""Pack a preset's recordings into a given size for transport: speech and noise as Ogg Opus, rooms unchanged; and unpack them."""
 
 import gzip
 import json
@@ -22,20 +22,20 @@ from hifitse.machine import usable_cores
 from hifitse.params import Params
 from hifitse.prepare.prepare import write_lines
 
-KBPS = 26  # kbit/s of speech at ``LEVEL`` at most: 60 short utterances had 24.6, noise 23.2
-LEVEL = 0.93  # libsndfile's compression level: about 25 kbit/s
-RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz: rates of Opus
+KBPS = 26  # kbit/s, upper bound at ``LEVEL``: measured 24.6 for 60 short utterances, 23.2 for noise
+LEVEL = 0.93  # compression level of libsndfile: about 25 kbit/s
+RATES = (8_000, 12_000, 16_000, 24_000, 48_000)  # Hz: sample rates of Opus
 MANIFEST = "manifest.jsonl.gz"
-NOISE_SHARE = 0.15  # at most, of the space that rooms leave
+NOISE_SHARE = 0.15  # largest share of the space that rooms leave
 
 
 def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
-    """Write recordings of ``corpus``, ``eval_unseen``, ``noise`` and ``rooms`` below an empty or new folder, under the names of their own
-    folders, in ``megabytes`` (10^6 bytes) at most; returns 10^6 bytes by name. Synthetic sources need no room.
+    """Pack ``corpus``, ``eval_unseen``, ``noise`` and ``rooms`` into an empty or new folder of at most ``megabytes`` (10^6 bytes). Each
+    source becomes a subfolder with the name of its own folder; synthetic sources are skipped. Returns the megabytes of each by name.
 
-    With ``HIFITSE_DATA`` naming ``folder``, a preset that names ``$HIFITSE_DATA/people`` reads the packed ones. Every speaker stays, so
-    that the same are held out; of those with much speech, and of long noises, the beginning is kept.
-    HifitseError: bad sources, two whose folders have one name, a folder with something in it, or not enough space."""
+    Once ``HIFITSE_DATA`` names ``folder``, a preset with ``$HIFITSE_DATA/people`` reads the packed recordings. All speakers are kept, so
+    the same ones are held out. Of speakers with much speech, and of long noises, only the beginning is kept.
+    Raises HifitseError: bad sources, two source folders with the same name, a folder that is not empty, or too little space."""
     _refuse_full(folder)
     named = {name: _by_folder(getattr(params, name), name) for name in ("corpus", "eval_unseen", "noise", "rooms")}
     _refuse_one_name([pair for pairs in named.values() for pair in pairs])
@@ -44,12 +44,12 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
         _copy_rooms(source, folder / path.name)
 
     def seconds_beside(*there: Path) -> float:
-        """Of sound that still fit."""
+        """Return the seconds of sound that still fit beside these folders."""
         return (megabytes - sum(_size(folder / path.name) for path in there)) * 1e6 / (KBPS * 1000 / 8)
 
     if speech and seconds_beside(*rooms) < 1:
         raise HifitseError(f"rooms alone take more than {megabytes:g} MB, expected more space")
-    with ThreadPoolExecutor(usable_cores()) as threads:  # libsndfile lets other threads run
+    with ThreadPoolExecutor(usable_cores()) as threads:  # libsndfile releases the GIL
         clips = {path: load_clips(source) for path, source in noise.items()}
         lengths = [clip.samples for each in clips.values() for clip in each.clips]
         most = fair_share(lengths, NOISE_SHARE * seconds_beside(*rooms) * SAMPLE_RATE)
@@ -72,8 +72,8 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
 
 
 def unpack(packed: Path, folder: Path) -> float:
-    """Decode what :func:`pack` wrote into an empty or new folder of WAV files of 48 kHz, by all cores: no worker of a training then decodes
-    or resamples. An hour takes 350 MB; returns seconds of sound. HifitseError: a folder with something in it, or nothing packed."""
+    """Decode the output of :func:`pack` into 48 kHz WAV files in an empty or new folder, on all cores, so that training workers need not
+    decode or resample. An hour takes 350 MB. Returns the seconds of sound. Raises HifitseError: folder not empty, or nothing packed."""
     _refuse_full(folder)
     files = [path for path in sorted(packed.rglob("*")) if path.is_file()]
     sounds = {path.relative_to(packed): path for path in files if path.suffix == ".ogg"}
@@ -87,7 +87,7 @@ def unpack(packed: Path, folder: Path) -> float:
         if path.name == MANIFEST:
             rows = [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
             for row in rows:
-                if count := samples.get(name.parent / row.get("path", "")):  # rooms are as they were
+                if count := samples.get(name.parent / row.get("path", "")):  # rooms are unchanged
                     row |= {"path": Path(row["path"]).with_suffix(".wav").as_posix(), "samples": count, "sample_rate": SAMPLE_RATE}
             _write_manifest(rows, folder / name)
         elif name not in sounds:
@@ -106,7 +106,7 @@ def _decode(pair: tuple[Path, Path]) -> int:
 
 def _refuse_full(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
-        raise HifitseError(f"folder {folder} has something in it, expected an empty or a new one")
+        raise HifitseError(f"folder {folder} is not empty, expected an empty or a new one")
 
 
 def _write_manifest(rows: Iterable[dict[str, Any]], path: Path) -> None:
@@ -114,7 +114,7 @@ def _write_manifest(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 
 def _by_folder(text: str, what: str) -> list[tuple[Path, Path]]:
-    """Sources that are no synthetic ones, each behind its folder."""
+    """Return (folder, source) for every source that is not synthetic."""
     found = [locate(source, what) for source in sources(text) if source != "synthetic"]
     return [(path if path.is_dir() else path.parent, path) for path in found]
 
@@ -127,7 +127,7 @@ def _refuse_one_name(found: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _copy_rooms(source: Path, folder: Path) -> None:
-    """A folder as it is; of a manifest what it lists, with its lines but for damaged ones and that of the root."""
+    """Copy a folder as it is. From a manifest, copy the listed files, and all lines except damaged ones and the one with the root."""
     if source.is_dir():
         shutil.copytree(source, folder)
         return
@@ -149,7 +149,7 @@ def _size(folder: Path) -> float:
 
 
 def fair_share(lengths: Sequence[float], total: float) -> float:
-    """The length to which all have to be cut for a sum of ``total``; infinite where they need not."""
+    """Return the length to which all items must be cut so that they sum to ``total``; infinite if no cut is needed."""
     for number, length in enumerate(sorted(lengths)):
         share = total / (len(lengths) - number)
         if length > share:
@@ -159,7 +159,7 @@ def fair_share(lengths: Sequence[float], total: float) -> float:
 
 
 def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
-    """Utterances up to so many seconds, but two at least: one to enrol, one to mix."""
+    """Yield the first utterances, up to ``seconds`` in total but at least two: one to enrol, one to mix."""
     gone = 0.0
     for number, each in enumerate(said):
         gone += each.samples / SAMPLE_RATE
@@ -168,7 +168,7 @@ def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
 
 
 def _one(listed: Corpus | Clips, folder: Path, most: float, said: Utterance) -> dict[str, str | int]:
-    """Write a recording up to ``most`` samples of 48 kHz, speech at its own rate where Opus has it. Returns its line of the manifest."""
+    """Write up to ``most`` samples (at 48 kHz) of a recording; speech keeps its rate if Opus has it. Return its manifest line."""
     if said.speaker and said.sample_rate in RATES and said.sample_rate != SAMPLE_RATE:
         signal, rate = soundfile.read(listed.root / said.path, dtype="float32", always_2d=True)
         signal = audio.downmix(signal)

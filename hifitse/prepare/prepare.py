@@ -1,6 +1,6 @@
-"""From a folder of recordings to a manifest: each file is looked at once, in parallel, and what is wrong with it is counted.
+"""Scan a folder of recordings into a manifest: measure each file once, in parallel, and count the faults.
 
-A scan that is cut goes on where it was. The manifest is the same for any number of processes and however often the scan was cut.
+An interrupted scan resumes where it stopped. The manifest does not depend on interruptions or on the number of processes.
 """
 
 import gzip
@@ -29,32 +29,31 @@ from hifitse.prepare.layouts import Item, listing, others, suffix_of
 from hifitse.prepare.recording import VERSION, Found, measure
 from hifitse.report.contract import plain
 
-MEASURED = ("reason", "detail", "samples", "sample_rate", "flags", "bandwidth_hz", "level_db")  # of each file, for the summary
-EXAMPLES = 20  # files named in the summary for each reason
-WAITING = 16  # files a process that are under way or wait for those before them
-DEATHS = 10  # files that may end their process, because some do kill a decoder; if more do, the cause lies elsewhere
+MEASURED = ("reason", "detail", "samples", "sample_rate", "flags", "bandwidth_hz", "level_db")  # values of each file that the summary needs
+EXAMPLES = 20  # files listed in the summary per reason
+WAITING = 16  # files per process that are in progress or wait for earlier ones
+DEATHS = 10  # files that may crash their process, since some do crash a decoder; beyond that, the cause lies elsewhere
 SUFFIXES = (".jsonl", ".jsonl.gz")
-Key = tuple[bytes, int, int]  # in the partial results: path, size, time of change in ns
-Task = tuple[Item, Path, Key | None, Found | None]  # the last where it is known
+Key = tuple[bytes, int, int]  # of a partial result: path, size, modification time in ns
+Task = tuple[Item, Path, Key | None, Found | None]  # the last: the result, if it is known
 
 
 def prepare(
     root: str | Path, output: str | Path, layout: str = "folder", kind: Kind = "speech", workers: int | None = None
 ) -> dict[str, Any]:
-    """Write a manifest of the usable recordings below a folder, and beside it ``<name>.summary.json``, which is returned.
+    """Write a manifest of the usable recordings below a folder, and ``<name>.summary.json`` beside it. Return the summary.
 
     Args:
         root: folder of the corpus; ``~`` and environment variables are expanded.
-        output: the manifest, ending in ``.jsonl`` or ``.jsonl.gz``. Where it lies in a folder that holds ``root``, its paths are relative
-            to that folder; anywhere else its first line names ``root``, which a run takes only with permission: see
-            :mod:`hifitse.data.manifest`.
-        layout, kind: as :func:`hifitse.prepare.layouts.listing` has them.
-        workers: processes; ``None``: one per core; 0: none, this process does the work.
+        output: the manifest, ending in ``.jsonl`` or ``.jsonl.gz``. If ``root`` lies in its folder, paths are relative to that folder.
+            Otherwise its first line names ``root``, and a run needs permission to read there: see :mod:`hifitse.data.manifest`.
+        layout, kind: see :func:`hifitse.prepare.layouts.listing`.
+        workers: number of processes; ``None``: one per core; 0: scan in this process.
 
-    The summary has ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), ``suffixes`` (of those
-    left out, counts by suffix and reason), ``not_audio`` (files not looked at, counts by suffix), medians, examples, and ``permission``:
-    the folders outside of the manifest's own for which a run will need it.
-    HifitseError: nothing to take, the output cannot be written or another process makes it, or a folder of rooms holds something else."""
+    The summary has ``files``, ``kept``, ``speakers``, ``minutes``, ``left_out`` and ``marked`` (counts by reason), ``suffixes`` (left-out
+    files, counted by suffix and reason), ``not_audio`` (ignored files, counted by suffix), medians, examples, and ``permission`` (folders
+    outside the manifest's own that a run needs permission to read).
+    Raises HifitseError: no usable file, the output cannot be written or another process makes it, or rooms do not decay."""
     folder, target = locate(root, "folder"), Path(os.path.abspath(Path(output).expanduser()))
     if not target.name.endswith(SUFFIXES) or target.is_dir():
         raise HifitseError(f"output is {target.name!r}, expected the name of a file that ends in {' or '.join(SUFFIXES)}")
@@ -75,14 +74,14 @@ def prepare(
                     linked.add(os.path.dirname(os.path.realpath(path)))
                 who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
                 lines.write(json.dumps(who | {"path": os.path.relpath(path, above)} | found).encode() + b"\n")
-        files = pd.DataFrame(scanned, columns=["path", "speaker", *MEASURED], dtype=object)  # names need not be UTF-8
+        files = pd.DataFrame(scanned, columns=["path", "speaker", *MEASURED], dtype=object)  # file names need not be UTF-8
         if trouble := _trouble(files, kind, folder):
             partial.remove()
             raise HifitseError(trouble)
         lines.seek(0)
         write_lines(target, lines)
         outside = [] if within(above, [target.parent]) else [str(above)]
-        outside += [os.path.commonpath(linked)] if linked else []  # the folder that holds all that links lead to
+        outside += [os.path.commonpath(linked)] if linked else []  # common folder of all link targets
         summary = {"root": str(folder), "layout": layout, "kind": kind} | _counted(files)
         summary |= {"not_audio": others(folder, layout), "permission": outside}
         write_text(summary_path(target), json.dumps(summary, indent=1) + "\n")
@@ -91,7 +90,7 @@ def prepare(
 
 
 def _counted(files: pd.DataFrame) -> dict[str, Any]:
-    """All counts of a scan, and of each measure the median and the deciles at the ends."""
+    """Return all counts of a scan, and the 10th, 50th and 90th percentiles of bandwidth and level."""
     def counts(values: pd.Series) -> dict[str, int]:
         return values.value_counts().sort_index().to_dict()
 
@@ -110,7 +109,7 @@ def _counted(files: pd.DataFrame) -> dict[str, Any]:
 
 
 def _trouble(files: pd.DataFrame, kind: Kind, folder: Path) -> str:
-    """Why no manifest is written, or an empty text."""
+    """Return why no manifest can be written, or an empty string."""
     kept, dead = int(files.reason.isna().sum()), files[files.reason == "no decay"]
     if kind == "rooms" and len(dead) > kept:
         first = f"the first is {plain(dead.path.iloc[0], 80)} ({dead.detail.iloc[0]})"
@@ -121,17 +120,17 @@ def _trouble(files: pd.DataFrame, kind: Kind, folder: Path) -> str:
 
 
 def summary_path(manifest: Path) -> Path:
-    """Where the summary of a manifest lies."""
+    """Return the path of the summary of a manifest."""
     return manifest.with_name(manifest.name.removesuffix(".gz").removesuffix(".jsonl") + ".summary.json")
 
 
 def of_suffixes(summary: dict[str, Any], reason: str) -> str:
-    """Suffixes of the files that were left out for a reason, in words."""
+    """List the suffixes of the files left out for a reason, with counts, as text."""
     return ", ".join(f"{found[reason]} {suffix}" for suffix, found in summary["suffixes"].items() if reason in found)
 
 
 def _task(item: Item, base: Path, partial: "Partial") -> Task:
-    """What is known of an item before its file is opened."""
+    """Return what is known about an item before its file is opened: a reason to leave it out, or a stored result, if any."""
     path = base / item.path
     if item.reason:
         return item, path, None, {"reason": item.reason, "detail": ""}
@@ -144,7 +143,7 @@ def _task(item: Item, base: Path, partial: "Partial") -> Task:
 
 
 def _in_order(tasks: Iterable[Task], partial: "Partial", kind: Kind, workers: int) -> Iterator[tuple[Item, Found]]:
-    """Results in the order of the tasks, of which only some are under way at a time; new ones are kept at once."""
+    """Yield results in the order of the tasks, with a limited number in progress at a time. Stores each new result in ``partial``."""
     waiting: deque[tuple[Task, Started | None]] = deque()
     with Pool(measure, workers, DEATHS) as pool:
         def oldest() -> tuple[Item, Found]:
@@ -167,13 +166,13 @@ def _measured(pool: Pool, started: Started) -> Found:
         return pool.result(started)
     except DiedError:
         if pool.gave_up:
-            said = "processes that read files die one after the other, memory may be short; the same command goes on where it was"
+            said = "processes that read files crash one after another, memory may be short; run the same command again to resume"
             raise HifitseError(said) from None
         return {"reason": "broken", "detail": "reading it ended the process"}
 
 
 def write_lines(manifest: Path, lines: Iterable[bytes]) -> None:
-    """Write lines, whole or not at all, packed by gzip where the name says so, without a time: the same lines give the same file."""
+    """Write lines atomically, with gzip if the name ends in ``.gz``. No time is stored, so the same lines give the same file."""
     def write(path: Path) -> None:
         packed = manifest.suffix == ".gz"
         with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=0) if packed else nullcontext(file) as target:
@@ -183,9 +182,9 @@ def write_lines(manifest: Path, lines: Iterable[bytes]) -> None:
 
 
 class Partial:
-    """What a scan has found so far, in an SQLite file beside its output: results by path, size and time of change of a file, and by what
-    they were made for.
-    One process at a time holds it; HifitseError where another does. A killed process loses nothing that was kept, a power cut little.
+    """Results of an unfinished scan, in an SQLite file beside its output: keyed by path, size and modification time of each file, and by
+    ``made_for``, the settings that they depend on.
+    Only one process can hold it; in others it raises HifitseError. A killed process loses no stored result, a power failure only a few.
     """
 
     def __init__(self, target: Path, made_for: dict[str, Any]) -> None:
@@ -203,21 +202,21 @@ class Partial:
             raise HifitseError(f"{said}; remove {self.path.name} if it is damaged") from None
 
     def get(self, key: Key) -> Found | None:
-        """The result kept for a file, or ``None``."""
+        """Return the stored result of a file, or ``None``."""
         asked = "SELECT found FROM known WHERE path = ? AND size = ? AND changed = ? AND made_for = ?"
         row = self._file.execute(asked, [*key, self.made_for]).fetchone()
         return json.loads(row[0]) if row else None
 
     def add(self, key: Key, found: Found) -> None:
-        """Keep a result; HifitseError where the disk is full."""
+        """Store a result. Raises HifitseError: it cannot be written, for example because the disk is full."""
         try:
             self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", [*key, self.made_for, json.dumps(found)])
         except sqlite3.Error as error:
-            said = f"cannot write in {self.path.parent} ({error}), the same command goes on when there is room"
+            said = f"cannot write in {self.path.parent} ({error}), free some space and run the same command again"
             raise HifitseError(said) from None
 
     def remove(self) -> None:
-        """Remove the file: its results stand elsewhere."""
+        """Delete the file, when its results are no longer needed."""
         for ending in ("", "-wal"):
             self.path.with_name(self.path.name + ending).unlink(missing_ok=True)
 
