@@ -158,8 +158,16 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
     with pytest.raises(HifitseError, match="has no enrolment for a mixture"):
         librimix(libri[1], tmp_path / "map", libri[0])
     (tmp_path / "map").write_text("11-7-0001_22-8-0002 11-7-0001 s1/unknown\n")
-    with pytest.raises(HifitseError, match="enrolment is 's1/unknown', expected a mixture of"):
+    with pytest.raises(HifitseError, match="enrolment is 's1/unknown', expected a source of a mixture of"):
         librimix(libri[1], tmp_path / "map", libri[0])
+    for place in (0, 3):
+        (tmp_path / "map").write_text(f"11-7-0001_22-8-0002 11-7-0001 s{place}/11-7-0001_22-8-0002\n")
+        with pytest.raises(HifitseError, match=f"enrolment is 's{place}/.*', expected a source of a mixture of"):
+            librimix(libri[1], tmp_path / "map", libri[0])
+    for wrong, said in ((",0.5", "has '' as .*_gain, expected a number"), (",noise_gain", "has no column 'noise_gain'")):
+        (tmp_path / "c.csv").write_text(libri[1].read_text().replace(wrong, "," if wrong == ",0.5" else ",other"))
+        with pytest.raises(HifitseError, match=said):
+            librimix(tmp_path / "c.csv", libri[0] / "map", libri[0], libri[0])
 
 
 def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):

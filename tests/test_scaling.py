@@ -16,7 +16,7 @@ from hifitse.training.train import train
 SMOKE = resolve("smoke", arms=True, device="cpu", threads=1)
 
 
-@pytest.mark.parametrize("preset", ["smoke", "people", "gpu"])
+@pytest.mark.parametrize("preset", ["smoke", "people", "gpu", "full"])
 def test_every_arm_is_an_allowed_change_of_its_preset(preset):
     kinds = scaling.arms(resolve(preset, arms=True, arm_kinds=""))
     names = [name for mine in kinds.values() for name in mine]

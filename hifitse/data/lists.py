@@ -176,7 +176,8 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
         corpus: LibriSpeech folder, to which paths are relative.
         noise: WHAM folder; ``None``: no noise."""
     root = locate(corpus, "corpus")
-    rows = {row["mixture_ID"]: row for row in _table(path, ("mixture_ID", "source_1_path", "source_1_gain"))}
+    needed = ("mixture_ID", "source_1_path", "source_1_gain", *(("noise_path", "noise_gain") if noise is not None else ()))
+    rows = {row["mixture_ID"]: row for row in _table(path, needed)}
     try:
         lines = [re.split(r"[\s,]+", line.strip()) for line in Path(enrollments).read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
@@ -185,20 +186,21 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
 
     def heard(row: dict[str, str], samples: float = float("inf")) -> list[Talker]:
         """Return the sources as they are in a mixture, cropped to the shortest, or to ``samples``."""
-        said = [(name, float(row[f"source_{place}_gain"])) for place in range(1, 9) if (name := row.get(f"source_{place}_path"))]
+        said = [(name, _gain(row, f"source_{place}_gain")) for place in range(1, 9) if (name := row.get(f"source_{place}_path"))]
         samples = min(samples, *(_file(root, each).samples for each, _ in said))
         return [_talker(root, each, samples, gain) for each, gain in said]
 
     def enrolled(name: str) -> Enrollment:
         if not (match := re.fullmatch(r"s(\d+)/(.+?)(?:\.wav)?", name)):
             return _enrolled(root, name)
-        if match[2] not in rows:
-            raise HifitseError(f"enrolment is {name!r}, expected a mixture of {str(path)!r}")
-        return Enrollment(heard(rows[match[2]])[int(match[1]) - 1].segment)
+        said = heard(rows[match[2]]) if match[2] in rows else []
+        if not 0 < int(match[1]) <= len(said):
+            raise HifitseError(f"enrolment is {name!r}, expected a source of a mixture of {str(path)!r}")
+        return Enrollment(said[int(match[1]) - 1].segment)
 
     scenes = []
     for name, row in rows.items():
-        behind = Noise(_file(locate(noise, "noise"), row["noise_path"]), 0, float(row["noise_gain"])) if noise is not None else None
+        behind = Noise(_file(locate(noise, "noise"), row["noise_path"]), 0, _gain(row, "noise_gain")) if noise is not None else None
         said = heard(row, behind.file.samples) if behind else heard(row)
         found = [enrolled(table[key]) if (key := (name, *each.segment.utterances)) in table else None for each in said]
         for number, enroll in enumerate(found):
@@ -209,6 +211,13 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     if not scenes:
         raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected at least one")
     return scenes
+
+
+def _gain(row: dict[str, str], column: str) -> float:
+    try:
+        return float(row[column])
+    except (KeyError, ValueError):
+        raise HifitseError(f"mixture {row['mixture_ID']!r} has {row.get(column)!r} as {column}, expected a number") from None
 
 
 def _scene(

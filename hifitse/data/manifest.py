@@ -209,7 +209,7 @@ def _from_manifest(
                 continue
             speaker, name = (entry["speaker"], entry["utterance"]) if kind == "speech" else ("", "")
             rest = entry["sample_rate"], entry.get("source", ""), entry.get("split", "")
-            yield Utterance(speaker, name, path, samples, entry.get("group", speaker or group(path)), *rest)
+            yield Utterance(speaker, name, path, samples, entry.get("group") or speaker or group(path), *rest)
 
 
 def _inside(root: Path, named: str, held: Callable[[str], bool]) -> str:

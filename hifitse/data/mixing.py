@@ -124,7 +124,7 @@ class Mixer:
             others = self._company(target, others, count, own[0] < self.params.same_source_prob)
         names = self._names(target, others, count, conditions.similarity)
         low, high = round(100 * self.params.speed_min), round(100 * self.params.speed_max)
-        speeds = rng.integers(low, high + 1, size=9)[: count + 1] / 100
+        speeds = rng.integers(low, high + 1, size=9)[: len(names)] / 100  # fewer where the target's group leaves fewer
         cast = []
         for number, (name, speed) in enumerate(zip(names, speeds.tolist(), strict=True)):
             own = rng_of(Stream.SPEECH, number)

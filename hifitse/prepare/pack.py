@@ -169,10 +169,12 @@ def _first(said: Sequence[Utterance], seconds: float) -> Iterator[Utterance]:
 
 def _one(listed: Corpus | Clips, folder: Path, most: float, said: Utterance) -> dict[str, str | int]:
     """Write up to ``most`` samples (at 48 kHz) of a recording; speech keeps its rate if Opus has it. Return its manifest line."""
+    signal = None
     if said.speaker and said.sample_rate in RATES and said.sample_rate != SAMPLE_RATE:
-        signal, rate = soundfile.read(listed.root / said.path, dtype="float32", always_2d=True)
-        signal = audio.downmix(signal)
-    else:
+        with suppress(soundfile.LibsndfileError):  # one channel of a file, or a format that only FFmpeg reads
+            signal, rate = soundfile.read(listed.root / said.path, dtype="float32", always_2d=True)
+            signal = audio.downmix(signal)
+    if signal is None:
         signal, rate = listed.read(said, 0, int(min(most, said.samples))), SAMPLE_RATE
     path = Path(said.path).with_suffix(".ogg")
     (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ Guesses = Mapping[str, Mapping[float, Interval | None]]
 def arms(params: Params) -> dict[str, dict[str, dict[str, Any]]]:
     """Return kind -> arm -> changes to the baseline, for the kinds in ``arm_kinds``. Raises ParameterError: unknown kind."""
     p, known = params, params.model_dump()
-    size, cues = {}, {"speaker contrast": {"loss_speaker": 0.5}, "identity contrast": {"loss_identity": 1.0}}
+    size, cues = {}, {}
     for factor in (2 / 3, 4 / 3, 2):
         features = round(factor * p.features / p.heads) * p.heads
         size[f"{features} features"] = {"features": features, "lstm_hidden": round(factor * p.lstm_hidden)}
@@ -48,7 +48,8 @@ def arms(params: Params) -> dict[str, dict[str, dict[str, Any]]]:
     for window in (p.hop_length, 2 * p.hop_length):
         size[f"hop {p.hop_length // 2}, window {window}"] = {"hop_length": p.hop_length // 2, "win_length": window}
     size["finer bands"] = {name: 3 * getattr(p, name) // 2 for name in ("bands_fine", "bands_medium", "bands_coarse")}
-    if p.speaker_blocks:
+    if p.speaker_blocks:  # which embed a speaker
+        cues = {"speaker contrast": {"loss_speaker": 0.5}, "identity contrast": {"loss_identity": 1.0}}
         cues["no verifier" if p.verifier else "verifier"] = {"verifier": not p.verifier}
     kinds = {
         "size": size,

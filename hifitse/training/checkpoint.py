@@ -149,7 +149,7 @@ class Journal:
 
         self.folder, self.params, self.bar, self.others, self._first = folder, params, bar, others, bar.n
         self._board = SummaryWriter(folder / "tensorboard", purge_step=bar.n + 1)
-        self._best = max(map(_score, read_rows(folder / "validation.jsonl")), default=-math.inf)
+        self._best = max(map(_score, read_rows(folder / "validation.jsonl") if (folder / BEST).is_file() else ()), default=-math.inf)
         self._begun: float | None = time.monotonic()
         after = f", and {others} more training{'s' if others > 1 else ''} after it" if others else ""
         limit = f"at most {params.max_minutes:g} minutes, " if params.max_minutes else ""
