@@ -85,6 +85,8 @@ def vary(params: Params, changes: Changes) -> Params:
         HifitseError: a change is not allowed, or the changes do not affect training.
     """
     changed = Params(**(params.model_dump() | dict(changes)))
+    if changed.seed != params.seed:
+        raise HifitseError(f"changes are {dict(changes)}, expected no seed: all arms share theirs, and arm_seeds trains them with several")
     if changed.run_id == params.run_id:
         raise HifitseError(f"changes are {dict(changes)}, which is the baseline itself; expected changes of the training")
     return changed
@@ -150,7 +152,9 @@ def completed(
     if params.arm_seeds_within and len(seeds) > 1:
         worse = {name for name, arm in arms.items() if difference(arm.rows, arms[BASELINE].rows).high < -params.arm_seeds_within}
         again = {name: wanted[name] for name, arm in arms.items() if name not in worse and not isinstance(arm.run, OwnModel)}
-        arms |= _run(again, params, seeds, progress, split)
+        for name, more in _run(again, params, seeds[1:], progress, split).items():
+            rows = pd.concat([arms[name].rows, more.rows], ignore_index=True)
+            arms[name] = replace(arms[name], rows=rows, others=(more.run, *more.others))
     return arms
 
 
@@ -176,7 +180,7 @@ def unseen(arm: Arm, progress: bool = True) -> Iterator[pd.DataFrame]:
     texts = sources(arm.evaluation.eval_unseen)
     count = max(4, arm.evaluation.eval_mixtures // max(1, len(texts)))
     for number, text in enumerate(texts):
-        changes = DRY | ELSEWHERE | {"corpus": text, "eval_mixtures": count, "eval_unseen": ""}
+        changes = DRY | ELSEWHERE | {"corpus": text, "eval_mixtures": count, "eval_unseen": "", "eval_list": ""}
         asked = Params(**(arm.evaluation.model_dump() | changes))
         if not missing(text):
             rows = measure(arm, asked, ("test",), progress=progress)
