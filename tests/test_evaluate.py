@@ -13,7 +13,8 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.mixing import Mixture
 from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation import evaluate
-from hifitse.params import Params
+from hifitse.model import AveragedEstimates, Extractor
+from hifitse.params import Params, resolve
 from hifitse.training import validation
 from hifitse.training.validation import EvaluationError, quick_validate, validation_mixtures
 
@@ -183,6 +184,15 @@ def test_rows_are_kept_by_weights_and_parameters(tmp_path):
     run(extractor, folder=tmp_path)
     assert len(made) > mixtures
     assert len(list(tmp_path.glob("rows-*.jsonl"))) == len(list(tmp_path.iterdir())) == 3
+
+
+def test_rows_are_kept_by_the_runs_own_shifts(tmp_path):
+    model = Extractor(resolve("smoke").extractor)
+    paths = []
+    for shifts in (1, 2, 4):
+        model.config = model.config.model_copy(update={"shifts": shifts})
+        paths += [evaluate._cache_path(each, SMALL, tmp_path, {}) for each in (model, AveragedEstimates(model))]
+    assert len(set(paths)) == 6
 
 
 def test_rows_whose_scores_could_not_be_measured_at_all_are_not_kept(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
 from hifitse.machine import progress_bar
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
+from hifitse.model import Extractor
 from hifitse.params import NOT_EVALUATION, Params
 from hifitse.training.validation import Enrolment, EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
@@ -214,6 +215,8 @@ def _cache_path(extractor: Extract, params: Params, folder: Path | None, options
     values = {name: value for name, value in by_content(params).changed().items() if name not in NOT_EVALUATION}
     kind = type(extractor).__name__  # different wrappers may have the same weights under the same names
     options = options if kind == "Extractor" else options | {"module": kind}
+    shifts = [each.config.shifts for each in extractor.modules() if isinstance(each, Extractor)]  # the run's own, which no weight shows
+    options = options | {"shifts": shifts} if set(shifts) - {params.shifts} else options
     key = json.dumps([ROWS_VERSION, values, options, digest.hexdigest()], sort_keys=True)
     return folder / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.jsonl"
 
