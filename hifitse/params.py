@@ -137,7 +137,9 @@ class Params(Learning):
 
     @model_validator(mode="after")
     def _ranges(self) -> "Params":
-        terms = ["weighting", *(name[5:] for name, value in self if name.startswith("loss_") and isinstance(value, float) and value)]
+        scheduled = ("loss_adversarial", "loss_feature")  # see gan_warmup and gan_ramp
+        weights = (name for name, value in self if name.startswith("loss_") and isinstance(value, float) and value)
+        terms = ["weighting", *(name[5:] for name in weights if name not in scheduled)]
         lowest = [("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")]
         self._refuse(
             *((getattr(self, low) > getattr(self, high), low, f"at most {high} = {getattr(self, high)}") for low, high in lowest),

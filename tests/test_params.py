@@ -151,6 +151,7 @@ def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: o
     ({"enroll_scales": 5}, ["'enroll_scales' is 5", "from 1 up to 4"]),
     ({"mixture_blocks": 2, "blocks": 2}, ["mixture_blocks is 2, expected fewer than blocks = 2"]),
     ({"loss_late": "multires"}, ["loss_late is multires, expected some of weighting, si_sdr"]),
+    ({"loss_late": "adversarial"}, ["loss_late is adversarial, expected some of"]),
     ({"start_from": "../x"}, ["'start_from' is '../x', expected text "]),
     ({"band_limit_prob": 1.5}, ["band_limit_prob"]),
 ])  # fmt: skip
