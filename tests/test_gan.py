@@ -21,6 +21,7 @@ from hifitse.model.pretrained import DEFAULT
 from hifitse.params import Params, resolve
 from hifitse.training import adversary
 from hifitse.training.adversary import Adversary, Collapse, HiFiGAN, Spectral, Watch, held_steps, ramp
+from hifitse.training.group import Group
 from hifitse.training.run import Run
 from hifitse.training.train import learning_rate, new_state, train
 
@@ -141,6 +142,10 @@ def test_terms_reach_the_extractor_and_no_discriminator_and_absent_targets_neith
     assert joined.total.item() == pytest.approx(expected, rel=1e-5) and joined.terms["si_sdr"] == 1
     alone = Loss(est.new_ones(()), {})
     assert against.join(alone, (est, target, mix), torch.zeros(3, dtype=torch.bool), 5, 1, 2) is alone
+    against.parts.clear()
+    against.join(alone, (est, 0 * target, mix), present, 0, 0, 1)
+    against.update(0, Group())
+    assert all(tensor.isfinite().all() for tensor in against.tensors().values()), "else no checkpoint could be read"
 
 
 def test_a_cut_fine_tuning_ends_bit_for_bit_as_a_whole_one(start, runs, monkeypatch) -> None:
@@ -180,6 +185,7 @@ def test_a_start_that_is_not_there_or_not_finished_is_one_sentence(start) -> Non
 def test_the_watch_says_who_has_won_and_who_got_worse() -> None:
     params = resolve("smoke", gan="stft", steps=100, gan_warmup=0.1, gan_patience=5)
     table = ((0.3, 0.9, 4.0), (0.01, 1.0, 4.0), (0.3, 0.9, 1.5))
+    quiet = {"disc": 0.3, "disc_told": 0.9}  # the targets are silent
     fine, won, lost = (dict(zip(("disc", "disc_told", "si_sdri"), numbers, strict=True)) for numbers in table)
 
     def ends(*parts) -> tuple[int | None, str]:
@@ -192,6 +198,7 @@ def test_the_watch_says_who_has_won_and_who_got_worse() -> None:
         return None, ""
 
     assert ends((fine, 100)) == (None, "") and ends((fine, 20), (won, 4), (fine, 76)) == (None, "")
+    assert ends((fine, 1), (quiet, 99)) == ends((quiet, 100)) == (None, "")
     at, said = ends((fine, 20), (won, 80))
     assert at == 24 and "step 25" in said and "no estimate passed" in said
     assert ends((won, 100))[0] == 15, "what is won in the warm-up may be made good in a full patience after it"

@@ -41,9 +41,10 @@ def runs(tmp_path, monkeypatch):
 
 
 def environment(rank: int, port: int, folder: Path, size: int = 2) -> dict[str, str]:
-    """Return the variables that a launcher sets for one of its processes."""
+    """Return the variables that a launcher sets for one of its processes. Only the first needs the run folders."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
-    return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1", "HIFITSE_RUNS": str(folder)}
+    place |= {"MASTER_ADDR": "127.0.0.1", "HIFITSE_RUNS": folder / "none" if rank else folder}
+    return {name: str(value) for name, value in place.items()}
 
 
 def trains(values: dict, variables: dict[str, str], until: int, said: str) -> None:
@@ -158,6 +159,8 @@ def test_the_command_refuses_and_finishes_as_others_do(capsys, runs):
     assert main(["--preset", "smoke", "-p", "steps", "1", "-p", "valid_mixtures", "2"]) == 0
     printed = capsys.readouterr()
     assert "'lr'" in printed.err and Run.of(resolve("smoke", steps=1)).finished and str(runs) in printed.out
+    assert main(["--preset", "smoke", "-p", "valid_mixtures", "2", "-p", "max_minutes", "1e-9"]) == 3
+    assert "1 of 4 steps are done; the same command goes on from" in capsys.readouterr().err
 
 
 def test_accelerate_launch_trains_and_a_stop_of_the_launcher_leaves_a_checkpoint(tmp_path):

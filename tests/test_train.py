@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import warnings
 from contextlib import closing
 from itertools import count
 from unittest import mock
@@ -190,6 +191,14 @@ def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatc
     assert "minutes to go" in said and "with the following trainings" in said
     assert [checkpoint.minutes(hours * 3600) for hours in (0.5, 5, 192.3)] == ["30 minutes", "5.0 hours", "8 days"]
     assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
+    checkpoints(first.folder)[0].write_bytes(b"")
+    with warnings.catch_warnings(action="ignore"):
+        assert "steps (2, here 3)" in relative(resolve("smoke", steps=3, threads=1)), "damage of another run does no harm"
+    with tqdm(disable=True) as bar, closing(Journal(first.folder, resolve("smoke", max_minutes=1), bar, 0)) as journal:
+        with mock.patch.object(Journal, "_say") as say:
+            journal._begun -= 500  # the only step took that long
+            journal.tick(1)
+        say.assert_called_once_with("about 0 minutes to go")
 
 
 def test_the_command_of_a_run_gives_its_parameters():
@@ -254,6 +263,9 @@ def test_accumulated_batches_equal_one_large_batch():
         row = train_module.train_step(new_state(resolve("smoke", **base, **values)), batches)
         results.append((row["grad_norm"], row["loss"]))
     assert results[0] == pytest.approx(results[1], rel=1e-4)
+    gone = batch | {"present": torch.zeros(4, dtype=torch.bool), "target": 0 * batch["target"]}
+    one, two = (train_module.train_step(new_state(resolve("smoke", **base)), batches) for batches in ([batch], [batch, gone]))
+    assert one["si_sdr"] == two["si_sdr"], "the mean of the batches with a target"
 
 
 def test_bf16_runs_with_float32_losses_and_stays_near_float32():

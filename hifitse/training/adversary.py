@@ -18,7 +18,7 @@ from hifitse.losses import Loss
 from hifitse.losses.formulas import Maps, adversarial_loss, discriminator_loss, feature_loss, share_told
 from hifitse.metrics import si_sdri
 from hifitse.params import Params
-from hifitse.training.checkpoint import flatten_optimizers, restore_optimizers
+from hifitse.training.checkpoint import flatten_optimizers, means, restore_optimizers
 from hifitse.training.group import Group
 
 PERIODS, SCALES = (2, 3, 5, 7, 11), 3
@@ -196,7 +196,7 @@ class Adversary:
             terms |= {"adversarial": float(adversarial.detach()), "feature": float(feature.detach())}
         if not all(map(math.isfinite, terms.values())):
             raise Collapse(f"the adversarial training collapsed at step {step + 1}: its terms are {terms}, expected finite numbers")
-        self.parts.append(terms | {"si_sdri": gain})
+        self.parts.append(terms | ({} if math.isnan(gain) else {"si_sdri": gain}))  # nan: the targets are silent
         return Loss(total, loss.terms | terms)
 
     def terms(self, est: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,7 +221,7 @@ class Adversary:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.parts.clear()
-        self.watch.look({name: sum(part[name] for part in parts) / len(parts) for name in ("disc", "disc_told", "si_sdri")}, step)
+        self.watch.look(means(parts), step)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors to save in a checkpoint."""
@@ -245,21 +245,24 @@ class Watch:
     def __init__(self, params: Params) -> None:
         self.params = params
         self.numbers = torch.zeros(3 + params.gan_patience, dtype=torch.float64)
-        """Consecutive updates that the discriminators won; sum and count of SI-SDRi in the warm-up; ring buffer of the latest SI-SDRi."""
+        """Consecutive updates that the discriminators won; sum and count of SI-SDRi in the warm-up; ring buffer of the latest SI-SDRi,
+        0 where there is none yet."""
 
     def look(self, seen: Mapping[str, float], step: int) -> None:
-        """Record ``disc, disc_told, si_sdri`` of an update. Raises Collapse: one of the two conditions is met."""
+        """Record ``disc, disc_told`` and, if known, ``si_sdri`` of an update. Raises Collapse: one of the two conditions is met."""
         patience, several = self.params.gan_patience, self.params.accumulation
         update, held = step // several, -(-held_steps(self.params) // several)
         self.numbers[0] = self.numbers[0] + 1 if seen["disc"] < LOSS_FLOOR and seen["disc_told"] == 1 else 0
-        self.numbers[3 + update % patience] = seen["si_sdri"]
-        if update < max(1, held):
-            self.numbers[1:3] += torch.tensor([seen["si_sdri"], 1.0], dtype=torch.float64)
+        latest = self.numbers[3:]
+        if "si_sdri" in seen:
+            latest[update % patience] = seen["si_sdri"]
+            if update < max(1, held):
+                self.numbers[1:3] += torch.tensor([seen["si_sdri"], 1.0], dtype=torch.float64)
         where = f"the adversarial training collapsed at step {step + 1}"
         if self.numbers[0] >= patience and update >= held + patience:
             won = f"the discriminators' loss was below {LOSS_FLOOR:g} and no estimate passed for a target"
             raise Collapse(f"{where}: for {patience} updates {won}")
-        before, now = float(self.numbers[1] / self.numbers[2].clamp(min=1)), float(self.numbers[3:].mean())
+        before, now = float(self.numbers[1] / self.numbers[2].clamp(min=1)), float(latest[latest != 0].mean())
         if update >= held + patience and now < before - FALL_DB:
             allowed = f"expected at most {FALL_DB:g} dB below the {before:.2f} dB of the warm-up"
             raise Collapse(f"{where}: SI-SDRi of the last {patience} updates is {now:.2f} dB, {allowed}")

@@ -10,7 +10,9 @@ import math
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -134,6 +136,11 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each value over the rows that have it."""
+    return {name: fmean(row[name] for row in rows if name in row) for name in dict.fromkeys(name for row in rows for name in row)}
+
+
 def cut_rows(path: Path, step: int) -> None:
     """Drop the rows after ``step``: a kill has undone those steps, and they will be repeated."""
     if path.is_file():
@@ -166,16 +173,15 @@ class Journal:
         """Print the estimated remaining time once, after the first minute of training. Called after every update."""
         if self._begun is not None and (gone := time.monotonic() - self._begun) > FIRST_S:
             each = gone / (step - self._first)
-            rest = each * (self.params.steps - step)
             limit = 60 * self.params.max_minutes or math.inf
-            more = f", {minutes(min(rest, limit - gone) + self.others * min(each * self.params.steps, limit))} with the following trainings"
-            self._say(f"about {minutes(min(rest, limit - gone))} to go{more if self.others else ''}")
+            rest = min(each * (self.params.steps - step), max(0.0, limit - gone))
+            more = f", {minutes(rest + self.others * min(each * self.params.steps, limit))} with the following trainings"
+            self._say(f"about {minutes(rest)} to go{more if self.others else ''}")
             self._begun = None
 
     def steps(self, window: list[dict[str, float]], step: int, seconds: float) -> None:
         """Log the mean of the rows in ``window``, those since the last call, and empty it."""
-        names = dict.fromkeys(name for row in window for name in row)
-        mean = {name: sum(values) / len(values) for name in names if (values := [row[name] for row in window if name in row])}
+        mean = means(window)
         window.clear()
         self._add("train", "history.jsonl", step, {"seconds": seconds} | mean)
         self.bar.set_postfix(loss=f"{mean['loss']:.2f}", dB=f"{-mean.get('si_sdr', math.nan):.2f}")

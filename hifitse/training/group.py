@@ -1,8 +1,9 @@
 """One training on several processes: each takes its share of an update's batches, and all make the same update.
 
 An update consists of ``accumulation`` steps, each of one batch of ``batch_size`` mixtures. Process r of P takes batches r, r + P, ...
-Everything random about a batch depends only on its number, and gradients and logged values are summed over the processes. So mixtures
-and loss curve are those of a single process, up to the order of summation, and memory depends on ``batch_size`` alone.
+Everything random about a batch depends only on its number, gradients are summed over the processes, and logged values are averaged over
+all batches. So mixtures and loss curve are those of a single process, up to the order of summation, and memory depends on ``batch_size``
+alone.
 
 Gradients are summed once per update, in one message, and not during the backward pass as in ``DistributedDataParallel``. The learned
 weights of loss terms and the discriminators are handled in the same way.
@@ -83,12 +84,6 @@ class Group:
 
         with _others():
             return broadcast_object_list([made])[0]
-
-    def add_up(self, row: dict[str, float]) -> dict[str, float]:
-        """Sum each value of ``row`` over the processes."""
-        rows = self.gather(row)
-        names = dict.fromkeys(name for each in rows for name in each)
-        return {name: sum(each[name] for each in rows if name in each) for name in names}
 
     def add_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Replace each gradient by its sum over the processes; it stays ``None`` if no process has one."""

@@ -170,12 +170,12 @@ def relative(params: Params) -> str:
     for path in sorted(runs_dir().glob("*/params.json")):
         try:
             run = Run.at(path.parent)
-        except (OSError, ValueError):
+            other = {name for name, value in params if name not in NOT_TRAINING and value != getattr(run.params, name)}
+            fits = other and other <= PORTIONS and run.finished
+        except (OSError, ValueError, CheckpointError):  # another run's damage does not matter here
             continue
-        values = {name: (getattr(run.params, name), value) for name, value in params if name not in NOT_TRAINING}
-        other = {name: pair for name, pair in values.items() if pair[0] != pair[1]}
-        if other and set(other) <= PORTIONS and run.finished:
-            words = ", ".join(f"{name} ({theirs}, here {ours})" for name, (theirs, ours) in other.items())
+        if fits:
+            words = ", ".join(f"{name} ({getattr(run.params, name)}, here {value})" for name, value in params if name in other)
             return f"run {path.parent.name} is finished and differs in {words}; to begin with its weights: -p start_from {path.parent.name}"
     return ""
 

@@ -160,7 +160,7 @@ def new_state(params: Params, group: Group | None = None) -> State:
     if model.verifier is not None and not params.start_from:
         model.verifier.load_state_dict(Extractor.from_pretrained().verifier.state_dict())
     ema = Extractor(params.extractor).to(device).eval().requires_grad_(False)
-    take_over(model, params)
+    take_over(model, params, group)
     ema.load_state_dict(model.state_dict())
     objective = Objective(params).to(device)
     adversary = Adversary(params, device) if params.gan != "none" else None
@@ -185,11 +185,12 @@ def resume(state: State, run: Run) -> None:
         cut_rows(run.folder / name, state.step)
 
 
-def take_over(model: nn.Module, params: Params) -> None:
+def take_over(model: nn.Module, params: Params, group: Group) -> None:
     """Load the averaged weights of the run ``start_from``, the ones it was evaluated with; with ``freeze_norms``, freeze the layer norms.
     Raises the errors of :meth:`Run.named`; CheckpointError: the extractor of that run has another shape."""
     if params.start_from:
-        load_weights(model, Run.named(params.start_from).extractor().state_dict(), params.start_from)
+        weights = group.from_main(lambda: Run.named(params.start_from).extractor().state_dict())
+        load_weights(model, weights, params.start_from)
     if params.freeze_norms:
         for module in model.modules():
             if isinstance(module, nn.LayerNorm):

@@ -31,7 +31,7 @@ from hifitse.machine import TrainingError, device_name, half_precision, make_roo
 from hifitse.params import ParameterError, Params, resolve
 from hifitse.presets import CommandError, call, parameter_options, values
 from hifitse.training.adversary import Collapse
-from hifitse.training.checkpoint import BEST, Journal, save_checkpoint, save_tensors
+from hifitse.training.checkpoint import BEST, Journal, means, save_checkpoint, save_tensors
 from hifitse.training.group import Group, GroupError, graceful_stop, launched_rank, leave
 from hifitse.training.run import LABEL, Run, locked, refuse_another, relative
 from hifitse.training.state import State, learning_rate, new_state, resume
@@ -46,17 +46,13 @@ def train_step(state: State, batches: list[dict[str, Any]]) -> dict[str, float]:
         optimizer.zero_grad(set_to_none=True)
         for group_of_weights in optimizer.param_groups:
             group_of_weights["lr"] = rate
-    row: dict[str, float] = {"loss": 0.0}
     parts = len(batches) * group.size
     with group.together():
-        for number, batch in enumerate(batches):
-            try:
-                terms = _accumulate(state, batch, group.rank + number * group.size, parts)
-            except torch.OutOfMemoryError as error:
-                raise _too_large(state) from error
-            for name, value in terms.items():
-                row[name] = row.get(name, 0.0) + value / parts
-    row = group.add_up(row)
+        try:
+            rows = [_accumulate(state, batch, group.rank + number * group.size, parts) for number, batch in enumerate(batches)]
+        except torch.OutOfMemoryError as error:
+            raise _too_large(state) from error
+    row = means(sum(group.gather(rows), []))
     group.add_gradients(weight for optimizer in state.optimizers for each in optimizer.param_groups for weight in each["params"])
     row["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm))
     if not math.isfinite(row["grad_norm"]):  # possible with a finite loss; one such step would ruin all weights
@@ -238,7 +234,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if (given := call(parameter_options("full")(command), argv)) == 0:  # --help was given
             return 0
-        said, code = f"the run is finished: {train(resolve(**given)).folder}", 0
+        run = train(resolve(**given))
+        said, code = f"the run is finished: {run.folder}", 0
+        if launched_rank() == 0 and not run.finished:  # only the first process reads the run folder
+            said, code = f"{run.step} of {run.params.steps} steps are done; the same command goes on from {run.folder}", 3
     except KeyboardInterrupt as stopped:
         said, code = str(stopped) or "training was stopped at once; the same call goes on from the last checkpoint", 130
     except HifitseError as error:
