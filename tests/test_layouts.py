@@ -154,11 +154,17 @@ def test_lhotse_recordings_that_are_no_utterance_have_a_reason(tmp_path):
     assert [path for path, *_ in listed(tmp_path, "lhotse", "noise")[0]] == ["x.wav", "two.wav", "y.wav"]
 
 
-@pytest.mark.parametrize("text, words", [(b"{not json\n", "cannot be read"), (b"[1, 2]\n", "line 1 of .* is not a JSON object")])
-def test_a_damaged_lhotse_manifest_is_one_sentence(tmp_path, text, words):
-    (tmp_path / "recordings.jsonl").write_bytes(text)
+@pytest.mark.parametrize("name, text, words", [
+    ("recordings", b"{not json\n", "cannot be read"), ("recordings", b"[1, 2]\n", "line 1 of .* is not a JSON object"),
+    ("supervisions", b'{"recording_id": "a", "channel": {}}\n', "field of another type"),
+    ("cuts", b'{"tracks": ["a"]}\n', "field of another type"), ("cuts", b'{"tracks": null}\n', "no files like"),
+])  # fmt: skip
+def test_a_damaged_lhotse_manifest_is_one_sentence_and_none_is_overwritten(tmp_path, name, text, words):
+    (tmp_path / f"{name}.jsonl").write_bytes(text)
     with pytest.raises(HifitseError, match=words):
         listing(tmp_path, "lhotse")
+    with pytest.raises(HifitseError, match="a name that Lhotse's manifests in .* have"):
+        prepare(tmp_path, tmp_path / f"{name}.jsonl", layout="lhotse")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

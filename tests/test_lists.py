@@ -212,4 +212,4 @@ def test_the_commands(params, vctk, tmp_path, capsys):
     assert {each.name for each in sound.iterdir()} == {"mix", "target", "enroll", "wrong_enroll"}
     assert main(["score", listed, "--estimates", str(sound / "target"), "-p", "corpus", str(root), "-p", "eval_pesq", "false"]) == 0
     assert "| SI-SDRi, dB |" in capsys.readouterr().out and (sound / "target" / "score" / "report.md").is_file()
-    assert main(["scenes", "--librimix", "a", "-o", "b"]) == 2
+    assert main(["scenes", "--librimix", "a", "-o", "b"]) == main(["scenes", "--wham", "a", "-o", "b"]) == 2

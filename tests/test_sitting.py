@@ -4,11 +4,12 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import soundfile
-from sounds import small
+from sounds import save, small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.commands import sitting
@@ -20,6 +21,7 @@ from hifitse.model.pretrained import DEFAULT
 from hifitse.params import resolve
 from hifitse.prepare.pack import pack, unpack
 from hifitse.training import abreast
+from hifitse.training.run import Run
 
 
 def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_path):
@@ -37,8 +39,13 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
     assert Mixer(packed, "test").speakers == Mixer(params, "test").speakers, "the same are held out"
     with pytest.raises(HifitseError, match="is not empty, expected an empty"):
         pack(params, tmp_path / "packed", 0.5)
-    with pytest.raises(HifitseError, match="expected more space"):
-        pack(params, tmp_path / "small", 0.01)
+    for _ in range(2):  # the first leaves nothing, so that the folder can be used again
+        with pytest.raises(HifitseError, match="expected more space"):
+            pack(params, tmp_path / "small", 0.01)
+    shutil.copytree(sources["noise"], tmp_path / "twice")
+    shutil.copy(next((tmp_path / "twice").iterdir()), tmp_path / "twice" / "hiss_0-9000-A.wav")
+    with pytest.raises(HifitseError, match="A.flac and .*A.wav would both be packed as"):
+        pack(small(sources | {"noise": str(tmp_path / "twice")}), tmp_path / "small", 0.5)
     assert main(["unpack", str(tmp_path / "packed"), "-o", str(tmp_path / "wav")]) == 0
     decoded = load_corpus(tmp_path / "wav" / "speech")
     assert {each.sample_rate for said in decoded.speakers.values() for each in said} == {SAMPLE_RATE}
@@ -75,17 +82,19 @@ def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name
     """As in the README, manifests are in the folder where the command was typed, beside other files."""
     place = tmp_path / "place"
     shutil.copytree(sources["rooms"], place / "rooms")
+    for path in (place / "rooms").iterdir():  # shorter than any noise may be
+        save(path, soundfile.read(path)[0][:4000] * np.exp(-np.linspace(0, 6, 4000)))
     (place / "letters.txt").write_text("private")
     assert main(["prepare", str(place / "rooms"), "--kind", "rooms", "-o", str(place / "rooms.jsonl.gz")]) == 0
     with gzip.open(place / "rooms.jsonl.gz", "ab") as manifest:
         manifest.write(b'{"path": damaged\n')
     pack(small(sources | {"rooms": str(place / "rooms.jsonl.gz")}), tmp_path / "packed", 0.5)
     assert not list((tmp_path / "packed").rglob("letters.txt"))
-    before, after = load_clips(place / "rooms.jsonl.gz"), load_clips(tmp_path / "packed" / "place")
+    before, after = load_clips(place / "rooms.jsonl.gz", "rooms"), load_clips(tmp_path / "packed" / "place", "rooms")
     assert before.clips == after.clips and all((after.root / clip.path).is_file() for clip in after.clips)
     assert main(["prepare", str(sources["noise"]), "--kind", "noise", "-o", str(place / "noises.jsonl.gz")]) == 0
     both = {"rooms": str(place / "rooms.jsonl.gz"), "noise": str(place / "noises.jsonl.gz")}
-    with pytest.raises(HifitseError, match="would both be packed as place, expected folders of different names"):
+    with pytest.raises(HifitseError, match="would both be packed as place, expected different names"):
         pack(small(sources | both), tmp_path / "again", 0.5)
 
 
@@ -114,6 +123,37 @@ def test_a_sitting_that_is_cut_goes_on_from_its_zip_and_leaves_a_model(tmp_path,
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["arms"]["baseline"]["steps"] == 40
     Extractor.from_pretrained(out / "model")
+
+
+def test_a_run_that_went_on_is_kept_a_damaged_zip_is_refused_and_the_report_is_of_the_same_run(tmp_path, monkeypatch, capsys):
+    params, run = resolve("gpu", start_from="", steps=40), tmp_path / "runs" / "abc"
+    run.mkdir(parents=True)
+    (run / "params.json").write_text(params.model_dump_json())
+    for step in (10, 20):
+        (run / f"checkpoint-{step:09d}.safetensors").touch()
+        (run / "history.jsonl").write_text(f"{step}")
+        if step == 10:
+            sitting._keep(tmp_path, run)
+    assert sitting._unpack(tmp_path) == params and (run / "history.jsonl").read_text() == "20"
+    shutil.rmtree(run)
+    assert sitting._unpack(tmp_path) == params and (run / "history.jsonl").read_text() == "10"
+    monkeypatch.setattr(sitting.subprocess, "run", done := Mock())
+    sitting._report(params, tmp_path)
+    words = done.call_args[0][0]
+    given = {words[at + 1]: json.loads(words[at + 2]) for at, word in enumerate(words) if word == "-p"}
+    assert resolve("gpu", **given) == params
+    monkeypatch.setenv("HIFITSE_RUNS", "")
+
+    def stopped(params):
+        Run.of(params).folder.mkdir(parents=True)
+        (Run.of(params).folder / "checkpoint-000000001.safetensors").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hifitse.training.train.train", stopped)
+    assert main(["sitting", "--preset", "smoke", "-p", "steps", "4", "-o", str(tmp_path / "out")]) == 130
+    assert (tmp_path / "out" / "run.zip").is_file()
+    (tmp_path / "run.zip").write_bytes((tmp_path / "run.zip").read_bytes()[:100])
+    assert main(["sitting", "-o", str(tmp_path)]) == 2 and "expected all that one sitting wrote" in capsys.readouterr().err
 
 
 def test_the_preset_of_a_gpu_reads_packed_recordings_and_no_synthetic_voices():

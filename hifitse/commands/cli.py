@@ -64,7 +64,7 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, wo
     for line in said(summary, time.monotonic() - began):
         print(f"hifitse: {line}")
     beside = f"{summary_path(Path(output)).name}{f' and {page.name}' if page else ''}"
-    print(f"hifitse: wrote {output}, {beside}; use it with -p {'corpus' if kind == 'speech' else kind} {output}")
+    print(f"hifitse: wrote {output}, {beside}; use it with -p {'corpus' if kind == 'speech' else kind} {shlex.quote(output)}")
     if summary["permission"]:
         folders = shlex.quote(os.pathsep.join(summary["permission"]))
         print(f"hifitse: it names files outside of its own folder; allow that where you use it: export {ALLOW_ROOTS}={folders}")
@@ -153,12 +153,13 @@ def trainings(folder: Path) -> "pd.DataFrame":
         with contextlib.suppress(OSError, ValueError, HifitseError):
             run = Run.at(path.parent)
             best = max((row["si_sdri_db"] for row in run.validation if isinstance(row.get("si_sdri_db"), float)), default=float("nan"))
-            changed = max(file.stat().st_mtime for file in path.parent.iterdir() if not file.name.startswith("rows-"))
+            changed = max(file.stat().st_mtime for file in (path, run.folder / "history.jsonl") if file.is_file())
             differs = ", ".join(f"{name}={value}" for name, value in sorted(report.differences(run.params, evaluation=False).items()))
             top = report.top(run.params.preset, run.params.corpus)
             date = f"{datetime.fromtimestamp(changed):%Y-%m-%d %H:%M}"
-            rows.append([run.folder.name, run.label, top, run.step, run.params.steps, best, date, differs])
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"label": str, "what differs": str}).sort_values("date", ascending=False)
+            rows.append((changed, [run.folder.name, run.label, top, run.step, run.params.steps, best, date, differs]))
+    ordered = [row for _, row in sorted(rows, reverse=True, key=lambda each: each[0])]
+    return pd.DataFrame(ordered, columns=COLUMNS).astype({"label": str, "what differs": str})
 
 
 @hifitse.command()
@@ -194,6 +195,8 @@ def scenes(
         raise click.UsageError("--voicefilter and --librimix are both given, expected one")
     if librimix and not enrolments:
         raise click.UsageError("--librimix has no --enrolments, expected the map of enrolments")
+    if (enrolments or wham) and not librimix:
+        raise click.UsageError("--enrolments or --wham is given without --librimix, expected all of them or none")
     if librimix:
         found = lists.librimix(Path(librimix), Path(enrolments), params.corpus, wham)
     else:

@@ -96,7 +96,7 @@ def find_run(name: str) -> Run:
     """Return the finished run of a preset, or in a folder. Raises HifitseError: there is none, or it is not finished."""
     presets = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     try:
-        run = Run.of(resolve(name)) if name in presets else Run.at(Path(name))
+        run = Run.of(resolve(name)) if name in presets else Run.at(Path(name).absolute())  # "." has no name
     except ParameterError:
         raise
     except (OSError, ValueError):

@@ -13,11 +13,13 @@ from typing import Any
 
 import click
 
+from hifitse import HifitseError
 from hifitse.params import Params, resolve
 from hifitse.presets import parameter_options, values
 
 TRAINING_SHARE = 0.75  # of the sitting's time; the rest is for evaluation, export and report
 PART = 15_000_000  # bytes per part of ``run.zip``: the other machine may only let out files below 16 MB
+CHECKPOINTS = "checkpoint-*.safetensors"
 KEPT = ("params.json", "history.jsonl", "validation.jsonl")
 
 
@@ -59,6 +61,7 @@ def sitting(output: str, minutes: float, **given: Any) -> int | None:
     A short trial decides the number of steps, unless -p steps gives it. With the run.zip of an earlier sitting in FOLDER, the same command
     continues its training.
     """
+    from hifitse.training.run import Run
     from hifitse.training.train import train
 
     until, folder, explicit = time.monotonic() + 60 * minutes, Path(output).absolute(), values(**given)
@@ -69,8 +72,10 @@ def sitting(output: str, minutes: float, **given: Any) -> int | None:
     if before is None and "steps" not in explicit:
         params = fitted(params, until - time.monotonic())
     left = TRAINING_SHARE * (until - time.monotonic()) / 60
-    run = train(params.model_copy(update={"max_minutes": max(0.05, left)}))
-    _keep(folder, run.folder)
+    try:
+        run = train(params.model_copy(update={"max_minutes": max(0.05, left)}))
+    finally:  # after Ctrl-C too: the number of steps is in run.zip, and another trial would choose another one
+        _keep(folder, Run.of(params).folder)
     if not run.finished:
         print(f"hifitse: {run.step} of {params.steps} steps are done; the same command goes on from {folder}/run.zip")
         return 1
@@ -100,39 +105,52 @@ def fitted(params: Params, seconds: float) -> Params:
 
 
 def _keep(folder: Path, run: Path) -> None:
-    """Write ``run.zip`` with what another sitting needs: the newest checkpoint and rows. It is split if larger than ``PART``."""
-    newest = sorted(run.glob("checkpoint-*.safetensors"))[-1]
-    whole = folder / "run.zip"
-    for old in folder.glob("run.zip*"):
-        old.unlink()
-    with zipfile.ZipFile(whole, "w") as archive:
-        for name in (newest.name, *KEPT):
-            if (run / name).is_file():
-                archive.write(run / name, f"{run.name}/{name}")
-    if whole.stat().st_size > PART:
-        with open(whole, "rb") as file:
-            for number, part in enumerate(iter(lambda: file.read(PART), b"")):
-                (folder / f"run.zip.{number:02d}").write_bytes(part)
-        whole.unlink()
+    """Write ``run.zip`` with what another sitting needs: the newest checkpoint, if there is one, and rows. It is split if larger than
+    ``PART``, and replaces an older one when it is complete."""
+    found = sorted(path.name for path in run.glob(CHECKPOINTS))
+    if not found:
+        return
+    with tempfile.TemporaryDirectory(prefix=".run-", dir=folder) as work:
+        whole = Path(work, "run.zip")
+        with zipfile.ZipFile(whole, "w") as archive:
+            for name in (found[-1], *KEPT):
+                if (run / name).is_file():
+                    archive.write(run / name, f"{run.name}/{name}")
+        if whole.stat().st_size > PART:
+            with open(whole, "rb") as file:
+                for number, part in enumerate(iter(lambda: file.read(PART), b"")):
+                    Path(work, f"run.zip.{number:02d}").write_bytes(part)
+            whole.unlink()
+        for old in folder.glob("run.zip*"):
+            old.unlink()
+        for part in Path(work).iterdir():
+            part.rename(folder / part.name)
 
 
 def _unpack(folder: Path) -> Params | None:
-    """Unpack the run in ``run.zip`` or its parts into ``runs/`` and return its parameters; ``None`` if there is no such file."""
+    """Unpack the run in ``run.zip`` or its parts into ``runs/``, unless it has gone on there, and return its parameters; ``None`` if there
+    is no such file. Raises HifitseError: a part is missing or damaged, or was written by another version of this library."""
     found = sorted(folder.glob("run.zip*"))
     if not found:
         return None
     with tempfile.TemporaryFile() as joined:
         for part in found:
             joined.write(part.read_bytes())
-        with zipfile.ZipFile(joined) as archive:
-            archive.extractall(folder / "runs")
-            name = next(each for each in archive.namelist() if each.endswith("/params.json"))
-    return Params.model_validate_json((folder / "runs" / name).read_text(encoding="utf-8"))
+        try:
+            with zipfile.ZipFile(joined) as archive:
+                [name] = [each for each in archive.namelist() if each.endswith(".safetensors")]
+                run = (folder / "runs" / name).parent
+                if not any(path.name >= Path(name).name for path in run.glob(CHECKPOINTS)):
+                    archive.extractall(folder / "runs")
+            return Params.model_validate_json((run / "params.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise HifitseError(f"{found[0]} cannot be used ({reason}), expected all that one sitting wrote, or none of it") from None
 
 
 def _report(params: Params, folder: Path) -> None:
     """Write the report of notebook 00 on the finished run, in a separate process, so that a failure affects nothing else."""
-    words = ["run", "00_baseline", "--preset", params.preset]
-    for name, value in params.changed().items():
-        words += ["-p", name, json.dumps(value)] if name not in ("preset", "max_minutes") else []
+    words, plain = ["run", "00_baseline", "--preset", params.preset], resolve(params.preset)
+    for name, value in params:
+        words += ["-p", name, json.dumps(value)] if name != "max_minutes" and value != getattr(plain, name) else []
     subprocess.run([sys.executable, "-m", "hifitse.commands.cli", *words], env=os.environ | {"HIFITSE_REPORTS": str(folder / "report")})

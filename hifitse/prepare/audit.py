@@ -39,7 +39,7 @@ Row = Mapping[str, Any]
 def checked(page: str) -> Path:
     """Return the absolute path of the page to write. Raises HifitseError: it is not an ``.html`` file in an existing folder."""
     path = Path(os.path.abspath(Path(page).expanduser()))
-    if path.suffix.lower() not in (".html", ".htm") or not path.parent.is_dir():
+    if path.suffix.lower() not in (".html", ".htm") or not path.parent.is_dir() or path.is_dir():
         raise HifitseError(f"audit page is {page!r}, expected the name of an .html file in a folder that exists")
     return path
 

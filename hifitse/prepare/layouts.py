@@ -77,6 +77,8 @@ def listing(root: Path, layout: str, kind: Kind = "speech") -> tuple[Path, Calla
             also = ", ".join(name for name in LAYOUTS if name != layout)
             like = chosen.like.removeprefix("speaker/") if kind != "speech" else chosen.like
             raise HifitseError(f"no files like {like} under {root}, expected a folder with some; other layouts are {also}")
+    except (AttributeError, TypeError) as error:
+        raise HifitseError(f"the manifests in {root} have a field of another type ({error}), expected those of Lhotse") from None
     except OSError as error:
         raise HifitseError(f"{root} cannot be listed ({error}), expected a folder that can be read") from None
     return base, items
@@ -125,9 +127,14 @@ def _by_name(root: Path, layout: Layout, kind: Kind) -> Iterator[Item]:
 # ---- Lhotse
 
 
+def is_manifest(file: str, name: str = "(recordings|supervisions|cuts)") -> bool:
+    """Return whether a file has a name by which Lhotse's manifests are found."""
+    return re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", file) is not None
+
+
 def _lines(root: Path, name: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of all ``*<name>*.jsonl(.gz)`` in a folder; ``name`` is recordings, supervisions or cuts."""
-    for path in sorted(path for path in root.iterdir() if re.fullmatch(rf".*{name}.*\.jsonl(\.gz)?", path.name) and path.is_file()):
+    for path in sorted(path for path in root.iterdir() if is_manifest(path.name, name) and path.is_file()):
         try:
             with opened(path) as lines:
                 for number, line in enumerate(lines, start=1):
@@ -154,7 +161,7 @@ def _source(root: Path, recording: dict[str, Any]) -> str | None:
 def _lhotse(root: Path, kind: Kind) -> tuple[Path, list[Item]]:
     """Return the folder that contains all recordings of the Lhotse manifests, and the items.
     A recording with one speaker is one utterance. With exactly one speaker per channel, each channel is an utterance."""
-    cuts = [each for cut in _lines(root, "cuts") for each in ([track.get("cut", {}) for track in cut.get("tracks", [])] or [cut])]
+    cuts = [each for cut in _lines(root, "cuts") for each in ([track.get("cut", {}) for track in cut.get("tracks") or ()] or [cut])]
     recordings: dict[str, dict[str, Any]] = {}
     for recording in (*_lines(root, "recordings"), *(cut.get("recording") for cut in cuts)):
         if isinstance(recording, dict):

@@ -25,7 +25,7 @@ from hifitse.files import write_atomic, write_text
 from hifitse.machine import usable_cores
 from hifitse.pool import DiedError, Pool
 from hifitse.pool import Task as Started
-from hifitse.prepare.layouts import Item, listing, others, suffix_of
+from hifitse.prepare.layouts import Item, is_manifest, listing, others, suffix_of
 from hifitse.prepare.recording import VERSION, Found, measure
 from hifitse.report.contract import plain
 
@@ -59,6 +59,8 @@ def prepare(
         raise HifitseError(f"output is {target.name!r}, expected the name of a file that ends in {' or '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise HifitseError(f"output folder {str(target.parent)!r} does not exist, expected one that can be written")
+    if layout == "lhotse" and target.parent == folder and is_manifest(target.name):
+        raise HifitseError(f"output is {target.name!r}, a name that Lhotse's manifests in {folder} have, expected another name")
     base, items = listing(folder, layout, kind)
     with Partial(target, {"version": VERSION, "kind": kind}) as partial, tempfile.TemporaryFile() as lines:
         above = target.parent if base.is_relative_to(target.parent) else base

@@ -24,7 +24,7 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import sampling
 from hifitse.data.corpus import MIN_SAMPLES
 from hifitse.data.manifest import Kind
-from hifitse.decode import Sound
+from hifitse.decode import Sound, channel_of
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -64,7 +64,8 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
         with Sound(path) as file:
             found = _pass(file)
     except (HifitseError, OSError) as error:
-        detail = str(error).replace(str(path), Path(path).name)
+        file = channel_of(path)[0]
+        detail = str(error).replace(str(file), file.name)
         return {"reason": "empty" if "holds 0 samples" in detail else "broken", "detail": detail}
     if not found["samples"]:
         return {"reason": "empty", "detail": "it holds 0 samples"}
