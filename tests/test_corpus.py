@@ -104,12 +104,14 @@ def test_a_split_in_the_manifest_is_honoured_and_the_others_are_dealt(tmp_path):
     sides = load_corpus(manifest(tmp_path, lines)).split(0.1, 0.3, 0)
     assert all(f"s{s:02d}" in sides[side].speakers for s, side in named.items())
     assert {side: len(part.speakers) for side, part in sides.items()} == {"train": 5, "valid": 3, "test": 4}
-    for changes, words in (({"split": "dev"}, "split is 'dev', expected one of train, valid, test"), ({"source": 1}, "source is 1")):
+    for changes, words in (({"split": "dev"}, "split is 'dev', expected one of train, valid, test"), ({"source": 1}, "source is 1"),
+                           ({"samples": 10**400}, "expected a positive whole number")):
         assert words in load_corpus(manifest(tmp_path, [*lines, entry(11, 2, samples=9600) | changes])).skipped[0]
     both = [line | ({"split": "valid"} if line["path"] == "s00/u1.flac" else {}) for line in lines]
     assert load_corpus(manifest(tmp_path, both)).skipped == ["speaker s00: utterances in different splits"]
     with pytest.raises(CorpusError, match="group all has members in test and in valid"):
         load_corpus(manifest(tmp_path, [line | {"group": "all"} for line in lines])).split(0.1, 0.3, 0)
+    assert "recursion" in load_corpus(manifest(tmp_path, [*lines, "[" * 100_000])).skipped[0]
 
 
 def test_sources_are_separated_by_commas_unless_such_a_path_exists(tmp_path, monkeypatch):
@@ -133,7 +135,7 @@ def test_corpora_are_merged_by_speakers_whose_names_differ(tmp_path):
     assert [len(both.read(said[1])) for said in both.speakers.values()] == [14_400, 14_400, 9600, 9600]
 
 
-def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_lie(tmp_path):
+def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_lie(tmp_path, monkeypatch):
     """The split must not depend on folder names, or a training and its test on another machine would share rooms."""
     dealt = []
     for first, second in (("a", "z"), ("y", "b")):
@@ -143,6 +145,11 @@ def test_merged_noises_and_rooms_keep_their_groups_apart_wherever_their_folders_
         sides = both.split(0.2, 0.3, 1)
         dealt.append([[(clip.group, clip.path.rpartition("/")[2]) for clip in part.clips] for part in sides.values()])
     assert dealt[0] == dealt[1]
+    monkeypatch.chdir(tmp_path)
+    made, own = load_clips(room_folder(tmp_path / "cache" / "made"), "rooms"), load_clips(tmp_path / "a", "rooms")
+    for cache in (tmp_path / "cache", "cache"):
+        monkeypatch.setenv("HIFITSE_CACHE", str(cache))
+        assert merged_clips([own, made]).clips[-1].group.startswith("0/")
 
 
 @pytest.mark.parametrize("kind, make", [("noise", noise_folder), ("rooms", room_folder)])

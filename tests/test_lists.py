@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -46,6 +47,17 @@ def test_the_rows_of_a_written_list_are_those_of_the_drawn_one(params):
     assert listed == evaluate(half, params.model_copy(update={"eval_list": ""}), progress=False)
 
 
+def test_a_changed_list_is_read_again_and_a_contradictory_scene_is_named(params, tmp_path):
+    changed = params.model_copy(update={"eval_list": str(tmp_path / "list.jsonl")})
+    scenes = read_scenes(params.eval_list)
+    for some in (scenes[:3], scenes[:2], [replace(scenes[0], enroll=())]):
+        write_scenes(changed.eval_list, some)
+        mixer = ListMixer(changed)
+        assert mixer.scenes["test"] == some
+    with pytest.raises(HifitseError, match=f"scene '{scenes[0].id}' contradicts itself"):
+        mixer.mixture(0, 0, scenes[0].conditions)
+
+
 def test_only_recordings_of_the_list_are_opened(params):
     with mock.patch.multiple(audio, info=mock.Mock(side_effect=audio.info), read=mock.Mock(side_effect=audio.read)):
         mixer = ListMixer(params)
@@ -59,6 +71,7 @@ def test_only_recordings_of_the_list_are_opened(params):
     ('"name": "test"', '"name": "other"', "list 'other', expected one of test"),
     ('"path": "s0', '"path": "../s0', "leaves its root"),
     ('"talkers": [', '"talkers": 3, "others": [', "talkers"),
+    ('"talkers": [', '"name": "../up", "talkers": [', "name"),
 ])  # fmt: skip
 def test_a_faulty_list_is_named(old, new, reason, params, tmp_path):
     with open(params.eval_list, encoding="utf-8") as file:
@@ -95,6 +108,7 @@ def test_voicefilters_tuples(vctk):
     assert np.array_equal(one.target, said("p225_001")) and np.array_equal(one.interferers[0], said("p226_002")[: len(one.mix)])
     assert np.allclose(one.mix, one.target + one.interferers[0], atol=1e-6)
     assert np.array_equal(one.enroll[0], said("p225_002")) and np.array_equal(one.wrong_enroll[0], said("p226_001"))
+    assert scenes[1].wrong_enroll[0].segment.said == "p225_002_mic1"  # not p225_001 by its other microphone
     assert len(other.mix) == len(said("p226_002")) and not other.interferers[0, len(said("p225_001")) :].any()
     assert one.metadata["target_speaker"] == "p225" and one.metadata["id"] == "voicefilter-0" and one.metadata["present"]
     ratio = 10 * np.log10(np.mean(one.target**2) / np.mean(one.interferers[0] ** 2))
@@ -110,7 +124,7 @@ def libri(tmp_path_factory):
         speaker, chapter, _ = name.split("-")
         files[name] = f"test-clean/{speaker}/{chapter}/{name}.flac"
         save(root / files[name], 0.3 * np.random.default_rng(number).standard_normal(16_000 + 800 * number), 16_000)
-    save(root / "tt" / "wham.wav", 0.1 * np.random.default_rng(9).standard_normal(20_000), 16_000)
+    save(root / "tt" / "wham.wav", 0.1 * np.random.default_rng(9).standard_normal(12_000), 16_000)  # looped
 
     def row(one, other, gains):
         ends = {"noise_path": "tt/wham.wav", "noise_gain": 0.5}
@@ -137,7 +151,7 @@ def test_librimix_with_a_map_of_enrolments(noise, libri):
     assert np.allclose(one.target, 0.8 * read["11-7-0001"], atol=1e-6)
     assert np.allclose(one.interferers[0], 0.5 * read["22-8-0002"][:48_000], atol=1e-6)
     assert np.allclose(one.mix, two.mix, atol=1e-6) and np.array_equal(one.target, two.interferers[0])
-    assert np.allclose(one.noise, 0.5 * audio.read(root / "tt/wham.wav")[:48_000] if noise else 0, atol=1e-6)
+    assert np.allclose(one.noise[:35_000], 0.5 * audio.read(root / "tt/wham.wav")[:35_000] if noise else 0, atol=1e-6)
     length = min(len(read["22-8-0004"]), len(read["11-7-0003"]))
     assert np.allclose(one.enroll[0], 0.9 * read["11-7-0003"][:length], atol=1e-6)  # as in that mixture
     assert np.array_equal(one.wrong_enroll, two.enroll) and three.wrong_enroll is None
@@ -164,8 +178,12 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
         (tmp_path / "map").write_text(f"11-7-0001_22-8-0002 11-7-0001 s{place}/11-7-0001_22-8-0002\n")
         with pytest.raises(HifitseError, match=f"enrolment is 's{place}/.*', expected a source of a mixture of"):
             librimix(libri[1], tmp_path / "map", libri[0])
-    for wrong, said in ((",0.5", "has '' as .*_gain, expected a number"), (",noise_gain", "has no column 'noise_gain'")):
-        (tmp_path / "c.csv").write_text(libri[1].read_text().replace(wrong, "," if wrong == ",0.5" else ",other"))
+    for wrong, new, said in (
+        (",0.5", ",", "has '' as .*_gain, expected a number"), (",0.5", ",nan", "has 'nan' as .*_gain, expected a number"),
+        (",noise_gain", ",other", "has no column 'noise_gain'"), (",test-clean/11", ",../test-clean/11", "leaves its root"),
+        (libri[2]["11-7-0001"], "", "has '' as source_1_path"),
+    ):  # fmt: skip
+        (tmp_path / "c.csv").write_text(libri[1].read_text().replace(wrong, new))
         with pytest.raises(HifitseError, match=said):
             librimix(tmp_path / "c.csv", libri[0] / "map", libri[0], libri[0])
 

@@ -192,7 +192,7 @@ def merged_clips(lists: Sequence[Clips]) -> Clips:
     Groups are named by the list's place, not its folder, so that the split is the same on every machine."""
     if len(lists) == 1:
         return lists[0]
-    made_first = sorted(range(len(lists)), key=lambda place: (lists[place].root.parent != cache_dir(), place))
+    made_first = sorted(range(len(lists)), key=lambda place: (lists[place].root.parent != Path(os.path.abspath(cache_dir())), place))
     clips = [
         replace(clip, path=_from_top(each.root, clip), group=f"{made_first.index(place)}/{clip.group}")
         for place, each in enumerate(lists) for clip in each.clips

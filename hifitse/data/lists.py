@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -34,14 +36,19 @@ class ListMixer:
         every = [scene for scenes in self.scenes.values() for scene in scenes]
         enrolled = [each for scene in every for each in (*scene.enroll, *scene.wrong_enroll)]
         noise = any(each.noise for each in (*every, *enrolled))
-        rooms = any(each.response for each in enrolled) or any(scene.room for scene in every)
+        rooms = any(each.response for each in (*enrolled, *(talker for scene in every for talker in scene.talkers)))
         limit = params.cache_mb * 2**20
         speech, behind = Reader(_root(params, "corpus"), limit, WHOLE_S), Reader(_root(params, "noise"), limit) if noise else None
         self.renderer = Renderer(speech, behind, _root(params, "rooms") if rooms else None, limit)
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
-        """Return mixture ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are ignored."""
-        return self.renderer.mixture(self.scenes[conditions.name][index])
+        """Return mixture ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are ignored.
+        Raise HifitseError if a recording is missing or broken, or the scene contradicts itself."""
+        scene = self.scenes[conditions.name][index]
+        try:
+            return self.renderer.mixture(scene)
+        except (ValueError, TypeError, LookupError) as error:
+            raise HifitseError(f"scene {scene.id!r} contradicts itself ({error}), expected one as `hifitse scenes` writes it") from error
 
 
 def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
@@ -49,11 +56,15 @@ def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
     return ListMixer(params) if split == "test" and params.eval_list else Mixer(params, split)
 
 
-@lru_cache(maxsize=4)
 def by_list(path: str) -> dict[str, list[Scene]]:
     """Return the scenes of a file by the evaluation list that they belong to."""
+    return _by_list(path, _text(path))
+
+
+@lru_cache(maxsize=4)
+def _by_list(path: str, text: str) -> dict[str, list[Scene]]:
     found: dict[str, list[Scene]] = {}
-    for scene in read_scenes(path):
+    for scene in _scenes(path, text):
         if scene.conditions.name not in LISTS:
             raise HifitseError(f"list {path!r} has a scene of the list {scene.conditions.name!r}, expected one of {', '.join(LISTS)}")
         found.setdefault(scene.conditions.name, []).append(scene)
@@ -80,8 +91,8 @@ def drawn(params: Params) -> Iterator[Scene]:
 def write_sound(params: Params, folder: Path) -> None:
     """Write what other systems need: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``; of several enrolments the first."""
     mixer = ListMixer(params)
-    for scene in (scene for scenes in mixer.scenes.values() for scene in scenes):
-        made = mixer.renderer.mixture(scene)
+    for index, scene in (numbered for scenes in mixer.scenes.values() for numbered in enumerate(scenes)):
+        made = mixer.mixture(0, index, scene.conditions)
         enrolled = {name: rows[0] for name in ("enroll", "wrong_enroll") if (rows := getattr(made, name)) is not None}
         for name, sound in ({"mix": made.mix, "target": made.target} | enrolled).items():
             audio.write(folder / name / f"{scene.id}.flac", sound)
@@ -119,12 +130,19 @@ def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
 
 def read_scenes(path: str | Path) -> list[Scene]:
     """Read the scenes of a list. Raise HifitseError if it is unreadable or empty, or a line is not a scene or leaves its root."""
+    return _scenes(path, _text(path))
+
+
+def _text(path: str | Path) -> str:
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
+
+
+def _scenes(path: str | Path, text: str) -> list[Scene]:
     scenes = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(text.splitlines(), 1):
         try:
             scenes.append(from_json(line))
         except HifitseError as error:
@@ -158,7 +176,8 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
         clean, enroll, other = (names[name] for name in told)
         samples = _file(root, clean).samples
         said = [_talker(root, name, samples) for name in (clean, other)]
-        rest = [name for name in names if _speaker(name) == said[1].speaker and names[name] != other]
+        used = told[2].removesuffix("_mic2")  # by either microphone
+        rest = [name for name in names if _speaker(name) == said[1].speaker and name.removesuffix("_mic2") != used]
         wrong = (_enrolled(root, names[min(rest)]),) if rest else ()
         scenes.append(_scene(f"voicefilter-{index}", index, said, (_enrolled(root, enroll),), wrong))
     return scenes
@@ -184,10 +203,12 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
         raise HifitseError(f"map {str(enrollments)!r} cannot be read ({error}), expected lines of mixture, utterance, enrolment") from None
     table = {(words[0], words[1]): words[2] for words in lines if len(words) == 3}
 
-    def heard(row: dict[str, str], samples: float = float("inf")) -> list[Talker]:
-        """Return the sources as they are in a mixture, cropped to the shortest, or to ``samples``."""
+    def heard(row: dict[str, str]) -> list[Talker]:
+        """Return the sources as they are in a mixture, cropped to the shortest."""
         said = [(name, _gain(row, f"source_{place}_gain")) for place in range(1, 9) if (name := row.get(f"source_{place}_path"))]
-        samples = min(samples, *(_file(root, each).samples for each, _ in said))
+        if not row["source_1_path"]:
+            raise HifitseError(f"mixture {row['mixture_ID']!r} has '' as source_1_path, expected the path of a recording")
+        samples = min(_file(root, each).samples for each, _ in said)
         return [_talker(root, each, samples, gain) for each, gain in said]
 
     def enrolled(name: str) -> Enrollment:
@@ -201,7 +222,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     scenes = []
     for name, row in rows.items():
         behind = Noise(_file(locate(noise, "noise"), row["noise_path"]), 0, _gain(row, "noise_gain")) if noise is not None else None
-        said = heard(row, behind.file.samples) if behind else heard(row)
+        said = heard(row)
         found = [enrolled(table[key]) if (key := (name, *each.segment.utterances)) in table else None for each in said]
         for number, enroll in enumerate(found):
             if enroll:
@@ -214,10 +235,10 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
 
 
 def _gain(row: dict[str, str], column: str) -> float:
-    try:
-        return float(row[column])
-    except (KeyError, ValueError):
-        raise HifitseError(f"mixture {row['mixture_ID']!r} has {row.get(column)!r} as {column}, expected a number") from None
+    with suppress(KeyError, ValueError):
+        if isfinite(gain := float(row[column])):
+            return gain
+    raise HifitseError(f"mixture {row['mixture_ID']!r} has {row.get(column)!r} as {column}, expected a number")
 
 
 def _scene(
@@ -241,6 +262,8 @@ def _enrolled(root: Path, path: str) -> Enrollment:
 
 @lru_cache(maxsize=100_000)
 def _file(root: Path, path: str) -> File:
+    if Path(path).is_absolute() or ".." in Path(path).parts:  # refused by the reader of the written list
+        raise HifitseError(f"path {path!r} leaves its root, expected one relative to {str(root)!r}")
     known = audio.info(root / path)
     return File(path, known.samples, known.sample_rate)
 

@@ -204,7 +204,7 @@ def _from_manifest(
                 if path in seen:
                     raise ValueError(f"path {path} is listed twice")
                 seen |= {path} if once else set()
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 skipped.append(f"manifest line {number}: {f'no field {error}' if isinstance(error, KeyError) else error}")
                 continue
             speaker, name = (entry["speaker"], entry["utterance"]) if kind == "speech" else ("", "")
@@ -237,7 +237,7 @@ def _checked(entry: Any, texts: tuple[str, ...]) -> dict:
     if entry.get("split", "") not in ("", *SIDES):
         raise ValueError(f"split is {entry['split']!r}, expected one of {', '.join(SIDES)}")
     for name in ("samples", "sample_rate"):
-        if type(entry[name]) is not int or entry[name] < 1:
+        if type(entry[name]) is not int or not 0 < entry[name] < 2**40:  # what larger ones give might not fit an index
             raise ValueError(f"{name} is {entry[name]!r}, expected a positive whole number")
     return entry
 

@@ -45,8 +45,8 @@ class Reader:
     Args:
         root: folder to which paths are relative.
         limit: bytes to keep; 0 keeps nothing. A recording longer than the limit or than 60 s is never kept.
-        whole_s: s: a file of another rate is always resampled whole up to this length; if longer, always only the stretch read. The last
-            bit of a sample depends on it."""
+        whole_s: s: a file of another rate, or an MP3, is always decoded whole up to this length; if longer, always only the stretch read.
+            The last bit of a sample depends on it."""
 
     def __init__(self, root: Path, limit: int = 0, whole_s: float = 0.0) -> None:
         self.root, self.whole_s = root, whole_s
@@ -66,12 +66,11 @@ class Reader:
         first, last, known = self._fresh.get(file.path, (0, 0, None))
         if known is not None and first <= start and start + samples <= last:
             return known[start - first : start - first + samples]
-        own_rate = file.sample_rate == SAMPLE_RATE
-        whole = file.samples <= self.whole_s * SAMPLE_RATE
-        if self.holds(file.samples) and (own_rate or whole):
+        exact, whole = _exact(file), file.samples <= self.whole_s * SAMPLE_RATE
+        if self.holds(file.samples) and (exact or whole):
             kept = self._kept.get(file.path, partial(self._packed, file))[start : start + samples]
             return kept.astype(np.float32) / np.float32(PCM_16) if kept.dtype == np.int16 else kept.copy()
-        if whole and not own_rate:
+        if whole and not exact:
             return self.whole(file)[start : start + samples]
         return audio.read(self.root / file.path, start, samples)
 
@@ -87,13 +86,17 @@ class Reader:
     def look(self, file: Recording, start: int, samples: int) -> np.ndarray:
         """Like :meth:`read`, but keep the result until :meth:`forget`, so that sound that is analysed and then used is decoded once."""
         sound = self.read(file, start, samples)
-        # Part of a resampled file may differ in the last bit if read alone: always read it alone, looked at before or not.
-        if file.sample_rate == SAMPLE_RATE:
+        if _exact(file):  # others are read alone, looked at before or not
             self._fresh[file.path] = start, inf if start + samples >= file.samples else start + samples, sound
         return sound
 
     def forget(self) -> None:
         self._fresh.clear()
+
+
+def _exact(file: Recording) -> bool:
+    """Return whether a stretch is to the last bit the same read alone or with the whole file, unlike that of resampled files and MP3s."""
+    return file.sample_rate == SAMPLE_RATE and ".mp" not in file.path.lower()
 
 
 def as_int16(signal: np.ndarray) -> np.ndarray | None:

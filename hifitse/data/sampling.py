@@ -5,6 +5,7 @@ a pause; rooms. Also align and measure room responses, recorded or synthetic.
 import multiprocessing
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -49,12 +50,11 @@ Line = list[tuple[int, Utterance, ActivityMask]]  # one after the other, each wi
 class SpeechSampler:
     """Draws stretches of speech.
 
-    An utterance of up to 20 s is decoded whole once to find its speech, and its mask is kept (at most 64 MB). Of a longer one, 10 s or more
-    are analysed each time. ``unusable`` has the reason, by path, for each file that turned out to be silent or broken."""
+    An utterance of up to 20 s is decoded whole once to find its speech, and its mask is kept (at most 64 MB), ``None`` if it is silent or
+    broken. Of a longer one, 10 s or more are analysed each time."""
 
     reader: Reader
     masks: Recent = field(default_factory=Recent)
-    unusable: dict[str, str] = field(default_factory=dict)
 
     def draw(
         self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], samples: int, speed: float,
@@ -92,17 +92,16 @@ class SpeechSampler:
             return
         # not multiprocessing's Pool, which ends its processes by SIGTERM, for which a training has its own handler
         with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-            for found, unusable in pool.map(self._look, [short[number::workers] for number in range(workers)]):
-                self.unusable |= unusable
+            for found in pool.map(self._look, [short[number::workers] for number in range(workers)]):
                 for path, mask in found.items():
                     self.masks.get(path, partial(_sized, mask))
 
-    def _look(self, utterances: Sequence[Utterance]) -> tuple[dict[str, ActivityMask | None], dict[str, str]]:
+    def _look(self, utterances: Sequence[Utterance]) -> dict[str, ActivityMask | None]:
         found = {}
         for each in utterances:
             found[each.path] = self._mask(np.random.default_rng(0), each, 1)
             self.reader.forget()
-        return {path: mask for path, mask in found.items() if mask}, self.unusable
+        return found
 
     def _line(self, rng: np.random.Generator, first: Iterable[Utterance], reserve: Iterable[Utterance], frames: int, around: int) -> Line:
         """Join utterances to at least ``frames`` frames, with ``around`` frames of silence before and after each."""
@@ -127,21 +126,17 @@ class SpeechSampler:
         raise CorpusError(f"speaker {utterance.speaker} has only silent or broken utterances, expected one with speech")
 
     def _mask(self, rng: np.random.Generator, utterance: Utterance, frames: int) -> ActivityMask | None:
-        """Return where an utterance, or a random part of a long one, has speech; ``None`` if it has none."""
-        if utterance.path in self.unusable:
+        """Return where an utterance, or a random part of a long one, has speech; ``None`` if it has none or is broken."""
+        def heard(start: int, samples: int) -> ActivityMask | None:
+            with suppress(HifitseError):
+                return activity_mask(self.reader.look(utterance, start, samples), start)
             return None
-        try:
-            if utterance.samples > max(WHOLE_S * SAMPLE_RATE, 2 * frames * FRAME):
-                part = max(round(PART_S * SAMPLE_RATE), 2 * frames * FRAME)
-                start = int(rng.integers(utterance.samples - part + 1))
-                return activity_mask(self.reader.look(utterance, start, part), start)
-            found = self.masks.get(utterance.path, lambda: _sized(activity_mask(self.reader.look(utterance, 0, utterance.samples))))
-        except HifitseError as error:
-            self.unusable[utterance.path] = str(error)
-            return None
-        if found is None:
-            self.unusable[utterance.path] = f"file {utterance.path} is silent, expected speech above -80 dBFS"
-        return found
+
+        if utterance.samples > max(WHOLE_S * SAMPLE_RATE, 2 * frames * FRAME):
+            # a part that is silent or broken is not remembered: rng would then depend on what was drawn before
+            part = max(round(PART_S * SAMPLE_RATE), 2 * frames * FRAME)
+            return heard(int(rng.integers(utterance.samples - part + 1)), part)
+        return self.masks.get(utterance.path, lambda: _sized(heard(0, utterance.samples)))
 
 
 def _sized(mask: ActivityMask | None) -> tuple[ActivityMask | None, int]:

@@ -177,7 +177,7 @@ class Scene:
     snr_db: float | None = None  # without noise, what it would have been
     level_db: float | None = None  # dBFS, RMS of the mixture; None: the parts are summed without scaling, but with their pieces' gains
     similarity: float | None = None  # cosine of the target's voice and the most similar interferer's, if known
-    name: str = ""  # of an imported list's entry; empty: the conditions' name, the seed and the index
+    name: Annotated[str, Field(pattern=r"^[^/\\]*$")] = ""  # of an imported entry, and of its files; empty: list, seed and index
 
     @property
     def samples(self) -> int:
