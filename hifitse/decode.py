@@ -58,7 +58,10 @@ class Sound:
         if not os.path.getsize(self.path):
             raise AudioError(f"file {str(path)!r} is not readable as audio (it is empty), expected a sound or video file")
         wrong = ""
-        self.file = _libsndfile(self.path)
+        try:
+            self.file = _libsndfile(self.path)
+        except OSError as error:  # no permission, or a failing disk
+            raise AudioError(f"file {str(path)!r} is not readable as audio ({error.strerror}), expected a readable audio file") from None
         if self.file is not None:
             self.sample_rate, self.channels, self.subtype = self.file.samplerate, self.file.channels, self.file.subtype
             self.missing = (NO_END if _pages(self.path)[1] else "") if self.file.format == "OGG" else _said_missing(self.file)
@@ -189,14 +192,23 @@ class Sound:
             yield rate, np.concatenate(held)
         name = container.format.name.split(",")[0]
         told = name in SAYS_LENGTH or (name == "mp3" and _xing(self.path))
-        there_s, said_s = samples / max(rate, 1), (container.duration or 0) / 1e6
-        said_s = stream.frames / max(rate, 1) if name == "caf" else said_s
+        there_s, said_s = samples / max(rate, 1), stream.frames / max(rate, 1) if name == "caf" else _said_s(container, stream)
         if told and there_s < said_s - NOTICED_S:
             self.missing = _cut(there_s, said_s)
         elif bad > 1:  # a single one is the end of a cut file
             self.missing = f"{bad} of its packets cannot be decoded"
         elif rate and _pages(self.path)[1]:
             self.missing = NO_END
+
+
+def _said_s(container: Any, stream: Any) -> float:
+    """Return the length of the sound in seconds according to its container: that of the picture may differ."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if ends := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):  # Matroska states the end
+        hours, minutes, seconds = map(float, ends.groups())
+        return 3600 * hours + 60 * minutes + seconds - float((stream.start_time or 0) * stream.time_base)
+    return (container.duration or 0) / 1e6
 
 
 def _cut(there_s: float, said_s: float) -> str:

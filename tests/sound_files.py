@@ -77,7 +77,7 @@ def by_ffmpeg(name: str, codec: str, rate: int = SAMPLE_RATE, video: bool = Fals
             sound = container.add_stream(codec, rate=rate, layout="mono")
             if video:
                 picture = container.add_stream("mpeg4", rate=10, width=32, height=32, pix_fmt="yuv420p")
-                for number in range(round(10 * SECONDS)):
+                for number in range(round(20 * SECONDS)):  # the picture may last longer than the sound
                     image = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
                     image.pts = number
                     container.mux(picture.encode(image))

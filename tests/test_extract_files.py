@@ -102,9 +102,9 @@ def test_a_flac_says_how_many_samples_it_clipped(files, capsys):
 
 def test_a_mixture_that_cannot_be_used_leaves_nothing_and_the_others_are_done(files, capsys):
     soundfile.write("bad.wav", np.where(np.arange(72_000) == 60_000, np.nan, 0.1), SAMPLE_RATE, subtype="FLOAT")
-    assert extract("bad.wav", MIX, *VOICE, "-o", "new") == 1
+    assert extract("absent.wav", "bad.wav", MIX, *VOICE, "-o", "new") == 1
     printed = capsys.readouterr()
-    assert "bad.wav" in printed.err and "NaN" in printed.err and printed.err.count("\n") == 1
+    assert all(words in printed.err for words in ("bad.wav", "NaN", "'absent.wav' does not exist")) and printed.err.count("\n") == 2
     assert [path.name for path in (files / "new").iterdir()] == [MIX] and "failed" in printed.out
 
 
@@ -129,3 +129,21 @@ def test_a_stop_from_outside_leaves_nothing(number, files):
         _, said = process.communicate()
     assert process.returncode == 130 and said.startswith("hifitse: interrupted") and said.count("\n") == 1
     assert not list(files.glob("*o.wav*"))
+
+
+LEAN = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None  # as on Windows
+from hifitse.commands import cli
+code = cli.main(["extract", "me.wav", "--enroll", "me.wav", "-o", "est.wav"])
+del sys.modules["fcntl"], sys.modules["resource"]
+import hifitse.training.train
+print(code, sorted({"pandas", "matplotlib", "jinja2", "av", "IPython", "papermill"} & set(sys.modules)))
+"""
+
+
+def test_extract_runs_without_modules_of_unix_and_neither_it_nor_training_loads_what_reports_need(tmp_path):
+    soundfile.write(tmp_path / "me.wav", hum(220, 2, 3), SAMPLE_RATE)
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", LEAN], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr

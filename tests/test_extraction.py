@@ -98,6 +98,8 @@ def test_the_type_of_the_mixture_is_kept_and_channels_are_averaged_whichever_axi
     assert extractor.extract(mix.astype(np.float64), enroll).dtype == np.float64
     tensor = extractor.extract(torch.from_numpy(mix).double(), torch.from_numpy(enroll))
     assert tensor.dtype == torch.float64 and not tensor.requires_grad
+    assert extraction._like(np.float32([2, -2]), np.zeros(2, np.int32)).tolist() == [2**31 - 1, -(2**31)]
+    assert extractor.extract(mix[:5], (enroll, SAMPLE_RATE), 1_000_000).shape == (5,)  # no sample at 48 kHz
     assert np.allclose(tensor.numpy(), known, atol=1e-6)
     stereo = np.stack([1.5 * mix, 0.5 * mix])
     for shape in (stereo, stereo.T, torch.from_numpy(stereo)):

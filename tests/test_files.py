@@ -6,6 +6,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import soundfile
 from sound_files import DAMAGED, JOINED, NONE, SECONDS, WHOLE, by_ffmpeg, bytes_of, signal
 from sounds import hum
 
-from hifitse import SAMPLE_RATE, audio
+from hifitse import SAMPLE_RATE, audio, decode
 from hifitse.audio import AudioError
 from hifitse.commands import cli
 from hifitse.data.speakers import speak, speaker
@@ -98,6 +99,12 @@ def test_what_is_no_sound_is_one_sentence(kind, folder, capfd):
     assert said.startswith("hifitse: ") and said.count("\n") == 1 and words in said and not Path("est.wav").exists()
 
 
+def test_a_file_that_cannot_be_opened_is_one_sentence(folder, monkeypatch):
+    monkeypatch.setattr(decode, "_libsndfile", mock.Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(AudioError, match="Permission denied.*expected"):
+        audio.read("me.wav")
+
+
 def test_a_stretch_of_an_mp3_does_not_begin_muted(tmp_path):
     """libmpg123 needs the bytes of earlier frames, and omits what it cannot decode."""
     time = np.arange(5 * SAMPLE_RATE) / SAMPLE_RATE
@@ -118,8 +125,10 @@ REFUSED = {
     "a device by a link": (["a.wav", "-o", "null.wav"], "is a folder, device or pipe"),
     "a pipe": (["a.wav", "-o", "pipe.wav"], "is a folder, device or pipe"),
     "residual over the input": (["a.wav", "-o", "o.wav", "--residual", "a.wav"], "is an input"),
+    "residual over the output by another way": (["a.wav", "-o", "o.wav", "--residual", "sub/../o.wav"], "would both go to"),
     "residual over the output": (["a.wav", "-o", "o.wav", "--residual", "o.wav"], "would both go to"),
     "no such channel": (["a.wav", "-o", "o.wav", "--channel", "2"], "channel is 2, expected 1 to 1"),
+    "channels for no flac": (["ten.wav", "-o", "o.wav", "--residual", "o.flac", "--keep-stereo"], "cannot hold the 48000 Hz and 10 ch"),
     "a rate for no flac": (["fast.wav", "-o", "o.flac"], "cannot hold the 700001 Hz"),
     "an empty folder": (["none", "-o", "o"], "no sound file in 'none'"),
     "no enrolment": (["a.wav", "-o", "o.wav"], "--enroll-from"),
@@ -144,6 +153,7 @@ def test_what_cannot_be_done_is_refused_and_no_device_is_replaced(case, folder, 
     arguments, words = REFUSED[case]
     Path("a.wav").write_bytes(bytes_of("WAV"))
     Path("fast.wav").write_bytes(bytes_of("WAV", rate=700_001))
+    soundfile.write("ten.wav", np.zeros((100, 10)), SAMPLE_RATE)
     os.mkfifo("pipe.wav")
     Path("null.wav").symlink_to(os.devnull)
     soundfile.write("silent.wav", np.zeros(48_000), SAMPLE_RATE)
@@ -194,6 +204,7 @@ def test_stereo_is_kept_by_one_mask_and_residual_and_estimate_are_the_mixture(fo
     np.testing.assert_allclose(soundfile.read("quieter.wav", dtype="float32")[0], est + 10**-0.6 * rest, atol=1e-5)
     found = json.loads(Path("p.json").read_text())
     assert len(found["level_db"]) == len(found["present"]) == 20 and found["step_s"] == 0.1
+    assert len(extract_files.Levels(600 * 11_025, 11_025).presence()) == 6_000  # though a step is 1102.5 samples
     tenth = SAMPLE_RATE // 10
     known = audio.level_db(est[3 * tenth : 4 * tenth]) - audio.level_db(mix[3 * tenth : 4 * tenth])
     assert found["level_db"][3] == pytest.approx(known, abs=0.06)
@@ -245,6 +256,8 @@ def test_a_clipped_mixture_is_said_and_an_enrolment_may_be_a_piece_of_it(folder,
     printed = capsys.readouterr()
     assert "'loud.wav': " in printed.err and "of its samples are clipped" in printed.err
     assert "0.2-1.7 s of 'loud.wav': 1.5 s of speech" in printed.out
+    soundfile.write("half.wav", np.stack([signal(), np.clip(9 * signal(), -1, 1)], 1), SAMPLE_RATE)
+    assert extract_files.survey("half.wav").warnings() and not extract_files.survey("half.wav", channel=1).warnings()
 
 
 def test_folders_and_globs_are_done_once(folder, capsys):
@@ -261,6 +274,9 @@ def test_folders_and_globs_are_done_once(folder, capsys):
     table = capsys.readouterr().out.splitlines()[-3:]
     assert table[0].startswith("recording") and "skipped" in table[1] and "2.0 s" in table[2]
     np.testing.assert_array_equal(audio.read("out/b.wav"), first)
+    Path("rest").mkdir()
+    Path("rest/b.wav").write_bytes(bytes_of("WAV"))  # nor is this the residual
+    assert extract("in/b.*", "-o", "out", "--residual", "rest") == 0 and "skipped" not in capsys.readouterr().out
 
 
 def test_integers_are_scaled_an_enrolment_may_have_its_own_rate_and_an_offset_changes_nothing(extractor):
@@ -274,21 +290,3 @@ def test_integers_are_scaled_an_enrolment_may_have_its_own_rate_and_an_offset_ch
     known = extractor.extract(mix, audio.resample(slow, 16_000, SAMPLE_RATE))
     for given in ((slow, 16_000), [(slow, 16_000)]):
         np.testing.assert_allclose(extractor.extract(mix, given), known, atol=1e-5)
-
-
-LEAN = """
-import sys
-sys.modules["fcntl"] = sys.modules["resource"] = None  # as on Windows
-from hifitse.commands import cli
-code = cli.main(["extract", "me.wav", "--enroll", "me.wav", "-o", "est.wav"])
-del sys.modules["fcntl"], sys.modules["resource"]
-import hifitse.training.train
-print(code, sorted({"pandas", "matplotlib", "jinja2", "av", "IPython", "papermill"} & set(sys.modules)))
-"""
-
-
-def test_extract_runs_without_modules_of_unix_and_neither_it_nor_training_loads_what_reports_need(tmp_path):
-    soundfile.write(tmp_path / "me.wav", hum(220, 2, 3), SAMPLE_RATE)
-    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", LEAN], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "0 []", done.stderr

@@ -141,6 +141,8 @@ def test_a_folder_that_is_not_right_is_refused_in_one_sentence(case, folder):
     ("name", "words"),
     [
         ("./absent", "which is not a folder, expected"),
+        ("~no-such-user/model", "which is not a folder, expected"),
+        ("a" * 300, "which is not a folder, expected"),
         ("https://example.org/model", "which is not a folder, expected"),
         ("ann/model", "'ann/model' is not a local folder and cannot be fetched from the Hugging Face Hub"),
     ],

@@ -20,7 +20,7 @@ import soundfile
 
 from hifitse import HifitseError
 from hifitse.audio import SUBTYPES, AudioError
-from hifitse.decode import SUFFIXES
+from hifitse.decode import SUFFIXES, Sound
 from hifitse.presets import CommandError
 
 
@@ -77,13 +77,14 @@ def plan(
     taken: dict[Path, Path] = {}
     for job in jobs:
         for path in job.written:
-            if path.resolve() in inputs:
+            place = path.resolve()
+            if place in inputs:
                 raise AudioError(f"output {str(path)!r} is an input, expected another place")
             if os.path.exists(path) and not os.path.isfile(path):
                 raise AudioError(f"output {str(path)!r} is a folder, device or pipe, expected a file or a new name")
-            if path in taken:
-                raise AudioError(f"{str(taken[path])!r} and {str(job.mix)!r} would both go to {str(path)!r}, expected different names")
-            taken[path] = job.mix
+            if place in taken:
+                raise AudioError(f"{str(taken[place])!r} and {str(job.mix)!r} would both go to {str(path)!r}, expected different names")
+            taken[place] = job.mix
     return jobs
 
 
@@ -91,23 +92,30 @@ def _places(option: str, mixes: Sequence[Path], several: bool, given: str | None
     if given is None:
         return [None] * len(mixes)
     target = Path(given)
-    is_file = target.suffix.lower() in suffixes and not target.is_dir()
+    is_folder = os.path.isdir(target)  # unlike Path.is_dir, False for names that are too long
+    is_file = target.suffix.lower() in suffixes and not is_folder
     if is_file and several:
         raise AudioError(f"{option} is {given!r} for {len(mixes)} mixtures, expected a folder")
-    if not is_file and not several and not target.is_dir():
+    if not is_file and not several and not is_folder:
         raise AudioError(f"{option} is {given!r}, expected a name that ends in {' or '.join(suffixes)} or a folder that exists")
     names = (mix.name if mix.suffix.lower() in suffixes else mix.with_suffix(suffixes[-1]).name for mix in mixes)
     return [target] if is_file else [target / name for name in names]
 
 
-def refuse_rate(path: Path, rate: int) -> None:
-    """Raise AudioError if the file format cannot hold the sample rate."""
-    name, subtype = SUBTYPES[path.suffix.lower()]
-    try:
-        with soundfile.SoundFile(io.BytesIO(), "w", rate, 1, format=name, subtype=subtype) as file:
-            file.write([0.0] * 16)
-    except soundfile.LibsndfileError:
-        raise AudioError(f"{path.suffix} cannot hold the {rate} Hz of {path.name!r}, expected -o with .wav") from None
+def surveyed(job: Job, channel: int | None, keep_stereo: bool) -> Any:
+    """Survey the recording of a job. Raises AudioError: it cannot be used, or an output cannot hold its sample rate and channels."""
+    from hifitse.model.extract_files import survey
+
+    found = survey(job.mix, channel)
+    rate, channels = found.sample_rate, found.channels if keep_stereo else 1
+    for path in filter(None, (job.out, job.residual)):
+        name, subtype = SUBTYPES[path.suffix.lower()]
+        try:
+            with soundfile.SoundFile(io.BytesIO(), "w", rate, channels, format=name, subtype=subtype) as file:
+                file.write([[0.0] * channels] * 16)
+        except soundfile.LibsndfileError:
+            raise AudioError(f"{path.name!r} cannot hold the {rate} Hz and {channels} channels of its sound, expected .wav") from None
+    return found
 
 
 class Extract(click.Command):
@@ -161,10 +169,8 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
 
     if options["enroll_from"] and len(jobs) > 1:
         raise CommandError(f"--enroll-from takes a piece of one MIX, and there are {len(jobs)}; expected --enroll")
-    first = None
-    if not several:  # report a problem with a single recording before the model is loaded
-        first = extract_files.survey(jobs[0].mix, options["channel"])
-        refuse_rate(jobs[0].out, first.sample_rate)
+    kept = options["channel"], options["keep_stereo"]
+    first = None if several else surveyed(jobs[0], *kept)  # report a problem with a single recording before the model is loaded
     heard = _enrolments(jobs[0].mix, voices, options)
     extractor = Extractor.from_pretrained(model).to("cuda" if torch.cuda.is_available() else "cpu")
     speaker = extraction.encode(extractor, [each for _, each in heard], names=[name for name, _ in heard])
@@ -173,21 +179,22 @@ def _extract(jobs: Sequence[Job], several: bool, voices: Sequence[Path], model: 
     identity = _identity(extractor, heard, how)
     rows, failed = [], 0
     for job in jobs:
-        entry = os.stat(job.mix)
-        known = hashlib.sha256(identity + f"{entry.st_size} {entry.st_mtime_ns}".encode()).hexdigest()
-        comment = f"hifitse extract {known[:16]}"
-        if several and all(path.exists() for path in job.written) and _comment(job.out) == comment:
-            rows.append((job.mix.name, "", "", "finished before, skipped"))
-            continue
         try:
-            found = first or extract_files.survey(job.mix, options["channel"])
-            refuse_rate(job.out, found.sample_rate)
+            with Sound(job.mix) as sound:
+                entry = os.stat(sound.path)
+            source = f"{os.path.realpath(job.mix)} {entry.st_size} {entry.st_mtime_ns}"
+            known = hashlib.sha256(identity + source.encode(errors="surrogateescape")).hexdigest()
+            comment = f"hifitse extract {known[:16]}"
+            if several and all(_comment(path) == comment for path in job.written):
+                rows.append((job.mix.name, "", "", "finished before, skipped"))
+                continue
+            found = first or surveyed(job, *kept)
             said = found.warnings()
             _warn(repr(job.mix.name), said)
             to = {"how": replace(how, comment=comment), "residual": job.residual, "found": found}
             done = extract_files.extract_file(extractor, speaker, job.mix, job.out, **to)
             if job.presence:
-                _write_presence(job, done, extractor.origin.metrics.get("presence"))
+                _write_presence(job, done, extractor.origin.metrics.get("presence"), comment)
             print(f"hifitse: {done}", flush=True)
             rows.append((job.mix.name, f"{done.seconds:.1f} s", f"{done.level_db - done.mix_level_db:.1f} dB", "; ".join(said)))
         except HifitseError as error:
@@ -231,8 +238,8 @@ def _warn(name: str, said: Sequence[str]) -> None:
 
 
 def _identity(extractor: Any, heard: Sequence[tuple[str, tuple]], how: Any) -> bytes:
-    """Hash everything that decides an output besides its recording: weights, enrolments, options."""
-    known = hashlib.sha256(f"{extractor.config} {how}".encode())
+    """Hash everything that decides an output besides its recording: weights, thresholds, enrolments, options."""
+    known = hashlib.sha256(f"{extractor.config} {extractor.origin.metrics.get('presence')} {how}".encode())
     for tensor in extractor.state_dict().values():
         known.update(tensor.cpu().numpy().tobytes())
     for _, (signal, rate) in heard:
@@ -241,16 +248,17 @@ def _identity(extractor: Any, heard: Sequence[tuple[str, tuple]], how: Any) -> b
 
 
 def _comment(path: Path) -> str:
-    import soundfile
-
+    """Return what an earlier run noted in an output file about its origin; empty without such a file or note."""
     try:
+        if path.suffix.lower() == ".json":
+            return json.loads(path.read_text(encoding="utf-8"))["comment"]
         with soundfile.SoundFile(os.fsencode(path)) as file:
             return file.comment
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -> None:
+def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None, comment: str) -> None:
     """Write when the speaker is present: while the estimate resembles the enrolment. Unknown without a verifier and a threshold."""
     import numpy as np
 
@@ -260,7 +268,7 @@ def _write_presence(job: Job, done: Any, calibration: dict[str, float] | None) -
     known, there = calibration or {}, None
     if done.likeness is not None and "threshold_likeness" in known:
         there = np.isfinite(done.presence) & (done.likeness >= known["threshold_likeness"])
-    content = {"mixture": job.mix.name, "estimate": job.out.name, "step_s": PRESENCE_S}
+    content = {"mixture": job.mix.name, "estimate": job.out.name, "step_s": PRESENCE_S, "comment": comment}
     content |= {name: known.get(name) for name in ("threshold_likeness", "false_alarm_rate", "detection_rate")}
     content |= {"present_s": None if there is None else round(float(there.sum()) * PRESENCE_S, 1)}
     content |= {"level_db": _rounded(done.presence, 1), "likeness": _rounded(done.likeness, 3)}

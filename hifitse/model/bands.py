@@ -1,7 +1,7 @@
 """Convert waveforms to spectra and to features of overlapping bands, and features back to a mask and a waveform."""
 
 import math
-from itertools import chain
+from itertools import accumulate, chain
 
 import torch
 import torch.nn.functional as F
@@ -77,17 +77,13 @@ class _Region(nn.Module):
         super().__init__()
         self.bands, self.channels = bands, channels
         self.spans = [(first * channels, last * channels) for first, last in bands]
-        self.n_bands, self.places = len(bands), sum(last - first for first, last in bands)
-        self.width = max(last - first for first, last in bands)
-        self.slices: list[tuple[slice, slice]] = []
-        rows = torch.full((self.n_bands, self.width), self.places)
-        place = 0
-        for band, (first, last) in enumerate(bands):
-            rows[band, : last - first] = torch.arange(place, place + last - first)
-            self.slices.append((slice(first, last), slice(place, place + last - first)))
-            place += last - first
-        self.register_buffer("rows", rows, persistent=False)
-        self.register_buffer("sizes", torch.tensor([last - first for first, last in bands]), persistent=False)
+        sizes = [last - first for first, last in bands]
+        ends = list(accumulate(sizes))
+        self.n_bands, self.places, self.width = len(bands), ends[-1], max(sizes)
+        self.slices = [(slice(*bins), slice(end - size, end)) for bins, size, end in zip(bands, sizes, ends, strict=True)]
+        rows = [[*range(end - size, end), *[self.places] * (self.width - size)] for size, end in zip(sizes, ends, strict=True)]
+        self.register_buffer("rows", torch.tensor(rows), persistent=False)
+        self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
 
 
 class _SplitRegion(_Region):

@@ -29,7 +29,8 @@ PRESENCE_S = 0.1  # s: step of :attr:`Extracted.presence`
 
 @dataclass
 class Survey:
-    """Result of a first pass over a recording. ``power`` (C,) holds the summed squares of the channels, ``mixed`` those of their mix."""
+    """Result of a first pass over a recording, or over the selected channel of it. ``power`` (C,) holds the summed squares of the channels,
+    ``mixed`` those of their mix."""
 
     sample_rate: int
     channels: int
@@ -58,17 +59,15 @@ def survey(path: str | Path, channel: int | None = None) -> Survey:
     with Sound(path) as sound:
         if channel is not None and not 1 <= channel <= sound.channels:
             raise AudioError(f"channel is {channel}, expected 1 to {sound.channels} in {str(path)!r}")
-        found = Survey(sound.sample_rate, sound.channels, power=np.zeros(sound.channels))
+        found = Survey(sound.sample_rate, sound.channels, power=np.zeros(sound.channels if channel is None else 1))
         for block in sound.blocks():
+            block = block if channel is None else block[:, [channel - 1]]
             found.samples += len(block)
             found.power += np.square(block, dtype=np.float64).sum(0)
-            mixed = downmix(block) if channel is None else block[:, channel - 1]
-            found.mixed += float(np.square(mixed, dtype=np.float64).sum())
+            found.mixed += float(np.square(downmix(block), dtype=np.float64).sum())
             high = np.abs(block) >= FULL_SCALE
             found.clipped += int((high[1:] & high[:-1]).any(1).sum())
         found.missing = sound.missing
-    if channel is not None:
-        found.power = found.power[channel - 1 : channel]
     if not found.samples:
         raise AudioError(f"audio file {str(path)!r} holds 0 samples, expected at least 1")
     return found
@@ -244,12 +243,12 @@ class Levels:
     """RMS levels of mixture and estimate, overall and every 100 ms, and the number of clipped output samples."""
 
     def __init__(self, samples: int, rate: int) -> None:
-        self.step = max(1, round(PRESENCE_S * rate))
-        self.power = np.zeros((2, -(-samples // self.step)))
+        self.rate, self.per_second = rate, round(1 / PRESENCE_S)  # a step is not always a whole number of samples
+        self.power = np.zeros((2, -(-samples * self.per_second // rate)))
         self.samples, self.at, self.clipped = samples, 0, 0
 
     def add(self, *pair: np.ndarray) -> None:
-        places = (self.at + np.arange(len(pair[0]))) // self.step
+        places = (self.at + np.arange(len(pair[0]))) * self.per_second // self.rate
         for power, piece in zip(self.power, pair, strict=True):
             squares = np.square(piece, dtype=np.float64)
             power += np.bincount(places, squares.mean(1) if squares.ndim == 2 else squares, len(power))

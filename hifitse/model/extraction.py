@@ -102,7 +102,7 @@ def extract(
     audio = mono(mix, "mix")
     speaker = encode(extractor, enroll, sample_rate)
     blocks = [torch.from_numpy(resample(audio, sample_rate, SAMPLE_RATE))]
-    est = torch.cat(list(stream(extractor, blocks, speaker))).numpy()
+    est = torch.cat([torch.zeros(0), *stream(extractor, blocks, speaker)]).numpy()  # a few samples at a high rate are none at 48 kHz
     est = crop_or_pad(resample(est, SAMPLE_RATE, sample_rate), len(audio))
     return _like(est, mix)
 
@@ -113,6 +113,7 @@ def _like(est: np.ndarray, mix: Signal) -> Signal:
     if not (mix.is_floating_point() if tensor else np.issubdtype(mix.dtype, np.floating)):
         limits = torch.iinfo(mix.dtype) if tensor else np.iinfo(mix.dtype)
         scale = (limits.max - limits.min + 1) / 2
+        est = est.astype(np.float64)  # float32 cannot hold the largest 32-bit integer, and the next larger number wraps around
         est = np.clip(np.rint(est * scale + (limits.min + scale)), limits.min, limits.max)
     if tensor:
         return torch.from_numpy(np.ascontiguousarray(est)).to(mix.device, mix.dtype)
@@ -152,7 +153,7 @@ def encode(
         raise AudioError("enroll is an empty list, expected at least one recording of the speaker")
     names = names or (["enroll"] if len(recordings) == 1 else [f"enroll[{number}]" for number in range(len(recordings))])
     device = next(extractor.parameters()).device
-    pairs = [each if isinstance(each, tuple) else (each, sample_rate) for each in recordings]
+    pairs = [each if isinstance(each, tuple) and len(each) == 2 else (each, sample_rate) for each in recordings]
     heard = [voice(mono(each, name), rate, name) for (each, rate), name in zip(pairs, names, strict=True)]
     with torch.no_grad():  # not inference_mode, so that the result can be used in training
         return extractor.encode_each([torch.from_numpy(each).to(device) for each in heard])

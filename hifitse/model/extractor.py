@@ -91,7 +91,8 @@ class Extractor(nn.Module, Pretrained, coders=CODERS):
         return self._speaker(frames, _in_a_row(self.resolutions(seen), len(enroll)), voice)  # no average spans two recordings
 
     def encode_each(self, recordings: Sequence[Tensor]) -> Speaker:
-        """Encode recordings (T',) of any lengths as one speaker. For equal lengths the result is that of :meth:`encode` on (1, N, T')."""
+        """Encode recordings (T',) of any lengths as one speaker. For equal lengths the result is that of :meth:`encode` on (1, N, T'),
+        except that each recording counts the same for the verifier, whether or not its pieces are alike."""
         encoded = [self.encode(recording[None]) for recording in recordings]
         frames, context = (torch.cat([getattr(each, part) for each in encoded], 2) for part in ("frames", "context"))
         voice = None

@@ -6,7 +6,6 @@ over all frames at once.
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -181,9 +180,8 @@ class BiLSTM(nn.Module):
 
     def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
         y = self.norm(x, spk_emb)
-        on_cpu = x.device.type == "cpu"
-        with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
-            y = self.lstm(y.to(self.out.weight.dtype) if on_cpu else y)[0]
+        with torch.autocast("cpu", enabled=False):
+            y = self.lstm(y.to(self.out.weight.dtype) if x.device.type == "cpu" else y)[0]
         return x + self.out(y)
 
 

@@ -5,6 +5,7 @@ parameters), ``metrics.json`` (measured results), ``README.md`` (model card) and
 """
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -138,10 +139,11 @@ def unpacked(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def _folder(path_or_hub_id: str | Path, options: dict[str, Any]) -> Path:
     """Return the model's folder, downloading it first if it is a name on the Hub."""
-    path, name = Path(path_or_hub_id).expanduser(), str(path_or_hub_id)
-    if path.is_dir():
-        return path
-    if isinstance(path_or_hub_id, Path) or path.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+    name = str(path_or_hub_id)
+    path = os.path.expanduser(name)  # unlike pathlib, os.path accepts unknown users and names that are too long
+    if os.path.isdir(path):
+        return Path(path)
+    if isinstance(path_or_hub_id, Path) or os.path.exists(path) or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
         allowed = f"a folder with {WEIGHTS} and {CONFIG}, or a name owner/model on the Hugging Face Hub"
         raise CheckpointError(f"model is {name!r}, which is not a folder, expected {allowed}")
     try:
