@@ -82,6 +82,8 @@ def test_what_is_lost_above_8_khz_shows_above_and_not_below() -> None:
 
 def test_the_answer_names_the_arm_that_was_stopped() -> None:
     longer, tuned = made_up_arm(made_up_rows(5.0), collapsed=""), made_up_arm(made_up_rows(4.0), collapsed="it collapsed at step 9")
-    shown = gan_finetune.answer(compared(longer=longer, STFT=tuned), "longer").data
-    assert "STFT was stopped: it collapsed at step 9." in shown and "STFT minus longer" in shown and "−1.00 dB" in shown
+    other = replace(longer, others=(made_up_arm(collapsed="it collapsed at step 7").run,))
+    shown = gan_finetune.answer(compared(longer=other, STFT=tuned), "longer").data
+    assert all(f"{words}." in shown for words in ("STFT was stopped: it collapsed at step 9", "longer was stopped: it collapsed at step 7"))
+    assert "STFT minus longer" in shown and "−1.00 dB" in shown
     assert 'class="verdict bad"' in shown and "STFT: worse than the same further steps" in shown, "more steps are not the discriminators"

@@ -59,6 +59,8 @@ def test_conditions_sort_every_mixture_into_one_bin_by_its_lowest_sir():
     assert panels["lowest SIR, dB"]["below −2.5"]["right enrolment"].mean == pytest.approx(np.mean(below))
     rows = [row | {"n_interferers": 1, "snr_db": None} for row in made_up_rows()]
     assert list(show.conditions(made_up_arm(rows))) == ["lowest SIR, dB"]  # what does not vary is left out
+    narrow = show.conditions(made_up_arm(params=SMOKE.model_copy(update={"sir_min_db": 0.0, "sir_max_db": 0.01})))
+    assert list(narrow["lowest SIR, dB"]) == ["below 0.0025", "from 0.0075"]
 
 
 def test_numbers_have_real_minus_signs_and_no_negative_zero():
@@ -75,9 +77,11 @@ def test_parameter_table_lists_exactly_what_differs():
 
 
 def test_facts_count_failures_and_name_what_was_used_and_what_was_not_measured():
-    rows = [row | {"pesq_error": "no speech" if row["index"] in (3, 4) else None} for row in made_up_rows()]
-    said = [report.facts(made_up_arm(each))["PESQ failures"] for each in (made_up_rows(), rows)]
-    assert said == ["none", "2 of 50 mixtures (2 times: no speech)"]
+    failed = {"pesq_error": "no speech", "pesq": None}
+    rows = [row | (failed if row["index"] in (3, 4) else {}) | {"seed": seed} for seed in (0, 1) for row in made_up_rows()]
+    said = [report.facts(made_up_arm(each)) for each in (made_up_rows(), rows)]
+    assert [each["PESQ failures"] for each in said] == ["none", "4 of 80 estimates (4 times: no speech)"]
+    assert said[0]["test list"] == said[1]["test list"] and said[1]["test list"].startswith("50 mixtures of 1 s, 40 with the target;")
     assert "PESQ 1.10 and STOI 0.450" in show.untreated(made_up_arm()).data
     unmeasured = [row | {"pesq_mix": None, "stoi_mix": None} for row in rows]
     assert "were not measured" in show.untreated(made_up_arm(unmeasured)).data

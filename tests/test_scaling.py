@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from arms import made_up_arm
 from headless import explained
 
-from hifitse.evaluation.comparison import vary
+from hifitse.evaluation.comparison import Comparison, vary
 from hifitse.metrics import Interval
 from hifitse.params import ParameterError, resolve
 from hifitse.studies import scaling
@@ -54,6 +55,15 @@ def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together,
     assert scaling.paces(trainings, params) == found
     with pytest.raises(TypeError):
         scaling.paces({"other": params.model_copy(update={"lr": 1e-4})}, params)
+
+
+def test_no_test_speaker_is_heard_and_the_verdict_counts_the_arms(monkeypatch):
+    monkeypatch.setattr(scaling, "run_all", lambda params, *_, **__: params)
+    monkeypatch.setattr(scaling, "paces", lambda trainings, _: dict.fromkeys(trainings, 1.0))
+    assert scaling.train_all(resolve("people", arms=True)).eval_unseen == ""
+    arms = {name: made_up_arm(seconds=60.0) for name in ("baseline", "a", "b")}
+    guesses = {name: dict.fromkeys(scaling.HOURS) for name in arms}
+    assert "The 2 best of 2 arms:" in scaling.answer(Comparison(arms.pop("baseline"), arms), guesses).data
 
 
 def test_a_curve_begins_after_the_warm_up_and_ends_with_the_time(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import ExperimentError
 from hifitse.metrics import Interval
-from hifitse.report import show_arms
+from hifitse.report import report, show_arms
 from hifitse.studies import levers
 
 
@@ -101,6 +101,11 @@ def test_costs_stand_beside_the_decibels(compared):
     said = text(show_arms.cost_table(compared, costs))
     assert "larger 2.00 3.00 60 2 2.00 (1.90 to 2.10) 0.250 +5.9" in said
     assert "larger 3.00 GFLOP" in show_arms.against_cost(compared, costs).alt
+    own = replace(compared.arms["larger"], run=OwnModel(lambda mix, enroll: mix, SMOKE))
+    mine = replace(compared, arms={"larger": own})
+    assert "larger – – – – – – +5.9" in text(show_arms.cost_table(mine, costs)), "not the costs of the baseline's parameters"
+    assert "larger" not in show_arms.against_cost(mine, costs).alt
+    assert "gflops_per_second" not in report.metrics("02_capacity", SMOKE, mine.all.values(), costs=costs)["arms"]["larger"]
 
 
 def test_learning_curves_and_schedules_name_their_arms(compared):
@@ -121,7 +126,8 @@ def test_the_gain_by_items_heard_is_paired_at_shares_of_the_training_and_other_m
         return [every | {"step": step, "gains_db": [*(gains + gain * step / 80), None]} for step in (10, 20, 41, 80)]
 
     arms = {name: Arm(name, params, made_up_arm(validation=found).run, [], params) for name, found in
-            {"fades": rows(-0.8), "grows": rows(0.8), "elsewhere": rows(9.0, 2.0)}.items()}  # fmt: skip
+            {"fades": rows(-0.8), "grows": rows(0.8), "elsewhere": rows(9.0, 2.0), "tuned": rows(1.0)}.items()}  # fmt: skip
+    arms["tuned"] = replace(arms["tuned"], params=params.model_copy(update={"start_from": "0123456789abcdef"}))
     base = Arm("baseline", params, made_up_arm(validation=rows(0.0)).run, [], params)
     shown = show_arms.growth(Comparison(base, arms))
     assert shown.alt.endswith("heard: fades −0.10, −0.20, −0.41, −0.80 dB; grows +0.10, +0.20, +0.41, +0.80 dB")

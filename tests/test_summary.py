@@ -102,6 +102,13 @@ def test_a_file_that_is_not_as_it_should_be_is_counted_with_the_reason(made, wor
     assert (entry.state, entry.reason) == ("unreadable", one.reason)
 
 
+def test_the_voices_of_an_unreadable_report_are_those_of_its_preset(tmp_path):
+    for name in ("demo", "demo-real", "people", "people-synthetic+x"):
+        write(tmp_path, f"{name}/02_capacity", "{")
+    found = [(one.preset, one.data) for one in collect.read(tmp_path)]
+    assert found == [("people", RECORDINGS), ("demo", RECORDINGS), ("demo", SYNTHETIC), ("people+x", SYNTHETIC)]
+
+
 @pytest.mark.parametrize("changes", [{"difference": None}, {"low": 2.0}])
 def test_an_interval_that_says_nothing_is_counted_beside_the_others(changes, tmp_path):
     write(tmp_path, "demo/02_capacity", bad_claim(**changes))
@@ -133,16 +140,27 @@ def test_ones_own_report_stands_for_the_committed_one_of_its_name(tmp_path):
 
 def test_presets_stand_side_by_side_and_people_lead(tmp_path):
     write(tmp_path, "demo/03_long_segments", content("demo/03_long_segments", row("4 s", -0.6), row("3 s", -0.5)))
-    people = row("4 s", 0.5), row("4 s", 2.0, list="unseen sources")
+    write(tmp_path, "demo-real/03_long_segments", content("demo-real/03_long_segments", row("3 s", 0.9)))  # not the demo's own voices
+    people = row("4 s", 0.5), row("4 s", 2.0, list="unseen sources"), row("3 s", 0.5, n=19)
     write(tmp_path, "people/03_long_segments", content("people/03_long_segments", *people, corpus="voices/people"))
     found = collect.read(tmp_path)
-    assert [one.preset for one in found] == ["people", "demo"]
+    assert [one.folder.partition("/")[0] for one in found] == ["people", "demo-real", "demo"]
     assert [cells for _, cells in summary.scale_rows(found)] == [
-        ["03 3 s", "–", "–", "hurt −0.50", "–"], ["03 4 s", "helped +0.50", "–", "hurt −0.60", "yes"],
+        ["03 3 s", "too few mixtures +0.50", "–", "hurt −0.50", "–"], ["03 4 s", "helped +0.50", "–", "hurt −0.60", "yes"],
     ]  # fmt: skip
     text = gallery.markdown(found)
     assert text.index("gain, on recordings") < text.index("gain, on synthetic voices") < text.index("By scale")
-    assert [gallery.gain(tmp_path, "03_long_segments", name)[2] for name in ("4 s", "3 s")] == ["people", "demo"]
+    assert [gallery.gain(tmp_path, "03_long_segments", name)[2] for name in ("4 s", "3 s")] == ["people", "people"]
+    write(tmp_path, "people/03_long_segments", content("people/03_long_segments", row("4 s", None), corpus="voices/people"))
+    assert [gallery.gain(tmp_path, "03_long_segments", name)[0] for name in ("4 s", "3 s")] == ["not measured", "-0.50 (-0.70 to -0.30)"]
+
+
+def test_a_table_of_the_readme_is_filled_and_all_else_stays(tmp_path):
+    (readme := tmp_path / "README.md").write_text("<!-- numbers: levers -->\n<!-- end -->\na\n<!-- numbers: models -->\nb\n")
+    gallery.fill(readme, tmp_path / "reports")
+    found = readme.read_text()
+    assert "| the best recipe: the next two together | not measured | – | demo |\n" in found
+    assert found.endswith("|\n<!-- end -->\na\n<!-- numbers: models -->\nb\n")
 
 
 def test_a_run_under_way_smoke_hidden_folders_and_foreign_files_are_passed_over(tmp_path):

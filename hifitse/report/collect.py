@@ -30,7 +30,7 @@ SCALES = ("people", "gpu", "demo")
 class Report:
     """The content of one report folder."""
 
-    folder: str  # ``<preset>[-real][+label]/<NN_name>``
+    folder: str  # ``<preset>[-real or -synthetic][+label]/<NN_name>``
     preset: str  # including its label: ``<preset>[+label]``
     notebook: str
     data: str  # ``SYNTHETIC`` or ``RECORDINGS``; guessed from the folder's name if ``metrics.json`` is unreadable
@@ -49,6 +49,11 @@ class Report:
         """Return an arm's entry in ``metrics.json``, or an empty entry if there is none."""
         return (self.metrics.arms.get(name) if self.metrics else None) or ArmEntry()
 
+    @property
+    def trained(self) -> str:
+        """The steps of the baseline's training, or a dash."""
+        return f"{self.arm().steps:,.0f}" if self.arm().steps else "–"
+
     def said(self, key: str) -> str:
         """Return a text field of ``metrics.json``, or "not stated" if it is empty or missing."""
         return (getattr(self.metrics, key) if self.metrics else "").strip() or "not stated"
@@ -57,7 +62,8 @@ class Report:
 def _report(path: Path, root: Path) -> Report:
     """Read a report folder. Never raises: problems become ``status`` and ``reason``."""
     top, notebook = path.parent.name, path.name.removesuffix(report.ATTEMPT)
-    preset = re.sub(r"^([^+]*)-real(?=\+|$)", r"\1", top)
+    name, plus, label = top.partition("+")
+    preset = re.sub("-(real|synthetic)$", "", name)
     try:
         found = load(path / report.FILES[2])
         own = f"{report.top(found.preset, found.corpus, found.label)}/{found.notebook}"
@@ -67,9 +73,11 @@ def _report(path: Path, root: Path) -> Report:
         reason = plain(found.error or "it does not say why") if found.status != "complete" else ""
         state = (found.status, reason, found)
     except ContractError as error:
-        data, state = SYNTHETIC if preset == top else RECORDINGS, ("unreadable", str(error), None)
+        data = SYNTHETIC if report.top(preset, "synthetic") == name else RECORDINGS
+        state = ("unreadable", str(error), None)
     files = tuple(name for name in report.FILES if (path / name).is_file())
-    return Report(f"{top}/{notebook}", preset, notebook, data, Path(os.path.relpath(path, root)).as_posix(), files, *state)
+    place = Path(os.path.relpath(path, root)).as_posix()
+    return Report(f"{top}/{notebook}", f"{preset}{plus}{label}", notebook, data, place, files, *state)
 
 
 def _is_report(path: Path) -> bool:
@@ -157,9 +165,9 @@ def _reports(a: Report, b: Report) -> tuple[str, list]:
         for metric, (label, unit, digits) in tables.LABELS.items():
             shown = [tables.measured(one.arm(name).metrics.get(metric), digits, metric in tables.SIGNED) for one in (a, b)]
             rows += [[name, label, unit, *shown]] if shown != ["–", "–"] else []
-    facts = [[name, of.folder, of.status, f"{of.arm().steps or 0:,.0f} steps", of.said("device")] for name, of in (("A", a), ("B", b))]
+    facts = [[name, of.folder, of.status, of.trained, of.said("device")] for name, of in (("A", a), ("B", b))]
     pieces = [page.box("", "Means of two reports, without a verdict.", "", text)]
-    pieces += [tables.table(["", "report", "state", "trained", "device"], facts), Markup("<h2>Metrics</h2>")]
+    pieces += [tables.table(["", "report", "state", "steps", "device"], facts), Markup("<h2>Metrics</h2>")]
     pieces += [tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals"), Markup("<h2>Parameters</h2>")]
     return f"{a.folder} and {b.folder}", [*pieces, tables.differing(a.metrics.params, b.metrics.params, ["A", "B"])]
 

@@ -11,7 +11,6 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from hifitse.files import write_atomic, write_text
-from hifitse.metrics import Interval
 from hifitse.report import collect, figures, summary, tables
 from hifitse.report.collect import RECORDINGS, SCALES, SYNTHETIC, Report
 from hifitse.report.contract import ArmEntry, Stat, complete
@@ -101,8 +100,7 @@ def report_rows(reports: Iterable[Report]) -> list[Row]:
     """Return one row per report, whatever its state."""
     rows = []
     for one in reports:
-        steps = f"{one.arm().steps:,.0f}" if one.arm().steps else "–"
-        cells = [one.folder, one.status, tables.measured(one.arm().metrics.get("si_sdri_db"), 2, True), one.data, one.preset, steps]
+        cells = [one.folder, one.status, tables.measured(one.arm().metrics.get("si_sdri_db"), 2, True), one.data, one.preset, one.trained]
         device = one.said("device").replace("auto", "–")  # reports without a training
         commit = re.sub(r"^([0-9a-f]{9})[0-9a-f]{31}(-dirty)?$", lambda full: full[1] + " and changes" * bool(full[2]), one.said("commit"))
         rows.append((link(one), [*cells, device, one.said("created")[:10], commit]))
@@ -189,7 +187,7 @@ def write(root: Path, *others: Path) -> tuple[Path, Path]:
 # ---- the tables of README.md
 
 
-def said(value: Interval | Stat | None) -> str:
+def said(value: Stat | None) -> str:
     """Format a number in dB with its 95 % interval."""
     known = value and None not in (value.mean, value.low, value.high)
     return f"{value.mean:+.2f} ({value.low:+.2f} to {value.high:+.2f})" if known else "not measured"
@@ -201,7 +199,8 @@ def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
         found = complete(reports / preset / notebook / "metrics.json")
         for each in found.comparisons if found else ():
             if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
-                return said(each.interval), " to ".join(f"{end:+.1f}" for end in each.expected) if each.expected else "–", preset
+                value = Stat(mean=each.difference, low=each.low, high=each.high)
+                return said(value), " to ".join(f"{end:+.1f}" for end in each.expected or ()) or "–", preset
     return said(None), "–", SCALES[-1]
 
 
@@ -219,7 +218,8 @@ def numbers(reports: Path) -> dict[str, list[str]]:
     levers = ["lever | measured, dB | the plan expects, dB | preset"]
     for (notebook, arm), words in LEVERS.items():
         found = gain(reports, notebook, arm)
-        levers.append(f"[{words}](reports/{found[2]}/{notebook}/report.html) | {' | '.join(found)}")
+        link = words if found[0] == said(None) else f"[{words}](reports/{found[2]}/{notebook}/report.html)"
+        levers.append(f"{link} | {' | '.join(found)}")
     notebooks = ["notebook | question | answer, dB relative to its baseline"]
     for path in sorted((reports.parent / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
@@ -237,7 +237,6 @@ def fill(readme: Path, reports: Path) -> None:
     for name, rows in numbers(reports).items():
         head, *body = [f"| {row} |" for row in rows]
         table = "\n".join([head, "|" + "---|" * head.count(" |"), *body])
-        begin, end = f"<!-- numbers: {name} -->\n", "\n<!-- end -->"
-        before, mark, after = text.partition(begin)
-        text = before + mark + table + end + after.partition(end)[2] if mark else text
+        marked = rf"(<!-- numbers: {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(marked, lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text, flags=re.DOTALL)
     write_text(readme, text)

@@ -17,8 +17,8 @@ from hifitse import HifitseError
 from hifitse.data.corpus import load_clips, load_corpus
 from hifitse.data.manifest import sources
 from hifitse.evaluation.cost import Cost
-from hifitse.evaluation.experiment import Arm
-from hifitse.evaluation.rows import Rows, frame, of_list, only_list, summarise
+from hifitse.evaluation.experiment import Arm, OwnModel
+from hifitse.evaluation.rows import Rows, of_list, only_list, summarise
 from hifitse.machine import device_name, pick_device
 from hifitse.params import NOT_TRAINING, Params, resolve
 from hifitse.presets import preset_values
@@ -138,9 +138,10 @@ def metrics(
     for arm in arms:
         about = {"parameters": parameter_count(arm), "steps": arm.run.step, "seconds_per_step": arm.run.seconds_per_step}
         content["arms"][arm.name] = about | {"metrics": summarise(arm.rows)}
-    for name, cost in (costs or {}).items():
-        ratio = {"step_ratio": vars(cost.step_ratio)} if cost.step_ratio is not None else {}
-        content["arms"][name] |= {"gflops_per_second": cost.gflops_per_second, "training_mb": cost.training_mb} | ratio
+        if costs and not isinstance(arm.run, OwnModel):  # its costs are unknown, for its parameters are the baseline's
+            cost = costs[arm.name]
+            ratio = {"step_ratio": vars(cost.step_ratio)} if cost.step_ratio is not None else {}
+            content["arms"][arm.name] |= {"gflops_per_second": cost.gflops_per_second, "training_mb": cost.training_mb} | ratio
     if groups:
         content["groups"] = {
             kind: {key: {name: summarise(rows, only_list(rows)) for name, rows in arms.items()} for key, arms in conditions.items()}
@@ -176,10 +177,12 @@ def write(notebook: str, params: Params, arms: Iterable[Arm] = (), comparisons: 
 
 def facts(arm: Arm) -> dict[str, str]:
     """Return what a reader needs to reproduce the numbers, for :func:`hifitse.report.tables.provenance`."""
-    params, rows, run, evaluation = arm.params, arm.rows, arm.run, arm.evaluation
+    params, run, evaluation = arm.params, arm.run, arm.evaluation
+    rows = arm.rows.drop_duplicates(["list", "index"])  # mixtures: with several seeds, each has several rows
     counts = Counter(rows["list"])
     present = int(of_list(rows, "test")["present"].sum())
-    failed = Counter(frame(rows)["pesq_error"].dropna())
+    failed = Counter(arm.rows["pesq_error"].dropna())
+    scored = failed.total() + arm.rows["pesq"].count()
     reasons = "; ".join(f"{count} times: {reason}" for reason, count in failed.most_common())
     return {
         "speech": "synthetic (espeak-ng voices)" if params.corpus == "synthetic" else params.corpus,
@@ -188,7 +191,7 @@ def facts(arm: Arm) -> dict[str, str]:
         "test list": f"{counts['test']} mixtures of {evaluation.eval_seconds:g} s, {present} with the target; seed {evaluation.eval_seed}",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
         "held out": "speakers, rooms and noises of the test are in no training mixture",
-        "PESQ failures": f"{failed.total()} of {len(rows)} mixtures ({reasons})" if failed else "none",
+        "PESQ failures": f"{failed.total()} of {scored} estimates ({reasons})" if failed else "none",
         "skipped files": skipped(params),
         "run": run.folder.name if run.folder else "a model of one's own",
         "steps": f"{run.step:,} of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",

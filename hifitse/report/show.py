@@ -161,7 +161,7 @@ def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
         known = rows[rows["present"].astype(bool) & rows[key].notna()]
         bins = known[key]
         if low < high:
-            first, middle, third = (f"{round(float(edge), 2):g}" for edge in np.linspace(low, high, 5)[1:-1])
+            first, middle, third = (f"{edge:g}" for edge in np.linspace(low, high, 5)[1:-1])
             labels = [f"below {first}", f"{first} to {middle}", f"{middle} to {third}", f"from {third}"]
             bins = pd.cut(bins.astype(float), [-np.inf, float(first), float(middle), float(third), np.inf], right=False, labels=labels)
         found[axis] = {

@@ -48,14 +48,9 @@ def judged(value: Interval) -> str:
     return verdict(value, "si_sdri_db") if value.n >= LEAST_MIXTURES else "too few"
 
 
-def _range(expected: Expected | None) -> str:
-    low, high = (tables.number(value, 1, True) for value in expected or (None, None))
-    return f"about {low}" if expected and low == high else f"{low} to {high}" if expected else "–"
-
-
 def expectation(expected: Expected | None) -> str:
     """Describe the gain that the plan expects."""
-    return f"the plan expects {_range(expected)}" if expected else "the plan names no gain"
+    return f"the plan expects {tables.span(expected)}" if expected else "the plan names no gain"
 
 
 def _gains(comparison: Comparison) -> dict[str, Interval]:
@@ -101,7 +96,7 @@ def results(comparison: Comparison) -> HTML:
     for name, arm in comparison.all.items():
         gain = found.get(name)
         row = {"arm": name, "SI-SDRi, dB": mean(arm.rows), "difference, dB": gain or ""}
-        row |= {"plan expects": _range(comparison.expected.get(name)) if gain else "", "verdict": judged(gain) if gain else ""}
+        row |= {"plan expects": tables.span(comparison.expected.get(name)) if gain else "", "verdict": judged(gain) if gain else ""}
         if unseen:
             row[f"{UNSEEN}, dB"] = mean(arm.rows, list_name=UNSEEN)
             row["difference there, dB"] = difference(arm.rows, base.rows, list_name=UNSEEN) if gain else ""
@@ -155,18 +150,20 @@ def learning(comparison: Comparison) -> Image:
 def growth(comparison: Comparison) -> Image | HTML:
     """Plot the gain over the baseline after 1/8, 1/4, 1/2 and all of the baseline's steps: does it grow or fade?
 
-    Validations of the first seed are paired by mixture. An arm without a validation near a step, on the baseline's mixtures, is omitted.
+    Validations of the first seed are paired by mixture. An arm without a validation near a step, on the baseline's mixtures, is omitted,
+    as is one that starts from other weights than the baseline.
     """
     base, groups = comparison.baseline, {}
+    arms = {name: arm for name, arm in comparison.arms.items() if arm.params.start_from == base.params.start_from}
     for share in SHARES:
-        for name, arm in comparison.arms.items():
+        for name, arm in arms.items():
             mine, theirs = (_validated(each, share * base.params.steps) for each in (arm, base))
             if mine and theirs and abs(mine["mix_db"] - theirs["mix_db"]) < SAME_MIXTURE_DB:
                 label = f"{share * base.params.steps * base.params.batch_size:,.0f}"
                 groups.setdefault(label, {})[name] = paired(mine["gains_db"], theirs["gains_db"])
     if len(groups) < 2:
         return HTML("<p>No arm was validated often enough alongside the baseline to draw this figure.</p>")
-    curves = {name: [arms[name] for arms in groups.values() if name in arms] for name in comparison.arms}
+    curves = {name: [arms[name] for arms in groups.values() if name in arms] for name in arms}
     means = {name: ", ".join(tables.number(each.mean, 2, True) for each in curve) for name, curve in curves.items() if curve}
     shown = "; ".join(f"{name} {values} dB" for name, values in means.items())
     drawn = figures.grouped({"items heard by the baseline at that step": groups}, "SI-SDRi minus the baseline's, dB")
@@ -209,13 +206,17 @@ def cost_table(comparison: Comparison, costs: Mapping[str, Cost]) -> HTML:
         row = {"arm": name, "parameters, M": f"{each.parameters / 1e6:.2f}", "GFLOP per second of audio": f"{each.gflops_per_second:.2f}"}
         row |= {"training step, MB": tables.number(each.training_mb, 0), "audio per update, s": f"{heard:g}"}
         row |= {"time per step, ratio to the baseline": tables.measured(each.step_ratio)}
-        rows.append(row | {"seconds per step here": tables.number(each.step_seconds, 3), "SI-SDRi, dB": mean(arm.rows)})
+        row |= {"seconds per step here": tables.number(each.step_seconds, 3)}
+        if isinstance(arm.run, OwnModel):  # ``costs`` has those of the baseline's parameters
+            row = dict.fromkeys(row, "–") | {"arm": name}
+        rows.append(row | {"SI-SDRi, dB": mean(arm.rows)})
     return table(rows, "memory is calculated, not measured, and missing with checkpointing; 1 MB is 10⁶ bytes")
 
 
 def against_cost(comparison: Comparison, costs: Mapping[str, Cost]) -> Image:
     """Plot SI-SDRi against operations, one point per arm. The intervals are in :func:`cost_table`."""
-    points = {name: (costs[name].gflops_per_second, mean(arm.rows).mean) for name, arm in comparison.all.items()}
+    arms = {name: arm for name, arm in comparison.all.items() if not isinstance(arm.run, OwnModel)}
+    points = {name: (costs[name].gflops_per_second, mean(arm.rows).mean) for name, arm in arms.items()}
     curves = {name: [point] for name, point in points.items()}
     figure = figures.lines({"": curves}, "GFLOP per second of audio, forward", "SI-SDRi, dB", log="x")
     shown = [f"{name} {x:.2f} GFLOP, {tables.number(y, 2, True)} dB" for name, (x, y) in points.items()]

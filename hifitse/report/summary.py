@@ -105,7 +105,8 @@ def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
     else:
         name += f" (against {claim.baseline})"
     seeds = of.metrics.params.get("arm_seeds")
-    several = f", {seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ""
+    most = "up to " if of.metrics.params.get("arm_seeds_within") else ""  # arms that are clearly worse have only one
+    several = f", {most}{seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ""
     steps = f"{mine.steps:,.0f} steps" if mine.steps else "steps not stated"
     scale = (f"{mine.parameters / 1e6:.2f} M" if mine.parameters else "", f"{of.data}, {of.preset}, {steps}{several}, {of.said('device')}")
     return Entry(stage, of.data, "measured", "", of, name, value, verdict, expected, beside, slower, scale)
@@ -163,17 +164,13 @@ def measured(found: Iterable[Entry], data: str) -> list[Entry]:
     return ranked(entry for entry in found if entry.value and entry.data == data)
 
 
-def _gain(expected: Iterable[float] | None) -> str:
-    return " to ".join(tables.number(end, 1, True) for end in expected or ()) or "–"
-
-
 def ranking_rows(found: Iterable[Entry], data: str) -> list[Row]:
     """Return one row per measured arm on one kind of data, sorted by gain."""
     rows = []
     for entry in measured(found, data):
         numbers = [tables.number(entry.value.mean, 2, True), tables.interval(vars(entry.value), 2, True), str(entry.value.n)]
         cost = ", ".join(filter(None, [f"{entry.slower:.2f} ×" if entry.slower else "", entry.scale[0]])) or "–"
-        cells = [entry.name, entry.verdict, *numbers, _gain(entry.expected), entry.beside, cost, entry.scale[1]]
+        cells = [entry.name, entry.verdict, *numbers, tables.span(entry.expected), entry.beside, cost, entry.scale[1]]
         rows.append((link(entry.report), cells))
     return rows
 
@@ -182,7 +179,7 @@ def stage_rows(found: Sequence[Entry]) -> list[Row]:
     """Return one row per claim, in the plan's order, with the outcome on both kinds of data."""
     rows = []
     for stage in PLAN:
-        cells = [f"{stage.number} {stage.title}", _gain(stage.expected)]
+        cells = [f"{stage.number} {stage.title}", tables.span(stage.expected)]
         for data in KINDS:
             mine = Counter(entry.verdict or entry.state for entry in found if entry.stage == stage and entry.data == data)
             cells.append(", ".join(f"{count} {word}" if mine.total() > 1 else word for word, count in mine.items()))
@@ -200,13 +197,14 @@ def commands(found: Iterable[Entry], preset: str = "demo") -> list[str]:
 def scale_rows(reports: Sequence[Report]) -> list[Row]:
     """Return one row per compared arm, with its verdict and gain in each preset, people first."""
     told: dict[str, dict[str, Entry]] = {}
-    for one in (one for one in reports if one.usable and one.preset in SCALES):
+    for one in (one for one in reports if one.usable and one.folder.partition("/")[0] in SCALES):
         for entry in (entry for entry in _compared(Stage(one.notebook, ""), one) if entry.value):
             told.setdefault(entry.name, {})[one.preset] = entry
     rows = []
     for name, mine in sorted(told.items()):
         said = {preset: f"{entry.verdict} {tables.number(entry.value.mean, 2, True)}" for preset, entry in mine.items()}
-        changed = "–" if len(mine) < 2 else "no" if len({entry.verdict for entry in mine.values()}) == 1 else "yes"
+        verdicts = [entry.verdict for entry in mine.values() if entry.verdict in VERDICTS]
+        changed = "–" if len(verdicts) < 2 else "no" if len(set(verdicts)) == 1 else "yes"
         first = next(mine[preset] for preset in SCALES if preset in mine)
         rows.append((link(first.report), [name, *(said.get(preset, "–") for preset in SCALES), changed]))
     return rows

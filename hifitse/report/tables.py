@@ -71,6 +71,12 @@ def interval(value: Mapping[str, float | None], digits: int = 2, signed: bool = 
     return "–" if ends[0] == "–" else " to ".join(ends)
 
 
+def span(expected: Sequence[float] | None) -> str:
+    """Format the range of gains in dB that the plan expects, or a dash if there is none."""
+    ends = dict.fromkeys(number(end, 1, True) for end in expected or ())
+    return f"about {min(ends)}" if len(ends) == 1 else " to ".join(ends) or "–"
+
+
 def measured(value: Any, digits: int = 2, signed: bool = False) -> str:
     """Format an object with ``mean, low, high, n`` as ``mean (low to high)``, or as a dash if it has no mean."""
     if value is None or value.mean is None or not value.n:

@@ -198,13 +198,14 @@ def summarise(rows: Rows, reference: Rows) -> dict[str, Interval]:
 
 
 def judged(metric: str, aim: float, value: Interval) -> dict[str, Any]:
-    """Return ``aim``, ``met`` (judged by the mean) and ``certain``: both ends of the 95 % interval give the same verdict."""
+    """Return ``aim``, ``met`` (judged by the mean) and ``certain``: enough mixtures, and both ends of the interval agree."""
 
     def met(number: float) -> bool:
         return (abs(number) if metric == "change_db" else number) <= aim if metric in AT_MOST else number >= aim
 
     around = metric == "change_db" and value.low < 0 < value.high  # an aim for a size: no change lies within the interval
-    certain = np.isfinite(value.low) and met(value.low) == met(value.high) == met(value.mean) and (met(value.mean) or not around)
+    enough = value.n >= LEAST_MIXTURES and np.isfinite(value.low)
+    certain = enough and met(value.low) == met(value.high) == met(value.mean) and (met(value.mean) or not around)
     return {"aim": aim, "met": met(value.mean), "certain": bool(certain)}
 
 
@@ -249,7 +250,7 @@ def conditions(found: Found, left_out: Mapping[str, str]) -> HTML:
 
 
 def aims(found: Found) -> HTML:
-    """Return a table of all aims, missed ones first. A question mark means that the 95 % interval includes the aim."""
+    """Return a table of all aims, missed ones first. A question mark means that the verdict is not certain."""
     every = [(name, entry, metric, aim) for name, entry in found["conditions"].items() for metric, aim in entry["aims"].items()]
     rows = []
     for name, entry, metric, aim in sorted(every, key=lambda each: each[3]["met"]):

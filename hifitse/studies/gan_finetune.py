@@ -133,7 +133,8 @@ def answer(comparison: Comparison, control: str) -> HTML:
         before, added[name] = (difference(comparison.arms[name].rows, rows) for rows in (base.rows, other.rows))
         cards += card(f"{name} minus before", before, expectation(comparison.expected.get(name)))
         cards += card(f"{name} minus {control}", added[name], "what the discriminators add")
-    stopped = " ".join(f"{name} was stopped: {arm.run.collapsed}." for name, arm in comparison.arms.items() if arm.run.collapsed)
+    runs = [(name, run) for name, arm in comparison.arms.items() for run in (arm.run, *arm.others)]
+    stopped = " ".join(f"{name} was stopped: {run.collapsed}." for name, run in runs if run.collapsed)
     text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
     text += f"{trainings(comparison)} Before: {scale(base, 'the model')}"
     return box(*headline(added, WORDS), cards, text)

@@ -22,7 +22,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.data.scene import training_conditions
 from hifitse.data.similarity import Voices
 from hifitse.evaluation.comparison import Comparison, Declared, declaring
-from hifitse.evaluation.experiment import Arm, declared_diff
+from hifitse.evaluation.experiment import Arm, OwnModel, declared_diff
 from hifitse.evaluation.rows import BASELINE, of_list
 from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
@@ -132,8 +132,8 @@ def share_table(comparison: Comparison, shares: Mapping[str, Mapping[str, float]
     """Return a table of each arm's loss terms: initial weight, final weight if it is learned, and share of the gradient."""
     rows = []
     terms = dict.fromkeys(term for of_terms in shares.values() for term in of_terms)
-    for name, arm in comparison.all.items():
-        objective, row = arm.run.objective(), {"arm": name}
+    for name in shares:
+        objective, row = comparison.all[name].run.objective(), {"arm": name}
         learned = objective.learned_weights()
         for term in terms:
             weight = objective.weights.get(term)
@@ -147,7 +147,7 @@ def weights(comparison: Comparison) -> Image:
     """Plot the learned weights over the steps on a logarithmic axis, one panel per arm that learns them."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for name, arm in comparison.all.items():
-        if arm.run.objective().uncertainty is not None:
+        if not isinstance(arm.run, OwnModel) and arm.run.objective().uncertainty is not None:
             terms = dict.fromkeys(key for row in arm.run.history for key in row if key.startswith("weight_"))
             panels[name] = {term.removeprefix("weight_"): series(arm.run.history, term) for term in terms}
     return picture(lines(panels, "step", "weight of the term", log="y"), f"Learned weights over the training steps of {', '.join(panels)}")

@@ -88,7 +88,7 @@ def paces(trainings: Mapping[str, Params], params: Params) -> dict[str, float]:
 def train_all(params: Params, *, progress: bool = True) -> Comparison:
     """Train the baseline and all arms for ``arm_minutes`` each, or resume, and evaluate them on validation speakers only.
     Errors are those of :func:`arms` and :func:`hifitse.evaluation.comparison.run_all`."""
-    test = {"eval_pesq": False, "eval_partial": 0, "eval_long": 0, "eval_turns": 0, "arm_seeds": 1}
+    test = {"eval_pesq": False, "eval_partial": 0, "eval_long": 0, "eval_turns": 0, "eval_unseen": "", "arm_seeds": 1}
     base = params.model_copy(update={"start_from": "", "max_minutes": 0.0} | test)
     changes = {name: each for kind in arms(base).values() for name, each in kind.items()}
     trainings = {BASELINE: base} | {name: vary(base, each) for name, each in changes.items()}
@@ -163,7 +163,7 @@ def answer(comparison: Comparison, guesses: Guesses) -> HTML:
     missed = max(abs(arm.run.seconds / (60 * minutes) - 1) for arm in comparison.all.values())
     later = [f"after {hours:g} h {' or '.join(leaders(guesses, hours)[:3]) or 'not determined'}" for hours in HOURS]
     text = (
-        f"The four best of {len(gains)} arms: SI-SDRi minus the baseline's on the same validation mixtures of "
+        f"The {len(best)} best of {len(gains)} arms: SI-SDRi minus the baseline's on the same validation mixtures of "
         f"{voices(comparison.baseline.params)}; no test speaker was heard. Each was trained once, with as many steps as fill {minutes:g} "
         f"minutes; the clock showed at most {missed:.0%} more or less. The best of many is partly luck. "
         f"Predicted to lead: {'; '.join(later)}."
