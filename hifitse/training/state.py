@@ -191,6 +191,7 @@ def take_over(model: nn.Module, params: Params, group: Group) -> None:
     if params.start_from:
         weights = group.from_main(lambda: Run.named(params.start_from).extractor().state_dict())
         load_weights(model, weights, params.start_from)
+        torch.set_rng_state(group.from_main(torch.get_rng_state))  # reading the run drew weights in that process alone
     if params.freeze_norms:
         for module in model.modules():
             if isinstance(module, nn.LayerNorm):
