@@ -6,7 +6,8 @@ Does not import torch, so that a process that only reads recordings starts quick
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,15 @@ def load_weights(module: "nn.Module", tensors: "Mapping[str, Tensor]", origin: s
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"the weights in {origin} do not fit the model: {reason}") from None
+
+
+@contextmanager
+def unfinished_in(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder inside ``folder``. Its contents move there at the end; after a failure or a stop, nothing is left."""
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as work:
+        yield Path(work)
+        for path in Path(work).iterdir():
+            path.rename(folder / path.name)
 
 
 def cache_dir() -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from hifitse import HifitseError
+from hifitse.files import unfinished_in
 from hifitse.params import Params, resolve
 from hifitse.presets import parameter_options, values
 
@@ -110,8 +111,8 @@ def _keep(folder: Path, run: Path) -> None:
     found = sorted(path.name for path in run.glob(CHECKPOINTS))
     if not found:
         return
-    with tempfile.TemporaryDirectory(prefix=".run-", dir=folder) as work:
-        whole = Path(work, "run.zip")
+    with unfinished_in(folder) as work:
+        whole = work / "run.zip"
         with zipfile.ZipFile(whole, "w") as archive:
             for name in (found[-1], *KEPT):
                 if (run / name).is_file():
@@ -119,12 +120,10 @@ def _keep(folder: Path, run: Path) -> None:
         if whole.stat().st_size > PART:
             with open(whole, "rb") as file:
                 for number, part in enumerate(iter(lambda: file.read(PART), b"")):
-                    Path(work, f"run.zip.{number:02d}").write_bytes(part)
+                    (work / f"run.zip.{number:02d}").write_bytes(part)
             whole.unlink()
         for old in folder.glob("run.zip*"):
             old.unlink()
-        for part in Path(work).iterdir():
-            part.rename(folder / part.name)
 
 
 def _unpack(folder: Path) -> Params | None:

@@ -4,7 +4,6 @@ import gzip
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Clips, Corpus, load_clips, load_corpus
 from hifitse.data.manifest import Utterance, locate, manifest_of, opened, sources
 from hifitse.decode import channel_of
+from hifitse.files import unfinished_in
 from hifitse.machine import usable_cores
 from hifitse.params import Params
 from hifitse.pool import Pool
@@ -120,10 +120,8 @@ def _unfinished(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()):
         raise HifitseError(f"folder {folder} is not empty, expected an empty or a new one")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as work:
-        yield Path(work)
-        for path in Path(work).iterdir():
-            path.rename(folder / path.name)
+    with unfinished_in(folder) as work:
+        yield work
 
 
 def _write_manifest(rows: Iterable[dict[str, Any]], path: Path) -> None:
