@@ -224,9 +224,10 @@ def test_trainings_at_once_stop_after_a_step_however_the_one_that_started_them_e
     deadline = time.monotonic() + 120
     while not all(map(left, runs)) and time.monotonic() < deadline:
         time.sleep(0.1)
+    said = process.stderr.read() if all(map(left, runs)) else "still running"
     for run in runs:
         assert left(run)
-        assert 0 < run.history[-1]["step"] == run.step < 100_000, "the last step is saved"
+        assert 0 < run.history[-1]["step"] == run.step < 100_000, f"the last step is saved; it said: {said}"
 
 
 def test_one_that_fails_leaves_the_others_and_is_said_and_none_exceeds_its_time(tmp_path):
