@@ -20,7 +20,7 @@ def allowed(field: Any) -> str:
     if get_origin(kind) is Literal:
         return "one of " + ", ".join(map(repr, get_args(kind)))
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text, not empty" if field.default else "text"}
-    words |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers"}
+    words |= {list[int]: "a list of whole numbers", list[float]: "a list of numbers", list[str]: "a list of texts"}
     bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
     phrases = {"ge": "from", "gt": "above", "le": "up to", "lt": "up to but not"}
     return " ".join([words[kind], *(f"{phrases[name]} {bound}" for name, bound in bounds.items())])

@@ -108,6 +108,7 @@ class Params(Learning):
     valid_mixtures: int = Field(50, ge=1, le=100_000, description="mixtures in the validation set")
 
     # ---- evaluation: the plan's protocol
+    skip_arms: list[str] = Field([], description="names of arms that comparisons leave out")
     arm_seeds: int = Field(1, ge=1, le=100, description="training runs per arm of a comparison, with consecutive seeds from seed on")
     arm_seeds_within: float = Field(0.0, ge=0, le=100, description="dB: only one seed for arms whose interval ends further below 0; 0: off")
     arms_together: int = Field(1, ge=1, le=64, description="runs of a comparison that train in parallel on one device, one process each")

@@ -42,9 +42,12 @@ def fake(monkeypatch):
 
 def test_all_arms_share_the_baselines_mixtures_and_seeds(fake):
     base = SMOKE.model_copy(update={"arm_seeds": 2, "seed": 5})
-    compared = run_all(base, {"larger": {"features": 32}, "longer": {"seconds": 2.0}}, {"larger": (0.5, 1.5)})
+    changes = {"larger": {"features": 32}, "longer": {"seconds": 2.0}}
+    compared = run_all(base, changes, {"larger": (0.5, 1.5)})
     assert [name for name, *_ in fake] == list(compared.all) == ["baseline", "larger", "longer"]
     assert all(evaluation == base and seeds == [5, 6] for _, _, evaluation, seeds in fake)
+    skipping = run_all(base.model_copy(update={"skip_arms": ["longer"]}), changes, {"longer": (0.5, 1.5)})
+    assert list(skipping.arms) == ["larger"] and not skipping.expected and "longer" in show_arms.declared(skipping).data
     assert compared.changes("larger") == {"features": (16, 32)} and compared.changes("longer") == {"seconds": (1.0, 2.0)}
     first, second = compared.results()
     assert first["difference"] == pytest.approx(1.0, abs=1e-9) and first["expected"] == [0.5, 1.5] and first["verdict"] == "helped"
@@ -162,6 +165,7 @@ STEMS = [
 @pytest.mark.parametrize("stem", STEMS)
 def test_arms_on_people_begin_from_nothing_and_hear_enough(stem):
     base, arms = variants(stem, "people")
+    assert {"02": 3, "03": 2, "04": 3, "05": 3, "06": 4, "07": 3}.get(stem[:2], len(arms)) == len(arms)  # the others are in skip_arms
     assert base.steps * base.batch_size >= 60_000 and base.validate_every == base.steps // 8 and base.arm_seeds == 3
     for name, each in arms.items():
         assert each.start_from == ("" if stem[:2] != "01" else Run.of(base).folder.name), name

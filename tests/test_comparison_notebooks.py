@@ -22,7 +22,7 @@ ARMS = {
     "06_losses": [
         "multi-resolution", "speaker contrast", "learned weights",
         "multi-resolution, late", "speaker contrast, late", "learned weights, late",
-        "all four, fixed", "all four, uncertainty", "all together",
+        "all four, fixed", "all four, uncertainty", "all terms together",
     ],  # fmt: skip
     "07_conditioning": [  # the demo's baseline is "all bands together"
         "embedding only", "band by band", "all bands together", "in every block", "verifier embedding", "AdaLN", "several scales",

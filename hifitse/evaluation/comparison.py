@@ -42,11 +42,13 @@ class Comparison:
         baseline: the arm with which all others are compared.
         arms: variant name -> arm.
         expected: variant name -> gain that the plan expects, if it expects one.
+        skipped: variants left out by :attr:`hifitse.params.Params.skip_arms`.
     """
 
     baseline: Arm
     arms: dict[str, Arm]
     expected: dict[str, Expected] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
 
     @property
     def all(self) -> dict[str, Arm]:
@@ -113,7 +115,7 @@ def run_all(
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, reusing finished runs and cached rows.
 
-    With ``arm_seeds_within`` above 0, only the baseline and the arms that are not clearly worse are trained with further seeds. An arm is
+    Variants named in ``skip_arms`` are left out. With ``arm_seeds_within`` above 0, only the baseline and the arms that are not clearly worse are trained with further seeds. An arm is
     clearly worse if the interval of its difference ends more than this many dB below 0.
 
     Args:
@@ -132,7 +134,8 @@ def run_all(
     unknown = set(expected or {}) - set(changes)
     if unknown:
         raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(changes)}")
-    wanted = {BASELINE: params} | variants
+    skipped = [name for name in variants if name in params.skip_arms]
+    wanted = {BASELINE: params} | {name: each for name, each in variants.items() if name not in skipped}
     for each in wanted.values():
         if isinstance(each, Params):
             Objective(each)  # so that a mistake in a new loss term shows before the first training
@@ -140,7 +143,7 @@ def run_all(
         asked |= {name: each for name, each in wanted.items() if isinstance(each, Params)}
         raise Declared
     arms = completed(params, wanted, progress, split)
-    return Comparison(arms.pop(BASELINE), arms, dict(expected or {}))
+    return Comparison(arms.pop(BASELINE), arms, {name: gain for name, gain in (expected or {}).items() if name in wanted}, skipped)
 
 
 def completed(

@@ -81,11 +81,12 @@ def trainings(comparison: Comparison) -> str:
 
 
 def declared(comparison: Comparison) -> HTML:
-    """Tabulate the parameters in which each variant differs from the baseline."""
+    """Tabulate the parameters in which each variant differs from the baseline, and the variants left out."""
     rows = [
         [name, parameter, str(before), str(after), Params.model_fields[parameter].description or ""]
         for name in comparison.arms for parameter, (before, after) in comparison.changes(name).items()
     ]  # fmt: skip
+    rows += [[name, "left out by skip_arms", "", "", ""] for name in comparison.skipped]
     return HTML(tables.table(["variant", "parameter", "baseline value", "new value", "meaning"], rows))
 
 
