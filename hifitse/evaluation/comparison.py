@@ -115,8 +115,8 @@ def run_all(
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, reusing finished runs and cached rows.
 
-    Variants named in ``skip_arms`` are left out. With ``arm_seeds_within`` above 0, only the baseline and the arms that are not clearly worse are trained with further seeds. An arm is
-    clearly worse if the interval of its difference ends more than this many dB below 0.
+    Variants named in ``skip_arms`` are left out. With ``arm_seeds_within`` above 0, only the baseline and the arms that are not clearly
+    worse are trained with further seeds. An arm is clearly worse if the interval of its difference ends more than this many dB below 0.
 
     Args:
         params: parameters of the baseline, which also determine the test mixtures of all arms.
