@@ -46,7 +46,7 @@ def run(notebook: str, name: str | None, **given: Any) -> int:
         folder = report.folder(params, source.stem)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".running-", dir=folder.parent, ignore_cleanup_errors=True) as work:
-            print(f"hifitse: running {source.stem} with preset {params.preset}, voices: {params.corpus}", flush=True)
+            print(f"hifitse: running {source.stem} with preset {params.preset}", flush=True)
             os.environ["HIFITSE_REPORT_DIR"] = work
             error = headless.execute(source, Path(work) / "report.ipynb", injected)
             error = _finish(Path(work), source.stem, params, error)
