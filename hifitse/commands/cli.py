@@ -26,6 +26,7 @@ from hifitse.presets import call, parameter_options, values
 if TYPE_CHECKING:
     import pandas as pd
 
+LEAST_SPEAKERS = 6  # two per side of the split
 COLUMNS = ["run", "label", "preset", "steps", "of", "best SI-SDRi, dB", "date", "what differs"]
 
 
@@ -40,7 +41,7 @@ for command in (run, arms, extract, pack, unpack, sitting):
 
 @hifitse.command()
 @click.argument("root", metavar="ROOT")
-@click.option("--layout", default="folder", metavar="L", help="folder, vctk, ears, dns or lhotse.")
+@click.option("--layout", default="folder", metavar="L", help="folder, vctk, libri, ears, dns or lhotse.")
 @click.option("--kind", default="speech", metavar="K", help="speech, noise or rooms.")
 @click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
 @click.option("--audit", "page", metavar="PAGE", help="Also write an .html page on bandwidth, levels and speakers.")
@@ -239,6 +240,9 @@ def said(summary: dict[str, Any], seconds: float) -> list[str]:
             lines.append(f"{title}: {', '.join(parts)}")
     ends = {key: f"{value / 1000:.1f}" for key, value in summary["bandwidth_hz"].items()}
     lines.append(f"true bandwidth: median {ends['median']} kHz, a tenth below {ends['p10']} kHz")
+    if summary["kind"] == "speech" and (usable := summary["speakers"] - summary["speakers_with_one_file"]) < LEAST_SPEAKERS:
+        wrong = f"check ROOT and --layout {summary['layout']} if there should be more"
+        lines.append(f"{usable} speakers with two or more files, a training needs {LEAST_SPEAKERS}; {wrong}")
     return lines
 
 
