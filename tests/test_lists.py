@@ -165,6 +165,8 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
         voicefilter(table(tmp_path / "a.csv", [{"one": 1}]), root)
     with pytest.raises(HifitseError, match="cannot be read"):
         voicefilter(tmp_path / "none.csv", root)
+    with pytest.raises(HifitseError, match="corpus is 'synthetic', expected the folder"):
+        voicefilter(path, "synthetic")
     (tmp_path / "b.csv").write_text(path.read_text().replace("p225_001", "p999_001"))
     with pytest.raises(HifitseError, match="names the utterance 'p999_001', expected one of the"):
         voicefilter(tmp_path / "b.csv", root)
@@ -202,7 +204,9 @@ def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
         wanted = expected | {"si_sdri_zero_enroll_db": None}
         numbers = {key: pytest.approx(value, abs=1e-4) for key, value in wanted.items() if isinstance(value, float)}
         assert row == wanted | numbers
-    text = write_score(scored, tmp_path / "score", "made up")
+    assert "Below the mixture: 0 of 1." in write_score([row | {"si_sdri_db": -1e-9} for row in scored[:1]], tmp_path / "score", "")
+    text = write_score([scored[0] | {"pesq_error": "no speech"}, *scored[1:]], tmp_path / "score", "made up")
+    assert "PESQ could not be measured on 1 estimates" in text and "without the target; target speakers: 1" in text
     assert "SI-SDRi, dB" in text and "Nearer to an interferer than to the target: " in text
     assert json.loads((tmp_path / "score" / "metrics.json").read_text())["test"]["si_sdri_db"]["n"] == 3
     assert len((tmp_path / "score" / "rows.jsonl").read_text().splitlines()) == 5

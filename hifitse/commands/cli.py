@@ -186,6 +186,7 @@ def scenes(
     """Write a test list, for evaluation with -p eval_list LIST.
 
     Each line is a scene: who speaks when, how loud and in which room. Without an import, the scenes are those of the evaluation itself.
+    Paths of an import are relative to the corpus folder. To train on that folder too, prepare it with -o FOLDER/manifest.jsonl.gz.
     """
     from hifitse.data import lists
     from hifitse.data.lists import write_scenes
@@ -205,7 +206,8 @@ def scenes(
     count = write_scenes(output, found)
     if sound:
         lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
-    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}")
+    noise = f" -p noise {wham}" if wham else ""
+    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}{noise} and the same corpus")
 
 
 @hifitse.command()
@@ -216,7 +218,8 @@ def scenes(
 def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None:
     """Score any system's estimates on a list of scenes.
 
-    LIST is a file written by `hifitse scenes`; -p corpus, noise and rooms say where its recordings are.
+    LIST is a file written by `hifitse scenes`; -p corpus, noise and rooms say where its recordings are. Estimates can have any level
+    and sample rate, but must be aligned with their mixtures: a delay of 1 ms makes SI-SDR worthless.
     """
     from hifitse.evaluation import score as scoring
     from hifitse.params import resolve

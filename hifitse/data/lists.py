@@ -1,6 +1,7 @@
 """Test lists as scenes: drawn once and written as JSON lines, or imported from published lists."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.manifest import audio_files, locate, manifest_of, root_of
+from hifitse.data.manifest import audio_files, expanded, locate, manifest_of, root_of
 from hifitse.data.mixing import Mixer, Split
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
@@ -164,7 +165,7 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
     Args:
         path: CSV with the columns of ``TUPLE``; utterances by name, such as ``p225_001``, with or without folder and suffix.
         corpus: folder with the recordings: VCTK or LibriSpeech."""
-    root = locate(corpus, "corpus")
+    root = _folder(corpus, "corpus")
     # in VCTK 0.92 the first microphone gets the plain name
     names = {file.stem.removesuffix("_mic1"): file.relative_to(root).as_posix() for file in audio_files(root)}
     scenes = []
@@ -194,7 +195,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
             the first source as it is in that mixture, or the path of a recording in the corpus.
         corpus: LibriSpeech folder, to which paths are relative.
         noise: WHAM folder; ``None``: no noise."""
-    root = locate(corpus, "corpus")
+    root, behind_all = _folder(corpus, "corpus"), None if noise is None else _folder(noise, "noise")
     needed = ("mixture_ID", "source_1_path", "source_1_gain", *(("noise_path", "noise_gain") if noise is not None else ()))
     rows = {row["mixture_ID"]: row for row in _table(path, needed)}
     try:
@@ -221,7 +222,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
 
     scenes = []
     for name, row in rows.items():
-        behind = Noise(_file(locate(noise, "noise"), row["noise_path"]), 0, _gain(row, "noise_gain")) if noise is not None else None
+        behind = Noise(_file(behind_all, row["noise_path"]), 0, _gain(row, "noise_gain")) if behind_all else None
         said = heard(row)
         found = [enrolled(table[key]) if (key := (name, *each.segment.utterances)) in table else None for each in said]
         for number, enroll in enumerate(found):
@@ -232,6 +233,13 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     if not scenes:
         raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected at least one")
     return scenes
+
+
+def _folder(source: str | Path, what: str) -> Path:
+    """Return the folder that the paths of a published list are relative to."""
+    if not (path := Path(os.path.abspath(expanded(source)))).is_dir():
+        raise HifitseError(f"{what} is {str(source)!r}, expected the folder of the recordings that the list names")
+    return path
 
 
 def _gain(row: dict[str, str], column: str) -> float:

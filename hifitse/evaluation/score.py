@@ -77,20 +77,26 @@ def _report(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str)
     yield f"# {title}"
     for name, of_metric in metrics.items():
         mine = of_list(rows, name)
-        yield f"\n## List {name}: {len(mine)} mixtures, {(~mine['present']).sum()} of them without the target\n"
+        speakers, absent = mine["target_speaker"].nunique(), (~mine["present"]).sum()
+        yield f"\n## List {name}: {len(mine)} mixtures, {absent} of them without the target; target speakers: {speakers}\n"
         yield "| metric | mean | 95 % interval | mixtures |\n|---|---|---|---|"
         for metric, label in UNITS.items():
             value = of_metric[metric]
             if value["n"]:
-                low, high = ("?" if each is None else f"{each:.2f}" for each in (value["low"], value["high"]))
-                yield f"| {label} | {value['mean']:.2f} | {low} to {high} | {value['n']} |"
+                low, high = ("?" if each is None else f"{each:z.2f}" for each in (value["low"], value["high"]))
+                yield f"| {label} | {value['mean']:z.2f} | {low} to {high} | {value['n']} |"
+        for metric in ("pesq", "stoi"):
+            if failed := mine[f"{metric}_error"].count():
+                yield f"\n{UNITS[metric]} could not be measured on {failed} estimates, which are not in its mean."
         ranked = mine.dropna(subset="si_sdri_db").sort_values("si_sdri_db", kind="stable")
         if len(ranked):
             gain, count = ranked["si_sdri_db"], len(ranked)
-            yield f"\nNearer to an interferer than to the target: {ranked['confused'].sum()} of {count}. Below the mixture: "
-            yield f"{(gain < 0).sum()} of {count}. Lowest SI-SDRi (the mean is {gain.mean():.2f} dB):\n"
+            worse = (gain.round(2) < 0).sum()
+            nearer = ranked["confused"].sum()
+            yield f"\nNearer to an interferer than to the target: {nearer} of {count}. Below the mixture: {worse} of {count}."
+            yield f"Lowest SI-SDRi (the mean is {gain.mean():z.2f} dB):\n"
         for row in ranked[:WORST].to_dict("records"):
-            yield f"- {row['id']}: {row['si_sdri_db']:.2f} dB{', the interferer came out' if row['confused'] else ''}"
+            yield f"- {row['id']}: {row['si_sdri_db']:z.2f} dB{', the interferer came out' if row['confused'] else ''}"
 
 
 def _file(folder: Path, name: str) -> Path | None:
