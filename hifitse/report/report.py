@@ -16,6 +16,7 @@ from typing import Any
 from hifitse import HifitseError
 from hifitse.data.corpus import load_clips, load_corpus
 from hifitse.data.manifest import sources
+from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import Rows, of_list, only_list, summarise
@@ -179,8 +180,13 @@ def facts(arm: Arm) -> dict[str, str]:
     """Return what a reader needs to reproduce the numbers, for :func:`hifitse.report.tables.provenance`."""
     params, run, evaluation = arm.params, arm.run, arm.evaluation
     rows = arm.rows.drop_duplicates(["list", "index"])  # mixtures: with several seeds, each has several rows
-    counts = Counter(rows["list"])
-    present = int(of_list(rows, "test")["present"].sum())
+    counts, tested = Counter(rows["list"]), of_list(rows, "test")
+    present, speakers = int(tested["present"].sum()), set(tested["target_speaker"])
+    made = f"of {evaluation.eval_seconds:g} s", f"seed {evaluation.eval_seed}"
+    held_out = "speakers, rooms and noises of the test are in no training mixture"
+    if evaluation.eval_list:
+        made, trained = (f"of {Path(evaluation.eval_list).name}", "given as a list"), set(Mixer(params, "train").speakers)
+        held_out = f"{len(speakers & trained)} target speakers are in the training, by their names; rooms and noises were not compared"
     failed = Counter(arm.rows["pesq_error"].dropna())
     scored = failed.total() + arm.rows["pesq"].count()
     reasons = "; ".join(f"{count} times: {reason}" for reason, count in failed.most_common())
@@ -188,9 +194,9 @@ def facts(arm: Arm) -> dict[str, str]:
         "speech": "synthetic (espeak-ng voices)" if params.corpus == "synthetic" else params.corpus,
         "noise": params.noise if params.noise_prob else "none",
         "rooms": params.rooms if params.reverb_prob else "none",
-        "test list": f"{counts['test']} mixtures of {evaluation.eval_seconds:g} s, {present} with the target; seed {evaluation.eval_seed}",
+        "test list": f"{counts['test']} mixtures {made[0]}, {present} with the target; {len(speakers)} target speakers; {made[1]}",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
-        "held out": "speakers, rooms and noises of the test are in no training mixture",
+        "held out": held_out,
         "PESQ failures": f"{failed.total()} of {scored} estimates ({reasons})" if failed else "none",
         "skipped files": skipped(params),
         "run": run.folder.name if run.folder else "a model of one's own",
