@@ -57,18 +57,28 @@ def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
     return ListMixer(params) if split == "test" and params.eval_list else Mixer(params, split)
 
 
-def by_list(path: str) -> dict[str, list[Scene]]:
-    """Return the scenes of a file by the evaluation list that they belong to."""
-    return _by_list(path, _text(path))
+def by_list(path: str | Path) -> dict[str, list[Scene]]:
+    """Return the scenes of a file by the evaluation list that they belong to.
+    Raise HifitseError if it is unreadable or empty, or a line is not a scene of such a list or leaves its root."""
+    try:
+        return _by_list(str(path), Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
 
 
 @lru_cache(maxsize=4)
 def _by_list(path: str, text: str) -> dict[str, list[Scene]]:
     found: dict[str, list[Scene]] = {}
-    for scene in _scenes(path, text):
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            scene = from_json(line)
+        except HifitseError as error:
+            raise HifitseError(f"list {path!r}, line {number}: {error}") from None
         if scene.conditions.name not in LISTS:
             raise HifitseError(f"list {path!r} has a scene of the list {scene.conditions.name!r}, expected one of {', '.join(LISTS)}")
         found.setdefault(scene.conditions.name, []).append(scene)
+    if not found:
+        raise HifitseError(f"list {path!r} is empty, expected at least one scene")
     return found
 
 
@@ -113,12 +123,10 @@ def to_json(scene: Scene) -> str:
 def from_json(line: str) -> Scene:
     """Return the scene of a line; raise HifitseError if it is not one."""
     try:
-        return _adapter().validate_python(json.loads(line))
+        return _adapter().validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
         fault = f"is invalid at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
-    except ValueError as error:
-        fault = f"is not JSON ({error})"
     raise HifitseError(f"scene {fault}, expected the JSON of a scene")
 
 
@@ -127,30 +135,6 @@ def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
     lines = [to_json(scene) + "\n" for scene in scenes]
     write_text(Path(path), "".join(lines))
     return len(lines)
-
-
-def read_scenes(path: str | Path) -> list[Scene]:
-    """Read the scenes of a list. Raise HifitseError if it is unreadable or empty, or a line is not a scene or leaves its root."""
-    return _scenes(path, _text(path))
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
-
-
-def _scenes(path: str | Path, text: str) -> list[Scene]:
-    scenes = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            scenes.append(from_json(line))
-        except HifitseError as error:
-            raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
-    if not scenes:
-        raise HifitseError(f"list {str(path)!r} is empty, expected at least one scene")
-    return scenes
 
 
 # ---- published lists
