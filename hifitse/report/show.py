@@ -93,10 +93,7 @@ def verdict(arm: Arm) -> HTML:
     data = f"The voices are recordings of people ({arm.params.corpus})."
     if arm.params.corpus == "synthetic":
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
-    apart = "The test speakers do not occur in training."
-    if arm.evaluation.eval_list:
-        apart = "The test is a given list, whose speakers may occur in training."
-    return box(mark, cut([arm]) + headline, cards, f"{data} {apart} {scale(arm)}")
+    return box(mark, cut([arm]) + headline, cards, f"{data} Tested on {tested(arm.evaluation)}. {scale(arm)}")
 
 
 def card(label: str, value: Interval, note: str = "", digits: int = 2, unit: str = "dB") -> Markup:
