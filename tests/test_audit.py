@@ -76,8 +76,7 @@ def test_noise_has_no_table_of_speakers(tmp_path):
     page = audit.render(tmp_path / "n.jsonl", summary)
     assert "<h2>Speakers</h2>" not in page and "<span>speakers</span>" not in page and "Full-band recordings" in page
     save(tmp_path / "noise" / "low.wav", rng_noise(5), rate=16_000)
-    summary = prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0)
-    assert summary["marked"] == {"below 48 kHz": 1} and "Partly narrow recordings" in audit.render(tmp_path / "n.jsonl", summary)
+    assert "Partly narrow" in audit.render(tmp_path / "n.jsonl", prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0))
 
 
 def test_a_histogram_of_one_file_can_be_drawn():

@@ -81,11 +81,10 @@ def test_every_file_is_counted_by_suffix_and_reason_and_what_can_be_decoded_is_t
     assert json.loads(summary_path(tmp_path / "m.jsonl").read_text()) == summary
     assert summary["kept"] == 7 and summary["left_out"] == {"broken": 3} and summary["marked"]["repeated"] == 1
     assert summary["examples"]["repeated"] == [{"path": "s01/copy.flac", "detail": "as s00/u0.flac"}]
-    assert summary["suffixes"] == {".m4a": {"broken": 2}, ".opus": {"broken": 1}}
-    assert summary["not_audio"] == {".txt": 1, ".xyz": 1, "no suffix": 1}
+    assert summary["suffixes"] == {".m4a": {"broken": 2}, ".opus": {"broken": 1}} and summary["not_audio"]["no suffix"] == 1
     lines = cli.said(summary, 1.0)
-    assert lines[-1].startswith("2 speakers with two or more files, a training needs 6;")
-    assert "left out: 3 broken (2 .m4a, 1 .opus)" in lines and "not audio by their names: 1 .txt, 1 .xyz, 1 no suffix" in lines
+    wanted = {"left out: 3 broken (2 .m4a, 1 .opus)", "not audio by their names: 1 .txt, 1 .xyz, 1 no suffix"}
+    assert wanted < set(lines) and "two or more files: 2, a training needs 6;" in lines[-1]
     taken = {said.path: said.samples for some in load_corpus(tmp_path / "m.jsonl").speakers.values() for said in some}
     assert taken["speech/s00/film.mp4"] == pytest.approx(SECONDS * SAMPLE_RATE, abs=2048)
     assert taken["speech/s01/x.aif"] == 24_000

@@ -26,7 +26,6 @@ from hifitse.presets import call, parameter_options, values
 if TYPE_CHECKING:
     import pandas as pd
 
-LEAST_SPEAKERS = 6  # two per side of the split
 COLUMNS = ["run", "label", "preset", "steps", "of", "best SI-SDRi, dB", "date", "what differs"]
 
 
@@ -243,9 +242,8 @@ def said(summary: dict[str, Any], seconds: float) -> list[str]:
             lines.append(f"{title}: {', '.join(parts)}")
     ends = {key: f"{value / 1000:.1f}" for key, value in summary["bandwidth_hz"].items()}
     lines.append(f"true bandwidth: median {ends['median']} kHz, a tenth below {ends['p10']} kHz")
-    if summary["kind"] == "speech" and (usable := summary["speakers"] - summary["speakers_with_one_file"]) < LEAST_SPEAKERS:
-        wrong = f"check ROOT and --layout {summary['layout']} if there should be more"
-        lines.append(f"{usable} speakers with two or more files, a training needs {LEAST_SPEAKERS}; {wrong}")
+    if summary["kind"] == "speech" and (usable := summary["speakers"] - summary["speakers_with_one_file"]) < 6:
+        lines.append(f"speakers with two or more files: {usable}, a training needs 6; if there are more, check ROOT and --layout")
     return lines
 
 

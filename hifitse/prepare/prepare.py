@@ -29,7 +29,6 @@ from hifitse.prepare.layouts import Item, is_manifest, listing, others, suffix_o
 from hifitse.prepare.recording import VERSION, Found, measure
 from hifitse.report.contract import plain
 
-# values of each file that the summary needs
 MEASURED = ("reason", "detail", "samples", "sample_rate", "flags", "bandwidth_hz", "level_db", "checksum")
 EXAMPLES = 20  # files listed in the summary per reason
 WAITING = 16  # files per process that are in progress or wait for earlier ones
