@@ -204,8 +204,7 @@ def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
         wanted = expected | {"si_sdri_zero_enroll_db": None}
         numbers = {key: pytest.approx(value, abs=1e-4) for key, value in wanted.items() if isinstance(value, float)}
         assert row == wanted | numbers
-    told = [row | {"pesq_error": "?", "si_sdri_db": -1e-9} if row["present"] else row for row in scored]
-    text = write_score(told, tmp_path / "score", "made up")
+    text = write_score([dict(row, pesq_error="?", si_sdri_db=-1e-9) if row["present"] else row for row in scored], tmp_path / "score", "?")
     assert "PESQ could not be measured on 3 estimates" in text and "target speakers: 1" in text and "Below the mixture: 0." in text
     assert "SI-SDRi, dB" in text and "Nearer to an interferer than to the target: " in text
     assert json.loads((tmp_path / "score" / "metrics.json").read_text())["test"]["si_sdri_db"]["n"] == 3
