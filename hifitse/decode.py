@@ -56,7 +56,7 @@ class Sound:
             reason = "is a folder" if os.path.isdir(path) else "is no regular file" if os.path.exists(path) else "does not exist"
             raise AudioError(f"audio file {str(path)!r} {reason}, expected a readable audio file")
         if not os.path.getsize(self.path):
-            raise AudioError(f"file {str(path)!r} is not readable as audio (it is empty), expected a sound or video file")
+            raise AudioError(f"file {str(path)!r} is not readable as audio (it holds 0 bytes), expected a sound or video file")
         wrong = ""
         try:
             self.file = _libsndfile(self.path)

@@ -24,7 +24,7 @@ def made_up_rows(gain: float = 4.0, wrong: float = -2.0, count: int = 50, seed: 
         values |= {"confused": bool(rng.random() < 0.1), "pesq": 1.2, "stoi": 0.5, "pesq_mix": 1.1, "stoi_mix": 0.45}
         absent = {"absent_level_db": -40.0, "absent_suppression_db": 12.0}
         row = {"list": "test", "index": index, "seed": 0, "present": present, "n_interferers": len(ratios), "sir_db": ratios[0]}
-        row |= {"snr_db": float(rng.uniform(-5, 15)), "room": "hall", "pesq_error": None}
+        row |= {"snr_db": float(rng.uniform(-5, 15)), "room": "hall", "pesq_error": None, "target_speaker": f"s{index % 3}"}
         rows.append(row | {name: (values if present else absent).get(name) for name in (*values, *absent)})
     return rows
 

@@ -66,7 +66,7 @@ def test_every_mark_has_a_meaning():
     """Read the marks from the source, so that a new one cannot be forgotten."""
     text = (audit.Path(audit.__file__).parent / "recording.py").read_text(encoding="utf-8")
     marks = set(re.findall(r'^        "([A-z0-9 ]+)": ', text[text.index("marks = {") :], re.MULTILINE))
-    assert {"upsampled", "stereo"} <= marks and marks == set(audit.MARKS)
+    assert {"upsampled", "stereo"} <= marks and marks | {"repeated"} == set(audit.MARKS)
 
 
 def test_noise_has_no_table_of_speakers(tmp_path):
@@ -75,6 +75,8 @@ def test_noise_has_no_table_of_speakers(tmp_path):
     summary = prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0)
     page = audit.render(tmp_path / "n.jsonl", summary)
     assert "<h2>Speakers</h2>" not in page and "<span>speakers</span>" not in page and "Full-band recordings" in page
+    save(tmp_path / "noise" / "low.wav", rng_noise(5), rate=16_000)
+    assert "Partly narrow" in audit.render(tmp_path / "n.jsonl", prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0))
 
 
 def test_a_histogram_of_one_file_can_be_drawn():

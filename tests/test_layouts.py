@@ -54,6 +54,7 @@ BOOK = "read_speech/book_0000{}_chp_0009_reader_{}_0_seg_1.wav"
     ("ears", ["p001/emo_adoration_freeform.wav", "p001/vegetative_cough.wav", "p107/melodic_x.wav", "x/y.wav"],
      [("p001", "emo_adoration_freeform")],
      {"p001/vegetative_cough.wav": "no speech", "p107/melodic_x.wav": "no speech", "x/y.wav": "name not of this layout"}),
+    ("libri", ["6/7/6-7-0.flac", "6/7/6_7_0.wav", "6/x.flac"], [("6", "6-7-0"), ("6", "6_7_0")], {"6/x.flac": "name not of this layout"}),
     ("dns", [BOOK.format(0, "06709"), BOOK.format(2, "11980"), "read_speech/other.wav"],
      [(who, BOOK.format(n, who)[12:-4]) for n, who in ((0, "06709"), (2, "11980"))], {"read_speech/other.wav": "name without a reader"}),
 ])  # fmt: skip

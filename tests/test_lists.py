@@ -13,9 +13,9 @@ from sounds import folders, hum, pitch, save, small
 
 from hifitse import HifitseError, audio
 from hifitse.commands.cli import main
-from hifitse.data.lists import ListMixer, drawn, librimix, read_scenes, voicefilter, write_scenes
+from hifitse.data.lists import ListMixer, by_list, drawn, librimix, voicefilter, write_scenes
 from hifitse.evaluation.evaluate import evaluate
-from hifitse.evaluation.score import ScoreError, score, write_score
+from hifitse.evaluation.score import score, write_score
 
 SHORT = {"eval_seconds": 1.0, "eval_mixtures": 4, "eval_partial": 1, "eval_long": 0, "eval_pesq": False, "test_share": 0.34}
 
@@ -49,7 +49,7 @@ def test_the_rows_of_a_written_list_are_those_of_the_drawn_one(params):
 
 def test_a_changed_list_is_read_again_and_a_contradictory_scene_is_named(params, tmp_path):
     changed = params.model_copy(update={"eval_list": str(tmp_path / "list.jsonl")})
-    scenes = read_scenes(params.eval_list)
+    scenes = by_list(params.eval_list)["test"]
     for some in (scenes[:3], scenes[:2], [replace(scenes[0], enroll=())]):
         write_scenes(changed.eval_list, some)
         mixer = ListMixer(changed)
@@ -165,6 +165,8 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
         voicefilter(table(tmp_path / "a.csv", [{"one": 1}]), root)
     with pytest.raises(HifitseError, match="cannot be read"):
         voicefilter(tmp_path / "none.csv", root)
+    with pytest.raises(HifitseError, match="corpus is 'synthetic', expected the folder"):
+        voicefilter(path, "synthetic")
     (tmp_path / "b.csv").write_text(path.read_text().replace("p225_001", "p999_001"))
     with pytest.raises(HifitseError, match="names the utterance 'p999_001', expected one of the"):
         voicefilter(tmp_path / "b.csv", root)
@@ -202,7 +204,8 @@ def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
         wanted = expected | {"si_sdri_zero_enroll_db": None}
         numbers = {key: pytest.approx(value, abs=1e-4) for key, value in wanted.items() if isinstance(value, float)}
         assert row == wanted | numbers
-    text = write_score(scored, tmp_path / "score", "made up")
+    text = write_score([dict(row, pesq_error="?", si_sdri_db=-1e-9) if row["present"] else row for row in scored], tmp_path / "score", "?")
+    assert "PESQ could not be measured on 3 estimates" in text and "target speakers: 1" in text and "Below the mixture: 0." in text
     assert "SI-SDRi, dB" in text and "Nearer to an interferer than to the target: " in text
     assert json.loads((tmp_path / "score" / "metrics.json").read_text())["test"]["si_sdri_db"]["n"] == 3
     assert len((tmp_path / "score" / "rows.jsonl").read_text().splitlines()) == 5
@@ -211,10 +214,10 @@ def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
     soundfile.write(tmp_path / f"{first}.wav", low, 16_000)
     assert 0 < score(params, tmp_path, progress=False)[0]["si_sdri_db"] - scored[0]["si_sdri_db"] < 3  # the noise above 8 kHz is gone
     soundfile.write(tmp_path / f"{first}.wav", low[:-800], 16_000)
-    with pytest.raises(ScoreError, match=r"has 0.95 s, expected the 1.00 s"):
+    with pytest.raises(HifitseError, match=r"has 0.95 s, expected the 1.00 s"):
         score(params, tmp_path, progress=False)
     (tmp_path / f"{first}.wav").unlink()
-    with pytest.raises(ScoreError, match=f"lacks .* expected {first}.wav"):
+    with pytest.raises(HifitseError, match=f"lacks .* expected {first}.wav"):
         score(params, tmp_path, progress=False)
 
 
@@ -224,7 +227,7 @@ def test_the_commands(params, vctk, tmp_path, capsys):
     words += [word for name, value in SHORT.items() for word in ("-p", name, str(value).lower())]
     words += ["--preset", "smoke", "-p", "seconds", "1.0", "-p", "enroll_seconds", "1.0", "-p", "noise_prob", "1.0"]
     assert main(["scenes", "-o", str(tmp_path / "own.jsonl"), *words]) == 0
-    assert len(read_scenes(tmp_path / "own.jsonl")) == 5 and "holds 5 scenes" in capsys.readouterr().out
+    assert sum(map(len, by_list(tmp_path / "own.jsonl").values())) == 5 and "holds 5 scenes" in capsys.readouterr().out
     sound, listed = tmp_path / "sound", str(tmp_path / "vf.jsonl")
     assert main(["scenes", "--voicefilter", str(path), "-p", "corpus", str(root), "-o", listed, "--sound", str(sound)]) == 0
     assert {each.name for each in sound.iterdir()} == {"mix", "target", "enroll", "wrong_enroll"}

@@ -74,15 +74,17 @@ def test_every_file_is_counted_by_suffix_and_reason_and_what_can_be_decoded_is_t
     folder = speech_folder(tmp_path / "speech", speakers=2, utterances=2, seconds=0.5)
     by_ffmpeg("film.mp4", "aac", video=True)(folder / "s00")
     soundfile.write(folder / "s01" / "x.aif", hiss(0.5), SAMPLE_RATE, format="AIFF")
+    (folder / "s01" / "copy.flac").write_bytes((folder / "s00" / "u0.flac").read_bytes())
     for name in ("s00/a.m4a", "s00/b.M4A", "s01/c.opus", "s01/notes.txt", "s01/README", "s01/d.xyz"):
         (folder / name).write_bytes(b"no audio")
     summary = prepare(folder, tmp_path / "m.jsonl", workers=0)
     assert json.loads(summary_path(tmp_path / "m.jsonl").read_text()) == summary
-    assert summary["kept"] == 6 and summary["left_out"] == {"broken": 3}
-    assert summary["suffixes"] == {".m4a": {"broken": 2}, ".opus": {"broken": 1}}
-    assert summary["not_audio"] == {".txt": 1, ".xyz": 1, "no suffix": 1}
+    assert summary["kept"] == 7 and summary["left_out"] == {"broken": 3} and summary["marked"]["repeated"] == 1
+    assert summary["examples"]["repeated"] == [{"path": "s01/copy.flac", "detail": "as s00/u0.flac"}]
+    assert summary["suffixes"] == {".m4a": {"broken": 2}, ".opus": {"broken": 1}} and summary["not_audio"]["no suffix"] == 1
     lines = cli.said(summary, 1.0)
-    assert "left out: 3 broken (2 .m4a, 1 .opus)" in lines and "not audio by their names: 1 .txt, 1 .xyz, 1 no suffix" in lines
+    wanted = {"left out: 3 broken (2 .m4a, 1 .opus)", "not audio by their names: 1 .txt, 1 .xyz, 1 no suffix"}
+    assert wanted < set(lines) and "two or more files: 2, a training needs 6;" in lines[-1]
     taken = {said.path: said.samples for some in load_corpus(tmp_path / "m.jsonl").speakers.values() for said in some}
     assert taken["speech/s00/film.mp4"] == pytest.approx(SECONDS * SAMPLE_RATE, abs=2048)
     assert taken["speech/s01/x.aif"] == 24_000
@@ -228,7 +230,7 @@ def test_a_file_that_kills_its_process_is_broken_and_the_others_are_not():
 
 @pytest.mark.parametrize("arguments, words", [
     (["missing", "-o", "m.jsonl"], ["missing", "does not exist"]),
-    (["speech", "-o", "m.jsonl", "--layout", "tree"], ["'tree'", "folder, vctk, ears, dns, lhotse"]),
+    (["speech", "-o", "m.jsonl", "--layout", "tree"], ["'tree'", "folder, vctk, libri, ears, dns, lhotse"]),
     (["speech", "-o", "m.jsonl", "--kind", "music"], ["'music'", "speech, noise, rooms"]),
     (["speech", "-o", "m.jsonl", "--layout", "vctk"], ["no files like", "p225_001_mic1.flac", "other layouts"]),
     (["speech", "-o", "m.jsonl", "--layout", "vctk", "--kind", "noise"], ["holds no noise"]),

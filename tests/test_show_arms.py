@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from arms import SMOKE, made_up_arm, made_up_rows
 
+from hifitse import HifitseError
 from hifitse.evaluation.comparison import Comparison, vary
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm, OwnModel
-from hifitse.evaluation.rows import ExperimentError
 from hifitse.metrics import Interval
 from hifitse.report import report, show_arms
 from hifitse.studies import levers
@@ -77,7 +77,7 @@ def test_groups_compare_within_a_condition(compared):
     picture = show_arms.grouped({"clean": quiet}, xlabel="enrolment")
     assert "clean" in picture.alt and picture.data.startswith(b"\x89PNG")
     mixed = made_up_rows(count=5) + [{**row, "list": "long"} for row in made_up_rows(count=5)]
-    with pytest.raises(ExperimentError, match=r"\['long', 'test'\], expected those of one list"):
+    with pytest.raises(HifitseError, match=r"\['long', 'test'\], expected those of one list"):
         show_arms.grouped({"clean": {"larger": mixed}})
 
 

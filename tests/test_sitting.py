@@ -82,20 +82,21 @@ def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name
     """As in the README, manifests are in the folder where the command was typed, beside other files."""
     place = tmp_path / "place"
     shutil.copytree(sources["rooms"], place / "rooms")
+    shutil.copytree(sources["noise"], place / "noises")
     for path in (place / "rooms").iterdir():  # shorter than any noise may be
         save(path, soundfile.read(path)[0][:4000] * np.exp(-np.linspace(0, 6, 4000)))
-    (place / "letters.txt").write_text("private")
+    (place / "letters.txt").touch()
     assert main(["prepare", str(place / "rooms"), "--kind", "rooms", "-o", str(place / "rooms.jsonl.gz")]) == 0
     with gzip.open(place / "rooms.jsonl.gz", "ab") as manifest:
         manifest.write(b'{"path": damaged\n')
-    pack(small(sources | {"rooms": str(place / "rooms.jsonl.gz")}), tmp_path / "packed", 0.5)
-    assert not list((tmp_path / "packed").rglob("letters.txt"))
-    before, after = load_clips(place / "rooms.jsonl.gz", "rooms"), load_clips(tmp_path / "packed" / "place", "rooms")
-    assert before.clips == after.clips and all((after.root / clip.path).is_file() for clip in after.clips)
-    assert main(["prepare", str(sources["noise"]), "--kind", "noise", "-o", str(place / "noises.jsonl.gz")]) == 0
+    assert main(["prepare", str(place / "noises"), "--kind", "noise", "-o", str(place / "noises.jsonl.gz")]) == 0
     both = {"rooms": str(place / "rooms.jsonl.gz"), "noise": str(place / "noises.jsonl.gz")}
-    with pytest.raises(HifitseError, match="would both be packed as place, expected different names"):
-        pack(small(sources | both), tmp_path / "again", 0.5)
+    assert {"noises", "rooms"} < pack(small(sources | both), tmp_path / "packed", 0.5).keys()
+    assert not list((tmp_path / "packed").rglob("letters.txt"))
+    before, after = load_clips(place / "rooms.jsonl.gz", "rooms"), load_clips(tmp_path / "packed" / "rooms", "rooms")
+    assert before.clips == after.clips and all((after.root / clip.path).is_file() for clip in after.clips)
+    with pytest.raises(HifitseError, match="would both be packed as rooms, expected different names"):
+        pack(small(sources | both | {"noise": str(place / "rooms")}), tmp_path / "again", 0.5)
 
 
 def test_steps_are_chosen_to_fit_the_time(tmp_path, monkeypatch, capsys):

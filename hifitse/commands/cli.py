@@ -40,7 +40,7 @@ for command in (run, arms, extract, pack, unpack, sitting):
 
 @hifitse.command()
 @click.argument("root", metavar="ROOT")
-@click.option("--layout", default="folder", metavar="L", help="folder, vctk, ears, dns or lhotse.")
+@click.option("--layout", default="folder", metavar="L", help="folder, vctk, libri, ears, dns or lhotse.")
 @click.option("--kind", default="speech", metavar="K", help="speech, noise or rooms.")
 @click.option("-o", "--output", required=True, metavar="MANIFEST", help="File to write, ending in .jsonl or .jsonl.gz.")
 @click.option("--audit", "page", metavar="PAGE", help="Also write an .html page on bandwidth, levels and speakers.")
@@ -185,6 +185,7 @@ def scenes(
     """Write a test list, for evaluation with -p eval_list LIST.
 
     Each line is a scene: who speaks when, how loud and in which room. Without an import, the scenes are those of the evaluation itself.
+    Paths of an import are relative to the corpus folder. To train on that folder too, prepare it with -o FOLDER/manifest.jsonl.gz.
     """
     from hifitse.data import lists
     from hifitse.data.lists import write_scenes
@@ -204,7 +205,8 @@ def scenes(
     count = write_scenes(output, found)
     if sound:
         lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
-    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}")
+    noise = f" -p noise {wham}" if wham else ""
+    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}{noise} and the same corpus")
 
 
 @hifitse.command()
@@ -215,7 +217,8 @@ def scenes(
 def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None:
     """Score any system's estimates on a list of scenes.
 
-    LIST is a file written by `hifitse scenes`; -p corpus, noise and rooms say where its recordings are.
+    LIST is a file written by `hifitse scenes`; -p corpus, noise and rooms say where its recordings are. Estimates can have any level
+    and sample rate, but must be aligned with their mixtures: a delay of 1 ms makes SI-SDR worthless.
     """
     from hifitse.evaluation import score as scoring
     from hifitse.params import resolve
@@ -239,6 +242,8 @@ def said(summary: dict[str, Any], seconds: float) -> list[str]:
             lines.append(f"{title}: {', '.join(parts)}")
     ends = {key: f"{value / 1000:.1f}" for key, value in summary["bandwidth_hz"].items()}
     lines.append(f"true bandwidth: median {ends['median']} kHz, a tenth below {ends['p10']} kHz")
+    if summary["kind"] == "speech" and (usable := summary["speakers"] - summary["speakers_with_one_file"]) < 6:
+        lines.append(f"speakers with two or more files: {usable}, a training needs 6; if there are more, check ROOT and --layout")
     return lines
 
 

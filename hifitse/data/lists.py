@@ -1,6 +1,7 @@
 """Test lists as scenes: drawn once and written as JSON lines, or imported from published lists."""
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.manifest import audio_files, locate, manifest_of, root_of
+from hifitse.data.manifest import audio_files, expanded, locate, manifest_of, root_of
 from hifitse.data.mixing import Mixer, Split
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
@@ -56,18 +57,28 @@ def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
     return ListMixer(params) if split == "test" and params.eval_list else Mixer(params, split)
 
 
-def by_list(path: str) -> dict[str, list[Scene]]:
-    """Return the scenes of a file by the evaluation list that they belong to."""
-    return _by_list(path, _text(path))
+def by_list(path: str | Path) -> dict[str, list[Scene]]:
+    """Return the scenes of a file by the evaluation list that they belong to.
+    Raise HifitseError if it is unreadable or empty, or a line is not a scene of such a list or leaves its root."""
+    try:
+        return _by_list(str(path), Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
 
 
 @lru_cache(maxsize=4)
 def _by_list(path: str, text: str) -> dict[str, list[Scene]]:
     found: dict[str, list[Scene]] = {}
-    for scene in _scenes(path, text):
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            scene = from_json(line)
+        except HifitseError as error:
+            raise HifitseError(f"list {path!r}, line {number}: {error}") from None
         if scene.conditions.name not in LISTS:
             raise HifitseError(f"list {path!r} has a scene of the list {scene.conditions.name!r}, expected one of {', '.join(LISTS)}")
         found.setdefault(scene.conditions.name, []).append(scene)
+    if not found:
+        raise HifitseError(f"list {path!r} is empty, expected at least one scene")
     return found
 
 
@@ -112,12 +123,10 @@ def to_json(scene: Scene) -> str:
 def from_json(line: str) -> Scene:
     """Return the scene of a line; raise HifitseError if it is not one."""
     try:
-        return _adapter().validate_python(json.loads(line))
+        return _adapter().validate_json(line)
     except ValidationError as error:
         first = error.errors()[0]
         fault = f"is invalid at {'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
-    except ValueError as error:
-        fault = f"is not JSON ({error})"
     raise HifitseError(f"scene {fault}, expected the JSON of a scene")
 
 
@@ -126,30 +135,6 @@ def write_scenes(path: str | Path, scenes: Iterable[Scene]) -> int:
     lines = [to_json(scene) + "\n" for scene in scenes]
     write_text(Path(path), "".join(lines))
     return len(lines)
-
-
-def read_scenes(path: str | Path) -> list[Scene]:
-    """Read the scenes of a list. Raise HifitseError if it is unreadable or empty, or a line is not a scene or leaves its root."""
-    return _scenes(path, _text(path))
-
-
-def _text(path: str | Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
-
-
-def _scenes(path: str | Path, text: str) -> list[Scene]:
-    scenes = []
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            scenes.append(from_json(line))
-        except HifitseError as error:
-            raise HifitseError(f"list {str(path)!r}, line {number}: {error}") from None
-    if not scenes:
-        raise HifitseError(f"list {str(path)!r} is empty, expected at least one scene")
-    return scenes
 
 
 # ---- published lists
@@ -164,7 +149,7 @@ def voicefilter(path: Path, corpus: str | Path) -> list[Scene]:
     Args:
         path: CSV with the columns of ``TUPLE``; utterances by name, such as ``p225_001``, with or without folder and suffix.
         corpus: folder with the recordings: VCTK or LibriSpeech."""
-    root = locate(corpus, "corpus")
+    root = _folder(corpus, "corpus")
     # in VCTK 0.92 the first microphone gets the plain name
     names = {file.stem.removesuffix("_mic1"): file.relative_to(root).as_posix() for file in audio_files(root)}
     scenes = []
@@ -194,7 +179,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
             the first source as it is in that mixture, or the path of a recording in the corpus.
         corpus: LibriSpeech folder, to which paths are relative.
         noise: WHAM folder; ``None``: no noise."""
-    root = locate(corpus, "corpus")
+    root, behind_all = _folder(corpus, "corpus"), None if noise is None else _folder(noise, "noise")
     needed = ("mixture_ID", "source_1_path", "source_1_gain", *(("noise_path", "noise_gain") if noise is not None else ()))
     rows = {row["mixture_ID"]: row for row in _table(path, needed)}
     try:
@@ -221,7 +206,7 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
 
     scenes = []
     for name, row in rows.items():
-        behind = Noise(_file(locate(noise, "noise"), row["noise_path"]), 0, _gain(row, "noise_gain")) if noise is not None else None
+        behind = Noise(_file(behind_all, row["noise_path"]), 0, _gain(row, "noise_gain")) if behind_all else None
         said = heard(row)
         found = [enrolled(table[key]) if (key := (name, *each.segment.utterances)) in table else None for each in said]
         for number, enroll in enumerate(found):
@@ -232,6 +217,13 @@ def librimix(path: Path, enrollments: Path, corpus: str | Path, noise: str | Pat
     if not scenes:
         raise HifitseError(f"map {str(enrollments)!r} has no enrolment for a mixture of {str(path)!r}, expected at least one")
     return scenes
+
+
+def _folder(source: str | Path, what: str) -> Path:
+    """Return the folder that the paths of a published list are relative to."""
+    if not (path := Path(os.path.abspath(expanded(source)))).is_dir():
+        raise HifitseError(f"{what} is {str(source)!r}, expected the folder of the recordings that the list names")
+    return path
 
 
 def _gain(row: dict[str, str], column: str) -> float:

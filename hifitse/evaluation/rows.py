@@ -39,10 +39,6 @@ SAME_MIXTURE_DB = 1e-2
 """Largest difference between two arms in a mixture's own SI-SDR, dB; above it, they were not given the same mixture."""
 
 
-class ExperimentError(HifitseError, ValueError):
-    """The rows cannot be summarised or compared as requested."""
-
-
 def frame(rows: Rows) -> pd.DataFrame:
     """Convert rows to a table if necessary."""
     return rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
@@ -58,12 +54,12 @@ def only_list(rows: Rows) -> str:
     """Return the name of the list to which all rows belong.
 
     Raises:
-        ExperimentError: there are several lists, or no rows.
+        HifitseError: there are several lists, or no rows.
     """
     table = frame(rows)
     names = sorted(set(table["list"])) if len(table) else []
     if len(names) != 1:
-        raise ExperimentError(f"the rows are of the lists {names}, expected those of one list")
+        raise HifitseError(f"the rows are of the lists {names}, expected those of one list")
     return names[0]
 
 
@@ -115,7 +111,7 @@ def contrast(terms: Sequence[tuple[float, Rows]], metric: str = "si_sdri_db", li
         list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
 
     Raises:
-        ExperimentError: the arms were not given the same mixtures.
+        HifitseError: the arms were not given the same mixtures.
     """
     for _, rows in terms[:-1]:
         check_same_mixtures(rows, terms[-1][1], list_name)
@@ -143,10 +139,10 @@ def compare(
         ``arm, baseline, metric, difference, low, high, n, expected, verdict``.
 
     Raises:
-        ExperimentError: the metric is unknown, or the two were not given the same mixtures.
+        HifitseError: the metric is unknown, or the two were not given the same mixtures.
     """
     if metric not in DIRECTIONS:
-        raise ExperimentError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
+        raise HifitseError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
     found = difference(rows, baseline_rows, metric, list_name)
     said = numbers(found)
     named = {"arm": name, "baseline": BASELINE, "metric": metric, "difference": said.pop("mean")}
@@ -165,17 +161,17 @@ def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test"
     """Check that two arms have the same mixtures: equal SI-SDR before extraction, and equal presence of the target.
 
     Raises:
-        ExperimentError: they do not.
+        HifitseError: they do not.
     """
     one, other = (_mixtures(side, list_name) for side in (rows, baseline_rows))
     if not one.index.equals(other.index):
         counts = f"{len(one)} and {len(other)}"
-        raise ExperimentError(f"the arms have {counts} mixtures of the list {list_name!r}, expected the same mixtures for both")
+        raise HifitseError(f"the arms have {counts} mixtures of the list {list_name!r}, expected the same mixtures for both")
     ratios = one["si_sdr_mix_db"].astype(float), other["si_sdr_mix_db"].astype(float)
     differs = (one["present"] != other["present"]) | ~np.isclose(*ratios, rtol=0, atol=SAME_MIXTURE_DB, equal_nan=True)
     if differs.any():
         index = differs.idxmax()
-        raise ExperimentError(
+        raise HifitseError(
             f"{list_name} mixture {index} has SI-SDR {ratios[0][index]} dB in one arm and {ratios[1][index]} dB in the other, "
             "expected the same mixture for both: evaluate with the baseline's parameters"
         )

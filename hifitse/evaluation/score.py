@@ -27,10 +27,6 @@ UNITS = {
 }  # fmt: skip
 
 
-class ScoreError(HifitseError):
-    """The estimates cannot be scored."""
-
-
 def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[str, Any]]:
     """Compute the rows of a system's estimates, as :func:`hifitse.evaluation.evaluate.evaluate` does for an extractor.
 
@@ -41,15 +37,15 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
         progress: show a progress bar.
 
     Raises:
-        ScoreError: no list is given, an estimate is missing, or its length differs from the mixture's.
+        HifitseError: no list is given, an estimate is missing, or its length differs from the mixture's.
     """
     if not params.eval_list:
-        raise ScoreError("eval_list is empty, expected the list of scenes that the estimates are of")
+        raise HifitseError("eval_list is empty, expected the list of scenes that the estimates are of")
     mixer = list_mixer(params, "test")
     scenes = [(name, index, scene) for name, listed in mixer.scenes.items() for index, scene in enumerate(listed)]
     missing = [scene.id for _, _, scene in scenes if _file(estimates, scene.id) is None]
     if missing:
-        raise ScoreError(f"{estimates} lacks {len(missing)} of {len(scenes)} estimates, expected {missing[0]}.wav and so on")
+        raise HifitseError(f"{estimates} lacks {len(missing)} of {len(scenes)} estimates, expected {missing[0]}.wav and so on")
     rows: list[dict[str, Any]] = []
     with PerceptualPool() as pool:
         for name, index, scene in progress_bar(scenes, desc="score", unit="mixture", disable=not progress):
@@ -77,20 +73,25 @@ def _report(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str)
     yield f"# {title}"
     for name, of_metric in metrics.items():
         mine = of_list(rows, name)
-        yield f"\n## List {name}: {len(mine)} mixtures, {(~mine['present']).sum()} of them without the target\n"
+        speakers, absent = mine["target_speaker"].nunique(), (~mine["present"]).sum()
+        yield f"\n## List {name}: {len(mine)} mixtures, {absent} of them without the target; target speakers: {speakers}\n"
         yield "| metric | mean | 95 % interval | mixtures |\n|---|---|---|---|"
         for metric, label in UNITS.items():
             value = of_metric[metric]
             if value["n"]:
-                low, high = ("?" if each is None else f"{each:.2f}" for each in (value["low"], value["high"]))
-                yield f"| {label} | {value['mean']:.2f} | {low} to {high} | {value['n']} |"
+                low, high = ("?" if each is None else f"{each:z.2f}" for each in (value["low"], value["high"]))
+                yield f"| {label} | {value['mean']:z.2f} | {low} to {high} | {value['n']} |"
+        for metric in ("pesq", "stoi"):
+            if failed := mine[f"{metric}_error"].count():
+                yield f"\n{UNITS[metric]} could not be measured on {failed} estimates, which are not in its mean."
         ranked = mine.dropna(subset="si_sdri_db").sort_values("si_sdri_db", kind="stable")
         if len(ranked):
             gain, count = ranked["si_sdri_db"], len(ranked)
-            yield f"\nNearer to an interferer than to the target: {ranked['confused'].sum()} of {count}. Below the mixture: "
-            yield f"{(gain < 0).sum()} of {count}. Lowest SI-SDRi (the mean is {gain.mean():.2f} dB):\n"
+            worse = (gain.round(2) < 0).sum()
+            yield f"\nNearer to an interferer than to the target: {ranked['confused'].sum()} of {count}. Below the mixture: {worse}."
+            yield f"Lowest SI-SDRi (the mean is {gain.mean():z.2f} dB):\n"
         for row in ranked[:WORST].to_dict("records"):
-            yield f"- {row['id']}: {row['si_sdri_db']:.2f} dB{', the interferer came out' if row['confused'] else ''}"
+            yield f"- {row['id']}: {row['si_sdri_db']:z.2f} dB{', the interferer came out' if row['confused'] else ''}"
 
 
 def _file(folder: Path, name: str) -> Path | None:
@@ -100,5 +101,5 @@ def _file(folder: Path, name: str) -> Path | None:
 def _estimate(path: Path, samples: int) -> torch.Tensor:
     est = audio.read(path)
     if abs(len(est) - samples) > SLACK_S * SAMPLE_RATE:
-        raise ScoreError(f"estimate {path} has {len(est) / SAMPLE_RATE:.2f} s, expected the {samples / SAMPLE_RATE:.2f} s of its mixture")
+        raise HifitseError(f"estimate {path} has {len(est) / SAMPLE_RATE:.2f} s, expected the {samples / SAMPLE_RATE:.2f} s of its mixture")
     return torch.from_numpy(audio.crop_or_pad(est, samples))

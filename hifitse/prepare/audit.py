@@ -13,9 +13,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from hifitse import HifitseError
+from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.manifest import opened
 from hifitse.prepare.prepare import of_suffixes
+from hifitse.prepare.recording import FADED
 from hifitse.report import figures, tables
 from hifitse.report.contract import plain
 from hifitse.report.page import JINJA, box, document, image, piece
@@ -31,6 +32,7 @@ MARKS = {
     "stereo": "several channels, which are mixed down",
     "cut short": "less than its header says; what is there is used",
     "dc": "a constant part of 1 % of full scale or more",
+    "repeated": "the same samples as an earlier file, perhaps of another speaker",
 }
 """Marks of kept files and their meaning."""
 Row = Mapping[str, Any]
@@ -56,15 +58,16 @@ def render(manifest: Path, summary: Row) -> str:
     words = "Histograms of the true bandwidth in kHz, the level in dBFS and the length in s of the files that were kept"
     title = f"Audit of {plain(manifest.name, 60)}"
     body = JINJA.get_template("audit.html").render(
-        title=title, verdict=_verdict(summary), picture=image(figures.png(histograms(rows)), words), counts=_counts(summary),
+        title=title, verdict=_verdict(summary, rows), picture=image(figures.png(histograms(rows)), words), counts=_counts(summary),
         speakers=_speakers(rows) if summary["speakers"] else "", worst=[_worst(name, found) for name, found in worst.items() if len(found)],
     )  # fmt: skip
     return document(title, body, WIDE)
 
 
-def _verdict(summary: Row) -> Markup:
+def _verdict(summary: Row, rows: pd.DataFrame) -> Markup:
     """Render the box at the top: can these recordings be used as 48 kHz speech?"""
-    kept, narrow = summary["kept"], sum(summary["marked"].get(mark, 0) for mark in ("upsampled", "narrow"))
+    kept, wide = summary["kept"], FADED * SAMPLE_RATE / 2
+    narrow = int(((rows.bandwidth_hz < wide) | rows["flags"].map(lambda marks: "upsampled" in marks)).sum())
     share = narrow / kept
     mood, words = ("good", "Full-band") if share < 0.02 else ("weak", "Partly narrow") if share < 0.5 else ("bad", "Mostly narrow")
     band, lone = summary["bandwidth_hz"], summary["speakers_with_one_file"]
@@ -74,7 +77,7 @@ def _verdict(summary: Row) -> Markup:
         *([("speakers", f"{summary['speakers']:,}", alone)] if summary["speakers"] else []),
         ("length", tables.duration(60 * summary["minutes"]), f"median level {tables.number(summary['level_db']['median'], 1)} dBFS"),
         ("true bandwidth", f"{band['median'] / 1000:.1f} kHz", f"median; a tenth of the files below {band['p10'] / 1000:.1f} kHz"),
-        ("upsampled or narrow", f"{100 * share:.1f} %".replace(".0 %", " %"), f"{narrow:,} files"),
+        ("upsampled or narrow", f"{100 * share:.1f} %".replace(".0 %", " %"), f"{narrow:,} files; narrow: ends below {wide / 1000:g} kHz"),
     ]
     said = f"{summary['layout']} layout, {summary['kind']}, from {plain(summary['root'], 120)}"
     return box(mood, f"{words} recordings", "".join(piece("card", *card) for card in cards), said)
@@ -103,7 +106,7 @@ def histograms(values: Mapping[str, Any]) -> Figure:
 
 
 def _counts(summary: Row) -> Markup:
-    """Render the counts of left-out and marked files, and the first left-out files for each reason."""
+    """Render the counts of left-out and marked files, and the first left-out or repeated files for each reason."""
     rows = [[reason, f"{count:,}", "left out", of_suffixes(summary, reason)] for reason, count in summary["left_out"].items()]
     rows += [[mark, f"{count:,}", "kept", MARKS[mark]] for mark, count in summary["marked"].items()]
     rows += [[f"not audio: {suffix}", f"{count:,}", "not looked at", "by its name"] for suffix, count in summary["not_audio"].items()]
@@ -111,7 +114,8 @@ def _counts(summary: Row) -> Markup:
         return Markup("<p>Nothing was left out, and nothing is marked.</p>")
     named = [(reason, one) for reason, some in summary["examples"].items() for one in some[:WORST]]
     first = [[plain(one["path"]), reason, plain(one["detail"]) or "–"] for reason, one in named]
-    examples = tables.table(["file left out", "reason", "in words"], first, f"The first {WORST} files of each reason") if first else ""
+    caption = f"The first {WORST} files of each reason, and copies"
+    examples = tables.table(["file", "reason or mark", "in words"], first, caption) if first else ""
     return tables.table(["reason or mark", "files", "state", "which"], rows) + examples
 
 

@@ -44,6 +44,10 @@ LAYOUTS = {
         "wav48_silence_trimmed/p225/p225_001_mic1.flac", r"(?:.*/)?(?P<who>[ps]\d+)/(?P<said>(?P=who)_\d+)_mic1", "name not of this layout",
         {r"(?:.*/)?([ps]\d+)/\1_\d+_mic2": "other microphone"}, ("speech",),
     ),
+    "libri": Layout(  # also LibriTTS and Multilingual LibriSpeech
+        "test-clean/61/70968/61-70968-0000.flac", r"(?:.*/)?(?P<who>\d+)/(?P<book>\d+)/(?P<said>(?P=who)[-_](?P=book)[-_][^/]+)",
+        "name not of this layout", kinds=("speech",),
+    ),
     # leaves out the same parts of EARS as its own benchmark
     "ears": Layout(
         "p001/rainbow_01_regular.wav", r"(?:.*/)?(?P<who>p\d{3})/(?P<said>[^/]+)", "name not of this layout",

@@ -15,7 +15,7 @@ import soundfile
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.corpus import Clips, Corpus, load_clips, load_corpus
-from hifitse.data.manifest import Utterance, locate, manifest_of, opened, sources
+from hifitse.data.manifest import MANIFESTS, Utterance, locate, manifest_of, opened, sources
 from hifitse.decode import channel_of
 from hifitse.files import unfinished_in
 from hifitse.machine import usable_cores
@@ -32,7 +32,7 @@ NOISE_SHARE = 0.15  # largest share of the space that rooms leave
 
 def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
     """Pack ``corpus``, ``eval_unseen``, ``noise`` and ``rooms`` into an empty or new folder of at most ``megabytes`` (10^6 bytes). Each
-    source becomes a subfolder with the name of its own folder; synthetic sources are skipped. Returns the megabytes of each by name.
+    source becomes a subfolder named like its folder or manifest; synthetic sources are skipped. Returns the megabytes of each by name.
 
     Once ``HIFITSE_DATA`` names ``folder``, a preset with ``$HIFITSE_DATA/people`` reads the packed recordings. All speakers are kept, so
     the same ones are held out. Of speakers with much speech, and of long noises, only the beginning is kept.
@@ -129,9 +129,9 @@ def _write_manifest(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 
 def _by_folder(text: str, what: str) -> list[tuple[Path, Path]]:
-    """Return (folder, source) for every source that is not synthetic."""
+    """Return (folder, source) for every source that is not synthetic; ``voices.jsonl.gz`` counts as the folder ``voices`` beside it."""
     found = [locate(source, what) for source in sources(text) if source != "synthetic"]
-    return [(path if path.is_dir() else path.parent, path) for path in found]
+    return [(path.parent if path.name in MANIFESTS else path.with_name(path.name.partition(".jsonl")[0]), path) for path in found]
 
 
 def _refuse_one_name(found: Iterable[tuple[str, str | Path]]) -> None:

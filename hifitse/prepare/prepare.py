@@ -29,7 +29,7 @@ from hifitse.prepare.layouts import Item, is_manifest, listing, others, suffix_o
 from hifitse.prepare.recording import VERSION, Found, measure
 from hifitse.report.contract import plain
 
-MEASURED = ("reason", "detail", "samples", "sample_rate", "flags", "bandwidth_hz", "level_db")  # values of each file that the summary needs
+MEASURED = ("reason", "detail", "samples", "sample_rate", "flags", "bandwidth_hz", "level_db", "checksum")
 EXAMPLES = 20  # files listed in the summary per reason
 WAITING = 16  # files per process that are in progress or wait for earlier ones
 DEATHS = 10  # files that may crash their process, since some do crash a decoder; beyond that, the cause lies elsewhere
@@ -75,7 +75,8 @@ def prepare(
                 if not within(path := base / item.path, [above]):
                     linked.add(os.path.dirname(os.path.realpath(path)))
                 who = {"speaker": item.speaker, "utterance": item.utterance} if item.speaker else {}
-                lines.write(json.dumps(who | {"path": os.path.relpath(path, above)} | found).encode() + b"\n")
+                kept = {name: value for name, value in found.items() if name != "checksum"}
+                lines.write(json.dumps(who | {"path": os.path.relpath(path, above)} | kept).encode() + b"\n")
         files = pd.DataFrame(scanned, columns=["path", "speaker", *MEASURED], dtype=object)  # file names need not be UTF-8
         if trouble := _trouble(files, kind, folder):
             partial.remove()
@@ -98,15 +99,18 @@ def _counted(files: pd.DataFrame) -> dict[str, Any]:
 
     left, kept = files[files.reason.notna()], files[files.reason.isna()]
     said = kept.speaker[kept.speaker != ""].value_counts()
+    first = kept.groupby("checksum").path.transform("first")
+    again = kept.assign(reason="repeated", detail="as " + first)[kept.path != first]
+    shown = pd.concat([left, again]).groupby("reason")
     by_suffix = left.reason.groupby(left.path.map(suffix_of))
     return {
         "files": len(files), "kept": len(kept), "speakers": len(said), "speakers_with_one_file": int((said == 1).sum()),
         "minutes": round(float((kept.samples / kept.sample_rate).sum()) / 60, 2),
-        "left_out": counts(left.reason), "marked": counts(kept["flags"].explode()),
+        "left_out": counts(left.reason), "marked": counts(pd.concat([kept["flags"].explode(), again.reason])),
         **{name: dict(zip(("p10", "median", "p90"), np.percentile(kept[name].astype(float), (10, 50, 90)).round(1).tolist(), strict=True))
            for name in ("bandwidth_hz", "level_db")},
         "suffixes": {suffix: counts(reasons) for suffix, reasons in by_suffix},
-        "examples": {reason: some[["path", "detail"]].head(EXAMPLES).to_dict("records") for reason, some in left.groupby("reason")},
+        "examples": {reason: some[["path", "detail"]].head(EXAMPLES).to_dict("records") for reason, some in shown},
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ The band edge of a steep resampler is found within about 5 %. A short filter lea
 defaults of torchaudio, and linear interpolation leaves them everywhere. Images count as bandwidth.
 """
 
+import zlib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +29,7 @@ from hifitse.decode import Sound, channel_of
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-VERSION = 3  # of the measurements: increase it when results for the same file change, so that old ones are not reused
+VERSION = 4  # of the measurements: increase it when results for the same file change, so that old ones are not reused
 SILENT_DB = -70.0  # dBFS, without DC
 FULL_SCALE = 0.999
 CLIPPED_SHARE = 1e-3  # share of clipped samples above which a recording is left out
@@ -58,7 +59,8 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
     """Measure a file. Room responses must decay.
     Returns ``samples`` and ``sample_rate`` (of the file), ``channels``, ``level_db`` (mean of the channels, dBFS without DC),
     ``clipped_share`` (samples at full scale between two others at full scale), ``dc`` (largest mean of a channel), ``bandwidth_hz`` (see
-    above), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow", "below 48 kHz", "stereo", "dc", "cut short".
+    above), ``checksum`` (of the decoded samples), for rooms ``t60_s``, and ``flags``: "upsampled", "narrow", "below 48 kHz", "stereo",
+    "dc", "cut short".
     Or ``reason``: "broken", "empty", "too short", "silent", "clipped" or "no decay", with a sentence in ``detail``."""
     try:
         with Sound(path) as file:
@@ -66,7 +68,7 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
     except (HifitseError, OSError) as error:
         file = channel_of(path)[0]
         detail = str(error).replace(str(file), file.name)
-        return {"reason": "empty" if "holds 0 samples" in detail else "broken", "detail": detail}
+        return {"reason": "empty" if "holds 0 " in detail else "broken", "detail": detail}
     if not found["samples"]:
         return {"reason": "empty", "detail": "it holds 0 samples"}
     samples = round(found["samples"] * SAMPLE_RATE / found["sample_rate"])
@@ -80,11 +82,12 @@ def measure(path: str | Path, kind: Kind = "speech") -> Found:
 def _pass(file: Sound) -> Found:
     """Compute everything that can be accumulated block by block."""
     spectrum = np.zeros(N_FFT // 2 + 1)
-    samples = clipped = 0
+    samples = clipped = checksum = 0
     total, offset, square = np.zeros(file.channels), 0.0, 0.0
     last = np.zeros((0, file.channels), np.float32)
     for block in file.blocks():  # (T, channels)
         samples += len(block)
+        checksum = zlib.crc32(block.tobytes(), checksum)
         total += block.sum(0, dtype=np.float64)
         high = np.abs(np.concatenate([last, block])) >= FULL_SCALE
         clipped += int((high[:-2] & high[1:-1] & high[2:]).any(1).sum())
@@ -100,7 +103,7 @@ def _pass(file: Sound) -> Found:
         "samples": samples, "sample_rate": file.sample_rate, "channels": file.channels,
         "level_db": round(max(10 * float(np.log10(max(variance, 1e-30))), audio.FLOOR_DB), 2),
         "clipped_share": round(clipped / count, 6), "dc": round(float(np.abs(total).max()) / count, 5),
-        "bandwidth_hz": round(hertz), "cliff": cliff, "missing": file.missing,
+        "bandwidth_hz": round(hertz), "cliff": cliff, "missing": file.missing, "checksum": checksum,
     }  # fmt: skip
 
 

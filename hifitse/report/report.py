@@ -16,6 +16,7 @@ from typing import Any
 from hifitse import HifitseError
 from hifitse.data.corpus import load_clips, load_corpus
 from hifitse.data.manifest import sources
+from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import Rows, of_list, only_list, summarise
@@ -179,8 +180,12 @@ def facts(arm: Arm) -> dict[str, str]:
     """Return what a reader needs to reproduce the numbers, for :func:`hifitse.report.tables.provenance`."""
     params, run, evaluation = arm.params, arm.run, arm.evaluation
     rows = arm.rows.drop_duplicates(["list", "index"])  # mixtures: with several seeds, each has several rows
-    counts = Counter(rows["list"])
-    present = int(of_list(rows, "test")["present"].sum())
+    counts, tested = Counter(rows["list"]), of_list(rows, "test")
+    present, speakers = int(tested["present"].sum()), set(tested["target_speaker"])
+    made, held_out = f"{evaluation.eval_seconds:g} s", "speakers, rooms and noises of the test are in no training mixture"
+    if evaluation.eval_list:
+        made, trained = Path(evaluation.eval_list).name, speakers & set(Mixer(params, "train").speakers)
+        held_out = f"{len(trained)} target speakers are in the training, by their names; rooms and noises were not compared"
     failed = Counter(arm.rows["pesq_error"].dropna())
     scored = failed.total() + arm.rows["pesq"].count()
     reasons = "; ".join(f"{count} times: {reason}" for reason, count in failed.most_common())
@@ -188,10 +193,11 @@ def facts(arm: Arm) -> dict[str, str]:
         "speech": "synthetic (espeak-ng voices)" if params.corpus == "synthetic" else params.corpus,
         "noise": params.noise if params.noise_prob else "none",
         "rooms": params.rooms if params.reverb_prob else "none",
-        "test list": f"{counts['test']} mixtures of {evaluation.eval_seconds:g} s, {present} with the target; seed {evaluation.eval_seed}",
+        "test list": f"{counts['test']} mixtures of {made}, {present} with the target; seed {evaluation.eval_seed}",
+        "target speakers": f"{len(speakers)} in the test list",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
-        "held out": "speakers, rooms and noises of the test are in no training mixture",
-        "PESQ failures": f"{failed.total()} of {scored} estimates ({reasons})" if failed else "none",
+        "held out": held_out,
+        "PESQ failures": f"{failed.total()} of {scored} estimates ({reasons})" if failed else "none" if scored else "not measured",
         "skipped files": skipped(params),
         "run": run.folder.name if run.folder else "a model of one's own",
         "steps": f"{run.step:,} of {run.seconds_per_step:.3f} s, {run.step * run.seconds_per_step:.0f} s in all",

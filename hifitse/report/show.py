@@ -31,6 +31,11 @@ def voices(params: Params) -> str:
     return "synthetic voices" if params.corpus == "synthetic" else f"recordings in {Path(params.corpus).name}"
 
 
+def tested(params: Params) -> str:
+    """Describe the voices of the test: unseen in training, unless they come from a given list."""
+    return f"the list {Path(params.eval_list).name}" if params.eval_list else f"unseen {voices(params)}"
+
+
 def cut(arms: Iterable[Arm]) -> str:
     """Return the start of a verdict if a time limit ended a training, else an empty string."""
     said = ", ".join(report.unfinished(arms))
@@ -88,7 +93,7 @@ def verdict(arm: Arm) -> HTML:
     data = f"The voices are recordings of people ({arm.params.corpus})."
     if arm.params.corpus == "synthetic":
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
-    return box(mark, cut([arm]) + headline, cards, f"{data} The test speakers do not occur in training. {scale(arm)}")
+    return box(mark, cut([arm]) + headline, cards, f"{data} Tested on {tested(arm.evaluation)}. {scale(arm)}")
 
 
 def card(label: str, value: Interval, note: str = "", digits: int = 2, unit: str = "dB") -> Markup:

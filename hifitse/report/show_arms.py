@@ -13,7 +13,7 @@ from hifitse.metrics import Interval, paired
 from hifitse.params import Params
 from hifitse.report import figures, listening, tables
 from hifitse.report.figures import series
-from hifitse.report.show import LEAST_MIXTURES, box, card, cut, picture, scale, table, voices
+from hifitse.report.show import LEAST_MIXTURES, box, card, cut, picture, scale, table, tested
 
 Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
@@ -65,7 +65,7 @@ def answer(comparison: Comparison) -> HTML:
     boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
     n = next((value.n for value in found.values()), 0)
     many = f" Of {len(found)} intervals about one in twenty excludes 0 by chance." if len(found) > 2 else ""
-    text = f"SI-SDRi minus the baseline's on the same {n} test mixtures of unseen {voices(base.params)}."
+    text = f"SI-SDRi minus the baseline's on the same {n} test mixtures of {tested(base.params)}."
     text += f" {trainings(comparison)}{many} {scale(base, 'The baseline')}"
     return box(mark, cut(comparison.all.values()) + line, boxes, text)
 
@@ -105,7 +105,7 @@ def results(comparison: Comparison) -> HTML:
             row["trainings"] = 1 + len(arm.others)
             row["range of means, dB"] = tables.number(spread(arm.rows)) if arm.others else "–"
         rows.append(row | {label: tables.measured(mean(arm.rows, metric), *form) for label, (metric, *form) in OTHERS.items()})
-    return table(rows, "means with 95 % intervals; unseen sources: speech of other studios, languages and microphones")
+    return table(rows, "means with 95 % intervals" + unseen * "; unseen sources: speech of other studios, languages and microphones")
 
 
 def forest(comparison: Comparison) -> Image:
@@ -194,7 +194,7 @@ def adding_up(comparison: Comparison, together: str, separate: Sequence[str] = (
         mark, word = ("good", "more") if more.mean > 0 else ("bad", "less")
         line = f"The combined gain is {word} than the sum of the separate gains."
     cards = {together: difference(whole, base), "sum of the separate gains": total, "together minus the sum": more}
-    text = f"Differences of SI-SDRi to the baseline on the same {more.n} test mixtures of unseen {voices(comparison.baseline.params)}."
+    text = f"Differences of SI-SDRi to the baseline on the same {more.n} test mixtures of {tested(comparison.baseline.params)}."
     return box(mark, line, "".join(card(label, value) for label, value in cards.items()), text)
 
 

@@ -11,7 +11,7 @@ from hifitse.evaluation.rows import BASELINE, difference, mean
 from hifitse.params import PHASED, Params
 from hifitse.report import tables
 from hifitse.report.figures import lines, series
-from hifitse.report.show import box, card, picture, scale, table, voices
+from hifitse.report.show import box, card, picture, scale, table, tested
 from hifitse.report.show_arms import expectation, headline, trainings
 from hifitse.training.adversary import discriminators, held_steps
 from hifitse.training.run import Run
@@ -135,7 +135,7 @@ def answer(comparison: Comparison, control: str) -> HTML:
         cards += card(f"{name} minus {control}", added[name], "what the discriminators add")
     runs = [(name, run) for name, arm in comparison.arms.items() for run in (arm.run, *arm.others)]
     stopped = " ".join(f"{name} was stopped: {run.collapsed}." for name, run in runs if run.collapsed)
-    text = f"SI-SDRi on the same {longer.n} test mixtures of unseen {voices(base.params)}, with the weights as trained. {stopped} "
+    text = f"SI-SDRi on the same {longer.n} test mixtures of {tested(base.params)}, with the weights as trained. {stopped} "
     text += f"{trainings(comparison)} Before: {scale(base, 'the model')}"
     return box(*headline(added, WORDS), cards, text)
 
