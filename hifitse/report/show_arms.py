@@ -105,7 +105,7 @@ def results(comparison: Comparison) -> HTML:
             row["trainings"] = 1 + len(arm.others)
             row["range of means, dB"] = tables.number(spread(arm.rows)) if arm.others else "–"
         rows.append(row | {label: tables.measured(mean(arm.rows, metric), *form) for label, (metric, *form) in OTHERS.items()})
-    return table(rows, "means with 95 % intervals; unseen sources: speech of other studios, languages and microphones")
+    return table(rows, "means with 95 % intervals" + "; unseen sources: speech of other studios, languages and microphones" * unseen)
 
 
 def forest(comparison: Comparison) -> Image:
