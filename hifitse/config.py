@@ -35,7 +35,7 @@ def sentence(error: ValidationError, model: type[BaseModel]) -> str:
     value = short(first["input"])
     if first["type"] == "extra_forbidden":
         close = difflib.get_close_matches(name.lower(), model.model_fields, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of the fields of hifitse.params.{model.__name__}"
+        hint = f"did you mean {close[0]!r}?" if close else "expected one of those that `hifitse params` lists"
         given = f" (value {value})" if first["input"] != "" else ""
         return f"unknown parameter {short(name)}{given}: {hint}"
     field = model.model_fields[name]

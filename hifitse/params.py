@@ -142,11 +142,11 @@ class Params(Learning):
         weights = (name for name, value in self if name.startswith("loss_") and isinstance(value, float) and value)
         terms = ["weighting", *(name[5:] for name in weights if name not in scheduled)]
         lowest = [("sir_min_db", "sir_max_db"), ("speed_min", "speed_max"), ("level_min_db", "level_max_db"), ("lr_min", "lr")]
+        lowest += [("enrollments_min", "enrollments"), ("enroll_seconds_min", "enroll_seconds")]
         self._refuse(
             *((getattr(self, low) > getattr(self, high), low, f"at most {high} = {getattr(self, high)}") for low, high in lowest),
             *((abs(100 * getattr(self, name) - round(100 * getattr(self, name))) > 1e-6, name, "multiples of 0.01")
               for name in ("speed_min", "speed_max")),
-            (self.enrollments_min > self.enrollments, "enrollments_min", f"at most enrollments = {self.enrollments}"),
             *((getattr(self, name) and not self.speaker_blocks, name, "0 where speaker_blocks is 0: no voice is embedded there")
               for name in ("loss_speaker", "loss_identity")),
             (self.loss_verifier and not self.verifier, "loss_verifier", "0 where verifier is False"),

@@ -67,8 +67,9 @@ def test_trainings_are_listed_the_newest_first(trained, capsys):
     (trained[0].folder.parent / "damaged").mkdir(exist_ok=True)
     (trained[0].folder.parent / "damaged" / "params.json").write_text("{")
     assert cli.main(["runs"]) == 0
-    printed = capsys.readouterr().out
+    printed, warned = capsys.readouterr()
     assert all(run.folder.name in printed for run in trained) and "damaged" not in printed and "lr=0.01" in printed
+    assert "1 not listed" in warned
 
 
 def test_an_empty_folder_of_runs_says_so(tmp_path, monkeypatch, capsys):

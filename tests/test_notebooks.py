@@ -25,7 +25,7 @@ def test_form_of_a_notebook(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert re.fullmatch(r"\d\d_[a-z0-9_]+", path.stem)
-    assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.title
+    assert notebook.metadata.kernelspec.name == "python3"
     text = path.read_text(encoding="utf-8")
     stripped = strip_output(nbformat.reads(text, as_version=4), keep_output=False, keep_count=False, keep_id=True)
     assert nbformat.writes(stripped, ensure_ascii=False) + "\n" == text, "outputs belong into reports/"

@@ -74,4 +74,5 @@ def test_players_in_the_notebook_say_why_they_are_silent(tmp_path):
     page.finish(path, tmp_path / "report.html")
     cells = nbformat.read(path, as_version=4).cells
     assert [cell.cell_type for cell in cells] == ["markdown", "markdown", "code"] and "(report.html)" in cells[1].source
-    assert "stay silent" not in (tmp_path / "report.html").read_text()
+    text = (tmp_path / "report.html").read_text()
+    assert "stay silent" not in text and "<title>Heading</title>" in text, "a copied notebook's title is that of its first line"

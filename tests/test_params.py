@@ -154,6 +154,7 @@ def test_bad_value_names_parameter_value_and_what_is_allowed(name: str, value: o
     ({"loss_late": "adversarial"}, ["loss_late is adversarial, expected some of"]),
     ({"start_from": "../x"}, ["'start_from' is '../x', expected text "]),
     ({"band_limit_prob": 1.5}, ["band_limit_prob"]),
+    ({"enroll_seconds_min": 2}, ["enroll_seconds_min is 2.0, expected at most enroll_seconds = 1.0"]),
 ])  # fmt: skip
 def test_values_that_contradict_each_other_or_do_nothing(values: dict, parts: list[str]) -> None:
     message = refused(preset="smoke", **values)

@@ -38,7 +38,8 @@ def test_links_lead_to_files(path: Path) -> None:
 def test_each_room_that_needs_words_has_a_readme_and_the_first_is_short() -> None:
     folders = {str(path.parent.relative_to(ROOT)) for path in ALL}
     assert {"notebooks", "params", "reports", "hifitse/training", "hifitse/prepare"} <= folders
-    assert len(README.splitlines()) <= 160
+    text = re.sub(r"(?s)<!-- numbers.+?<!-- end -->", "", README)  # the tables grow with each notebook and report
+    assert len(text.splitlines()) <= 125
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
@@ -88,8 +89,7 @@ def test_a_loss_term_takes_the_two_places_that_the_notebooks_readme_names(tmp_pa
     indent = {mark: textwrap.indent(code, "    ") + mark for mark, code in (("    loss_snr:", weight), ("    return terms\n", value))}
     for name, mark in (("params.py", "    loss_snr:"), ("losses/__init__.py", "    return terms\n")):
         path = tmp_path / "hifitse" / name
-        source = path.read_text(encoding="utf-8").replace(mark, indent[mark], 1).replace('"snr", ', '"snr", "l1", ', 1)
-        path.write_text(source, encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(mark, indent[mark], 1), encoding="utf-8")
     code = """if True:
         import torch
         from hifitse.losses.objective import Objective

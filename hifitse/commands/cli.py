@@ -129,6 +129,8 @@ def runs() -> None:
     from hifitse.training.run import runs_dir
 
     found = trainings(runs_dir())
+    if hidden := len(list(runs_dir().glob("*/params.json"))) - len(found):
+        print(f"hifitse: {hidden} not listed: damaged, or with a parameter that this version does not have", file=sys.stderr)
     if found.empty:
         print(f"no training in {runs_dir()} yet")
         return

@@ -251,7 +251,7 @@ def hide_enrollments(enroll: Tensor, params: Params, step: int, part: int) -> Te
     if params.enrollments_min:
         enroll = enroll[:, : int(torch.randint(params.enrollments_min, enroll.shape[1] + 1, (), generator=generator))]
     if params.enroll_seconds_min:
-        shortest = min(round(params.enroll_seconds_min * SAMPLE_RATE), enroll.shape[-1])
+        shortest = round(params.enroll_seconds_min * SAMPLE_RATE)
         share = torch.randint(0, 9, (), generator=generator).item() / 8  # only nine lengths, because kernels are prepared for each
         enroll = enroll[..., : shortest + round(share * (enroll.shape[-1] - shortest))]
     return enroll * keep.to(enroll)[:, None, None] if params.enroll_dropout else enroll

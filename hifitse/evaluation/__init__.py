@@ -2,7 +2,7 @@
 
 In: a run, or any callable (mix, enroll) -> est.
 Out: rows, one per mixture, with their means and paired differences.
-May not import: report or any room after it.
+May not import: report or any later package.
 
 perceptual.py  PESQ and STOI, in parallel processes
 evaluate.py    run + fixed evaluation lists -> one row per mixture

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.lists import ListMixer, list_mixer
@@ -24,7 +24,7 @@ from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
 from hifitse.machine import progress_bar
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
-from hifitse.model import Extractor
+from hifitse.model import AveragedEstimates, Extractor
 from hifitse.params import NOT_EVALUATION, Params
 from hifitse.training.validation import Enrolment, EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
@@ -81,11 +81,12 @@ def evaluate(
     Args:
         extractor: any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``; runs on the device of its weights, in evaluation mode.
         params: parameters of the run; the data and ``eval_*`` parameters determine the mixtures.
-        folder: cache for rows, which are reused if the weights and everything else that matters are unchanged; for modules only.
+        folder: cache for rows, which are reused if the weights and everything else that matters are unchanged. Those of a custom model
+            are computed every time.
         progress: show a progress bar.
         split: "test"; "valid" for model selection; "train" for new mixtures of the training speakers, rooms and noises.
         lists: some of ``LISTS``.
-        change: applied to each mixture before extraction; its ``repr`` is part of the cache key.
+        change: applied to each mixture before extraction; its ``repr`` is part of the cache key. Plain functions are never cached.
         silent: also extract with silence as the enrolment; without it ``si_sdri_zero_enroll_db`` is ``None``.
 
     Returns:
@@ -206,8 +207,8 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
 def _cache_path(extractor: Extract, params: Params, folder: Path | None, options: dict[str, Any]) -> Path | None:
     """Return the cache file, named by a SHA-256 of all weights (name, type, shape, values) and everything else that affects the rows."""
-    if folder is None or not isinstance(extractor, nn.Module):
-        return None
+    if folder is None or not isinstance(extractor, Extractor | AveragedEstimates) or " at 0x" in options.get("change", ""):
+        return None  # neither a custom module's weights nor a function's address tell what they do
     digest = hashlib.sha256()
     for name, tensor in sorted(extractor.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

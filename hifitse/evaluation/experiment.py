@@ -141,7 +141,7 @@ def measure(
         arm: a trained arm.
         evaluation: parameters that determine the mixtures; ``None``: ``arm.evaluation``.
         lists, split: as in :func:`hifitse.evaluation.evaluate.evaluate`.
-        change: applied to the extractor first, for example :class:`hifitse.model.AveragedEstimates`.
+        change: applied to the extractor first, for example :class:`hifitse.model.AveragedEstimates`. Rows of custom modules are not cached.
         progress: show progress bars.
     """
     parts = []

@@ -86,6 +86,8 @@ def finish(notebook: Path, target: Path) -> None:
     import nbformat
 
     executed = tidy(nbformat.read(notebook, as_version=4))
+    words = next((cell.source for cell in executed.cells if cell.cell_type == "markdown"), "")
+    executed.metadata.title = words.partition("\n")[0].lstrip("# ")
     write_text(target, render(executed))
     players = [number for number, cell in enumerate(executed.cells) if "<audio" in str(cell.get("outputs", ""))]
     if players:

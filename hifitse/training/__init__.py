@@ -2,7 +2,7 @@
 
 In: parameters.
 Out: a run folder.
-May not import: evaluation or any room after it.
+May not import: evaluation or any later package.
 
     train.py       the main path: parameters -> finished run
     state.py       the training state and its optimisers: new, from a checkpoint, or from another run

@@ -77,7 +77,7 @@ def estimate(extractor: Extract, batch: list[Mixture], enrolment: Enrolment, dev
     enroll = stack([m.wrong_enroll if enrolment == "wrong" else m.enroll for m in batch])  # (B, N, T')
     enroll = torch.zeros_like(enroll) if enrolment == "zero" else enroll
     with torch.inference_mode():
-        est = extractor(mix.to(device), enroll.to(device)).float().cpu()
+        est = torch.as_tensor(extractor(mix.to(device), enroll.to(device))).float().cpu()
     if est.shape != mix.shape:
         raise EvaluationError(f"the estimate has shape {tuple(est.shape)}, expected that of the mixture, {tuple(mix.shape)}")
     for mixture, finite in zip(batch, est.isfinite().all(-1).tolist(), strict=True):
