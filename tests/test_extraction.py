@@ -122,6 +122,13 @@ def test_a_long_enrolment_counts_with_its_first_half_minute(extractor, mixtures)
     assert np.array_equal(extractor.extract(mix, enroll), extractor.extract(mix, enroll[: 30 * SAMPLE_RATE]))
 
 
+def test_pauses_in_mixture_and_enrolment_change_little(extractor, mixtures):
+    mix, enroll, pause = mixtures[0].mix, mixtures[0].enroll[0], np.zeros(6 * SAMPLE_RATE, np.float32)
+    known, place = extractor.extract(mix, enroll), slice(len(pause), -len(pause))
+    for est in (extractor.extract(np.concatenate([pause, mix, pause]), enroll)[place], extractor.extract(mix, np.r_[pause, enroll, pause])):
+        assert difference_db(est, known) < -11  # -2 and -7 when the network heard the pauses, too
+
+
 def test_chunks_differ_little_from_the_whole_and_have_no_seam(extractor, minute, mixtures):
     speaker = extraction.encode(extractor, mixtures[0].enroll[0])
     whole = extractor.extract_speaker(torch.from_numpy(minute)[None], speaker)[0].detach().numpy()
