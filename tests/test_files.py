@@ -22,11 +22,6 @@ from hifitse.model import Extractor, extract_files
 from hifitse.prepare.recording import measure
 
 
-@pytest.fixture(scope="module")
-def extractor() -> Extractor:
-    return Extractor.from_pretrained()
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch, extractor) -> Path:
     """Return a working folder with an enrolment; the model is loaded once for all cases."""
@@ -126,7 +121,6 @@ REFUSED = {
     "a pipe": (["a.wav", "-o", "pipe.wav"], "is a folder, device or pipe"),
     "residual over the input": (["a.wav", "-o", "o.wav", "--residual", "a.wav"], "is an input"),
     "residual over the output by another way": (["a.wav", "-o", "o.wav", "--residual", "sub/../o.wav"], "would both go to"),
-    "residual over the output": (["a.wav", "-o", "o.wav", "--residual", "o.wav"], "would both go to"),
     "no such channel": (["a.wav", "-o", "o.wav", "--channel", "2"], "channel is 2, expected 1 to 1"),
     "channels for no flac": (["ten.wav", "-o", "o.wav", "--residual", "o.flac", "--keep-stereo"], "cannot hold the 48000 Hz and 10 ch"),
     "a rate for no flac": (["fast.wav", "-o", "o.flac"], "cannot hold the 700001 Hz"),
@@ -238,7 +232,6 @@ def test_presence_without_a_measured_threshold_says_so(folder, extractor, monkey
     (lambda: np.clip(9 * signal(), -1, 1), "samples are clipped"),
     (lambda: np.pad(signal(0.5), (0, 48_000)), " s of speech, expected at least 1 s"),
     (lambda: 0.1 * np.random.default_rng(1).standard_normal(96_000), "sounds like noise"),
-    (lambda: voice(0)[: 4 * SAMPLE_RATE], ""),
     (lambda: 0.5 * voice(0)[: 4 * SAMPLE_RATE] + 0.2, ""),
     (lambda: np.concatenate([voice(0)[: 4 * SAMPLE_RATE], voice(2)[: 4 * SAMPLE_RATE]]), "its voice changes, expected one person alone"),
     (lambda: np.concatenate([voice(number)[at : at + 144_000] for at in (0, 144_000) for number in (0, 2)]), "its voice changes"),
@@ -250,10 +243,9 @@ def test_a_poor_enrolment_is_said(make, words, folder, capsys):
     assert extract("a.wav", "-o", "est.wav", enroll=("--enroll", "poor.wav")) == 0
     printed = capsys.readouterr()
     assert (words in printed.err if words else printed.err == "") and "s of speech in" in printed.out
-    soundfile.write("other.wav", voice(2)[: 4 * SAMPLE_RATE], SAMPLE_RATE)
     if not words:
-        assert extract("a.wav", "-o", "est.wav", enroll=("--enroll", "poor.wav", "other.wav")) == 0
-        assert "'other.wav': its voice is unlike that of enrolment 'poor.wav'" in capsys.readouterr().err
+        assert extract("a.wav", "-o", "est.wav", enroll=("--enroll", "poor.wav", "me.wav")) == 0
+        assert "'me.wav': its voice is unlike that of enrolment 'poor.wav'" in capsys.readouterr().err
 
 
 def test_a_clipped_mixture_is_said_and_an_enrolment_may_be_a_piece_of_it(folder, capsys):

@@ -68,7 +68,6 @@ def examine(signal: np.ndarray, rate: int, extractor: Extractor) -> Diagnosis:
     """Examine an enrolment ``(T,)`` of at least 0.2 s for this model."""
     heard = without_rumble(torch.from_numpy(audio.resample(signal, rate, SAMPLE_RATE))).numpy()
     narrow = audio.resample(heard, SAMPLE_RATE, RATE)
-    narrow = np.pad(narrow, (0, max(0, WINDOW - len(narrow))))
     frames = np.lib.stride_tricks.sliding_window_view(narrow, WINDOW)[::HOP] * np.hanning(WINDOW)  # (L, W)
     power = np.square(frames, dtype=np.float64).mean(1) * 8 / 3  # of the frame before windowing
     loud, quiet = np.percentile(power, [95, 20]) + 1e-12
