@@ -204,6 +204,4 @@ def set_level(audio: np.ndarray, dbfs: float) -> np.ndarray:
 
 def crop_or_pad(audio: np.ndarray, samples: int) -> np.ndarray:
     """Crop a signal to its first ``samples`` samples, or pad it with zeros at the end."""
-    if len(audio) >= samples:
-        return audio[:samples]
-    return np.concatenate([audio, np.zeros(samples - len(audio), audio.dtype)])
+    return np.pad(audio[:samples], (0, max(0, samples - len(audio))))

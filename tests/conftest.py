@@ -61,6 +61,14 @@ def hifitse_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def extractor():
+    """Return the bundled model, which no test changes."""
+    from hifitse.model import Extractor  # after the set-up above, and not needed by most files
+
+    return Extractor.from_pretrained()
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """Yield a headless browser; skip the test with the reason if none is installed."""

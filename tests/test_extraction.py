@@ -17,11 +17,6 @@ from hifitse.model.extraction import Chunks, overlap_add
 from hifitse.params import Params, resolve
 
 
-@pytest.fixture(scope="module")
-def extractor() -> Extractor:
-    return Extractor.from_pretrained()
-
-
 def made(params: Params, count: int) -> list[Mixture]:
     """Return test mixtures of 4 s with a little noise."""
     mixer, conditions = Mixer(params, "test"), Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
@@ -120,6 +115,13 @@ def test_several_enrolments_of_different_lengths_are_one_speaker(extractor, mixt
 def test_a_long_enrolment_counts_with_its_first_half_minute(extractor, mixtures):
     mix, enroll = mixtures[0].mix[:20_000], np.tile(mixtures[0].enroll[0], 20)[: 31 * SAMPLE_RATE]
     assert np.array_equal(extractor.extract(mix, enroll), extractor.extract(mix, enroll[: 30 * SAMPLE_RATE]))
+
+
+def test_pauses_in_mixture_and_enrolment_change_little(extractor, mixtures):
+    mix, enroll, pause = mixtures[0].mix, mixtures[0].enroll[0], np.zeros(6 * SAMPLE_RATE, np.float32)
+    known, place = extractor.extract(mix, enroll), slice(len(pause), -len(pause))
+    for est in (extractor.extract(np.concatenate([pause, mix, pause]), enroll)[place], extractor.extract(mix, np.r_[pause, enroll, pause])):
+        assert difference_db(est, known) < -11  # -2 and -7 when the network heard the pauses, too
 
 
 def test_chunks_differ_little_from_the_whole_and_have_no_seam(extractor, minute, mixtures):

@@ -132,8 +132,8 @@ class Extract(click.Command):
 
 
 @click.command(cls=Extract)
-@click.argument("mixes", nargs=-1, required=True, metavar="MIX...")
-@click.option("--enroll", multiple=True, metavar="A...", help="Recordings of the wanted speaker alone.")
+@click.argument("mixes", nargs=-1, metavar="MIX...")
+@click.option("--enroll", multiple=True, metavar="A...", help="Recordings of the wanted speaker alone, of which the first 30 s count.")
 @click.option("--enroll-from", metavar="S-S", help="Part of MIX in which the speaker is alone, in seconds, such as 12.5-18.0.")
 @click.option("-o", "--output", required=True, metavar="OUT", help="A .wav or .flac file, or a folder; a folder for several MIX.")
 @click.option("--model", metavar="PATH", help="Model folder or name on the Hugging Face Hub (default: the bundled model, CC BY-SA 4.0).")
@@ -149,6 +149,8 @@ def extract(mixes: tuple[str, ...], enroll: tuple[str, ...], output: str, model:
     MIX are sound or video files of any sample rate and length, folders or globs. The command first checks the enrolment. With several MIX,
     finished ones are skipped, and a failed one does not stop the others; the exit code is then 1.
     """
+    if not mixes:
+        raise CommandError("Missing argument 'MIX...', expected before --enroll, which takes all names up to the next option")
     if not enroll and not options["enroll_from"]:
         raise CommandError("Missing option '--enroll' or '--enroll-from'; see hifitse extract --help")
     if verbose:
@@ -226,10 +228,11 @@ def _examine(heard: Sequence[tuple[str, tuple]], voices: Sequence[Path], extract
 
     for path in voices:
         _warn(f"enrolment {path.name!r}", survey(path).warnings())
-    for name, each in heard:
-        worth = examine(*each, extractor)
+    worths = [examine(*each, extractor) for _, each in heard]
+    for (name, _), worth in zip(heard, worths, strict=True):
         print(f"hifitse: {name}: {worth}", flush=True)
-        _warn(name, worth.warnings())
+        other = [] if worth.is_alike(worths[0]) else [f"its voice is unlike that of {heard[0][0]}, expected recordings of one person"]
+        _warn(name, worth.warnings() + other)
 
 
 def _warn(name: str, said: Sequence[str]) -> None:
@@ -281,7 +284,7 @@ def _rounded(values: Any, digits: int) -> list[float | None] | None:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> None:
-    lines = [("recording", "length", "level", ""), *rows]
+    lines = [("recording", "length", "voice", ""), *rows]
     width, *widths = [max(len(row[column]) for row in lines) for column in range(3)]
     for name, length, level, note in lines:
         print(f"{name:{width}}  {length:>{widths[0]}}  {level:>{widths[1]}}  {note}".rstrip())

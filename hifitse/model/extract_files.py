@@ -60,12 +60,13 @@ def survey(path: str | Path, channel: int | None = None) -> Survey:
         if channel is not None and not 1 <= channel <= sound.channels:
             raise AudioError(f"channel is {channel}, expected 1 to {sound.channels} in {str(path)!r}")
         found = Survey(sound.sample_rate, sound.channels, power=np.zeros(sound.channels if channel is None else 1))
+        highest = 1.0 if sound.subtype in ("FLOAT", "DOUBLE") else np.inf  # these formats hold more without clipping, decoders overshoot
         for block in sound.blocks():
             block = block if channel is None else block[:, [channel - 1]]
             found.samples += len(block)
             found.power += np.square(block, dtype=np.float64).sum(0)
             found.mixed += float(np.square(downmix(block), dtype=np.float64).sum())
-            high = np.abs(block) >= FULL_SCALE
+            high = (np.abs(block) >= FULL_SCALE) & (np.abs(block) <= highest)
             found.clipped += int((high[1:] & high[:-1]).any(1).sum())
         found.missing = sound.missing
     if not found.samples:
@@ -119,7 +120,7 @@ class Extracted:
     def __str__(self) -> str:
         speed = f"{self.seconds / max(self.took_s, 1e-9):.1f} times real time"
         clipped = f"; {self.clipped} samples clipped" if self.clipped else ""
-        level = f"level {self.level_db:.1f} dBFS (mixture {self.mix_level_db:.1f}){clipped}"
+        level = f"voice {self.level_db:.1f} dBFS, mixture {self.mix_level_db:.1f} dBFS{clipped}"
         return f"{self.mix.name} -> {self.out}: {self.seconds:.1f} s in {self.took_s:.1f} s ({speed}), {level}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hifitse import SAMPLE_RATE
@@ -18,6 +19,8 @@ Signal = np.ndarray | Tensor
 RUMBLE_HZ = (10.0, 20.0)  # high-pass before the network: nothing passes below the first, everything above the second
 SILENT_DB = -80.0  # dBFS: an enrolment at or below this level counts as silent
 ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0  # s: the shortest enrolment; only the beginning of a longer one is used
+FRAME = 960  # samples (20 ms) per level of :func:`paused`
+PAUSE_DB, PAUSE, MARGIN = -30.0, 50, 20  # a pause is quieter than this, relative to loud frames; frames of half a pause and at its ends
 
 
 class Chunks(NamedTuple):
@@ -126,12 +129,25 @@ def stream(extractor: Any, blocks: Iterable[Tensor], speaker: Any) -> Iterator[T
 
 
 def _one(extractor: Any, speaker: Any, mix: Tensor) -> Tensor:
-    mix = without_rumble((mix if mix.dim() == 1 else mix.T).to(next(extractor.parameters()).device))
-    with torch.inference_mode():
-        if mix.dim() == 1:
-            return extractor.extract_speaker(mix[None], speaker)[0].float().cpu()
-        est = extractor.extract_speaker(mix[:1], speaker, channels=mix[1:])  # the first row is the network's input
-        return est.float().cpu().T
+    rows = without_rumble((mix[None] if mix.dim() == 1 else mix.T).to(next(extractor.parameters()).device))
+    quiet, est = paused(rows[0]), torch.zeros(max(1, len(rows) - 1), rows.shape[1])
+    for part in (~quiet, quiet):
+        heard = rows[:, part]
+        channels = {"channels": heard[1:]} if len(rows) > 1 else {}  # the first row is the network's input
+        if heard.any():
+            with torch.inference_mode():
+                est[:, part.cpu()] = extractor.extract_speaker(heard[:1], speaker, **channels).float().cpu()
+    return est[0] if mix.dim() == 1 else est.T
+
+
+def paused(audio: Tensor) -> Tensor:
+    """Mark pauses of at least 2 s in a signal (T,) at 48 kHz, except 0.4 s next to speech. The network hears them apart from the speech,
+    because it normalises each band over all frames: 4 s of speech within 12 s of silence lost 4 dB."""
+    power = F.pad(audio, (0, -len(audio) % FRAME)).view(1, -1, FRAME).square().mean(-1)
+    loud = power.topk(min(10, power.shape[1])).values[:, -1:]  # a click is shorter than 10 frames
+    near = F.max_pool1d((power > loud * 10 ** (PAUSE_DB / 10)).float(), 2 * PAUSE + 1, 1, PAUSE)
+    pauses = F.max_pool1d(1 - near, 2 * (PAUSE - MARGIN) + 1, 1, PAUSE - MARGIN)[0] > 0
+    return pauses.repeat_interleave(FRAME)[: len(audio)]
 
 
 def without_rumble(audio: Tensor) -> Tensor:
@@ -160,7 +176,7 @@ def encode(
 
 
 def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
-    """Return the used part of an enrolment ``(T,)``, resampled to 48 kHz and high-passed. Raises AudioError: too short or silent."""
+    """Return the used part of an enrolment ``(T,)``, at 48 kHz, high-passed, without pauses. Raises AudioError: too short or silent."""
     check_rate(sample_rate)
     if len(audio) < ENROLL_MIN_S * sample_rate:
         raise AudioError(f"{name} lasts {len(audio) / sample_rate:.2f} s, expected at least {ENROLL_MIN_S} s of the speaker's voice")
@@ -169,7 +185,8 @@ def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
     if level <= SILENT_DB:
         where = f"in its first {ENROLL_MAX_S:g} s " if len(audio) >= ENROLL_MAX_S * sample_rate else ""
         raise AudioError(f"{name} is silent {where}({level:.0f} dBFS), expected a recording of the speaker above {SILENT_DB:.0f} dBFS")
-    return without_rumble(torch.from_numpy(resample(audio, sample_rate, SAMPLE_RATE))).numpy()
+    heard = without_rumble(torch.from_numpy(resample(audio, sample_rate, SAMPLE_RATE)))
+    return heard[~paused(heard)].numpy()
 
 
 def mono(audio: Signal, name: str) -> np.ndarray:
