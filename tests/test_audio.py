@@ -7,18 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from sounds import peak_hz
+from sounds import noise, peak_hz, tone
 
 from hifitse import SAMPLE_RATE, audio
 from hifitse.audio import AudioError
-
-
-def tone(hertz: float, seconds: float = 1.0, rate: int = SAMPLE_RATE, peak: float = 0.5) -> np.ndarray:
-    return (peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
-
-
-def noise(samples: int, seed: int = 0) -> np.ndarray:
-    return (0.1 * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
 
 
 def test_a_stretch_reads_no_more_than_it_needs(tmp_path):

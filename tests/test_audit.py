@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from sounds import save
+from sounds import noise, save
 
 from hifitse import audio
 from hifitse.prepare import audit
@@ -13,20 +13,16 @@ from hifitse.prepare.prepare import prepare
 EVIL = "x<script>alert(1)<&x>"
 
 
-def rng_noise(seed, rate=None):
-    white = (0.1 * np.random.default_rng(seed).standard_normal(48000)).astype(np.float32)
-    return white if rate is None else audio.resample(audio.resample(white, 48000, rate), rate, 48000)
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Return manifest, summary and page of a corpus with HTML tags in its names, an upsampled speaker and a broken file."""
     root = tmp_path_factory.mktemp("audit")
     for number in range(3):
-        save(root / "corpus" / EVIL / f"u{number}.wav", rng_noise(number))
-        save(root / "corpus" / "narrow" / f"u{number}.wav", rng_noise(number, 16000))
+        save(root / "corpus" / EVIL / f"u{number}.wav", noise(48_000, number))
+        narrow = audio.resample(noise(48_000, number), 48_000, 16_000)
+        save(root / "corpus" / "narrow" / f"u{number}.wav", audio.resample(narrow, 16_000, 48_000))
     (root / "corpus" / EVIL / "<b>broken.flac").write_bytes(b"no audio")
-    save(root / "corpus" / "narrow" / "quiet.wav", 0.01 * rng_noise(9))
+    save(root / "corpus" / "narrow" / "quiet.wav", 0.01 * noise(48_000, 9))
     summary = prepare(root / "corpus", root / "m.jsonl.gz", workers=0)
     return root / "m.jsonl.gz", summary, audit.render(root / "m.jsonl.gz", summary)
 
@@ -71,7 +67,7 @@ def test_every_mark_has_a_meaning():
 
 def test_noise_has_no_table_of_speakers(tmp_path):
     for number in range(3):
-        save(tmp_path / "noise" / f"{number}.wav", rng_noise(number))
+        save(tmp_path / "noise" / f"{number}.wav", noise(48_000, number))
     summary = prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0)
     page = audit.render(tmp_path / "n.jsonl", summary)
     assert "<h2>Speakers</h2>" not in page and "<span>speakers</span>" not in page and "Full-band recordings" in page

@@ -1,25 +1,11 @@
-import gzip
-import json
-
 import numpy as np
 import pytest
-from sounds import noise_folder, room_folder, save, speech_folder
+from sounds import entry, manifest, noise_folder, room_folder, save, speech_folder, tone
 
 from hifitse import SAMPLE_RATE
 from hifitse.data.corpus import CorpusError, load_clips, load_corpus, merged, merged_clips
 from hifitse.data.manifest import sources
 from hifitse.data.rendering import loop
-
-
-def manifest(folder, lines, name="manifest.jsonl"):
-    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n"
-    (folder / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
-    return folder / name
-
-
-def entry(speaker, number, **changes):
-    line = {"speaker": f"s{speaker:02d}", "utterance": f"u{number}", "path": f"s{speaker:02d}/u{number}.flac"}
-    return line | {"samples": 72000, "sample_rate": 48000} | changes
 
 
 @pytest.mark.parametrize("name", ["manifest.jsonl", "manifest.jsonl.gz"])
@@ -174,10 +160,10 @@ def test_a_split_of_noises_and_rooms_is_honoured_and_the_others_are_dealt(kind, 
 
 
 def test_noise_loop_has_no_seam():
-    tone = np.sin(2 * np.pi * 440 * np.arange(10_000) / SAMPLE_RATE).astype(np.float32)
-    looped = loop(tone, 48_000)
-    assert len(looped) == 48_000 and np.array_equal(looped[:9_000], tone[:9_000])
-    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(tone)).max()  # at most two crossfaded tones, and no jump
+    short = tone(440, 1.0, 10_000 / SAMPLE_RATE)
+    looped = loop(short, 48_000)
+    assert len(looped) == 48_000 and np.array_equal(looped[:9_000], short[:9_000])
+    assert np.abs(np.diff(looped)).max() < 2.2 * np.abs(np.diff(short)).max()  # at most two crossfaded tones, and no jump
     hiss = np.random.default_rng(0).standard_normal(30_000).astype(np.float32)
     assert loop(hiss, 200_000).std() == pytest.approx(1, abs=0.03)
 
