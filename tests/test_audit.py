@@ -71,7 +71,7 @@ def test_noise_has_no_table_of_speakers(tmp_path):
     summary = prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0)
     page = audit.render(tmp_path / "n.jsonl", summary)
     assert "<h2>Speakers</h2>" not in page and "<span>speakers</span>" not in page and "Full-band recordings" in page
-    save(tmp_path / "noise" / "low.wav", rng_noise(5), rate=16_000)
+    save(tmp_path / "noise" / "low.wav", noise(48_000, 5), rate=16_000)
     assert "Partly narrow" in audit.render(tmp_path / "n.jsonl", prepare(tmp_path / "noise", tmp_path / "n.jsonl", kind="noise", workers=0))
 
 
