@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from arms import interval
 from sounds import tone
 
 from hifitse import HifitseError
@@ -16,10 +17,6 @@ from hifitse.report.figures import forest, grouped, lines, log_axis, presence, t
 from hifitse.studies.levers import course
 
 LONG = "a description that goes on and on until nobody can read it in one line any more"
-
-
-def interval(mean: float, half: float = 0.4, n: int = 79) -> Interval:
-    return Interval(mean, mean - half, mean + half, n)
 
 
 def shown(figure) -> None:
