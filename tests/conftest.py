@@ -61,6 +61,21 @@ def hifitse_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    """Return the folder of runs of one test."""
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def extractor():
+    """Return the default model, which no test changes."""
+    from hifitse.model import Extractor  # imported here, because most test files do not need it
+
+    return Extractor.from_pretrained()
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """Yield a headless browser; skip the test with the reason if none is installed."""

@@ -71,8 +71,7 @@ def test_trainings_are_listed_the_newest_first(trained, capsys):
     assert all(run.folder.name in printed for run in trained) and "damaged" not in printed and "lr=0.01" in printed
 
 
-def test_an_empty_folder_of_runs_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+def test_an_empty_folder_of_runs_says_so(runs, capsys):
     assert cli.main(["runs"]) == 0 and capsys.readouterr().out.startswith("no training in")
 
 

@@ -17,11 +17,6 @@ from hifitse.model.extraction import Chunks, overlap_add
 from hifitse.params import Params, resolve
 
 
-@pytest.fixture(scope="module")
-def extractor() -> Extractor:
-    return Extractor.from_pretrained()
-
-
 def made(params: Params, count: int) -> list[Mixture]:
     """Return test mixtures of 4 s with a little noise."""
     mixer, conditions = Mixer(params, "test"), Conditions("test", 4.0, snr_min_db=15, snr_max_db=30)
