@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 from bad_case import Case, full_disk, meets
 from made_up import write
-from sound_files import raw
+from sound_files import bytes_of, raw
 from sounds import entry, hum, speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse import HifitseError, audio
 from hifitse.audio import AudioError
 from hifitse.commands import cli
 from hifitse.data.corpus import Corpus, CorpusError, load_corpus
@@ -34,14 +33,8 @@ NASTY = ["two words", "Łódź 東京 مرحبا", 'it\'s "quoted"', "<img src=x
 """Names that a file or a speaker can have; the last but one is not UTF-8."""
 
 TONE = hum(440, 0.5, 0).astype(np.float32)
-
-
-def sound(name: str, signal: np.ndarray = TONE, rate: int = SAMPLE_RATE, **form: str) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        soundfile.write(folder / name, signal, rate, **form)
-        return folder / name
-
-    return make
+FAST, FOUR = np.repeat(TONE, 4), np.outer(TONE, np.arange(4) / 1.5)
+"""The tone at 192 kHz, and in four channels."""
 
 
 def close(to: np.ndarray, by: float) -> Callable[[np.ndarray], bool]:
@@ -52,21 +45,21 @@ def missing(name: str) -> Callable[[Path], Path]:
     return lambda folder: folder / name
 
 
-OLD = TONE[:100]
+OLD = b"the old one"
 """Content of an existing file, which a failed write must leave alone."""
 saved = partial(audio.write, audio=TONE)
 saved_full = full_disk(9_000)(partial(audio.write, audio=np.tile(TONE, 4)))
 AUDIO = [
     Case("missing", missing("none.wav"), audio.read, AudioError, ("none.wav", "does not exist")),
     Case("a folder", lambda folder: folder, audio.read, AudioError, ("is a folder", "readable audio file")),
-    Case("192 kHz is resampled", sound("a.wav", np.repeat(TONE, 4), 192_000), audio.read, check=close(TONE, 0.05)),
-    Case("4 channels are averaged", sound("a.wav", np.outer(TONE, np.arange(4) / 1.5)), audio.read, check=close(TONE, 1e-4)),
+    Case("192 kHz is resampled", raw("a.wav", lambda: bytes_of("WAV", sound=FAST, rate=192_000)), audio.read, check=close(TONE, 0.05)),
+    Case("4 channels are averaged", raw("a.wav", lambda: bytes_of("WAV", sound=FOUR)), audio.read, check=close(TONE, 1e-4)),
     Case("mp3 is not written", missing("a.mp3"), saved, AudioError, ("a.mp3", ".flac or .wav")),
     Case("longest name", missing("a" * 251 + ".wav"), saved),
     Case("name too long to write", missing("a" * 300 + ".wav"), saved, CheckpointError, ("cannot write",)),
     Case("folder is a file", lambda f: raw("x", lambda: b"1")(f) / "a.wav", saved, CheckpointError, ("cannot write", "a.wav")),
-    Case("disk full, wav", sound("a.wav", OLD), saved_full, CheckpointError, ("a.wav", "untouched")),
-    Case("disk full, flac", sound("a.flac", OLD), saved_full, CheckpointError, ("a.flac", "untouched")),
+    Case("disk full, wav", raw("a.wav", lambda: OLD), saved_full, CheckpointError, ("a.wav", "untouched")),
+    Case("disk full, flac", raw("a.flac", lambda: OLD), saved_full, CheckpointError, ("a.flac", "untouched")),
 ]
 
 PLAIN, ZIPPED = "manifest.jsonl", "manifest.jsonl.gz"
