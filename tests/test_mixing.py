@@ -9,14 +9,12 @@ import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sounds import hum, peak_hz, pitch, save, small, speech_folder
+from test_scene import HARD
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
-from hifitse.data.scene import Conditions
-
-HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 
 
 @pytest.fixture(scope="module")
