@@ -1,4 +1,4 @@
-"""Made-up evaluation rows and arms for the report tests."""
+"""Made-up intervals, evaluation rows and arms for the report tests."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -6,10 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 
 from hifitse.evaluation.experiment import Arm
+from hifitse.metrics import Interval
 from hifitse.model import Extractor
 from hifitse.params import Params, resolve
 
 SMOKE = resolve("smoke", device="cpu", interferers_max=[2])
+
+
+def interval(mean: float, half: float = 0.4, n: int = 79) -> Interval:
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def made_up_rows(gain: float = 4.0, wrong: float = -2.0, count: int = 50, seed: int = 0) -> list[dict]:

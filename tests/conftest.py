@@ -61,10 +61,17 @@ def hifitse_data() -> Path:
     return folder
 
 
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    """Return the folder of runs of one test."""
+    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def extractor():
-    """Return the bundled model, which no test changes."""
-    from hifitse.model import Extractor  # after the set-up above, and not needed by most files
+    """Return the default model, which no test changes."""
+    from hifitse.model import Extractor  # imported here, because most test files do not need it
 
     return Extractor.from_pretrained()
 

@@ -1,10 +1,8 @@
 """Train in a separate process that a test can kill, interrupt a training, and compare the results of two runs."""
 
-import json
 import multiprocessing
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +29,6 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def losses(run: Run) -> list[dict]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in run.history]
-
-
-def start(values: dict) -> subprocess.Popen:
-    code = "import json, sys; from processes import train_there; train_there(json.loads(sys.argv[1]), {})"
-    command = [sys.executable, "-c", code, json.dumps(values)]
-    return subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def wait_for_step(process: subprocess.Popen, folder: Path, step: int) -> None:

@@ -1,6 +1,9 @@
-"""Small folders of tones, noise and rooms for the tests of corpora, mixtures and batches."""
+"""Tones, noise, and small folders of them and of rooms for the tests of corpora, mixtures and batches."""
 
+import gzip
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -25,6 +28,14 @@ def save(path: Path, audio: np.ndarray, rate: int = SAMPLE_RATE, subtype: str = 
     soundfile.write(path, audio, rate, subtype=subtype)
 
 
+def tone(hertz: float, peak: float = 0.5, seconds: float = 1.0, rate: int = SAMPLE_RATE) -> np.ndarray:
+    return (peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
+    return (level * np.random.default_rng(seed).standard_normal(samples)).astype(np.float32)
+
+
 def hum(frequency: float, seconds: float, seed: int) -> np.ndarray:
     """Return a tone that swells twice a second, with a little noise that makes each one different."""
     time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
@@ -37,6 +48,19 @@ def speech_folder(folder: Path, speakers: int = 9, utterances: int = 4, seconds:
         for number in range(utterances):
             save(folder / f"s{speaker:02d}" / f"u{number}.flac", hum(pitch(speaker), seconds, 100 * speaker + number))
     return folder
+
+
+def entry(speaker: int, number: int, /, **changes: Any) -> dict[str, Any]:
+    """Return the line of a manifest for an utterance of ``speech_folder``; a change to ``None`` leaves the field out."""
+    line = {"speaker": f"s{speaker:02d}", "utterance": f"u{number}", "path": f"s{speaker:02d}/u{number}.flac"}
+    line |= {"samples": 72_000, "sample_rate": SAMPLE_RATE} | changes
+    return {name: value for name, value in line.items() if value is not None}
+
+
+def manifest(folder: Path, lines: list[dict | str], name: str = "manifest.jsonl") -> Path:
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines) + "\n"
+    (folder / name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    return folder / name
 
 
 def noise_folder(folder: Path, clips: int = 6, seconds: float = 0.7) -> Path:

@@ -45,21 +45,18 @@ def test_alone_it_says_what_it_can(capsys):
     assert cli.main([]) == 2 and "extract" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["run", "77_nothing"], ["'77_nothing'", "98_made_up"]),
-        (["walk"], ["'walk'", "--help"]),
-        (["run", "98_made_up", "--preset", "huge"], ["'preset'", "'huge'", "smoke"]),
-        (["run", "98_made_up", "--overlay", "unreal"], ["'overlay'", "'unreal'", "real"]),
-        (["run", "98_made_up", "-p", "stpes", "20"], ["'stpes'", "did you mean 'steps'"]),
-        (["run", "98_made_up", "-p", "steps", "0"], ["'steps'", "0", "1"]),
-        (["run", "98_made_up", "-p", "lr", "-1e-3"], ["'lr'", "-1e-3", "above 0"]),
-        (["run", "98_made_up", "-p", "lr", "-p", "steps", "3"], ["unexpected", "--help"]),
-        (["run", "98_made_up", "-p", "steps", "[1"], ["steps", "'[1'", "YAML"]),
-        (["run", "98_made_up", "-f", "absent.yaml"], ["absent.yaml", "flat YAML"]),
-    ],
-)
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["run", "77_nothing"], ["'77_nothing'", "98_made_up"]),
+    (["walk"], ["'walk'", "--help"]),
+    (["run", "98_made_up", "--preset", "huge"], ["'preset'", "'huge'", "smoke"]),
+    (["run", "98_made_up", "--overlay", "unreal"], ["'overlay'", "'unreal'", "real"]),
+    (["run", "98_made_up", "-p", "stpes", "20"], ["'stpes'", "did you mean 'steps'"]),
+    (["run", "98_made_up", "-p", "steps", "0"], ["'steps'", "0", "1"]),
+    (["run", "98_made_up", "-p", "lr", "-1e-3"], ["'lr'", "-1e-3", "above 0"]),
+    (["run", "98_made_up", "-p", "lr", "-p", "steps", "3"], ["unexpected", "--help"]),
+    (["run", "98_made_up", "-p", "steps", "[1"], ["steps", "'[1'", "YAML"]),
+    (["run", "98_made_up", "-f", "absent.yaml"], ["absent.yaml", "flat YAML"]),
+])  # fmt: skip
 def test_what_is_not_allowed_is_refused_in_one_sentence_before_anything_starts(arguments, words, checkout, capsys):
     assert cli.main(arguments) == 2
     printed = capsys.readouterr()

@@ -72,8 +72,7 @@ def test_trainings_are_listed_the_newest_first(trained, capsys):
     assert "1 not listed" in warned
 
 
-def test_an_empty_folder_of_runs_says_so(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+def test_an_empty_folder_of_runs_says_so(runs, capsys):
     assert cli.main(["runs"]) == 0 and capsys.readouterr().out.startswith("no training in")
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -98,25 +99,18 @@ def test_a_model_of_ones_own_takes_the_place_of_a_training():
 
 
 def test_an_arm_is_trained_and_evaluated_once_a_seed(monkeypatch):
-    trained, evaluated = [], []
-
-    def train(params, progress, others, judge):
-        trained.append(params.seed)
+    def trained(params, *_):
         return SimpleNamespace(params=params, folder=f"runs/{params.run_id}", extractor=torch.nn.Identity)
 
-    def evaluate(extractor, params, folder, progress, lists, split):
-        evaluated.append((params.snr_min_db, folder))
-        return [{"list": "test", "index": 0}]
-
-    monkeypatch.setattr(experiment, "train", train)
-    monkeypatch.setattr(experiment, "evaluate", evaluate)
+    monkeypatch.setattr(experiment, "train", train := mock.Mock(side_effect=trained))
+    monkeypatch.setattr(experiment, "evaluate", evaluate := mock.Mock(return_value=[{"list": "test", "index": 0}]))
     baseline = Params(device="cpu")
     variant = baseline.model_copy(update={"snr_min_db": [5.0]})
     arm = run_arm("variant", variant, evaluation=baseline, seeds=(3, 4), progress=False)
-    assert trained == [3, 4] and list(arm.rows["seed"]) == [3, 4]
+    assert [call.args[0].seed for call in train.call_args_list] == [3, 4] == list(arm.rows["seed"])
     assert arm.params.seed == 3 and arm.run.params.seed == 3 and arm.name == "variant"
-    assert [snr for snr, _ in evaluated] == [[-5.0], [-5.0]]  # the baseline's mixtures
-    assert len({folder for _, folder in evaluated}) == 2
+    mixtures, folders = zip(*(call.args[1:3] for call in evaluate.call_args_list), strict=True)
+    assert mixtures == (baseline, baseline) and len(set(folders)) == 2
     one = run_arm("one", baseline)
     assert list(one.rows["seed"]) == [baseline.seed]
     assert arm.evaluation == one.evaluation == baseline != arm.params

@@ -18,20 +18,25 @@ from hifitse.training.validation import RIGHT, validation_mixtures
 ONE = Conditions("test", 1.0, 0.0, 1, 1, -5.0, 15.0, 0.0)
 
 
-def test_an_enrolment_at_its_own_speed_is_as_it_was_recorded_and_the_mixture_stays(sources):
-    right, wrong = (Mixer(small(sources, reverb_prob=0.0, enroll_speed=kind), "train") for kind in ("matched", "own"))
-    heard = set()
-    for index in range(8):
+def test_target_and_enrolments_have_one_speed_unless_enrolments_keep_their_own_and_the_mixture_stays(sources):
+    values, speeds = {"reverb_prob": 0.0, "enrollments": 2}, set()
+    right, wrong = (Mixer(small(sources, **values, enroll_speed=kind), "train") for kind in ("matched", "own"))
+    for index in range(12):
         one, other = (mixer.mixture(0, index, ONE, wrong_enroll=True) for mixer in (right, wrong))
         for name in ("mix", "target", "interferers", "noise"):
             assert np.array_equal(getattr(one, name), getattr(other, name))
-        meta, recorded = one.metadata, pitch(int(one.metadata["target_speaker"][1:]))
-        assert peak_hz(one.enroll[0]) == pytest.approx(recorded * meta["target_speed"], rel=0.003)
-        assert peak_hz(other.enroll[0]) == pytest.approx(recorded, rel=0.003)
-        assert peak_hz(other.wrong_enroll[0]) == pytest.approx(pitch(int(meta["interferer_speakers"][0][1:])), rel=0.003)
+        meta = one.metadata
+        speeds.add(speed := meta["target_speed"])
+        target, interferer = (pitch(int(name[1:])) for name in (meta["target_speaker"], *meta["interferer_speakers"]))
+        assert peak_hz(one.target) == pytest.approx(target * speed, rel=0.003)
+        assert peak_hz(one.interferers[0]) == pytest.approx(interferer * meta["interferer_speeds"][0], rel=0.003)
+        for matched, own in zip(one.enroll, other.enroll, strict=True):
+            assert peak_hz(matched) == pytest.approx(target * speed, rel=0.003) and peak_hz(own) == pytest.approx(target, rel=0.003)
+        assert peak_hz(other.wrong_enroll[0]) == pytest.approx(interferer, rel=0.003)
+        assert len({meta["target_utterance"], *meta["enroll_utterances"]}) == 3
         assert meta["enroll_utterances"] == other.metadata["enroll_utterances"]
-        heard.add(meta["target_speed"])
-    assert len(heard) > 3
+    assert len(speeds) > 3
+    assert all(0.9 <= speed <= 1.1 and round(speed * 100) / 100 == speed for speed in speeds)
 
 
 def test_crops_that_are_not_checked_may_be_silent_and_their_mixture_is_still_sound(sources, tmp_path):

@@ -5,6 +5,8 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from arms import interval
+from sounds import tone
 
 from hifitse import HifitseError
 from hifitse.data.scene import training_conditions
@@ -14,16 +16,7 @@ from hifitse.report import figures, listening
 from hifitse.report.figures import forest, grouped, lines, log_axis, presence, training
 from hifitse.studies.levers import course
 
-SECOND = np.arange(48_000) / 48_000
 LONG = "a description that goes on and on until nobody can read it in one line any more"
-
-
-def tone(hertz: float, amplitude: float = 1.0) -> np.ndarray:
-    return (amplitude * np.sin(2 * np.pi * hertz * SECOND)).astype(np.float32)
-
-
-def interval(mean: float, half: float = 0.4, n: int = 79) -> Interval:
-    return Interval(mean, mean - half, mean + half, n)
 
 
 def shown(figure) -> None:
@@ -49,7 +42,7 @@ def points(axis, markers: str = "oDs") -> list[list]:
 
 @pytest.mark.parametrize("hertz", [200, 1000, 7000, 20_000])
 def test_spectrogram_shows_a_tone_at_its_frequency_and_level(hertz):
-    image = listening.spectrogram(tone(hertz))
+    image = listening.spectrogram(tone(hertz, 1.0))
     row, _ = np.unravel_index(image.argmax(), image.shape)
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 24_000 / 700), 121) / 2595) - 1)
     width = max(edges[row + 1] - edges[row], 48_000 / 2048)
@@ -58,7 +51,7 @@ def test_spectrogram_shows_a_tone_at_its_frequency_and_level(hertz):
 
 
 def test_spectrograms_share_one_colour_scale_and_one_bar_and_name_their_units():
-    figure = listening.spectrograms({"mixture": tone(500), "target": tone(500, 0.1), "estimate": 0 * tone(500)})
+    figure = listening.spectrograms({"mixture": tone(500), "target": tone(500, 0.05), "estimate": 0 * tone(500)})
     *axes, bar = figure.axes
     drawn = [axis.images[0] for axis in axes]
     loudest = [image.get_array().max() for image in drawn]

@@ -1,16 +1,24 @@
-"""Test what people bring: kinds of files and the outcome of each command; channels, devices, folders; input to the API."""
+"""Test what people bring: kinds of files and the outcome of each command; channels, devices, folders; input to the API.
+
+Test extraction from file to file: output, memory, and failures that leave no partial file.
+"""
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from unittest import mock
 
 import numpy as np
 import pytest
 import soundfile
+from bad_case import full_disk
+from headless import ROOT
 from sound_files import DAMAGED, JOINED, NONE, SECONDS, WHOLE, by_ffmpeg, bytes_of, signal
 from sounds import hum
 
@@ -18,7 +26,7 @@ from hifitse import SAMPLE_RATE, audio, decode
 from hifitse.audio import AudioError
 from hifitse.commands import cli
 from hifitse.data.speakers import speak, speaker
-from hifitse.model import Extractor, extract_files
+from hifitse.model import Extractor, extract_files, extraction
 from hifitse.prepare.recording import measure
 
 
@@ -39,6 +47,10 @@ def voice(number: int) -> np.ndarray:
     """Return the first 8 s of a synthetic speaker."""
     texts = ["the old captain saw a quiet river near the village", "nobody knows why the baker left so early today"]
     return np.concatenate(speak(speaker(0, number), texts, 0)).astype(np.float32)[: 8 * SAMPLE_RATE]
+
+
+def duet(seconds: float) -> np.ndarray:
+    return (0.3 * hum(220, seconds, 1) + 0.3 * hum(330, seconds, 2)).astype(np.float32)
 
 
 def heard(path: Path) -> tuple[np.ndarray, list[str]]:
@@ -290,3 +302,105 @@ def test_integers_are_scaled_an_enrolment_may_have_its_own_rate_and_an_offset_ch
     known = extractor.extract(mix, audio.resample(slow, 16_000, SAMPLE_RATE))
     for given in ((slow, 16_000), [(slow, 16_000)]):
         np.testing.assert_allclose(extractor.extract(mix, given), known, atol=1e-5)
+
+
+def python(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_file_gives_what_memory_gives(tmp_path, extractor):
+    """At 48 kHz and at 16 kHz, where input and output are resampled piece by piece."""
+    minute, enroll = duet(25), hum(220, 2, 3).astype(np.float32)
+    for rate in (48_000, 16_000):
+        mix, voice = (audio.resample(x, SAMPLE_RATE, rate) for x in (minute, enroll))
+        for name, sound in (("mix.wav", mix), ("voice.wav", voice)):
+            soundfile.write(tmp_path / name, sound, rate, subtype="FLOAT")
+        speaker = extraction.encode(extractor, [extract_files.enrolment(tmp_path / "voice.wav")])
+        done = extract_files.extract_file(extractor, speaker, tmp_path / "mix.wav", tmp_path / "est.wav")
+        est, out_rate = soundfile.read(tmp_path / "est.wav", dtype="float32")
+        known = extractor.extract(mix, voice, rate)
+        assert out_rate == rate and est.shape == mix.shape
+        assert audio.level_db(est - known) < audio.level_db(known) - 80
+        assert done.seconds == 25 and done.level_db == pytest.approx(audio.level_db(known), abs=0.01)
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from hifitse.commands import cli
+assert cli.main(["extract", *sys.argv[1:]]) == 0
+print(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])  # getrusage begins with the parent's
+"""
+
+
+def test_memory_does_not_grow_from_half_a_minute_to_five(folder):
+    soundfile.write("short.wav", duet(30), SAMPLE_RATE)
+    soundfile.write("long.wav", np.tile(duet(30), 10), SAMPLE_RATE)
+    peaks = []
+    for name in ("short.wav", "long.wav"):
+        with python("-c", MEMORY, name, "--enroll", "me.wav", "-o", "est.wav") as process:
+            printed, error = process.communicate()
+        assert process.returncode == 0, error
+        peaks.append(float(printed.split()[-1]))
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_a_flac_says_how_many_samples_it_clipped(folder, capsys):
+    soundfile.write("loud.wav", np.clip(20 * duet(1.5), -3, 3), SAMPLE_RATE, subtype="FLOAT")
+    assert extract("loud.wav", "-o", "loud.flac") == 0
+    assert re.search(r"; [1-9]\d* samples clipped", capsys.readouterr().out)
+    assert np.abs(soundfile.read("loud.flac")[0]).max() <= 1
+
+
+def test_a_mixture_that_cannot_be_used_leaves_nothing_and_the_others_are_done(folder, capsys):
+    mix, voice = "gemischt 混合.wav", "мой голос.flac"
+    soundfile.write(mix, duet(1.5), SAMPLE_RATE)
+    soundfile.write(voice, hum(220, 2, 3), SAMPLE_RATE)
+    soundfile.write("bad.wav", np.where(np.arange(72_000) == 60_000, np.nan, 0.1), SAMPLE_RATE, subtype="FLOAT")
+    assert extract("absent.wav", "bad.wav", mix, "-o", "new", enroll=("--enroll", voice)) == 1
+    printed = capsys.readouterr()
+    assert all(words in printed.err for words in ("bad.wav", "NaN", "'absent.wav' does not exist")) and printed.err.count("\n") == 2
+    assert [path.name for path in Path("new").iterdir()] == [mix] and "failed" in printed.out
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_full_disk_leaves_the_old_file_and_no_half_one(suffix, folder, capsys):
+    soundfile.write("a.wav", duet(1.5), SAMPLE_RATE)
+    Path(f"o.{suffix}").write_text("the old one")
+    with full_disk(60_000):
+        assert extract("a.wav", "-o", f"o.{suffix}") == 1
+    said = capsys.readouterr().err
+    assert f"cannot write o.{suffix}" in said and said.count("\n") == 1
+    assert Path(f"o.{suffix}").read_text() == "the old one"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+def test_a_stop_from_outside_leaves_nothing(number, folder):
+    soundfile.write("long.wav", np.tile(duet(30), 10), SAMPLE_RATE)
+    with python("-m", "hifitse.commands.cli", "extract", "long.wav", "--enroll", "me.wav", "-o", "o.wav") as process:
+        while not list(folder.glob(".o.wav*")) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate()
+    assert process.returncode == 130 and said.startswith("hifitse: interrupted") and said.count("\n") == 1
+    assert not list(folder.glob("*o.wav*"))
+
+
+LEAN = """
+import sys
+sys.modules["fcntl"] = sys.modules["resource"] = None  # as on Windows
+from hifitse.commands import cli
+code = cli.main(["extract", "me.wav", "--enroll", "me.wav", "-o", "est.wav"])
+del sys.modules["fcntl"], sys.modules["resource"]
+import hifitse.training.train
+print(code, sorted({"pandas", "matplotlib", "jinja2", "av", "IPython", "papermill"} & set(sys.modules)))
+"""
+
+
+def test_extract_runs_without_modules_of_unix_and_neither_it_nor_training_loads_what_reports_need(folder):
+    with python("-c", LEAN) as process:
+        printed, error = process.communicate()
+    assert printed.splitlines()[-1] == "0 []", error

@@ -27,6 +27,7 @@ from hifitse.training.train import learning_rate, new_state, train
 
 SMALL = {"disc_channels": 4, "gan_seconds": 0.1, "gan_warmup": 0.25, "gan_ramp": 0.25, "disc_lr": 1e-3, "freeze_norms": True}
 BASE = resolve("smoke", threads=1, eval_pesq=False, device="cpu")
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +36,6 @@ def trained(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HIFITSE_RUNS", str(tmp_path_factory.mktemp("trained")))
         return train(BASE, progress=False).folder
-
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 from headless import ROOT
+from processes import cut, losses
 
 from hifitse.data.mixing import Mixer, Mixture
 from hifitse.data.scene import evaluation_conditions, training_conditions, validation_conditions
-from hifitse.losses.objective import Objective
 from hifitse.model import Extractor
 from hifitse.params import resolve
+from hifitse.training.train import train
 
 GOLDEN = Path(__file__).with_name("golden.json")
 PRESETS = ("smoke", "demo", "full", "demo-best", "full-best")
@@ -68,27 +69,13 @@ def _described(mixture: Mixture) -> dict[str, Any]:
     return {name: mixture.metadata[name] for name in names} | parts
 
 
-class Cut(Exception):
-    """Raised to interrupt a training."""
-
-
 def resumed_training() -> dict[str, float]:
     """Return the last history row of a training that was interrupted in its fourth step and resumed from its checkpoint."""
-    from hifitse.training.train import train
-
     params = resolve("smoke", device="cpu", threads=1, steps=6, checkpoint_every=2)
-    forward, calls = Objective.forward, iter(range(4))
-
-    def cut(*arguments: Any) -> Any:
-        if next(calls) == 3:
-            raise Cut
-        return forward(*arguments)
-
-    with tempfile.TemporaryDirectory() as runs, mock.patch.dict(os.environ, HIFITSE_RUNS=runs):
-        with mock.patch.object(Objective, "forward", cut), pytest.raises(Cut):
-            train(params, progress=False)
-        run = train(params, progress=False)
-        return {name: value for name, value in run.history[-1].items() if name != "seconds"}
+    with tempfile.TemporaryDirectory() as runs, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIFITSE_RUNS", runs)
+        cut(params, 3, patch)
+        return losses(train(params, progress=False))[-1]
 
 
 SHOWS = ("show", "HTML(", "for ", "explore.")

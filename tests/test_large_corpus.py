@@ -1,6 +1,5 @@
 """Test large corpora: the index on disk against the list in memory, damage, changed manifests; the limit on kept recordings; long ones."""
 
-import json
 import os
 import pickle
 from pathlib import Path
@@ -8,10 +7,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import soundfile
 from bad_case import full_disk
 from scipy.signal import correlate
-from sounds import speech_folder
+from sounds import entry, manifest, speech_folder
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
@@ -29,12 +27,7 @@ from hifitse.studies import data_loading
 def listed(folder, extra=()):
     """Make a corpus of 7 speakers with 3 utterances each; its manifest mixes the speakers."""
     speech_folder(folder, speakers=7, utterances=3)
-    lines = []
-    for path in sorted(folder.rglob("*.flac"), key=lambda path: path.stem):
-        said = {"speaker": path.parent.name, "utterance": path.stem, "path": path.relative_to(folder).as_posix()}
-        lines.append(json.dumps(said | {"samples": soundfile.info(path).frames, "sample_rate": SAMPLE_RATE}))
-    (folder / "manifest.jsonl").write_text("\n".join([*lines, *extra]) + "\n")
-    return folder
+    return manifest(folder, [*(entry(speaker, number) for number in range(3) for speaker in range(7)), *extra]).parent
 
 
 def same(one, other):
@@ -51,13 +44,10 @@ def indexed(monkeypatch, tmp_path):
 
 
 def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, monkeypatch):
-    folder = listed(tmp_path / "c")
-    line = json.loads((folder / "manifest.jsonl").read_text().splitlines()[0])
-    alone = json.dumps(line | {"speaker": "alone", "path": "s00/../s01/u0.flac"})
-    (folder / os.fsdecode(b"caf\xe9")).write_bytes((folder / "s00/u0.flac").read_bytes())  # a name that is not UTF-8
-    named = json.dumps(line | {"path": os.fsdecode(b"caf\xe9"), "utterance": "\ud800", "source": "a booth"})
-    extra = ["{broken", named, json.dumps(line), alone, json.dumps(line | {"path": "nowhere.flac"})]
-    listed(folder, extra)
+    alone = entry(0, 0, speaker="alone", path="s00/../s01/u0.flac")
+    named = entry(0, 0, path=os.fsdecode(b"caf\xe9"), utterance="\ud800", source="a booth")  # a name that is not UTF-8
+    folder = listed(tmp_path / "c", ["{broken", named, entry(0, 0), alone, entry(0, 0, path="nowhere.flac")])
+    (folder / os.fsdecode(b"caf\xe9")).write_bytes((folder / "s00/u0.flac").read_bytes())
     memory = load_corpus(folder)
     monkeypatch.setattr(corpora, "INDEXED_BYTES", 0)
     monkeypatch.setenv("HIFITSE_CACHE", str(tmp_path / "cache"))

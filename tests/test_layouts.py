@@ -1,11 +1,8 @@
 """Test the layouts of known corpora: the speakers, which files are left out, and Lhotse's manifests read without Lhotse."""
 
-import gzip
-import json
-
 import numpy as np
 import pytest
-from sounds import save
+from sounds import manifest, save
 
 from hifitse import HifitseError, audio
 from hifitse.data.corpus import load_corpus
@@ -81,8 +78,7 @@ def segment(name, speaker, start=0.0, **changes):
 
 def write(folder, recordings, segments, packed=True):
     for name, entries in (("corpus_recordings_train", recordings), ("corpus_supervisions_train", segments)):
-        text = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
-        (folder / f"{name}.jsonl{'.gz' if packed else ''}").write_bytes(gzip.compress(text) if packed else text)
+        manifest(folder, entries, f"{name}.jsonl{'.gz' if packed else ''}")
 
 
 def as_cuts(folder, recordings, segments):
@@ -93,7 +89,7 @@ def as_cuts(folder, recordings, segments):
         for one in recordings for half in (0, 1)
     ]  # fmt: skip
     mixed = {"id": "mix", "type": "MixedCut", "tracks": [{"cut": cut, "type": "MonoCut", "offset": 0.0} for cut in cuts[-2:]]}
-    (folder / "cuts_train.jsonl").write_text("".join(json.dumps(cut) + "\n" for cut in [*cuts[:-2], mixed]))
+    manifest(folder, [*cuts[:-2], mixed], "cuts_train.jsonl")
 
 
 @pytest.mark.parametrize("form", ["packed", "plain", "cuts", "cuts beside recordings"])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from arms import SMOKE, made_up_arm, made_up_rows
+from sounds import tone
 
 from hifitse.data.mixing import Mixture
 from hifitse.report import listening
@@ -21,12 +22,8 @@ def decoded(fragment: str) -> list[np.ndarray]:
     return [soundfile.read(io.BytesIO(base64.b64decode(data)))[0] for data in re.findall(r"base64,([^\"]+)", fragment)]
 
 
-def sine(hertz: float, amplitude: float, seconds: float = 1.0) -> np.ndarray:
-    return (amplitude * np.sin(2 * np.pi * hertz * np.arange(round(48_000 * seconds)) / 48_000)).astype(np.float32)
-
-
 def test_players_share_one_gain_and_do_not_clip():
-    loud, quiet = decoded(listening.players({"mixture": sine(440, 3.0), "target": sine(440, 0.3)}, "test"))
+    loud, quiet = decoded(listening.players({"mixture": tone(440, 3.0), "target": tone(440, 0.3)}, "test"))
     assert np.abs(loud).max() < 1
     assert loud.std() / quiet.std() == pytest.approx(10, rel=0.02)
     assert loud.std() == pytest.approx(listening.PEAK / np.sqrt(2), rel=0.03)
@@ -34,14 +31,14 @@ def test_players_share_one_gain_and_do_not_clip():
 
 @pytest.mark.parametrize("hertz", [1000, 17_500])
 def test_players_keep_what_48_khz_is_about_and_silence_silent(hertz):
-    heard, silent = decoded(listening.players({"mixture": sine(hertz, 0.5), "target": np.zeros(48_000, np.float32)}, "test"))
+    heard, silent = decoded(listening.players({"mixture": tone(hertz, 0.5), "target": np.zeros(48_000, np.float32)}, "test"))
     assert np.abs(silent).max() < 1e-4
     spectrum = np.abs(np.fft.rfft(heard[12_000:36_000] * np.hanning(24_000))) / 6000
     assert 20 * np.log10(spectrum[hertz // 2]) == pytest.approx(20 * np.log10(listening.PEAK), abs=1.0)
 
 
 def test_players_are_labelled_and_escaped():
-    text = listening.players({"<i>mixture": sine(440, 0.5)}, 'best "one"')
+    text = listening.players({"<i>mixture": tone(440, 0.5)}, 'best "one"')
     assert "<i>" not in text and 'aria-label="&lt;i&gt;mixture, best &#34;one&#34;, 1.0 seconds"' in text
 
 

@@ -67,17 +67,22 @@ def test_only_recordings_of_the_list_are_opened(params):
     assert 0 < len(opened) < 12
 
 
-@pytest.mark.parametrize("old, new, reason", [
-    ('"name": "test"', '"name": "other"', "list 'other', expected one of test"),
-    ('"path": "s0', '"path": "../s0', "leaves its root"),
-    ('"talkers": [', '"talkers": 3, "others": [', "talkers"),
-    ('"talkers": [', '"name": "../up", "talkers": [', "name"),
+IMPOSSIBLE = {"interferers_max": 9, "interferers_min": -1, "similarity": 1.1, "enroll_augment_prob": -0.1, "enroll_as": "loud"}
+
+
+@pytest.mark.parametrize("fault, reason", [
+    *((text, "line 2: .*expected the JSON of a scene") for text in ("", "{}", "nonsense", "[1]")),
+    *(({"conditions": {name: value}}, f"conditions.{name}") for name, value in (IMPOSSIBLE | {"turns": -2, "seconds": 0}).items()),
+    ({"conditions": {"name": "other"}}, "list 'other', expected one of test"),
+    ({"noise": {"file": {"path": "../s0/u0.flac", "samples": 9}, "start": 0}}, "leaves its root"),
+    ({"talkers": 3}, "talkers"), ({"name": "../up"}, "name"),
 ])  # fmt: skip
-def test_a_faulty_list_is_named(old, new, reason, params, tmp_path):
+def test_a_faulty_list_is_named(fault, reason, params, tmp_path):
     with open(params.eval_list, encoding="utf-8") as file:
-        line = file.readline()
-    assert old in line
-    (tmp_path / "bad.jsonl").write_text(line.replace(old, new, 1))
+        scene = json.loads(good := file.readline())
+    if isinstance(fault, dict):
+        fault = json.dumps(scene | {name: scene[name] | value if name == "conditions" else value for name, value in fault.items()})
+    (tmp_path / "bad.jsonl").write_text(f"{good}{fault}\n")
     with pytest.raises(HifitseError, match=reason):
         ListMixer(params.model_copy(update={"eval_list": str(tmp_path / "bad.jsonl")}))
 
@@ -163,8 +168,9 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
     root, path = vctk
     with pytest.raises(HifitseError, match="no column 'clean_utterance'"):
         voicefilter(table(tmp_path / "a.csv", [{"one": 1}]), root)
-    with pytest.raises(HifitseError, match="cannot be read"):
-        voicefilter(tmp_path / "none.csv", root)
+    for read in (lambda path: voicefilter(path, root), by_list):
+        with pytest.raises(HifitseError, match="cannot be read"):
+            read(tmp_path / "none.csv")
     with pytest.raises(HifitseError, match="corpus is 'synthetic', expected the folder"):
         voicefilter(path, "synthetic")
     (tmp_path / "b.csv").write_text(path.read_text().replace("p225_001", "p999_001"))
@@ -173,12 +179,10 @@ def test_lists_with_faults_are_one_sentence(vctk, libri, tmp_path):
     (tmp_path / "map").write_text("nothing here\n")
     with pytest.raises(HifitseError, match="has no enrolment for a mixture"):
         librimix(libri[1], tmp_path / "map", libri[0])
-    (tmp_path / "map").write_text("11-7-0001_22-8-0002 11-7-0001 s1/unknown\n")
-    with pytest.raises(HifitseError, match="enrolment is 's1/unknown', expected a source of a mixture of"):
-        librimix(libri[1], tmp_path / "map", libri[0])
-    for place in (0, 3):
-        (tmp_path / "map").write_text(f"11-7-0001_22-8-0002 11-7-0001 s{place}/11-7-0001_22-8-0002\n")
-        with pytest.raises(HifitseError, match=f"enrolment is 's{place}/.*', expected a source of a mixture of"):
+    mixed = "11-7-0001_22-8-0002"
+    for named in ("s1/unknown", f"s0/{mixed}", f"s3/{mixed}"):
+        (tmp_path / "map").write_text(f"{mixed} 11-7-0001 {named}\n")
+        with pytest.raises(HifitseError, match=f"enrolment is '{named}', expected a source of a mixture of"):
             librimix(libri[1], tmp_path / "map", libri[0])
     for wrong, new, said in (
         (",0.5", ",", "has '' as .*_gain, expected a number"), (",0.5", ",nan", "has 'nan' as .*_gain, expected a number"),

@@ -9,14 +9,12 @@ import soundfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sounds import hum, peak_hz, pitch, save, small, speech_folder
+from test_scene import HARD
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.audio import level_db
 from hifitse.data.corpus import CorpusError
 from hifitse.data.mixing import Mixer
-from hifitse.data.scene import Conditions
-
-HARD = Conditions("test", 1.0, 0.0, 2, 2, -5.0, 15.0, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +77,6 @@ def test_wrong_enrolment_is_of_the_loudest_interferer_and_changes_nothing_else(s
         assert not set(meta["wrong_enroll_utterances"]) & set(meta["interferer_utterances"][0].split("+"))
     alone = mixer.mixture(0, 0, replace(HARD, interferers_min=0, interferers_max=0), wrong_enroll=True)
     assert alone.wrong_enroll is None
-
-
-def test_target_and_enrolment_have_the_same_speed_and_other_utterances(sources):
-    mixer = Mixer(small(sources, reverb_prob=0.0, enrollments=2), "train")
-    speeds = set()
-    for index in range(12):
-        mixture = mixer.mixture(0, index, replace(HARD, noisy_enroll_prob=0.0, interferers_max=1, interferers_min=1))
-        meta = mixture.metadata
-        speeds.add(meta["target_speed"])
-        wanted = pitch(int(meta["target_speaker"][1:])) * meta["target_speed"]
-        other = pitch(int(meta["interferer_speakers"][0][1:])) * meta["interferer_speeds"][0]
-        assert peak_hz(mixture.target) == pytest.approx(wanted, rel=0.003)
-        assert peak_hz(mixture.interferers[0]) == pytest.approx(other, rel=0.003)
-        for enroll in mixture.enroll:
-            assert peak_hz(enroll) == pytest.approx(wanted, rel=0.003)
-        first, second = meta["enroll_utterances"]
-        assert meta["target_utterance"] not in (first, second) and first != second
-    assert len(speeds) > 3
-    assert all(0.9 <= speed <= 1.1 and round(speed * 100) / 100 == speed for speed in speeds)
 
 
 def test_direct_path_of_the_reverberant_target_is_that_of_the_dry_one(sources):

@@ -1,9 +1,10 @@
-"""Test the extractor: size, identities, lengths, several enrolments, silence, conditioning, bad input."""
+"""Test the extractor: size, identities, lengths, several enrolments, silence, conditioning, bad input; what it is for."""
 
 import pytest
 import torch
 
 from hifitse import HifitseError
+from hifitse.metrics import si_sdr
 from hifitse.model import AveragedEstimates, Extractor, ExtractorConfig, kernels
 from hifitse.model.bands import BandMerge, Spectrum, band_layout
 from hifitse.model.gridnet import BandAttention, FullBandAttention, attend
@@ -227,3 +228,31 @@ def test_shifted_estimates_are_averaged_in_use_and_not_in_training():
         speaker = both.eval().encode(enroll[:1])
         channels = both.extract_speaker(mix[:1], speaker, channels=torch.stack([mix[0], -mix[0]]))
         torch.testing.assert_close(channels, torch.stack([both(mix[:1], enroll[:1])[0], -both(mix[:1], enroll[:1])[0]]))
+
+
+def voices(items: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return noises of 0.2 s below and above 3 kHz, (B, T) each."""
+    hertz = torch.fft.rfftfreq(9_600, 1 / 48_000)
+    spectra = torch.fft.rfft(torch.randn(2, items, 9_600))
+    low, high = (torch.fft.irfft(spectrum * band) for spectrum, band in zip(spectra, (hertz < 3_000, hertz >= 3_000), strict=True))
+    return low / low.std(), high / high.std()
+
+
+@pytest.mark.parametrize("config", [TINY, FAST], ids=["lstm", "fast"])
+def test_after_seconds_of_training_on_two_kinds_of_noise_the_enrolment_decides_which_comes_out(config):
+    model = make(config, bands_fine=2, bands_coarse=2, lstm_hidden=16, blocks=1).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(40):
+        low, high = voices(4)
+        target, enroll = torch.cat([low, high]), torch.cat(voices(4))
+        loss = -si_sdr(model((low + high).repeat(2, 1), enroll), target).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval()
+    low, high = voices(4)
+    with torch.inference_mode():
+        ests = [model(low + high, enroll) for enroll in voices(4)]
+    for est, asked, other in ((ests[0], low, high), (ests[1], high, low)):
+        assert si_sdr(est, asked).min() > 6, "who is asked for comes out, from 0 dB"
+        assert si_sdr(est, other).max() < -6, "and the other does not"

@@ -1,6 +1,8 @@
-"""Test the repository itself: consistent dependencies, make targets, sizes, no paths of one machine."""
+"""Test the repository itself: consistent dependencies, make targets, sizes, no paths of one machine, examples in docstrings."""
 
 import ast
+import doctest
+import importlib
 import json
 import os
 import re
@@ -15,13 +17,13 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from headless import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 import hifitse
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hifitse"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 RUNTIME = [Requirement(text) for text in PROJECT["dependencies"]]
@@ -226,3 +228,15 @@ def test_committed_reports_are_small_and_complete() -> None:
         assert page.stat().st_size < 6e6, page
         assert {page.with_name(name) for name in ("report.ipynb", "metrics.json")} <= set(files)
         assert json.loads(page.with_name("metrics.json").read_text(encoding="utf-8"))["status"] == "complete"
+
+
+EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>>" in path.read_text()]
+assert EXAMPLES, "expected some examples"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_of_a_module(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert found.failed == 0
+    assert found.attempted > 0 or path.stem == "perceptual"  # its example starts processes, so it is skipped

@@ -11,7 +11,7 @@ from papermill.translators import PythonTranslator
 from pydantic import ValidationError
 
 from hifitse import presets
-from hifitse.params import NOT_EVALUATION, NOT_TRAINING, RETIRED, ParameterError, Params, describe, from_notebook, resolve
+from hifitse.params import NOT_EVALUATION, NOT_TRAINING, RETIRED, ParameterError, Params, from_notebook, resolve
 from hifitse.training.validation import RIGHT
 
 PRESETS = sorted(path.stem for path in presets.PRESET_DIR.glob("*.yaml"))
@@ -174,11 +174,6 @@ def test_what_changes_the_training_alone_changes_its_name_and_no_row_of_an_evalu
     both = {"corpus", "same_source_prob", "train_only", "sir_min_db", "reverb_prob", "features", "verifier", *RIGHT}
     assert training <= NOT_EVALUATION - NOT_TRAINING and not both & (NOT_EVALUATION | NOT_TRAINING)
     assert {"workers", "max_minutes"} <= NOT_EVALUATION & NOT_TRAINING and "eval_long" in NOT_TRAINING - NOT_EVALUATION
-
-
-def test_parameters_are_listed_with_default_range_and_meaning() -> None:
-    assert describe("lr").startswith("lr = 0.0002  (a number above 0 up to 1)") and "learning rate" in describe("lr")
-    assert "each from -40 to 60" in describe("snr_min_db") and len(describe().splitlines()) == 2 * len(FIELDS)
 
 
 # Anything that a YAML file, a papermill option or a cell may hold.

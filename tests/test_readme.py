@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from headless import ROOT
 from made_up import arm, content, row, write
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -20,7 +21,6 @@ from hifitse.commands.cli import hifitse, main
 from hifitse.params import PRESET_DIR, Params
 from hifitse.report import gallery
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PATHS = [path for pattern in ("README.md", "*/README.md", "hifitse/*/README.md") for path in sorted(ROOT.glob(pattern))]
 ALL = {path: path.read_text(encoding="utf-8") for path in PATHS}
@@ -55,9 +55,11 @@ def test_commands_and_their_options_exist(words: list[str]) -> None:
             assert (PRESET_DIR / f"{words[place + 1]}.yaml").exists()
 
 
-def test_parameters_are_listed_and_a_wrong_name_is_answered_with_the_nearest(capsys) -> None:
-    assert main(["params"]) == 0 and capsys.readouterr().out.count("\n") >= 2 * len(Params.model_fields)
-    assert main(["params", "steps"]) == 0 and capsys.readouterr().out.startswith(f"steps = {Params().steps}")
+def test_parameters_are_listed_with_default_range_and_meaning_and_a_wrong_name_is_answered_with_the_nearest(capsys) -> None:
+    assert main(["params"]) == 0 and capsys.readouterr().out.count("\n") == 2 * len(Params.model_fields)
+    assert main(["params", "lr"]) == 0 and "learning rate" in (said := capsys.readouterr().out)
+    assert said.startswith("lr = 0.0002  (a number above 0 up to 1)")
+    assert main(["params", "snr_min_db"]) == 0 and "each from -40 to 60" in capsys.readouterr().out
     assert main(["params", "stpes"]) == 2 and "'steps'" in capsys.readouterr().err
 
 
@@ -121,7 +123,7 @@ def test_the_committed_numbers_are_those_of_the_committed_reports(tmp_path: Path
 
 
 def test_numbers_come_from_the_reports_and_what_is_missing_is_said(tmp_path: Path) -> None:
-    """Two complete models, a damaged one, and a lever that was also measured on another list."""
+    """Two complete models, a damaged one, and a lever that was also measured on another list; one table is empty and one has no end."""
     reports, values = tmp_path / "reports", {"mean": -9.0, "low": -9.5, "high": -8.25, "n": 7}
     right = arm(mean=3.0)["metrics"] | {"si_sdri_wrong_enroll_db": values}
     write(reports, "demo-best/00_baseline", content("demo-best/00_baseline", arms={"baseline": {"metrics": right}}))
@@ -135,11 +137,13 @@ def test_numbers_come_from_the_reports_and_what_is_missing_is_said(tmp_path: Pat
     cell = {"cells": [{"source": ["# 13 · Best: what learns most?\n", "More."]}]}
     (tmp_path / "notebooks/13_best.ipynb").write_text(json.dumps(cell), encoding="utf-8")
     path = tmp_path / "README.md"
-    marks = "".join(f"<!-- numbers: {name} -->\nold\n<!-- end -->\nbetween\n" for name in ("models", "levers", "notebooks"))
-    path.write_text(f"before\n{marks}", encoding="utf-8")
+    before = {"models": "old\n", "levers": "", "notebooks": "old\n"}
+    marks = "".join(f"<!-- numbers: {name} -->\n{rows}<!-- end -->\nbetween\n" for name, rows in before.items())
+    path.write_text(f"before\n{marks}<!-- numbers: models -->\nno end\n", encoding="utf-8")
     gallery.fill(path, reports)
     filled = path.read_text(encoding="utf-8")
     assert filled.startswith("before\n<!--") and filled.count("between\n") == 3 and "old" not in filled
+    assert filled.endswith("between\n<!-- numbers: models -->\nno end\n") and "large batches | not measured | – | demo |" in filled
     lines = filled.splitlines()
     models = [line for line in lines if "+3.00 (+2.60 to +3.40) | -9.00 (-9.50 to -8.25) | 79 |" in line]
     assert len(models) == 2 and "reports/demo-best/00_baseline/report.html" in models[1]

@@ -23,7 +23,7 @@ from hifitse.data.mixing import Mixer
 from hifitse.files import CheckpointError
 from hifitse.params import resolve
 from hifitse.training import train as train_module
-from hifitse.training.checkpoint import checkpoints, load_checkpoint, load_tensors, save_checkpoint
+from hifitse.training.checkpoint import checkpoints, load_tensors
 from hifitse.training.run import Run
 from hifitse.training.train import TrainingError, train
 
@@ -222,12 +222,3 @@ def test_half_written_files_and_damaged_parameters_do_not_stop_a_run(unfinished,
         (unfinished / name).write_bytes(b"half")
     finishes_as_ever(trained)
     assert json.loads((unfinished / "params.json").read_text())["steps"] == 4
-
-
-def test_the_newest_two_are_kept(tmp_path):
-    assert load_checkpoint(tmp_path) is None
-    for step in (5, 10, 15):
-        save_checkpoint(tmp_path, step, {"w": torch.full((2,), float(step))}, {"seconds": 1.0})
-    assert sorted(path.name[-14:-12] for path in tmp_path.iterdir()) == ["10", "15"] and load_checkpoint(tmp_path)[1]["step"] == 15
-    with pytest.raises(CheckpointError, match=r"none\.safetensors"):
-        load_tensors(tmp_path / "none.safetensors")

@@ -44,13 +44,12 @@ def test_steps_fill_the_time_in_whole_updates():
 
 
 @pytest.mark.parametrize("together", [1, 2])
-def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together, tmp_path, monkeypatch):
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+def test_paces_are_measured_once_leave_nothing_and_grow_with_the_batch(together, runs, monkeypatch):
     monkeypatch.setattr(abreast, "PROBE", 4)
     params = SMOKE.model_copy(update={"arms_together": together, "arm_minutes": 0.1})
     trainings = {"baseline": params, "large": params.model_copy(update={"batch_size": 16, "seconds": 3.0})}
     found = scaling.paces(trainings, params)
-    assert 0 < found["baseline"] < found["large"] and [path.name for path in tmp_path.iterdir()] == ["scaling"]
+    assert 0 < found["baseline"] < found["large"] and [path.name for path in runs.iterdir()] == ["scaling"]
     monkeypatch.setattr(abreast, "paces", None)
     assert scaling.paces(trainings, params) == found
     with pytest.raises(TypeError):
@@ -66,8 +65,7 @@ def test_no_test_speaker_is_heard_and_the_verdict_counts_the_arms(monkeypatch):
     assert "The 2 best of 2 arms:" in scaling.answer(Comparison(arms.pop("baseline"), arms), guesses).data
 
 
-def test_a_curve_begins_after_the_warm_up_and_ends_with_the_time(tmp_path, monkeypatch):
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+def test_a_curve_begins_after_the_warm_up_and_ends_with_the_time(runs):
     run = train(SMOKE.model_copy(update={"steps": 6, "validate_every": 2, "warmup_steps": 3}), progress=False, judge=SMOKE)
     hours, values = scaling.curve(run)
     assert len(hours) == 2 and hours[-1] * 60 == pytest.approx(SMOKE.arm_minutes) and values[-1] == run.validation[-1]["si_sdri_db"]

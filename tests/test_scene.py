@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sounds import small, speech_folder
+from sounds import entry, manifest, small, speech_folder
 
-from hifitse import SAMPLE_RATE, HifitseError, audio
+from hifitse import SAMPLE_RATE, audio
 from hifitse.audio import level_db
-from hifitse.data.lists import by_list, from_json, to_json, write_scenes
+from hifitse.data.lists import from_json, to_json, write_scenes
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import Conditions, evaluation_conditions, training_conditions, turns, validation_conditions
 
@@ -40,15 +40,6 @@ def test_a_scene_comes_back_from_json_and_gives_the_same_mixture(case, sources, 
         again, first = mixer.renderer.mixture(scene), mixer.mixture(3, index, conditions, wrong_enroll=True)
         assert np.array_equal(again.mix, first.mix) and np.array_equal(again.enroll, first.enroll)
         assert again.metadata == first.metadata
-
-
-@pytest.mark.parametrize("line", ["", "{}", "nonsense", "[1]"])
-def test_a_line_that_is_no_scene_is_named(line, tmp_path):
-    (tmp_path / "list.jsonl").write_text(f"{line}\n")
-    with pytest.raises(HifitseError, match=r"line 1: .*expected the JSON of a scene"):
-        by_list(tmp_path / "list.jsonl")
-    with pytest.raises(HifitseError, match="cannot be read"):
-        by_list(tmp_path / "none.jsonl")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -86,11 +77,8 @@ def test_interferers_of_the_same_source_as_often_as_asked_for(sources, tmp_path)
 def test_nobody_of_the_targets_group_interferes(size, sources, tmp_path):
     speech_folder(tmp_path, utterances=3)
     groups = {f"s{number:02d}": "family" if number < size else f"g{number}" for number in range(9)}
-    lines = [{"speaker": name, "group": group, "utterance": said, "path": f"{name}/{said}.flac"}
-             for name, group in groups.items() for said in ("u0", "u1", "u2")]  # fmt: skip
-    sides = {name: "train" if name < "s05" else "valid" if name < "s07" else "test" for name in groups}
-    lines = [json.dumps(line | {"split": sides[line["speaker"]], "samples": 72_000, "sample_rate": SAMPLE_RATE}) for line in lines]
-    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    sides = 5 * ["train"] + 2 * ["valid"] + 2 * ["test"]
+    manifest(tmp_path, [entry(s, u, group=groups[f"s{s:02d}"], split=sides[s]) for s in range(9) for u in range(3)])
     mixer = Mixer(small(sources | {"corpus": str(tmp_path)}, reverb_prob=0.0, noise_prob=0.0), "train")
     for index in range(40):
         target, *others = (groups[each.speaker] for each in mixer.draw(0, index, HARD).talkers)
@@ -141,16 +129,6 @@ def test_evaluation_lists(sources):
     lengths = [each.seconds for each in lists["long"]]
     assert (lengths[0], lengths[-1], len(set(lengths))) == (5.0, 8.0, 20)
     assert len(validation_conditions(params)) == 50 and not any(each.absent_prob for each in validation_conditions(params))
-
-
-@pytest.mark.parametrize("changes", [
-    {"interferers_max": 9}, {"interferers_min": -1}, {"similarity": 1.1}, {"enroll_augment_prob": -0.1}, {"enroll_as": "loud"},
-    {"turns": -2}, {"seconds": 0},
-])  # fmt: skip
-def test_impossible_conditions_of_a_list_are_named(changes, sources):
-    line = json.loads(to_json(Mixer(small(sources), "train").draw(0, 0, HARD)))
-    with pytest.raises(HifitseError, match=f"conditions.{next(iter(changes))}"):
-        from_json(json.dumps(line | {"conditions": line["conditions"] | changes}))
 
 
 @given(st.integers(2, 30), st.floats(1, 3), st.integers(0, 1000))

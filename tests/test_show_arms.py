@@ -36,16 +36,13 @@ def text(html) -> str:
 BETTER, WORSE, FEW = Interval(1.0, 0.5, 1.5, 80), Interval(-1.0, -1.5, -0.5, 80), Interval(3.0, 2.0, 4.0, 12)
 
 
-@pytest.mark.parametrize(
-    ("means", "mark", "words"),
-    [
-        ({"x": BETTER}, "good", "X: better than the baseline."),
-        ({"x": Interval(0.3, -0.1, 0.7, 80)}, "weak", "X: no measurable difference from the baseline."),
-        ({"x": WORSE}, "bad", "X: worse than the baseline."),
-        ({"x": WORSE, "y": BETTER, "z": BETTER}, "good", "Y, z: better than the baseline. X: worse"),
-        ({"x": FEW, "y": BETTER}, "weak", "Too few mixtures (12)"),
-    ],
-)
+@pytest.mark.parametrize(("means", "mark", "words"), [
+    ({"x": BETTER}, "good", "X: better than the baseline."),
+    ({"x": Interval(0.3, -0.1, 0.7, 80)}, "weak", "X: no measurable difference from the baseline."),
+    ({"x": WORSE}, "bad", "X: worse than the baseline."),
+    ({"x": WORSE, "y": BETTER, "z": BETTER}, "good", "Y, z: better than the baseline. X: worse"),
+    ({"x": FEW, "y": BETTER}, "weak", "Too few mixtures (12)"),
+])  # fmt: skip
 def test_headline_goes_by_the_intervals(means, mark, words):
     found = show_arms.headline(means)
     assert found[0] == mark and found[1].startswith(words)

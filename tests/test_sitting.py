@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import soundfile
-from sounds import save, small
+from sounds import manifest, save, small
 
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.commands import sitting
@@ -66,7 +66,7 @@ def test_groups_and_splits_of_manifests_travel(sources, tmp_path):
         lines = [{"path": path.name, "samples": soundfile.info(path).frames, "sample_rate": 48_000, "group": f"g{number // 2}"}
                  | ({"split": "test"} if number < 2 else {})
                  for number, path in enumerate(sorted((tmp_path / kind).iterdir()))]  # fmt: skip
-        (tmp_path / kind / "manifest.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+        manifest(tmp_path / kind, lines, "manifest.jsonl.gz")
     pack(small(sources | {kind: str(tmp_path / kind) for kind in ("noise", "rooms")}), tmp_path / "packed", 0.5)
     assert main(["unpack", str(tmp_path / "packed"), "-o", str(tmp_path / "wav")]) == 0
     for kind in ("noise", "rooms"):
@@ -99,12 +99,11 @@ def test_of_rooms_in_a_manifest_only_those_travel_and_no_two_sources_of_one_name
         pack(small(sources | both | {"noise": str(place / "rooms")}), tmp_path / "again", 0.5)
 
 
-def test_steps_are_chosen_to_fit_the_time(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
+def test_steps_are_chosen_to_fit_the_time(runs, monkeypatch, capsys):
     monkeypatch.setattr(abreast, "PROBE", 6)
     short, long = (sitting.fitted(resolve("smoke"), seconds).steps for seconds in (60, 600))
     assert 1 <= short < long and "ms per step of 2 mixtures" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir()), "the trial leaves nothing"
+    assert not list(runs.iterdir()), "the trial leaves nothing"
 
 
 def test_a_sitting_that_is_cut_goes_on_from_its_zip_and_leaves_a_model(tmp_path, monkeypatch, capsys):

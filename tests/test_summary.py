@@ -155,14 +155,6 @@ def test_presets_stand_side_by_side_and_people_lead(tmp_path):
     assert [gallery.gain(tmp_path, "03_long_segments", name)[0] for name in ("4 s", "3 s")] == ["not measured", "-0.50 (-0.70 to -0.30)"]
 
 
-def test_a_table_of_the_readme_is_filled_and_all_else_stays(tmp_path):
-    (readme := tmp_path / "README.md").write_text("<!-- numbers: levers -->\n<!-- end -->\na\n<!-- numbers: models -->\nb\n")
-    gallery.fill(readme, tmp_path / "reports")
-    found = readme.read_text()
-    assert "| the best recipe: the next two together | not measured | – | demo |\n" in found
-    assert found.endswith("|\n<!-- end -->\na\n<!-- numbers: models -->\nb\n")
-
-
 def test_a_run_under_way_smoke_hidden_folders_and_foreign_files_are_passed_over(tmp_path):
     write(tmp_path, "demo/02_capacity/.running-x", GOOD)
     write(tmp_path, "demo/.02_capacity", GOOD)

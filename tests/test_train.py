@@ -8,6 +8,7 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import warnings
 from contextlib import closing
 from itertools import count
@@ -15,7 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
-from processes import cut, losses, same, start, wait_for_step, weights
+from processes import cut, losses, same, wait_for_step, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from tqdm import tqdm
@@ -38,11 +39,7 @@ from hifitse.training.run import MARKER, Run, locked, relative
 from hifitse.training.train import TrainingError, learning_rate, new_state, train
 from hifitse.training.validation import device_of
 
-
-@pytest.fixture(autouse=True)
-def runs(tmp_path, monkeypatch):
-    monkeypatch.setenv("HIFITSE_RUNS", str(tmp_path))
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("runs")
 
 
 def test_a_run_learns_and_is_returned_when_asked_again(monkeypatch):
@@ -79,6 +76,7 @@ def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, at):
     whole = train(params, progress=False)
     assert {phase for at, phase in phases if at < 6} == {0, 1} and {phase for at, phase in phases if at >= 6} == {2}
     assert same(weights(resumed), weights(whole)) and losses(resumed) == losses(whole)
+    assert [path.stem[-1] for path in checkpoints(whole.folder)] == ["9", "8"], "the newest two are kept"
     assert whole.history[0]["weight_snr"] == 0.25 and {"weight_absent", "weight_speaker"} <= whole.history[0].keys()
     learned = Run.of(params).objective().learned_weights()["weight_snr"]
     assert learned == pytest.approx(whole.history[-1]["weight_snr"], rel=0.1) and learned != 0.25
@@ -87,7 +85,8 @@ def test_resume_across_a_phase_boundary_is_exact(runs, monkeypatch, at):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_ends_after_a_whole_step_with_a_checkpoint(runs, number):
     values = dict(steps=5000, checkpoint_every=5000, threads=1)
-    process = start(values)
+    code = f"from processes import train_there; train_there({values}, {{}})"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=os.path.dirname(__file__), stderr=subprocess.PIPE)
     folder = runs / resolve("smoke", **values).run_id
     wait_for_step(process, folder, 3)
     process.send_signal(number)
