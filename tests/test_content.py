@@ -11,7 +11,7 @@ from sounds import folders, save, small
 from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.manifest import by_content, identity
 from hifitse.evaluation.evaluate import evaluate
-from hifitse.evaluation.experiment import OwnModel
+from hifitse.model import Extractor
 from hifitse.prepare.prepare import prepare
 from hifitse.training.run import Run, refuse_another
 
@@ -24,7 +24,7 @@ def louder(path):
 
 def test_a_corpus_changed_under_the_same_path_gives_another_run_and_other_rows(tmp_path):
     params = small(folders(tmp_path / "sources"), eval_mixtures=4, eval_partial=0, eval_long=0, eval_pesq=False)
-    model = OwnModel(lambda mix, enroll: mix, params).extractor()
+    model = Extractor(params.extractor)
     run, rows = Run.of(params), evaluate(model, params, tmp_path, False)
     assert Run.of(params).folder == run.folder and evaluate(model, params, tmp_path, False) == rows
     assert len(list(tmp_path.glob("rows-*"))) == 1

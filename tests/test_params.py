@@ -104,7 +104,7 @@ def test_a_number_that_yaml_takes_for_text_or_not_for_a_list_is_a_number(monkeyp
 def test_unknown_name_gets_a_suggestion(typo: str, meant: str) -> None:
     message = refused(preset="smoke", **{typo: 20})
     assert repr(typo) in message and "20" in message and repr(meant) in message
-    assert "hifitse.params.Params" in refused(preset="smoke", zzzzqqq=1), "where there is no like"
+    assert "`hifitse params`" in refused(preset="smoke", zzzzqqq=1), "where there is no like"
 
 
 @pytest.mark.parametrize(("name", "value", "allowed"), [

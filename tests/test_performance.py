@@ -1,4 +1,4 @@
-"""Test the speed of the model and of mixing: what is measured, two ratios that must not be lost, and notebooks 08 and 11.
+"""Test the speed of the model and of mixing: what is measured, and notebooks 08 and 11, which show the ratios.
 
 Test the machine: cores and threads, how threads wait, bfloat16, resources for workers.
 """
@@ -8,17 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from headless import explained
 
 from hifitse import HifitseError, machine
-from hifitse.evaluation.cost import turns
-from hifitse.model import ExtractorConfig, kernels
+from hifitse.model import ExtractorConfig
 from hifitse.params import resolve
 from hifitse.studies import data_loading, performance
 from hifitse.studies.performance import ALONE, FAST, PLAIN
@@ -54,28 +50,6 @@ def test_models_and_the_plans_model():
     plans = performance.plans(SMOKE.model_copy(update={"bench_full_seconds": [1.0, 2.0]}))
     assert plans["full"].extractor == ExtractorConfig() and plans["full-best"].extractor != ExtractorConfig()
     assert {each.threads for each in plans.values()} == {1}
-
-
-def test_a_training_step_stays_faster_than_by_the_plain_formulas():
-    """With 53 bands and shared mixtures it is about 1.8 times as fast; below 1.2, part of the gain is lost."""
-    bands = {"n_fft": 2048, "bands_fine": 10, "bands_medium": 28, "bands_coarse": 15, "heads": 4, "reinject": "none"}
-    short = {"seconds": 0.5, "enroll_seconds": 0.5, "loss_phase": 0.0, "loss_amplitude": 0.0, "enroll_dropout": 0.0}
-    states = performance._states(SMOKE.model_copy(update=ALL | bands | short | {"batch_size": 8}))
-
-    def step(name):
-        state, batch = states[name]
-        with kernels.plain(name == PLAIN):
-            performance.train_step(state, [batch])
-
-    with machine.threads(1):
-        times = turns({name: partial(step, name) for name in states}, 3, time.process_time)
-    assert np.median(times[PLAIN]) > 1.2 * np.median(times[FAST])
-
-
-def test_mixtures_stay_faster_to_make_than_on_the_old_path(synthetic_sound):
-    """With recordings kept it is about 2.5 times as fast; below 1.3, part of the gain is lost."""
-    found = data_loading.paths(data_loading.plan_mixing(SMOKE), rounds=3, mixtures=4)
-    assert data_loading.gains(found)[data_loading.KEPT].mean > 1.3
 
 
 VERSIONS = {"small": {FAST: [1.0, 1.0, 2.0], ALONE: [1.1, 1.1, 2.2], PLAIN: [1.6, 1.6, 3.2]}}
