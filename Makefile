@@ -14,9 +14,6 @@ THRICE ?= 13_best
 DEFAULT := 14_default_model
 # Takes a day on one core, so it is started by hand: params/README.md.
 SCALING := 15_scaling
-# Metadata of a notebook that describe one run, machine or window.
-RUN_KEYS := metadata.papermill cell.metadata.papermill cell.metadata.trusted $(addprefix metadata.language_info., \
-	codemirror_mode file_extension mimetype nbconvert_exporter pygments_lexer version)
 NOTEBOOKS := $(filter-out $(SUMMARY) $(DEFAULT) $(SCALING),$(ALL)) $(filter $(SUMMARY),$(ALL))
 
 .PHONY: demo test lint reports clean
@@ -31,7 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 		$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
 	@# A git filter in this clone strips outputs from committed notebooks; a checkout without git needs no filter.
 	@git config filter.notebook-outputs.clean \
-		'if [ -x $(BIN)/nbstripout ]; then $(BIN)/nbstripout --keep-id --extra-keys "$(RUN_KEYS)"; else cat; fi' 2>/dev/null || true
+		'if [ -x $(BIN)/python ]; then $(BIN)/python -m hifitse.report.strip; else cat; fi' 2>/dev/null || true
 	touch $@
 
 demo: $(STAMP)
