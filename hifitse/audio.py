@@ -204,4 +204,6 @@ def set_level(audio: np.ndarray, dbfs: float) -> np.ndarray:
 
 def crop_or_pad(audio: np.ndarray, samples: int) -> np.ndarray:
     """Crop a signal to its first ``samples`` samples, or pad it with zeros at the end."""
-    return np.pad(audio[:samples], (0, max(0, samples - len(audio))))
+    if len(audio) >= samples:
+        return audio[:samples]  # without a copy: every mixture passes here
+    return np.pad(audio, (0, samples - len(audio)))
