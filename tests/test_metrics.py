@@ -10,7 +10,7 @@ from scipy.signal import resample_poly
 
 from hifitse import SAMPLE_RATE
 from hifitse.evaluation.perceptual import pesq_wb, scored, stoi
-from hifitse.metrics import MetricError, bootstrap, level_db, log_spectral_distance, paired, si_sdr, suppression_db
+from hifitse.metrics import MetricError, bootstrap, level_db, log_spectral_distance, paired, si_sdr, suppression_db, unpaired
 
 
 def speechlike(seed: int = 0, seconds: float = 3.0) -> np.ndarray:
@@ -136,8 +136,23 @@ def test_several_seeds_widen_the_interval_by_what_they_differ():
     assert difference.low < -0.5 and difference.high > 0.5  # nor does pairing remove the spread of the seeds
 
 
+def test_the_interval_widens_by_what_speakers_differ():
+    rng = np.random.default_rng(5)
+    means, speakers = rng.normal(0, 2, 50), np.repeat([f"speaker {number}" for number in range(50)], 20)
+    values = np.repeat(means, 20) + rng.normal(0, 0.1, 1000)
+    mixtures, people = bootstrap(values), bootstrap(values, speakers=speakers)
+    assert people.high - people.low == pytest.approx(2 * 1.96 * means.std() / math.sqrt(50), rel=0.1)  # theory, for 50 means
+    assert people.high - people.low > 4 * (mixtures.high - mixtures.low)
+    assert (people.mean, people.n) == (mixtures.mean, 1000)
+    assert bootstrap(values, speakers=np.arange(1000)) == bootstrap(values, speakers=["one"] * 1000) == mixtures
+    apart = unpaired(values, values, speakers=(speakers, speakers))
+    assert apart.high - apart.low == pytest.approx(math.sqrt(2) * (people.high - people.low), rel=0.1)
+
+
 def test_bootstrap_refuses_what_is_not_mixtures():
     with pytest.raises(MetricError, match="axes"):
         bootstrap(np.zeros((2, 2, 2)))
     with pytest.raises(MetricError, match="3, 2 mixtures"):
         paired([1, 2, 3], [1, 2])
+    with pytest.raises(MetricError, match="3 mixtures"):
+        paired([1, 2, 3], [1, 2, 4], speakers=["a", "b"])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hifitse import HifitseError
-from hifitse.metrics import Interval, bootstrap, combination
+from hifitse.metrics import Interval, combination
 
 Row = Mapping[str, Any]
 Rows = pd.DataFrame | Sequence[Row]
@@ -72,6 +72,12 @@ def matrix(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> n
     return table.pivot(index="seed", columns="index", values="value").to_numpy()
 
 
+def speakers(rows: Rows, list_name: str = "test") -> np.ndarray | None:
+    """Return the target speaker ``(M,)`` of each mixture, in the order of :func:`matrix`, or ``None`` if the rows do not name them."""
+    mine = of_list(rows, list_name)
+    return mine.groupby("index")["target_speaker"].first().to_numpy() if "target_speaker" in mine else None
+
+
 def _values(table: pd.DataFrame, metric: str) -> pd.Series | float:
     if metric == SELECTIVITY:
         return _values(table, "si_sdri_db") - _values(table, "si_sdri_wrong_enroll_db")
@@ -89,7 +95,7 @@ def summarise(rows: Rows, list_name: str = "test") -> dict[str, dict[str, float 
 
 def mean(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
     """Return the mean of one metric over a list, with its 95 % interval."""
-    return bootstrap(matrix(rows, metric, list_name))
+    return contrast([(1.0, rows)], metric, list_name)
 
 
 def spread(rows: Rows, metric: str = "si_sdri_db", list_name: str = "test") -> float:
@@ -103,7 +109,8 @@ def difference(rows: Rows, baseline_rows: Rows, metric: str = "si_sdri_db", list
 
 
 def contrast(terms: Sequence[tuple[float, Rows]], metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
-    """Return the weighted sum of several arms' means of one metric. The bootstrap draws each mixture for all arms at once.
+    """Return the weighted sum of several arms' means of one metric. The bootstrap draws each mixture, and each target
+    speaker, for all arms at once.
 
     Args:
         terms: weight and rows of each arm.
@@ -115,7 +122,8 @@ def contrast(terms: Sequence[tuple[float, Rows]], metric: str = "si_sdri_db", li
     """
     for _, rows in terms[:-1]:
         check_same_mixtures(rows, terms[-1][1], list_name)
-    return combination([(matrix(rows, metric, list_name), weight) for weight, rows in terms])
+    values = [(matrix(rows, metric, list_name), weight) for weight, rows in terms]
+    return combination(values, speakers=speakers(terms[0][1], list_name))
 
 
 def compare(

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from hifitse.data.scene import PARTIAL_ACTIVE_S
 from hifitse.evaluation.experiment import Arm, OwnModel
-from hifitse.evaluation.rows import matrix, mean, of_list
-from hifitse.metrics import Interval, bootstrap, paired
+from hifitse.evaluation.rows import SELECTIVITY, matrix, mean, of_list
+from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import figures, listening, page, report, tables
 from hifitse.report.page import piece
@@ -84,9 +84,9 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
 
 def verdict(arm: Arm) -> HTML:
     """Return the verdict box: does the model extract, by how much, on what data, at what scale."""
-    right, wrong = gains(arm, "right"), gains(arm, "wrong")
-    values = {"SI-SDRi, right enrolment": bootstrap(right), "SI-SDRi, wrong enrolment": bootstrap(wrong)}
-    values["right minus wrong, paired"] = paired(right, wrong)
+    labels = {"SI-SDRi, right enrolment": ENROLMENTS["right"], "SI-SDRi, wrong enrolment": ENROLMENTS["wrong"]}
+    labels["right minus wrong, paired"] = SELECTIVITY
+    values = {label: mean(arm.rows, metric) for label, metric in labels.items()}
     first, _, difference = values.values()
     mark, headline = judge(first, difference)
     cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values.items())
@@ -132,18 +132,17 @@ def listen(example: listening.Example) -> list[Image | HTML]:
 
 def enrolment_use(arm: Arm) -> Image:
     """Plot SI-SDRi of every test mixture with the right, a wrong and a silent enrolment."""
-    columns = {kind: gains(arm, kind) for kind in ENROLMENTS}
-    intervals = {kind: bootstrap(values) for kind, values in columns.items()}
+    intervals = {kind: mean(arm.rows, metric) for kind, metric in ENROLMENTS.items()}
     means = ", ".join(f"{kind} {tables.number(value.mean, 1, True)} dB" for kind, value in intervals.items())
-    dots = {kind: values.mean(0) for kind, values in columns.items()}  # (M,), over the seeds
+    dots = {kind: gains(arm, kind).mean(0) for kind in ENROLMENTS}  # (M,), over the seeds
     return picture(figures.enrolment_use(dots, intervals), f"SI-SDRi of the test mixtures by enrolment; means: {means}")
 
 
 def untreated(arm: Arm) -> HTML:
     """Return mean PESQ and STOI of the unprocessed mixtures, the reference for those of the estimates."""
     rows = of_list(arm.rows, "test")
-    before = {name: bootstrap(rows[key][rows["present"]].astype(float)) for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))}
-    known = [f"{name} {tables.number(value.mean, 2 if name == 'PESQ' else 3)}" for name, value in before.items() if value.n]
+    before = {name: rows[key][rows["present"]].astype(float).mean() for name, key in (("PESQ", "pesq_mix"), ("STOI", "stoi_mix"))}
+    known = [f"{name} {tables.number(value, 2 if name == 'PESQ' else 3)}" for name, value in before.items() if np.isfinite(value)]
     if not known:
         return HTML("<p>PESQ and STOI were not measured (eval_pesq is false).</p>")
     return HTML(f"<p>For comparison, the unprocessed mixtures average {' and '.join(known)}.</p>")

@@ -194,7 +194,7 @@ def summarise(rows: Rows, reference: Rows) -> dict[str, Interval]:
         "absent_suppression_db": mine["absent_suppression_db"],
         "change_db": right - before["si_sdri_db"].reindex(mine.index),
     }
-    return {name: value for name, each in values.items() if (value := bootstrap(each)).n}
+    return {name: value for name, each in values.items() if (value := bootstrap(each, speakers=mine["target_speaker"])).n}
 
 
 def judged(metric: str, aim: float, value: Interval) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from IPython.display import HTML
 
 from hifitse.evaluation.comparison import Changes, Comparison
 from hifitse.evaluation.experiment import measure
-from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, compare, difference, frame, matrix, mean, of_list
+from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, compare, difference, frame, matrix, mean, of_list, speakers
 from hifitse.metrics import paired, unpaired
 from hifitse.params import Params
 from hifitse.report import tables
@@ -170,7 +170,9 @@ def protocol_table(ways: Ways) -> HTML:
     for way, of_arms in ways.items():
         mine = frame(of_arms[BASELINE])
         same = (mine["split"].values == right["split"].values).all()  # the same voices at every index
-        moved = "" if way == RIGHT_TEST else (paired if same else unpaired)(matrix(mine), matrix(right))
+        values, named = [matrix(mine), matrix(right)], [speakers(mine), speakers(right)]
+        found = paired(*values, speakers=named[0]) if same else unpaired(*values, speakers=named)
+        moved = "" if way == RIGHT_TEST else found
         row = {"tested on": way, "SI-SDRi of the baseline, dB": mean(mine), "moved by, dB": moved, "SI-SDR, dB": mean(mine, "si_sdr_db")}
         rows.append(row | {"confusions": tables.measured(mean(mine, "confusion_rate"))})
     return table(rows, "means with 95 % intervals; unpaired where the voices differ")
