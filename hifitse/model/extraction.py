@@ -20,7 +20,8 @@ RUMBLE_HZ = (10.0, 20.0)  # high-pass before the network: nothing passes below t
 SILENT_DB = -80.0  # dBFS: an enrolment at or below this level counts as silent
 ENROLL_MIN_S, ENROLL_MAX_S = 0.25, 30.0  # s: the shortest enrolment; only the beginning of a longer one is used
 FRAME = 960  # samples (20 ms) per level of :func:`paused`
-PAUSE_DB, PAUSE, MARGIN = -30.0, 50, 20  # a pause is quieter than this, relative to loud frames; frames of half a pause and at its ends
+PAUSE, LOUD = 50, 50  # frames of half a pause, and how many exceed the loud level
+SILENT_BELOW, SILENT_MARGIN, MARGIN = 30.0, 3, 20  # dB below the loud level: silence, and frames at its ends; frames at the ends of pauses
 
 
 class Chunks(NamedTuple):
@@ -140,14 +141,17 @@ def _one(extractor: Any, speaker: Any, mix: Tensor) -> Tensor:
     return est[0] if mix.dim() == 1 else est.T
 
 
-def paused(audio: Tensor) -> Tensor:
-    """Mark pauses of at least 2 s in a signal (T,) at 48 kHz, except 0.4 s next to speech. The network hears them apart from the speech,
-    because it normalises each band over all frames: 4 s of speech within 12 s of silence lost 4 dB."""
+def paused(audio: Tensor, below_db: float = 8.0) -> Tensor:
+    """Mark pauses of at least 2 s in a signal (T,) at 48 kHz, where all frames are at least ``below_db`` below the level exceeded for 1 s.
+    The network hears them apart from the speech, because it normalises each band over all frames: 4 s of speech lost 2 dB within 10 s of
+    noise 15 dB below it, and 4 dB within 12 s of silence. Frames next to speech belong to it: 0.4 s of noise, 0.06 s of silence."""
     power = F.pad(audio, (0, -len(audio) % FRAME)).view(1, -1, FRAME).square().mean(-1)
-    loud = power.topk(min(10, power.shape[1])).values[:, -1:]  # a click is shorter than 10 frames
-    near = F.max_pool1d((power > loud * 10 ** (PAUSE_DB / 10)).float(), 2 * PAUSE + 1, 1, PAUSE)
-    pauses = F.max_pool1d(1 - near, 2 * (PAUSE - MARGIN) + 1, 1, PAUSE - MARGIN)[0] > 0
-    return pauses.repeat_interleave(FRAME)[: len(audio)]
+    loud = power.topk(min(LOUD, power.shape[1])).values[:, -1:]  # a bang is shorter
+    pauses = torch.zeros_like(power)
+    for below, margin in ((below_db, MARGIN), (SILENT_BELOW, SILENT_MARGIN)):
+        near = F.max_pool1d((power > loud * 10 ** (-below / 10)).float(), 2 * PAUSE + 1, 1, PAUSE)
+        pauses = torch.maximum(pauses, F.max_pool1d(1 - near, 2 * (PAUSE - margin) + 1, 1, PAUSE - margin))
+    return (pauses[0] > 0).repeat_interleave(FRAME)[: len(audio)]
 
 
 def without_rumble(audio: Tensor) -> Tensor:
@@ -186,7 +190,7 @@ def voice(audio: np.ndarray, sample_rate: int, name: str) -> np.ndarray:
         where = f"in its first {ENROLL_MAX_S:g} s " if len(audio) >= ENROLL_MAX_S * sample_rate else ""
         raise AudioError(f"{name} is silent {where}({level:.0f} dBFS), expected a recording of the speaker above {SILENT_DB:.0f} dBFS")
     heard = without_rumble(torch.from_numpy(resample(audio, sample_rate, SAMPLE_RATE)))
-    return heard[~paused(heard)].numpy()
+    return heard[~paused(heard, 15.0)].numpy()  # quiet speech would be lost
 
 
 def mono(audio: Signal, name: str) -> np.ndarray:
