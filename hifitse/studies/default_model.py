@@ -274,10 +274,11 @@ def examples(params: Params, rows: Mapping[str, pd.DataFrame], extractor: Extrac
 
 def markdown(found: Found) -> str:
     """Return the table for the model card as Markdown, from a summary just computed or read from ``metrics.json``."""
-    lines = ["| condition | mixtures, people | SI-SDRi right, dB | wrong, dB | confusions | aim |", "|---|---|---|---|---|---|"]
+    lines = ["| condition | mixtures, people, rooms | SI-SDRi right, dB | wrong, dB | confusions | aim |", "|---|---|---|---|---|---|"]
     for name, entry in found["conditions"].items():
         confusions = f"{_said(entry, 'confusion_rate', 0, 100)} %" if "confusion_rate" in entry["metrics"] else "–"
-        cells = [f"{entry['mixtures']}, {entry['people']}", _said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
+        cells = [", ".join(str(entry[what] or "none") for what in ("mixtures", "people", "rooms"))]
+        cells += [_said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
         own = [(metric, aim) for metric, aim in entry["aims"].items() if metric not in EVERYWHERE]
         said = [
             f"{NAMES[metric][0]} {_said(entry, metric, 1)}, aim {aim['aim']:g}: {'met' if aim['met'] else 'missed'}" for metric, aim in own
