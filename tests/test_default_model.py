@@ -92,7 +92,8 @@ def test_a_condition_s_numbers_are_those_of_its_rows():
     made = summary([(CONDITIONS[0], mine)])
     assert made["conditions"][REFERENCE]["people"] == 7 and made["aims"] == 4 and made["aims_met"] == 3, "confusions miss theirs"
     text = default_model.markdown(json.loads(json.dumps(made)))
-    assert "3 of 4 aims are met." in text and f"| {REFERENCE} | 50, 7 | 8.9 (8.6 to 9.2) |" in text and "aim 8: met" in text
+    assert f"| {REFERENCE} | 50, 7, 1 | 8.9 (8.6 to 9.2) |" in text and "aim 8: met" in text
+    assert "3 of 4 aims are met. 3 aims are met and 0 missed by the whole interval" in text
 
 
 def test_the_table_of_the_committed_card_is_made_again():

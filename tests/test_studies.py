@@ -160,9 +160,9 @@ def test_ways_of_testing_are_not_paired_where_the_voices_differ(faulty):
 
 
 def test_claims_against_the_control_say_so(faulty):
-    claims = diagnosis.against_control(faulty, ("si_sdri_db",))
+    claims = faulty.against(CONTROL, ["beta 0.8", TOGETHER], ("si_sdri_db",))
     assert [each["arm"] for each in claims] == ["beta 0.8", TOGETHER]
     assert {(each["baseline"], each["verdict"]) for each in claims} == {(CONTROL, "hurt")}
     assert claims[0]["difference"] == pytest.approx(-0.25)
     none = replace(faulty, arms={name: arm for name, arm in faulty.arms.items() if name != CONTROL})
-    assert diagnosis.against_control(none, ("si_sdri_db",)) == []
+    assert none.against(CONTROL, [TOGETHER], ("si_sdri_db",)) == []

@@ -28,7 +28,7 @@ def test_a_measured_arm_carries_gain_cost_and_scale(tmp_path):
     [cells] = [cells for _, cells in summary.ranking_rows(found, RECORDINGS)]
     assert cells == [
         "02 wider", "helped", "+1.20", "+1.00 to +1.40", "79", "+0.5 to +1.5", "overlaps it", "1.50 ×, 3.00 M",
-        "recordings, demo, 400 steps, x86_64 cpu, 2 threads",
+        "recordings, demo, 400 steps, 1 seed, x86_64 cpu, 2 threads",
     ]  # fmt: skip
 
 
@@ -37,7 +37,10 @@ def test_the_verdict_counts_claims_and_arms(tmp_path):
     assert headline == "3 of the plan's 9 claims were measured."  # 02, 03, and 08, which is about speed
     assert cards[1][1] == "2 helped" and "of 5 arms of 2 claims; 2 neutral, 1 hurt; 6 claims missing" in cards[1][2]
     assert cards[0][1] == "1 helped" and "of 1 arm of 1 claim; 0 neutral, 0 hurt; 8 claims missing" in cards[0][2]
-    assert "Of the 6 arms with a verdict" in text and "names a range (5 arms), the whole interval is below it for 2" in text
+    assert "Of the 6 comparisons with a verdict" in text and "names a range (5 comparisons), the whole interval is below it for 2" in text
+    write(tmp_path, "demo/05_curriculum", content("demo/05_curriculum", row("late", -0.5), row("late", 0.5, list="hard")))
+    card = summary.sentences(entries(tmp_path))[1][1]
+    assert card[1] == "2 helped" and "; 2 neutral, 2 hurt (on other test lists or against another arm: 1 helped, 0 neutral, " in card[2]
 
 
 @pytest.mark.parametrize(("mean", "half", "words"), [(0.3, 0.1, "below it"), (0.4, 0.2, "overlaps it"), (1.8, 0.2, "above it")])

@@ -61,13 +61,15 @@ class Comparison:
 
     def results(self, metrics: Sequence[str] = ("si_sdri_db",)) -> list[dict[str, Any]]:
         """Compare each variant with the baseline by each metric, and by SI-SDRi on unseen sources; rows as returned by :func:`compare`."""
-        found = [
-            compare(name, arm.rows, self.baseline.rows, metric, self.expected.get(name) if metric == "si_sdri_db" else None)
-            for metric in metrics
-            for name, arm in self.arms.items()
-        ]
+        found = self.against(BASELINE, list(self.arms), metrics)
         elsewhere = {name: of_list(arm.rows, UNSEEN) for name, arm in self.all.items()}
         return found + (by_condition({UNSEEN: elsewhere}) if len(elsewhere[BASELINE]) else [])
+
+    def against(self, control: str, names: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Any]]:
+        """Compare the named variants with the arm ``control`` by each metric, as far as they were trained; rows as in :meth:`results`."""
+        pairs = [(name, self.arms[name].rows, self.all[control].rows) for name in names if {name, control} <= set(self.all)]
+        wanted = {"si_sdri_db": self.expected}
+        return [compare(*pair, metric, wanted.get(metric, {}).get(pair[0])) | {"baseline": control} for metric in metrics for pair in pairs]
 
 
 def by_condition(conditions: Mapping[str, Mapping[str, Rows]]) -> list[dict[str, Any]]:

@@ -134,13 +134,14 @@ def forest(rows: Sequence[tuple[str, Interval | None, tuple[float, float] | None
             low, high = expected
             axis.barh(place, high - low, left=low, height=0.62, color=EXPECTED, lw=2 if low == high else 0, edgecolor=EXPECTED, zorder=1)
         if value is None or not np.isfinite(value.mean):
-            axis.text(0.99, place, "not measured", transform=axis.get_yaxis_transform(), ha="right", va="center", color=GREY, fontsize=9)
+            axis.text(0.01, place, "not measured", transform=axis.get_yaxis_transform(), ha="left", va="center", color=GREY, fontsize=9)
             continue
         mean, bars = error_bars([value])
         face = BLUE if value.excludes_zero else "white"
         axis.errorbar(mean, [place], xerr=bars, fmt="o", ms=6, capsize=3.5, color=BLUE, mfc=face, elinewidth=1.6, zorder=3)
     axis.set_yticks(range(len(rows)), labels)
     axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.use_sticky_edges = False  # else a range that ends the axis would touch its edge
     axis.margins(x=0.08)
     axis.grid(axis="y", visible=False)
     axis.tick_params(axis="y", length=0)

@@ -10,12 +10,13 @@ from IPython.display import HTML
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from hifitse.evaluation.rows import BASELINE
 from hifitse.files import write_atomic, write_text
 from hifitse.report import collect, figures, summary, tables
 from hifitse.report.collect import RECORDINGS, SCALES, SYNTHETIC, Report
 from hifitse.report.contract import ArmEntry, Stat, complete
 from hifitse.report.page import box, document, image, piece
-from hifitse.report.summary import RANKING, SCALE, STAGES, TOO_FEW, Entry, Row, link
+from hifitse.report.summary import CONTROLS, RANKING, SCALE, STAGES, TOO_FEW, Entry, Row, link
 
 TITLE = "HiFi-TSE workbook: reports"
 INTRO = (
@@ -39,7 +40,7 @@ MARKS = {
 DEFAULT = "people/14_default_model"
 MODELS = {
     (DEFAULT, "people, dry"): "default model; unseen people, no room, no noise",
-    (DEFAULT, "people, rooms and noise"): "default model; the same in measured rooms with noise",
+    (DEFAULT, "people, rooms and noise"): "default model; the same with noise, in a measured car park or kiln",
     (DEFAULT, "RAVDESS, dry"): "default model; actors in an unseen studio",
     (DEFAULT, "Persian, dry"): "default model; unseen language and microphones",
     ("demo-best/00_baseline", "baseline"): "`make demo`; synthetic voices, no room",
@@ -194,11 +195,13 @@ def said(value: Stat | None) -> str:
 
 
 def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
-    """Return an arm's paired SI-SDRi difference from the baseline, the plan's range, and the first of ``SCALES`` that measured it."""
+    """Return an arm's paired SI-SDRi difference from the baseline or from the control of ``CONTROLS``, the plan's range, and the first
+    of ``SCALES`` that measured it."""
+    wanted = (arm, CONTROLS.get(notebook, BASELINE), "si_sdri_db", "test")
     for preset in SCALES:
         found = complete(reports / preset / notebook / "metrics.json")
         for each in found.comparisons if found else ():
-            if (each.arm, each.baseline, each.metric, each.list) == (arm, "baseline", "si_sdri_db", "test"):
+            if (each.arm, each.baseline, each.metric, each.list) == wanted:
                 value = Stat(mean=each.difference, low=each.low, high=each.high)
                 return said(value), " to ".join(f"{end:+.1f}" for end in each.expected or ()) or "–", preset
     return said(None), "–", SCALES[-1]
@@ -206,27 +209,30 @@ def gain(reports: Path, notebook: str, arm: str) -> tuple[str, str, str]:
 
 def numbers(reports: Path) -> dict[str, list[str]]:
     """Return the rows of each table of README.md, header first. Values without a report are 'not measured'."""
-    models = ["model; test mixtures | right enrolment, dB | wrong enrolment, dB | n"]
+    models = ["model; test mixtures | right enrolment, dB | wrong enrolment, dB | mixtures"]
     for (folder, part), words in MODELS.items():
         found = complete(reports / folder / "metrics.json")
         conditions = found.model_extra.get("default_model", {}).get("conditions", {}) if found else {}
         arms = {key: ArmEntry(**each) for key, each in conditions.items()} or (found.arms if found else {})
-        values = arms.get(part, ArmEntry()).metrics
+        values, heard = arms.get(part, ArmEntry()).metrics, conditions.get(part, {})
+        of = ", ".join(f"{heard[what]} {what}" for what in ("people", "rooms") if heard.get(what))
         right, wrong = values.get("si_sdri_db"), values.get("si_sdri_wrong_enroll_db")
         link = f"[{words}](reports/{folder}/report.html)" if found else words
-        models.append(f"{link} | {said(right)} | {said(wrong)} | {right.n if right else '–'}")
+        models.append(f"{link} | {said(right)} | {said(wrong)} | {right.n if right else '–'}{of and f' ({of})'}")
     levers = ["lever | measured, dB | the plan expects, dB | preset"]
     for (notebook, arm), words in LEVERS.items():
         found = gain(reports, notebook, arm)
         link = words if found[0] == said(None) else f"[{words}](reports/{found[2]}/{notebook}/report.html)"
         levers.append(f"{link} | {' | '.join(found)}")
-    notebooks = ["notebook | question | answer, dB relative to its baseline"]
+    notebooks = ["notebook | question | answer, dB relative to the baseline or the arm named"]
     for path in sorted((reports.parent / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         title = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).partition("\n")[0]
-        answer = "in its report"
-        if path.stem in ANSWERS:
-            value, _, preset = gain(reports, path.stem, ANSWERS[path.stem])
-            answer = f"{ANSWERS[path.stem]}: {value}{f', {preset}' * (preset != SCALES[-1])}"
+        arm, against = ANSWERS.get(path.stem, ""), f" against {CONTROLS[path.stem]}" if path.stem in CONTROLS else ""
+        value, _, preset = gain(reports, path.stem, arm)
+        answer = f"{arm}{against}: {value}{f', {preset}' * (preset != SCALES[-1])}"
+        if value == said(None):
+            answer, preset = "in its report", next((each for each in SCALES if complete(reports / each / path.stem / "metrics.json")), "")
+        answer = f"[{answer}](reports/{preset}/{path.stem}/report.html)" if preset else value
         notebooks.append(f"[{path.stem}](notebooks/{path.name}) | {title.partition(': ')[2]} | {answer}")
     return {"models": models, "levers": levers, "notebooks": notebooks}
 

@@ -67,6 +67,8 @@ PLAN = (
 )  # fmt: skip
 """The eight stages of the plan, and a ninth claim: that their gains compound."""
 NUMBERS = {stage.number for stage in PLAN}
+CONTROLS = {"01_gan_finetune": "longer", "12_diagnosis": "AdamW"}
+"""Notebook -> the arm that answers are compared with instead of the baseline: the same without what the question is about."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Entry:
     state: str  # "measured"; "reported" (the report compares no SI-SDRi); "failed", "unreadable" or "missing", with a ``reason``
     reason: str = ""
     report: Report | None = None
-    name: str = ""  # notebook number and arm, plus the reference arm if it is not the baseline
+    name: str = ""  # notebook number and arm, plus the test list if it is not the common one, and the reference arm if not the baseline
+    usual: bool = False  # on the common test list, and against the baseline or the control of ``CONTROLS``
     value: Interval | None = None  # paired SI-SDRi difference, dB
     verdict: str = ""  # "helped", "neutral", "hurt" or ``TOO_FEW``
     expected: tuple[float, ...] = ()  # range that the notebook states for this arm, dB
@@ -106,10 +109,11 @@ def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
         name += f" (against {claim.baseline})"
     seeds = of.metrics.params.get("arm_seeds")
     most = "up to " if of.metrics.params.get("arm_seeds_within") else ""  # arms that are clearly worse have only one
-    several = f", {most}{seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ""
+    several = f", {most}{seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ", 1 seed"
     steps = f"{mine.steps:,.0f} steps" if mine.steps else "steps not stated"
     scale = (f"{mine.parameters / 1e6:.2f} M" if mine.parameters else "", f"{of.data}, {of.preset}, {steps}{several}, {of.said('device')}")
-    return Entry(stage, of.data, "measured", "", of, name, value, verdict, expected, beside, slower, scale)
+    usual = claim.list == "test" and claim.baseline == CONTROLS.get(of.notebook, BASELINE)
+    return Entry(stage, of.data, "measured", "", of, name, usual, value, verdict, expected, beside, slower, scale)
 
 
 def _compared(stage: Stage, of: Report) -> list[Entry]:
@@ -214,27 +218,34 @@ def _count(count: int, thing: str) -> str:
     return f"{count} {thing}{'s' * (count != 1)}"
 
 
+def _counts(verdicts: Sequence[str], words: Sequence[str] = VERDICTS) -> str:
+    return ", ".join(f"{verdicts.count(word)} {word}" for word in (*words, *[TOO_FEW] * (TOO_FEW in verdicts)))
+
+
 def sentences(found: Sequence[Entry]) -> tuple[str, list[tuple[str, str, str]], str]:
-    """Return the verdict: a headline; per kind of data its name, how many arms helped, and the other counts; and how to interpret it."""
+    """Return the verdict: a headline; per kind of data its name, how many arms helped by their usual comparison, and the other counts; and
+    how to interpret it."""
     claims = {entry.stage.number for entry in found if entry.state in ("measured", "reported")}
     headline = f"{len(claims)} of the plan's {len(PLAN)} claims were measured."
     cards = []
     for data in KINDS:
         mine = measured(found, data)
-        counted = Counter(entry.verdict for entry in mine)
-        rest = [f"{counted[word]} {word}" for word in (*VERDICTS[1:], TOO_FEW) if counted[word] or word in VERDICTS]
+        usual = [entry.verdict for entry in mine if entry.usual]
+        others = [entry.verdict for entry in mine if not entry.usual]
+        more = f" (on other test lists or against another arm: {_counts(others)})" if others else ""
         gone = len({entry.stage for entry in found if entry.data == data and entry.state in ("missing", "failed", "unreadable")})
-        of = f"of {_count(len(mine), 'arm')} of {_count(len({entry.stage for entry in mine}), 'claim')}"
+        of = f"of {_count(len(usual), 'arm')} of {_count(len({entry.stage for entry in mine}), 'claim')}"
         gaps = f"{_count(gone, 'claim')} missing, failed or unreadable"
-        cards.append((data, f"{counted['helped']} helped", f"{of}; {', '.join(rest)}; {gaps}"))
+        cards.append((data, f"{usual.count('helped')} helped", f"{of}; {_counts(usual, VERDICTS[1:])}{more}; {gaps}"))
     judged = [entry for entry in found if entry.verdict in VERDICTS]
     below, hoped = sum(entry.beside == "below it" for entry in judged), sum(entry.beside != "–" for entry in judged)
     text = (
         f"An arm helped or hurt if the 95 % interval of its paired difference in SI-SDRi excludes 0; with fewer than {LEAST_MIXTURES} "
-        f"mixtures there is no verdict. Of the {_count(len(judged), 'arm')} with a verdict, about one in 40 would appear to help even "
-        "without any effect, and intervals from a single training per arm do not include seed-to-seed variance. "
+        f"mixtures there is no verdict. Of the {_count(len(judged), 'comparison')} with a verdict, about one in 40 would appear to help "
+        "even without any effect, and intervals from a single training per arm do not include seed-to-seed variance. Notebook 09 repeats "
+        "some arms of 02 to 05. "
     )
-    text += f"Where the plan names a range ({_count(hoped, 'arm')}), the whole interval is below it for {below}. " if hoped else ""
+    text += f"Where the plan names a range ({_count(hoped, 'comparison')}), the whole interval is below it for {below}. " if hoped else ""
     text += "The plan refers to 1.5 million steps on recordings; the tables state the data and scale of each number here."
     return headline, cards, text
 

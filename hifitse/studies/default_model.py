@@ -3,6 +3,7 @@
 Every condition evaluates the same weights on held-out people, rooms and noises. Only the named parameters change.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -214,6 +215,12 @@ def word(aim: Mapping[str, Any]) -> str:
     return ("met" if aim["met"] else "missed") + ("" if aim["certain"] else "?")
 
 
+def certain(found: Found) -> str:
+    """Return a sentence with the number of aims that are met, and missed, by the whole interval."""
+    sure = Counter(aim["met"] for entry in found["conditions"].values() for aim in entry["aims"].values() if aim["certain"])
+    return f"{sure[True]} aims are met and {sure[False]} missed by the whole interval; the mean alone decides the others."
+
+
 def _said(entry: Mapping[str, Any], metric: str, digits: int | None = None, scale: float = 1.0) -> str:
     """Format a metric's mean and 95 % interval, just computed or read from ``metrics.json``; a dash if it is missing."""
     if metric not in entry["metrics"]:
@@ -234,7 +241,8 @@ def answer(found: Found) -> HTML:
     for name in (name for name in CARDS if name in found["conditions"]):
         gain, aim = (found["conditions"][name][kind]["si_sdri_db"] for kind in ("metrics", "aims"))
         cards += card(name, Interval(**gain), f"aim {aim['aim']:+g} dB")
-    return box(mark, line, cards, "SI-SDRi with the right enrolment, on people, rooms and noises that no training has heard.")
+    text = f"SI-SDRi with the right enrolment, on people, rooms and noises that no training has heard. {certain(found)}"
+    return box(mark, line, cards, text)
 
 
 def conditions(found: Found, left_out: Mapping[str, str]) -> HTML:
@@ -274,13 +282,14 @@ def examples(params: Params, rows: Mapping[str, pd.DataFrame], extractor: Extrac
 
 def markdown(found: Found) -> str:
     """Return the table for the model card as Markdown, from a summary just computed or read from ``metrics.json``."""
-    lines = ["| condition | mixtures, people | SI-SDRi right, dB | wrong, dB | confusions | aim |", "|---|---|---|---|---|---|"]
+    lines = ["| condition | mixtures, people, rooms | SI-SDRi right, dB | wrong, dB | confusions | aim |", "|---|---|---|---|---|---|"]
     for name, entry in found["conditions"].items():
         confusions = f"{_said(entry, 'confusion_rate', 0, 100)} %" if "confusion_rate" in entry["metrics"] else "–"
-        cells = [f"{entry['mixtures']}, {entry['people']}", _said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
+        cells = [", ".join(str(entry[what] or "none") for what in ("mixtures", "people", "rooms"))]
+        cells += [_said(entry, "si_sdri_db"), _said(entry, "si_sdri_wrong_enroll_db"), confusions]
         own = [(metric, aim) for metric, aim in entry["aims"].items() if metric not in EVERYWHERE]
         said = [
             f"{NAMES[metric][0]} {_said(entry, metric, 1)}, aim {aim['aim']:g}: {'met' if aim['met'] else 'missed'}" for metric, aim in own
         ]
         lines.append(f"| {name} | {' | '.join(cells)} | {'; '.join(said) or '–'} |")
-    return "\n".join([*lines, "", f"{found['aims_met']} of {found['aims']} aims are met."])
+    return "\n".join([*lines, "", f"{found['aims_met']} of {found['aims']} aims are met. {certain(found)}"])

@@ -4,7 +4,7 @@ The library is correct by default, and each fault is a switch. The plan describe
 state what was assumed where the plan leaves something open.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from IPython.display import HTML
 
 from hifitse.evaluation.comparison import Changes, Comparison
 from hifitse.evaluation.experiment import measure
-from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, compare, difference, frame, matrix, mean, of_list, speakers
+from hifitse.evaluation.rows import BASELINE, SELECTIVITY, Rows, difference, frame, matrix, mean, of_list, speakers
 from hifitse.metrics import paired, unpaired
 from hifitse.params import Params
 from hifitse.report import tables
@@ -118,15 +118,6 @@ def arms(params: Params) -> dict[str, Changes]:
     found[TOGETHER] = {name: value for changes in found.values() for name, value in changes.items()}
     ids = {name: Params(**(params.model_dump() | changes)).run_id for name, changes in found.items()}
     return {name: changes for name, changes in found.items() if ids[name] != params.run_id}
-
-
-def against_control(comparison: Comparison, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Compare the faults of the optimiser, and all faults together, with the control, as :func:`hifitse.evaluation.rows.compare` does."""
-    if CONTROL not in comparison.arms:
-        return []
-    names = [fault.name for fault in FAULTS if fault.against == CONTROL] + [TOGETHER]
-    control = comparison.arms[CONTROL].rows
-    return [compare(name, comparison.arms[name].rows, control, metric) | {"baseline": CONTROL} for metric in metrics for name in names]
 
 
 def tested(comparison: Comparison) -> Ways:
