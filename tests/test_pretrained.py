@@ -275,7 +275,7 @@ def test_all_that_a_run_began_with_counts_however_far_back(finished):
 
 
 @pytest.mark.parametrize(("run", "terms", "words"), [
-    ("no-such-run", b"mit\n\nFree.\n", "expected a folder in runs/ or one of the presets"),
+    ("no-such-run", b"mit\n\nFree.\n", "expected the name or folder of a run or one of the presets"),
     ("smoke", b"mit\n\nFree.\n", "0 of its 4 steps"),
     ("", None, "terms.txt"),
     ("", b"All rights reserved\n", "terms.txt"),

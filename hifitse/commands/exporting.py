@@ -26,7 +26,7 @@ from hifitse.presets import PRESET_DIR
 from hifitse.report import tables
 from hifitse.studies.default_model import markdown
 from hifitse.training.checkpoint import BEST, load_tensors
-from hifitse.training.run import ModelInside, Run
+from hifitse.training.run import ModelInside, Run, runs_dir
 from hifitse.training.validation import estimate
 
 CARD = Path(tables.__file__).parent / "templates" / "card.md"
@@ -93,14 +93,15 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
 
 
 def find_run(name: str) -> Run:
-    """Return the finished run of a preset, or in a folder. Raises HifitseError: there is none, or it is not finished."""
+    """Return the finished run of a preset, of this name, or in a folder. Raises HifitseError: there is none, or it is not finished."""
     presets = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     try:
-        run = Run.of(resolve(name)) if name in presets else Run.at(Path(name).absolute())  # "." has no name
+        folder = Path(name).absolute()  # "." has no name
+        run = Run.of(resolve(name)) if name in presets else Run.at(folder if folder.is_dir() else runs_dir() / name)
     except ParameterError:
         raise
     except (OSError, ValueError):
-        raise HifitseError(f"run is {name!r}, expected a folder in runs/ or one of the presets {', '.join(presets)}") from None
+        raise HifitseError(f"run is {name!r}, expected the name or folder of a run or one of the presets {', '.join(presets)}") from None
     if not run.finished:
         done = f"has done {run.step} of its {run.params.steps} steps"
         raise CheckpointError(f"run {run.folder.name} of {name!r} {done}, expected a finished one: {run.command}")
