@@ -189,7 +189,7 @@ def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatc
     assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
     assert "minutes to go" in said and "with the following trainings" in said
     assert [checkpoint.minutes(hours * 3600) for hours in (0.5, 5, 192.3)] == ["30 minutes", "5.0 hours", "8 days"]
-    assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
+    assert relative(resolve("smoke", steps=2, lr=0.01)) == "" and "steps (2, here 3)" in relative(resolve("smoke", steps=3))
     checkpoints(first.folder)[0].write_bytes(b"")
     with warnings.catch_warnings(action="ignore"):
         assert "steps (2, here 3)" in relative(resolve("smoke", steps=3, threads=1)), "damage of another run does no harm"
