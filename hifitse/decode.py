@@ -46,6 +46,16 @@ def channel_of(path: str | Path) -> tuple[Path, int | None]:
     return (path.parent, int(path.name)) if inside else (path, None)
 
 
+def audio_files(folder: Path) -> Iterator[Path]:
+    """Yield the audio files below a folder in order of their names, the same on every machine; hidden files are left out. Links to
+    folders are followed at the top level only, after all other files."""
+    linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())
+    for top in (folder, *linked):
+        for path in sorted(top.rglob("*")):
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
+                yield path
+
+
 class Sound:
     """An open sound file with ``sample_rate`` in Hz and ``channels``; a context manager. ``missing`` describes what is missing, or is
     empty; it is final once all was read. Raises AudioError: missing, not a file, without sound, an impossible rate, or no such channel."""

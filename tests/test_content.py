@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 
 import pytest
@@ -66,9 +67,13 @@ def test_a_manifest_counts_by_its_lines_and_not_by_its_packing_or_place(tmp_path
     first, *lines = (tmp_path / "lists" / "a.jsonl").read_bytes().splitlines(keepends=True)
     assert b"root" in first
     known = identity(str(tmp_path / "lists" / "a.jsonl"))
-    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines)))
+    (tmp_path / "data" / "speech" / "b.jsonl.gz").write_bytes(gzip.compress(b"".join(lines)))
     (tmp_path / "data" / "speech" / "manifest.jsonl").write_bytes(b"".join([json.dumps({"root": "."}).encode() + b"\n", *lines]))
-    assert identity(str(tmp_path / "b.jsonl.gz")) == identity(str(tmp_path / "data" / "speech")) == known
+    assert identity(str(tmp_path / "data" / "speech" / "b.jsonl.gz")) == identity(str(tmp_path / "data" / "speech")) == known
+    shutil.move(tmp_path / "data" / "speech" / "s01", tmp_path / "s01")  # a missing file may move speakers across the split
+    os.utime(tmp_path / "lists" / "a.jsonl")  # the identity is cached by the time of the last change
+    assert identity(str(tmp_path / "lists" / "a.jsonl")) != known
+    shutil.move(tmp_path / "s01", tmp_path / "data" / "speech" / "s01")
     louder(tmp_path / "data" / "speech" / "s00" / "u0.flac")
     prepare(tmp_path / "data" / "speech", tmp_path / "lists" / "a.jsonl", workers=0)
     assert identity(str(tmp_path / "lists" / "a.jsonl")) != known

@@ -184,15 +184,15 @@ def test_what_is_said_names_steps_arms_time_and_the_run_to_begin_from(monkeypatc
     first = train(resolve("smoke", steps=1, threads=1), progress=True, others=2)
     assert "training: 1 step of 2 mixtures, 1 CPU thread, and" in (said := capsys.readouterr().err) and "2 more trainings after it" in said
     monkeypatch.setattr(checkpoint, "FIRST_S", 0.0)
-    train(resolve("smoke", steps=2, threads=1), progress=True, others=1)
+    train(resolve("smoke", steps=4, threads=1), progress=True, others=1)
     said = capsys.readouterr().err
-    assert f"run {first.folder.name} is finished and differs in steps (1, here 2)" in said and f"-p start_from {first.folder.name}" in said
+    assert f"run {first.folder.name} is finished and differs in steps (1, here 4)" in said and f"-p start_from {first.folder.name}" in said
     assert "minutes to go" in said and "with the following trainings" in said
     assert [checkpoint.minutes(hours * 3600) for hours in (0.5, 5, 192.3)] == ["30 minutes", "5.0 hours", "8 days"]
-    assert relative(resolve("smoke", steps=2, lr=0.01)) == ""
+    assert relative(resolve("smoke", steps=2, lr=0.01)) == "" and "steps (4, here 3)" in relative(resolve("smoke", steps=3))
     checkpoints(first.folder)[0].write_bytes(b"")
     with warnings.catch_warnings(action="ignore"):
-        assert "steps (2, here 3)" in relative(resolve("smoke", steps=3, threads=1)), "damage of another run does no harm"
+        assert "steps (4, here 3)" in relative(resolve("smoke", steps=3, threads=1)), "damage of another run does no harm"
     with tqdm(disable=True) as bar, closing(Journal(first.folder, resolve("smoke", max_minutes=1), bar, 0)) as journal:
         with mock.patch.object(Journal, "_say") as say:
             journal._begun -= 500  # the only step took that long

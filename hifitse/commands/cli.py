@@ -80,7 +80,7 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, wo
 def export(run: str, output: str, licence: str | None, study: str | None, best: bool, shifts: int | None) -> None:
     """Export a finished training as a model folder.
 
-    RUN_OR_PRESET is a folder in runs/, or a preset whose training is finished.
+    RUN_OR_PRESET is a run, by name or folder, or a preset whose training is finished.
     """
     from hifitse.commands import exporting
     from hifitse.commands.exporting import Licence

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hifitse import SAMPLE_RATE, HifitseError
+from hifitse.data.manifest import SOURCES, sources
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation.evaluate import evaluate
@@ -26,7 +27,7 @@ from hifitse.presets import PRESET_DIR
 from hifitse.report import tables
 from hifitse.studies.default_model import markdown
 from hifitse.training.checkpoint import BEST, load_tensors
-from hifitse.training.run import ModelInside, Run
+from hifitse.training.run import ModelInside, Run, runs_dir
 from hifitse.training.validation import estimate
 
 CARD = Path(tables.__file__).parent / "templates" / "card.md"
@@ -75,8 +76,11 @@ class Licence(NamedTuple):
 
 
 def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequence[Params] = ()) -> str:
-    """Return the model card as Markdown with the metadata header of the Hugging Face Hub, from what :func:`export` prepares."""
+    """Return the model card as Markdown with the metadata header of the Hugging Face Hub, from what :func:`export` prepares. Of absolute
+    paths it shows only the names: where a corpus lies on its author's disk concerns nobody."""
     found = metrics["evaluations"]["training"]
+    found = found | {"data": found["data"] | _shown(found["data"])}
+    params, *before = (each.model_copy(update=_shown(vars(each))) for each in (params, *before))
     results = [
         EvalResult(
             task_type="audio-to-audio", task_name="target speaker extraction", dataset_type="training", metric_type=metric,
@@ -88,19 +92,25 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
     head = ModelCardData(library_name="hifitse", license=licence.name, tags=["target-speaker-extraction", "speech", "48kHz"], **known)
     study = markdown(metrics["default_model"]) if "default_model" in metrics else ""
     values = {"params": params, "metrics": metrics, "found": found, "licence": licence, "before": before, "labels": ROWS, "study": study}
-    filled = ModelCard.from_template(head, str(CARD), number=tables.number, interval=tables.interval, **values)
-    return str(filled).strip() + "\n"
+    formats = {"number": tables.number, "interval": tables.interval, "duration": tables.duration}
+    return str(ModelCard.from_template(head, str(CARD), **formats, **values)).strip() + "\n"
+
+
+def _shown(values: Mapping[str, Any]) -> dict[str, str]:
+    texts = {name: sources(values[name]) for name in SOURCES}
+    return {name: ", ".join(Path(each).name if Path(each).is_absolute() else each for each in some) for name, some in texts.items()}
 
 
 def find_run(name: str) -> Run:
-    """Return the finished run of a preset, or in a folder. Raises HifitseError: there is none, or it is not finished."""
+    """Return the finished run of a preset, of this name, or in a folder. Raises HifitseError: there is none, or it is not finished."""
     presets = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
     try:
-        run = Run.of(resolve(name)) if name in presets else Run.at(Path(name).absolute())  # "." has no name
+        folder = Path(name).absolute()  # "." has no name
+        run = Run.of(resolve(name)) if name in presets else Run.at(folder if folder.is_dir() else runs_dir() / name)
     except ParameterError:
         raise
     except (OSError, ValueError):
-        raise HifitseError(f"run is {name!r}, expected a folder in runs/ or one of the presets {', '.join(presets)}") from None
+        raise HifitseError(f"run is {name!r}, expected the name or folder of a run or one of the presets {', '.join(presets)}") from None
     if not run.finished:
         done = f"has done {run.step} of its {run.params.steps} steps"
         raise CheckpointError(f"run {run.folder.name} of {name!r} {done}, expected a finished one: {run.command}")

@@ -18,11 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from hifitse import SAMPLE_RATE, audio
-from hifitse.data.manifest import SIDES, CorpusError, Kind, Utterance, allowed_roots, listed, locate, manifest_of
+from hifitse.data.manifest import INDEXED_BYTES, SIDES, CorpusError, Kind, Utterance, allowed_roots, listed, locate, manifest_of
 from hifitse.files import cache_dir, made_once
 
 MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped, except room responses
-INDEXED_BYTES = 64 * 2**20  # a larger manifest, of some 400,000 utterances or more, is indexed; a smaller one is kept in memory
 INDEX, INDEX_VERSION = "index.sqlite", 2  # increase the version when the same manifest would give another index
 REASONS = 1000  # largest number of reasons for skipping that an index keeps
 COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"

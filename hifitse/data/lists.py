@@ -13,13 +13,14 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.data.manifest import audio_files, expanded, locate, manifest_of, root_of
+from hifitse.data.manifest import expanded, locate, manifest_of, root_of
 from hifitse.data.mixing import Mixer, Split
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
 from hifitse.data.sampling import WHOLE_S
 from hifitse.data.scene import LISTS, Conditions, Enrollment, File, Noise, Piece, Scene, Segment, Talker, evaluation_conditions
 from hifitse.data.synthetic import source_folders
+from hifitse.decode import audio_files
 from hifitse.files import write_text
 from hifitse.params import Params
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from stat import S_ISLNK, S_ISREG
 from typing import IO, Any, Literal
 
 from hifitse import SAMPLE_RATE, HifitseError, audio
-from hifitse.decode import SUFFIXES, channel_of
+from hifitse.decode import audio_files, channel_of
 from hifitse.params import Params
 
 Kind = Literal["speech", "noise", "rooms"]
@@ -27,6 +28,7 @@ MANIFESTS = ("manifest.jsonl", "manifest.jsonl.gz")
 ALLOW_ROOTS = "HIFITSE_ALLOW_ROOTS"
 SIDES = ("train", "valid", "test")
 SOURCES = ("corpus", "noise", "rooms")  # parameters that name sources of sound
+INDEXED_BYTES = 64 * 2**20  # a larger manifest, of some 400,000 utterances or more, is indexed; a smaller one is kept in memory
 SAMPLE = 4096  # bytes from the middle of a file that count in a source's identity: they differ between levels, formats and takes
 
 
@@ -94,16 +96,6 @@ def manifest_of(path: Path) -> Path | None:
     if not path.is_dir():
         return path
     return next((path / name for name in MANIFESTS if (path / name).is_file()), None)
-
-
-def audio_files(folder: Path) -> Iterator[Path]:
-    """Yield the audio files below a folder in order of their names, the same on every machine; hidden files are left out. Links to
-    folders are followed at the top level only, after all other files."""
-    linked = (inner for inner in sorted(folder.iterdir()) if inner.is_symlink() and inner.is_dir())
-    for top in (folder, *linked):
-        for path in sorted(top.rglob("*")):
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
-                yield path
 
 
 def within(path: str | Path, folders: Iterable[str | Path]) -> bool:
@@ -259,8 +251,9 @@ def by_content(params: Params) -> Params:
 def identity(source: str) -> str:
     """Return an identifier of what a folder or manifest holds, unchanged if it is moved; "synthetic" identifies itself.
 
-    Of a manifest the lines count, but neither a root named by its first line nor compression. Of a folder without a manifest the names and
-    sizes of its audio files count, and some bytes from the middle of each. Raise CorpusError if it cannot be read."""
+    Of a manifest the lines count, and which of their files are missing, because the split depends on it (not looked up if the manifest is
+    large); neither a root named by its first line nor compression counts. Of a folder without a manifest the names and sizes of its audio
+    files count, and some bytes from the middle of each. Raise CorpusError if it cannot be read."""
     if source == "synthetic":
         return source
     path = Path(expanded(source))
@@ -284,11 +277,16 @@ def middle(path: Path) -> bytes:
 
 @lru_cache(256)
 def _of_lines(manifest: Path, size: int, changed: int) -> str:
+    digest, large = hashlib.sha256(), size * (4 if manifest.suffix == ".gz" else 1) > INDEXED_BYTES
     with opened(manifest, "rb") as file:
         first = file.readline()
-        digest = hashlib.sha256(b"" if _named_root(first.decode(errors="replace")) else first)
-        while block := file.read(1 << 20):
-            digest.update(block)
+        named = _named_root(first.decode(errors="replace"))
+        root = os.path.join(manifest.parent, os.path.expandvars(named or ""))
+        for line in chain([] if named else [first], file):
+            digest.update(line)
+            with suppress(ValueError, LookupError, TypeError, RecursionError):
+                if not large and not os.path.isfile(channel_of(os.path.join(root, json.loads(line)["path"]))[0]):
+                    digest.update(b"missing")
     return digest.hexdigest()[:16]
 
 

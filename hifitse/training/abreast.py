@@ -35,7 +35,7 @@ def train_abreast(trainings: Sequence[Params], count: int, progress: bool = True
     waiting = {run.folder.name: each for each in trainings if not (run := Run.of(each)).finished}
     share = max(1, usable_cores() // min(count, max(1, len(waiting))))
     running, failed = {}, []
-    with progress_bar(total=len(waiting), unit="training", disable=not progress) as bar:
+    with progress_bar(total=len(waiting), unit="training", disable=not (progress and waiting)) as bar:
         try:
             while waiting or running:
                 while len(running) < count and (name := _next(waiting, running.values())):

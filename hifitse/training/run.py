@@ -166,18 +166,19 @@ PORTIONS = {"steps", "batch_size", "accumulation", "precision", "checkpointing",
 
 
 def relative(params: Params) -> str:
-    """Name a finished run that differs only in ``PORTIONS`` and how to start from it, in one sentence; empty if there is none."""
+    """Name the longest finished run that differs only in ``PORTIONS`` and how to start from it, in one sentence; empty if there is none."""
+    found = []
     for path in sorted(runs_dir().glob("*/params.json")):
-        try:
+        with contextlib.suppress(OSError, ValueError, CheckpointError):  # another run's damage does not matter here
             run = Run.at(path.parent)
             other = {name for name, value in params if name not in NOT_TRAINING and value != getattr(run.params, name)}
-            fits = other and other <= PORTIONS and run.finished
-        except (OSError, ValueError, CheckpointError):  # another run's damage does not matter here
-            continue
-        if fits:
-            words = ", ".join(f"{name} ({getattr(run.params, name)}, here {value})" for name, value in params if name in other)
-            return f"run {path.parent.name} is finished and differs in {words}; to begin with its weights: -p start_from {path.parent.name}"
-    return ""
+            if other and other <= PORTIONS and run.finished:
+                found.append((run, other))
+    if not found:
+        return ""
+    run, other = max(found, key=lambda each: each[0].params.steps * each[0].params.batch_size)
+    words = ", ".join(f"{name} ({getattr(run.params, name)}, here {value})" for name, value in params if name in other)
+    return f"run {run.folder.name} is finished and differs in {words}; to begin with its weights: -p start_from {run.folder.name}"
 
 
 MARKER = "running.json"  # in a run folder: host and process that train it, if the file system has no locks
