@@ -62,7 +62,8 @@ class Item(NamedTuple):
     @property
     def shape(self) -> tuple:
         """Batching key: items with the same value can be extracted in one batch."""
-        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, self.enrolments
+        made = self.mixture
+        return self.list, made.mix.shape, made.enroll.shape, np.shape(made.wrong_enroll), self.present
 
 
 def evaluate(
