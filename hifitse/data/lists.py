@@ -100,13 +100,14 @@ def drawn(params: Params) -> Iterator[Scene]:
 
 
 def write_sound(params: Params, folder: Path) -> None:
-    """Write what other systems need: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``; of several enrolments the first."""
+    """Write what other systems need, as float files that clip nothing: ``mix/ID.wav``, ``target``, ``enroll`` and ``wrong_enroll``; of several
+    enrolments the first."""
     mixer = ListMixer(params)
     for index, scene in (numbered for scenes in mixer.scenes.values() for numbered in enumerate(scenes)):
         made = mixer.mixture(0, index, scene.conditions)
         enrolled = {name: rows[0] for name in ("enroll", "wrong_enroll") if (rows := getattr(made, name)) is not None}
         for name, sound in ({"mix": made.mix, "target": made.target} | enrolled).items():
-            audio.write(folder / name / f"{scene.id}.flac", sound)
+            audio.write(folder / name / f"{scene.id}.wav", sound)
 
 
 # ---- lists as JSON lines
