@@ -14,6 +14,7 @@ from sounds import folders, hum, pitch, save, small
 from hifitse import HifitseError, audio
 from hifitse.commands.cli import main
 from hifitse.data.lists import ListMixer, by_list, drawn, librimix, voicefilter, write_scenes
+from hifitse.data.manifest import sha256
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.score import score, write_score
 
@@ -120,6 +121,9 @@ def test_voicefilters_tuples(vctk):
     ratio = 10 * np.log10(np.mean(one.target**2) / np.mean(one.interferers[0] ** 2))
     assert one.metadata["sir_db"] == [pytest.approx(ratio, abs=0.01)]
     assert len(evaluate(half, params, progress=False)) == 3  # two that differ only in the length of the wrong enrolment
+    (root / "other.jsonl").write_text((root / "list.jsonl").read_text().replace('"samples": 57600}', '"samples": 57500}'))
+    with pytest.raises(HifitseError, match="has 57600 samples at 48 kHz, expected the 57500 of the list: this corpus"):
+        ListMixer(params.model_copy(update={"eval_list": str(root / "other.jsonl")})).mixture(0, 0, scenes[0].conditions)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +216,7 @@ def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
         assert row == wanted | numbers
     text = write_score([dict(row, pesq_error="?", si_sdri_db=-1e-9) if row["present"] else row for row in scored], tmp_path / "score", "?")
     assert "PESQ could not be measured on 3 estimates" in text and "target speakers: 1" in text and "Below the mixture: 0." in text
-    assert "SI-SDRi, dB" in text and "Nearer to an interferer than to the target: " in text
+    assert "SI-SDRi, dB" in text and "| SI-SDR of the mixtures, dB |" in text and "Nearer to an interferer than to the target: " in text
     assert json.loads((tmp_path / "score" / "metrics.json").read_text())["test"]["si_sdri_db"]["n"] == 3
     assert len((tmp_path / "score" / "rows.jsonl").read_text().splitlines()) == 5
     first = mixer.scenes["test"][0].id
@@ -237,6 +241,11 @@ def test_the_commands(params, vctk, tmp_path, capsys):
     sound, listed = tmp_path / "sound", str(tmp_path / "vf.jsonl")
     assert main(["scenes", "--voicefilter", str(path), "-p", "corpus", str(root), "-o", listed, "--sound", str(sound)]) == 0
     assert {each.name for each in sound.iterdir()} == {"mix", "target", "enroll", "wrong_enroll"}
+    assert sha256(listed) in capsys.readouterr().out
+    assert all(soundfile.info(each).subtype == "FLOAT" for each in (sound / "mix").iterdir())  # flac would clip the sums
     assert main(["score", listed, "--estimates", str(sound / "target"), "-p", "corpus", str(root), "-p", "eval_pesq", "false"]) == 0
     assert "| SI-SDRi, dB |" in capsys.readouterr().out and (sound / "target" / "score" / "report.md").is_file()
+    assert main(["score", listed, "--estimates", str(sound / "mix"), "-p", "corpus", str(root), "-p", "eval_pesq", "false"]) == 0
+    page, scored = tmp_path / "page.html", [str(sound / name / "score") for name in ("mix", "target")]
+    assert main(["compare", *scored, "-o", str(page)]) == 0 and "target on vf.jsonl (SHA-256" in page.read_text()
     assert main(["scenes", "--librimix", "a", "-o", "b"]) == main(["scenes", "--wham", "a", "-o", "b"]) == 2

@@ -3,6 +3,7 @@
 Reports that are incomplete, misplaced or damaged never raise an error: they are kept together with the reason.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -13,9 +14,10 @@ from markupsafe import Markup
 
 from hifitse import HifitseError
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.experiment import Arm, measure
-from hifitse.evaluation.rows import BASELINE
+from hifitse.evaluation.experiment import Arm, OwnModel, measure
+from hifitse.evaluation.rows import BASELINE, difference
 from hifitse.files import write_text
+from hifitse.params import Params
 from hifitse.report import page, report, show, show_arms, tables
 from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plain
 from hifitse.training.run import Run, runs_dir
@@ -104,22 +106,27 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
     return sorted(kept, key=lambda one: SCALES.index(one.preset) if one.preset in SCALES[:2] else len(SCALES))
 
 
-# ---- comparison of two reports or runs
+# ---- comparison of two reports, runs or scores
+
+
+KINDS = {"rows.jsonl": "score", "metrics.json": "report"}
+"""File that only such a folder has -> what it is; the others are runs."""
 
 
 def compare(first: str, second: str, target: Path) -> None:
-    """Write a page that compares two reports by their stored means, or two runs as arms of a comparison. The write is atomic.
+    """Write a page that compares two reports by their stored means, or two runs or scores by mixture. The write is atomic.
 
-    ``first, second``: two report folders, or two runs given by name or folder. Raises HifitseError: one of them is missing, unreadable,
-    failed or unfinished; both are the same; or one is a run and the other a report.
+    ``first, second``: two report folders, two folders of ``hifitse score``, or two runs given by name or folder. Raises HifitseError: one
+    of them is missing, unreadable, failed or unfinished; both are the same; they are of two kinds; or scores are of different mixtures.
     """
     a, b = _find(first), _find(second)
     if a == b:
         raise HifitseError(f"both are {a}, expected two that differ")
-    kinds = [(folder / "metrics.json").is_file() for folder in (a, b)]
-    if kinds[0] != kinds[1]:
-        raise HifitseError(f"{first} and {second} are a report and a run, expected two reports or two runs")
-    title, pieces = _reports(_usable(a), _usable(b)) if all(kinds) else _runs(_run(a), _run(b))
+    kinds = {next((kind for name, kind in KINDS.items() if (folder / name).is_file()), "run"): None for folder in (a, b)}
+    if len(kinds) > 1:
+        raise HifitseError(f"{first} and {second} are a {' and a '.join(kinds)}, expected two reports, two runs or two scores")
+    pages = {"score": lambda: _scores(a, b), "report": lambda: _reports(_usable(a), _usable(b)), "run": lambda: _runs(_run(a), _run(b))}
+    title, pieces = pages[next(iter(kinds))]()
     write_text(target, page.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(map(_html, pieces))))
 
 
@@ -170,6 +177,18 @@ def _reports(a: Report, b: Report) -> tuple[str, list]:
     pieces += [tables.table(["", "report", "state", "steps", "device"], facts), Markup("<h2>Metrics</h2>")]
     pieces += [tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals"), Markup("<h2>Parameters</h2>")]
     return f"{a.folder} and {b.folder}", [*pieces, tables.differing(a.metrics.params, b.metrics.params, ["A", "B"])]
+
+
+def _scores(a: Path, b: Path) -> tuple[str, list]:
+    """Return the title and the pieces of the page that compares two folders of ``hifitse score`` on the same mixtures."""
+    rows = [[json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()] for folder in (a, b)]
+    titles = [(folder / "report.md").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for folder in (a, b)]
+    own = OwnModel(lambda mix, enroll: mix, Params())  # a system known by its rows alone
+    base, other = (Arm(name, own.params, own, each, own.params) for name, each in zip((BASELINE, "B"), rows, strict=True))
+    gain, said = difference(other.rows, base.rows), Markup("<p>A, the baseline: {}. B: {}.</p>").format(*titles)
+    text = f"SI-SDRi of B minus that of A on the same {gain.n} mixtures. The interval covers the choice of the mixtures."
+    answer = show.box(*show_arms.headline({"B": gain}), show.card("B minus A", gain), text)
+    return " and ".join(titles), [said, answer, show_arms.results(Comparison(base, {"B": other}))]
 
 
 def _runs(a: Run, b: Run) -> tuple[str, list]:
