@@ -30,8 +30,7 @@ from hifitse.training.validation import Enrolment, EvaluationError, Extract, bat
 
 PERCEPTUAL_LISTS = ("test", "long")
 """Lists with PESQ and STOI. In the others the target is silent about half of the time, which makes it an unsuitable reference."""
-ROWS_VERSION = 2
-"""Increase this when the meaning of a row changes, so that cached rows are recomputed."""
+ROWS_VERSION = 2  # increase this when the meaning of a row changes, so that cached rows are recomputed
 NOT_APPLICABLE = dict.fromkeys(
     ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "swap_si_sdri_db", "confused")
     + ("absent_level_db", "absent_suppression_db", "inside_db", "outside_db", "inside_si_sdr_db", "inside_si_sdri_db")
@@ -59,8 +58,7 @@ class Item(NamedTuple):
     @property
     def shape(self) -> tuple:
         """Batching key: items with the same value can be extracted in one batch."""
-        made = self.mixture
-        return self.list, made.mix.shape, made.enroll.shape, np.shape(made.wrong_enroll), self.present
+        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, np.shape(self.mixture.wrong_enroll), self.present
 
 
 def evaluate(

@@ -17,8 +17,7 @@ from hifitse.machine import progress_bar
 from hifitse.params import Params
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-SLACK_S = 0.01
-"""Largest difference in length between an estimate and its mixture, s, as left by resampling; the estimate is cut or padded."""
+SLACK_S = 0.01  # s: by how much an estimate may differ in length from its mixture, as left by resampling; it is cut or padded
 WORST = 5
 UNITS = {
     "si_sdr_db": "SI-SDR, dB", "si_sdri_db": "SI-SDRi, dB", "si_sdri_wrong_enroll_db": "SI-SDRi with a wrong enrolment, dB",

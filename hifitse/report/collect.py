@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from IPython.display import HTML, Image
+from IPython.display import Image
 from markupsafe import Markup
 
 from hifitse import HifitseError
@@ -22,10 +22,8 @@ from hifitse.report import page, report, show, show_arms, tables
 from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plain
 from hifitse.training.run import Run, runs_dir
 
-SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"
-"""The two kinds of speech data."""
-SCALES = ("people", "gpu", "demo")
-"""Presets in which arms are compared, the most informative first."""
+SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"  # the two kinds of speech data
+SCALES = ("people", "gpu", "demo")  # presets in which arms are compared, the most informative first
 
 
 @dataclass(frozen=True)
@@ -108,11 +106,6 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
 
 # ---- comparison of two reports, runs or scores
 
-
-KINDS = {"rows.jsonl": "score", "metrics.json": "report"}
-"""File that only such a folder has -> what it is; the others are runs."""
-
-
 def compare(first: str, second: str, target: Path) -> None:
     """Write a page that compares two reports by their stored means, or two runs or scores by mixture. The write is atomic.
 
@@ -122,12 +115,13 @@ def compare(first: str, second: str, target: Path) -> None:
     a, b = _find(first), _find(second)
     if a == b:
         raise HifitseError(f"both are {a}, expected two that differ")
-    kinds = {next((kind for name, kind in KINDS.items() if (folder / name).is_file()), "run"): None for folder in (a, b)}
-    if len(kinds) > 1:
-        raise HifitseError(f"{first} and {second} are a {' and a '.join(kinds)}, expected two reports, two runs or two scores")
+    kinds = ["score" if (each / "rows.jsonl").is_file() else "report" if (each / "metrics.json").is_file() else "run" for each in (a, b)]
+    if kinds[0] != kinds[1]:
+        raise HifitseError(f"{first} and {second} are a {kinds[0]} and a {kinds[1]}, expected two reports, two runs or two scores")
     pages = {"score": lambda: _scores(a, b), "report": lambda: _reports(_usable(a), _usable(b)), "run": lambda: _runs(_run(a), _run(b))}
-    title, pieces = pages[next(iter(kinds))]()
-    write_text(target, page.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(map(_html, pieces))))
+    title, pieces = pages[kinds[0]]()
+    shown = (page.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part)) for part in pieces)
+    write_text(target, page.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(shown)))
 
 
 def _find(given: str) -> Path:
@@ -154,11 +148,6 @@ def _run(folder: Path) -> Run:
     if not run.finished:
         raise HifitseError(f"run {folder.name} has {run.step} of {run.params.steps} steps, expected a finished one: {run.command}")
     return run
-
-
-def _html(part: str | HTML | Image) -> Markup:
-    """Convert a notebook output to HTML for a page."""
-    return page.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part))
 
 
 def _reports(a: Report, b: Report) -> tuple[str, list]:
