@@ -175,7 +175,7 @@ def _scores(a: Path, b: Path) -> tuple[str, list]:
     own = OwnModel(lambda mix, enroll: mix, Params())  # a system known by its rows alone
     base, other = (Arm(name, own.params, own, each, own.params) for name, each in zip((BASELINE, "B"), rows, strict=True))
     gain, said = difference(other.rows, base.rows), Markup("<p>A, the baseline: {}. B: {}.</p>").format(*titles)
-    text = f"SI-SDRi of B minus that of A on the same {gain.n} mixtures. The interval covers the choice of the mixtures."
+    text = f"SI-SDRi of B minus that of A on the same {gain.n} mixtures. The interval covers the choice of mixtures and target speakers."
     answer = show.box(*show_arms.headline({"B": gain}), show.card("B minus A", gain), text)
     return " and ".join(titles), [said, answer, show_arms.results(Comparison(base, {"B": other}))]
 
