@@ -206,7 +206,8 @@ def scenes(
     if sound:
         lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
     noise = f" -p noise {wham}" if wham else ""
-    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}{noise} and the same corpus")
+    same = "corpus" if voicefilter or librimix else "corpus, noise and rooms"
+    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}{noise} and the same {same}")
     print(f"hifitse: cite it by its SHA-256, {sha256(output)}")
 
 
