@@ -95,7 +95,7 @@ def vctk(tmp_path_factory):
             for microphone in (1, 2):
                 name = f"p{speaker}/p{speaker}_{number:03d}_mic{microphone}.flac"
                 save(root / name, microphone * 0.4 * hum(pitch(speaker - 220), 1.0 + 0.2 * number, number))
-    rows = [("p225_001", "p225_002", "p226_002"), ("p226_002", "p226_001", "p225_001")]
+    rows = [("p225_001", "p225_002", "p226_002"), ("p226_002", "p226_001", "p225_001"), ("p225_001", "p225_002", "p226_001")]
     names = ("clean_utterance", "embedding_utterance", "interference_utterance")
     return root, table(root / "test.csv", [dict(zip(names, row, strict=True)) for row in rows])
 
@@ -104,8 +104,8 @@ def test_voicefilters_tuples(vctk):
     root, path = vctk
     scenes = voicefilter(path, root)
     write_scenes(root / "list.jsonl", scenes)
-    mixer = ListMixer(small({"corpus": str(root)}, eval_list=str(root / "list.jsonl")))
-    one, other = (mixer.mixture(0, index, scene.conditions) for index, scene in enumerate(scenes))
+    mixer = ListMixer(params := small({"corpus": str(root)}, eval_list=str(root / "list.jsonl"), eval_pesq=False))
+    one, other = (mixer.mixture(0, index, scene.conditions) for index, scene in enumerate(scenes[:2]))
 
     def said(name):
         return soundfile.read(root / name[:4] / f"{name}_mic1.flac", dtype="float32")[0]
@@ -118,6 +118,10 @@ def test_voicefilters_tuples(vctk):
     assert one.metadata["target_speaker"] == "p225" and one.metadata["id"] == "voicefilter-0" and one.metadata["present"]
     ratio = 10 * np.log10(np.mean(one.target**2) / np.mean(one.interferers[0] ** 2))
     assert one.metadata["sir_db"] == [pytest.approx(ratio, abs=0.01)]
+    assert len(evaluate(half, params, progress=False)) == 3  # two that differ only in the length of the wrong enrolment
+    (root / "other.jsonl").write_text((root / "list.jsonl").read_text().replace('"samples": 57600}', '"samples": 57500}'))
+    with pytest.raises(HifitseError, match="has 57600 samples at 48 kHz, expected the 57500 of the list: this corpus"):
+        ListMixer(params.model_copy(update={"eval_list": str(root / "other.jsonl")})).mixture(0, 0, scenes[0].conditions)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +214,7 @@ def test_scoring_files_gives_the_rows_of_the_evaluation(params, tmp_path):
         assert row == wanted | numbers
     text = write_score([dict(row, pesq_error="?", si_sdri_db=-1e-9) if row["present"] else row for row in scored], tmp_path / "score", "?")
     assert "PESQ could not be measured on 3 estimates" in text and "target speakers: 1" in text and "Below the mixture: 0." in text
-    assert "SI-SDRi, dB" in text and "Nearer to an interferer than to the target: " in text
+    assert "SI-SDRi, dB" in text and "| SI-SDR of the mixtures, dB |" in text and "Nearer to an interferer than to the target: " in text
     assert json.loads((tmp_path / "score" / "metrics.json").read_text())["test"]["si_sdri_db"]["n"] == 3
     assert len((tmp_path / "score" / "rows.jsonl").read_text().splitlines()) == 5
     first = mixer.scenes["test"][0].id
@@ -235,6 +239,10 @@ def test_the_commands(params, vctk, tmp_path, capsys):
     sound, listed = tmp_path / "sound", str(tmp_path / "vf.jsonl")
     assert main(["scenes", "--voicefilter", str(path), "-p", "corpus", str(root), "-o", listed, "--sound", str(sound)]) == 0
     assert {each.name for each in sound.iterdir()} == {"mix", "target", "enroll", "wrong_enroll"}
+    assert all(soundfile.info(each).subtype == "FLOAT" for each in (sound / "mix").iterdir())  # flac would clip the sums
     assert main(["score", listed, "--estimates", str(sound / "target"), "-p", "corpus", str(root), "-p", "eval_pesq", "false"]) == 0
-    assert "| SI-SDRi, dB |" in capsys.readouterr().out and (sound / "target" / "score" / "report.md").is_file()
+    assert "| SI-SDRi, dB |" in (said := capsys.readouterr().out) and "cite it by its SHA-256, " in said
+    assert main(["score", listed, "--estimates", str(sound / "mix"), "-p", "corpus", str(root), "-p", "eval_pesq", "false"]) == 0
+    assert main(["compare", *(str(sound / name / "score") for name in ("mix", "target")), "-o", str(tmp_path / "page.html")]) == 0
+    assert "target on vf.jsonl (SHA-256" in (tmp_path / "page.html").read_text()
     assert main(["scenes", "--librimix", "a", "-o", "b"]) == main(["scenes", "--wham", "a", "-o", "b"]) == 2

@@ -74,6 +74,7 @@ def test_facts_count_failures_and_name_what_was_used_and_what_was_not_measured()
     assert [each["PESQ failures"] for each in said] == ["none", "4 of 80 estimates (4 times: no speech)"]
     assert said[0]["test list"] == said[1]["test list"] and said[1]["test list"].startswith("50 mixtures of 1 s, 40 with the target;")
     listed = made_up_arm(params=SMOKE.model_copy(update={"eval_list": "/some/list.jsonl"}))
+    assert report.facts(listed)["test list"].endswith("SHA-256 of the list missing")
     assert report.facts(listed)["held out"][0] == "0" and "Tested on the list list.jsonl." in show.verdict(listed).data
     assert "PESQ 1.10 and STOI 0.450" in show.untreated(made_up_arm()).data
     unmeasured = [row | {"pesq_mix": None, "stoi_mix": None} for row in rows]

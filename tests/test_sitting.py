@@ -37,8 +37,9 @@ def test_packed_recordings_are_small_have_every_speaker_and_mix(sources, tmp_pat
     kinds = {"corpus": "speech", "noise": "noise", "rooms": "rooms"}
     packed = small({name: str(tmp_path / "packed" / kind) for name, kind in kinds.items()})
     assert Mixer(packed, "test").speakers == Mixer(params, "test").speakers, "the same are held out"
-    with pytest.raises(HifitseError, match="is not empty, expected an empty"):
-        pack(params, tmp_path / "packed", 0.5)
+    for listed, said in (("", "is not empty, expected an empty"), ("list.jsonl", "eval_list is .* whose recordings packing changes")):
+        with pytest.raises(HifitseError, match=said):
+            pack(params.model_copy(update={"eval_list": listed}), tmp_path / "packed", 0.5)
     for _ in range(2):  # the first leaves nothing, so that the folder can be used again
         with pytest.raises(HifitseError, match="expected more space"):
             pack(params, tmp_path / "small", 0.01)

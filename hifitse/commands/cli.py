@@ -99,9 +99,9 @@ def export(run: str, output: str, licence: str | None, study: str | None, best: 
 @click.argument("second", metavar="B")
 @click.option("-o", "--output", default="compare.html", metavar="HTML", help="Page to write.")
 def compare(first: str, second: str, output: str) -> None:
-    """Compare two runs, or two reports, side by side on one page.
+    """Compare two runs, two scores, or two reports, side by side on one page.
 
-    A and B are two runs, by name or folder, or two report folders.
+    A and B are two runs, by name or folder, two folders that `hifitse score` wrote, or two report folders.
     """
     from hifitse.report import collect
 
@@ -190,25 +190,25 @@ def scenes(
     Paths of an import are relative to the corpus folder. To train on that folder too, prepare it with -o FOLDER/manifest.jsonl.gz.
     """
     from hifitse.data import lists
-    from hifitse.data.lists import write_scenes
+    from hifitse.data.manifest import sha256
     from hifitse.params import resolve
 
     params = resolve(**({"preset": "demo"} | values(**given)))
     if voicefilter and librimix:
         raise click.UsageError("--voicefilter and --librimix are both given, expected one")
-    if librimix and not enrolments:
-        raise click.UsageError("--librimix has no --enrolments, expected the map of enrolments")
-    if (enrolments or wham) and not librimix:
-        raise click.UsageError("--enrolments or --wham is given without --librimix, expected all of them or none")
+    if bool(librimix) != bool(enrolments) or (wham and not librimix):
+        raise click.UsageError("--librimix, --enrolments and --wham are given in part, expected the first two, all three, or none")
     if librimix:
         found = lists.librimix(Path(librimix), Path(enrolments), params.corpus, wham)
     else:
         found = lists.voicefilter(Path(voicefilter), params.corpus) if voicefilter else lists.drawn(params)
-    count = write_scenes(output, found)
+    count = lists.write_scenes(output, found)
     if sound:
         lists.write_sound(params.model_copy(update={"eval_list": output, "noise": wham or params.noise}), Path(sound))
     noise = f" -p noise {wham}" if wham else ""
-    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}{noise} and the same corpus")
+    same = "corpus" if voicefilter or librimix else "corpus, noise and rooms"
+    print(f"hifitse: {output} holds {count} scenes; evaluate on them with -p eval_list {output}{noise} and the same {same}")
+    print(f"hifitse: cite it by its SHA-256, {sha256(output)}")
 
 
 @hifitse.command()
@@ -222,12 +222,14 @@ def score(scenes: str, estimates: str, output: str | None, **given: Any) -> None
     LIST is a file written by `hifitse scenes`; -p corpus, noise and rooms say where its recordings are. Estimates can have any level
     and sample rate, but must be aligned with their mixtures: a delay of 1 ms makes SI-SDR worthless.
     """
+    from hifitse.data.manifest import sha256
     from hifitse.evaluation import score as scoring
     from hifitse.params import resolve
 
     params = resolve(**({"preset": "demo"} | values(**given) | {"eval_list": scenes}))
     folder, system = Path(output or Path(estimates) / "score"), Path(estimates)
-    print(scoring.write_score(scoring.score(params, system), folder, f"{system.name} on {Path(scenes).name}"))
+    title = f"{system.name} on {Path(scenes).name} (SHA-256 {sha256(scenes)[:12]})"
+    print(scoring.write_score(scoring.score(params, system), folder, title))
     print(f"hifitse: wrote report.md, metrics.json and rows.jsonl to {folder}")
 
 

@@ -39,11 +39,11 @@ class Scene:
 
 
 class Scenes(Mixer):
-    """Mixer of scenes with the test speakers, rooms and noises of an evaluation. An unchanged scene is the evaluation's own mixture."""
+    """Mixer of scenes with the test speakers, rooms and noises of an evaluation. An unchanged scene is a mixture that it draws itself."""
 
     def __init__(self, params: Params) -> None:
-        super().__init__(params, "test")
-        self.conditions = evaluation_conditions(params)["test"]
+        super().__init__(params.model_copy(update={"eval_list": ""}), "test")  # a list cannot be changed
+        self.conditions = evaluation_conditions(self.params)["test"]
         self.chosen: list[str] = []
 
     def scene(self, scene: Scene) -> Mixture:

@@ -24,6 +24,7 @@ from hifitse.decode import audio_files
 from hifitse.files import write_text
 from hifitse.params import Params
 
+SLACK = 48  # samples at 48 kHz by which decoders may disagree on the length of a recording
 TUPLE = ("clean_utterance", "embedding_utterance", "interference_utterance")  # of VoiceFilter's lists (Wang et al., Interspeech 2019)
 
 
@@ -40,17 +41,34 @@ class ListMixer:
         noise = any(each.noise for each in (*every, *enrolled))
         rooms = any(each.response for each in (*enrolled, *(talker for scene in every for talker in scene.talkers)))
         limit = params.cache_mb * 2**20
-        speech, behind = Reader(_root(params, "corpus"), limit, WHOLE_S), Reader(_root(params, "noise"), limit) if noise else None
+        self.roots = {kind: _root(params, kind) for kind in ("corpus", "noise")[: 1 + noise]}
+        speech, behind = Reader(self.roots["corpus"], limit, WHOLE_S), Reader(self.roots["noise"], limit) if noise else None
         self.renderer = Renderer(speech, behind, _root(params, "rooms") if rooms else None, limit)
 
     def mixture(self, seed: int, index: int, conditions: Conditions, wrong_enroll: bool = False) -> Mixture:
         """Return mixture ``index`` of the list that the conditions name; ``seed`` and ``wrong_enroll`` are ignored.
-        Raise HifitseError if a recording is missing or broken, or the scene contradicts itself."""
+        Raise HifitseError if a recording is missing, broken or not as long as in the list, or the scene contradicts itself."""
         scene = self.scenes[conditions.name][index]
+        self._check(scene)
         try:
             return self.renderer.mixture(scene)
         except (ValueError, TypeError, LookupError) as error:
             raise HifitseError(f"scene {scene.id!r} contradicts itself ({error}), expected one as `hifitse scenes` writes it") from error
+
+
+    def _check(self, scene: Scene) -> None:
+        """Raise HifitseError if a recording is missing, or not as long as when the list was written."""
+        enrolled = (*scene.enroll, *scene.wrong_enroll)
+        speech = [piece.file for each in (*scene.talkers, *enrolled) for piece in each.segment.pieces]
+        for kind, files in {"corpus": speech, "noise": [each.noise.file for each in (scene, *enrolled) if each.noise]}.items():
+            for file in files:
+                try:
+                    samples = _file(self.roots[kind], file.path).samples
+                except HifitseError as error:
+                    raise HifitseError(f"{error}; {kind} is {getattr(self.params, kind)!r}, expected that of the list") from None
+                if abs(samples - file.samples) > SLACK:
+                    told = f"{samples} samples at 48 kHz, expected the {file.samples} of the list"
+                    raise HifitseError(f"{file.path} has {told}: this {kind} is another version")
 
 
 def list_mixer(params: Params, split: Split = "test") -> Mixer | ListMixer:
@@ -62,7 +80,7 @@ def by_list(path: str | Path) -> dict[str, list[Scene]]:
     """Return the scenes of a file by the evaluation list that they belong to.
     Raise HifitseError if it is unreadable or empty, or a line is not a scene of such a list or leaves its root."""
     try:
-        return _by_list(str(path), Path(path).read_text(encoding="utf-8"))
+        return _by_list(str(path), Path(expanded(path)).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise HifitseError(f"list {str(path)!r} cannot be read ({error}), expected JSON lines of scenes") from None
 
@@ -101,13 +119,14 @@ def drawn(params: Params) -> Iterator[Scene]:
 
 
 def write_sound(params: Params, folder: Path) -> None:
-    """Write what other systems need: ``mix/ID.flac``, ``target``, ``enroll`` and ``wrong_enroll``; of several enrolments the first."""
+    """Write what other systems need: ``mix/ID.wav``, ``target``, ``enroll`` and ``wrong_enroll``; of several enrolments the first.
+    Float files, because unscaled mixtures can exceed full scale."""
     mixer = ListMixer(params)
     for index, scene in (numbered for scenes in mixer.scenes.values() for numbered in enumerate(scenes)):
         made = mixer.mixture(0, index, scene.conditions)
         enrolled = {name: rows[0] for name in ("enroll", "wrong_enroll") if (rows := getattr(made, name)) is not None}
         for name, sound in ({"mix": made.mix, "target": made.target} | enrolled).items():
-            audio.write(folder / name / f"{scene.id}.flac", sound)
+            audio.write(folder / name / f"{scene.id}.wav", sound)
 
 
 # ---- lists as JSON lines

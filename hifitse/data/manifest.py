@@ -243,9 +243,14 @@ def by_content(params: Params) -> Params:
     texts = {name: getattr(params, name) for name in SOURCES}
     real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text != "synthetic"}
     if params.eval_list:
-        listed = Path(params.eval_list)
-        real["eval_list"] = hashlib.sha256(listed.read_bytes()).hexdigest() if listed.is_file() else "missing"
+        real["eval_list"] = sha256(params.eval_list)
     return params.model_copy(update=real)
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file, by which it can be cited, or "missing"."""
+    given = Path(expanded(path))
+    return hashlib.sha256(given.read_bytes()).hexdigest() if given.is_file() else "missing"
 
 
 def identity(source: str) -> str:

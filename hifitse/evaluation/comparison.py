@@ -18,10 +18,8 @@ from hifitse.params import PHASED, Params
 from hifitse.training.abreast import train_abreast
 from hifitse.training.run import Run
 
-Changes = Mapping[str, Any]
-"""Parameter -> value: every difference of a variant from the baseline."""
-Expected = tuple[float, float]
-"""Lowest and highest gain in SI-SDRi that the plan expects, dB."""
+Changes = Mapping[str, Any]  # parameter -> value: every difference of a variant from the baseline
+Expected = tuple[float, float]  # lowest and highest gain in SI-SDRi that the plan expects, dB
 DRY = {"reverb_prob": 0.0, "noise_prob": 0.0, "noisy_enroll_prob": [0.0], "eval_absent_share": 0.0, "eval_pesq": False}
 ELSEWHERE = {"train_only": "vctk_", "test_share": 0.49, "valid_share": 0.2, "similarity": [0.0]}
 """Parameters for a corpus that no training uses: put as many of its speakers as possible in the test split."""

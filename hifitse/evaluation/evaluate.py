@@ -19,7 +19,7 @@ from hifitse import SAMPLE_RATE
 from hifitse.data.lists import ListMixer, list_mixer
 from hifitse.data.manifest import by_content
 from hifitse.data.mixing import Mixer, Mixture
-from hifitse.data.scene import Conditions, evaluation_conditions
+from hifitse.data.scene import LISTS, Conditions, evaluation_conditions
 from hifitse.evaluation.perceptual import PerceptualPool, unmeasured
 from hifitse.files import write_text
 from hifitse.machine import progress_bar
@@ -28,13 +28,9 @@ from hifitse.model import AveragedEstimates, Extractor
 from hifitse.params import NOT_EVALUATION, Params
 from hifitse.training.validation import Enrolment, EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
-LISTS = ("test", "partial", "long", "turns")
-"""The plan's protocol: 4 s mixtures with and without the target; 8 s with the target from 2.0 to 5.5 s only; 5 to 8 s. In addition:
-8 to 12 s in which target and interferers take turns."""
 PERCEPTUAL_LISTS = ("test", "long")
 """Lists with PESQ and STOI. In the others the target is silent about half of the time, which makes it an unsuitable reference."""
-ROWS_VERSION = 2
-"""Increase this when the meaning of a row changes, so that cached rows are recomputed."""
+ROWS_VERSION = 2  # increase this when the meaning of a row changes, so that cached rows are recomputed
 NOT_APPLICABLE = dict.fromkeys(
     ("si_sdr_db", "si_sdr_mix_db", "si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "swap_si_sdri_db", "confused")
     + ("absent_level_db", "absent_suppression_db", "inside_db", "outside_db", "inside_si_sdr_db", "inside_si_sdri_db")
@@ -62,7 +58,7 @@ class Item(NamedTuple):
     @property
     def shape(self) -> tuple:
         """Batching key: items with the same value can be extracted in one batch."""
-        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, self.enrolments
+        return self.list, self.mixture.mix.shape, self.mixture.enroll.shape, np.shape(self.mixture.wrong_enroll), self.present
 
 
 def evaluate(

@@ -22,8 +22,7 @@ __all__ += ["run_arm", "summarise"]
 
 PUBLISHED = {"si_sdri_db": 4.18, "si_sdr_db": -1.71, "pesq": 1.14, "stoi": 0.489, "absent_suppression_db": 11.4}
 """Results that the plan reports for its baseline."""
-BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}
-"""Column -> band limits, Hz."""
+BANDS_HZ = {"lsd_low_db": (0.0, 8_000.0), "lsd_high_db": (8_000.0, 24_000.0)}  # column -> band limits, Hz
 Fidelity = dict[str, list[dict[str, Any]]]
 """Arm -> one evaluation row per mixture and seed, with the columns of ``BANDS_HZ`` in dB."""
 

@@ -14,10 +14,8 @@ import numpy as np
 from hifitse import SAMPLE_RATE
 from hifitse.pool import DiedError, Pool, Task
 
-PESQ_RATE = 16_000
-"""Sample rate of wide-band PESQ, Hz: it is blind to everything above 8 kHz."""
-MOST_WAITING = 64
-"""Largest number of pending measurements, which limits their memory."""
+PESQ_RATE = 16_000  # Hz, of wide-band PESQ: it is blind to everything above 8 kHz
+MOST_WAITING = 64  # largest number of pending measurements, which limits their memory
 DIED = "the measuring process died (a script that evaluates needs the guard: if __name__ == '__main__')"
 
 

@@ -28,12 +28,10 @@ DIRECTIONS = {
 }
 """Metric -> 1 if higher is better, -1 if lower is better, 0 if neither. With a wrong enrolment the target should *not* be
 extracted, so lower is better; with a silent enrolment there is no right answer."""
-METRICS = tuple(DIRECTIONS)
-"""The metrics in ``metrics.json``."""
+METRICS = tuple(DIRECTIONS)  # those in ``metrics.json``
 SELECTIVITY = "selectivity"
 """SI-SDRi with the right enrolment minus SI-SDRi with a wrong one: how much the extractor depends on the enrolment."""
-BASELINE = "baseline"
-"""Name of the arm with which all others are compared."""
+BASELINE = "baseline"  # name of the arm with which all others are compared
 
 SAME_MIXTURE_DB = 1e-2
 """Largest difference between two arms in a mixture's own SI-SDR, dB; above it, they were not given the same mixture."""
@@ -171,7 +169,8 @@ def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test"
     Raises:
         HifitseError: they do not.
     """
-    one, other = (_mixtures(side, list_name) for side in (rows, baseline_rows))
+    mixtures = (of_list(side, list_name).reindex(columns=["index", "present", "si_sdr_mix_db"]) for side in (rows, baseline_rows))
+    one, other = (side.drop_duplicates("index", keep="last").set_index("index").sort_index() for side in mixtures)
     if not one.index.equals(other.index):
         counts = f"{len(one)} and {len(other)}"
         raise HifitseError(f"the arms have {counts} mixtures of the list {list_name!r}, expected the same mixtures for both")
@@ -183,12 +182,6 @@ def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test"
             f"{list_name} mixture {index} has SI-SDR {ratios[0][index]} dB in one arm and {ratios[1][index]} dB in the other, "
             "expected the same mixture for both: evaluate with the baseline's parameters"
         )
-
-
-def _mixtures(rows: Rows, list_name: str) -> pd.DataFrame:
-    """Return the target's presence and the mixture's own SI-SDR, by mixture index."""
-    mine = of_list(rows, list_name).reindex(columns=["index", "present", "si_sdr_mix_db"])
-    return mine.drop_duplicates("index", keep="last").set_index("index").sort_index()
 
 
 def numbers(interval: Interval) -> dict[str, float | int | None]:

@@ -11,20 +11,21 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import list_mixer
 from hifitse.evaluation.evaluate import Item, measured, plain
 from hifitse.evaluation.perceptual import PerceptualPool
-from hifitse.evaluation.rows import of_list, summarise
+from hifitse.evaluation.rows import mean, numbers, of_list, summarise
 from hifitse.files import write_text
 from hifitse.machine import progress_bar
 from hifitse.params import Params
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-SLACK_S = 0.01
-"""Largest difference in length between an estimate and its mixture, s, as left by resampling; the estimate is cut or padded."""
+SLACK_S = 0.01  # s: by how much an estimate may differ in length from its mixture, as left by resampling; it is cut or padded
 WORST = 5
 UNITS = {
     "si_sdr_db": "SI-SDR, dB", "si_sdri_db": "SI-SDRi, dB", "si_sdri_wrong_enroll_db": "SI-SDRi with a wrong enrolment, dB",
-    "pesq": "PESQ", "stoi": "STOI", "absent_level_db": "level where the target is absent, dBFS",
+    "pesq": "PESQ", "stoi": "STOI", "si_sdr_mix_db": "SI-SDR of the mixtures, dB", "pesq_mix": "PESQ of the mixtures",
+    "stoi_mix": "STOI of the mixtures", "absent_level_db": "level where the target is absent, dBFS",
     "absent_suppression_db": "suppression where the target is absent, dB", "confusion_rate": "share of confusions",
 }  # fmt: skip
+"""Metric or column of the rows -> label."""
 
 
 def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[str, Any]]:
@@ -61,7 +62,8 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
 
 def write_score(rows: Sequence[dict[str, Any]], folder: Path, title: str) -> str:
     """Write ``rows.jsonl``, ``metrics.json`` and ``report.md`` to a folder. Return the report."""
-    metrics = {name: summarise(rows, name) for name in dict.fromkeys(row["list"] for row in rows)}
+    names, untreated = dict.fromkeys(row["list"] for row in rows), [key for key in UNITS if "_mix" in key]
+    metrics = {name: summarise(rows, name) | {key: numbers(mean(rows, key, name)) for key in untreated} for name in names}
     text = "\n".join(_report(rows, metrics, title)) + "\n"
     write_text(folder / "rows.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")

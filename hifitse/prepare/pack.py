@@ -38,6 +38,8 @@ def pack(params: Params, folder: Path, megabytes: float) -> dict[str, float]:
     the same ones are held out. Of speakers with much speech, and of long noises, only the beginning is kept.
     Raises HifitseError: bad sources, two recordings or source folders that get the same name, a folder that is not empty, or too little
     space. The folder is then left empty."""
+    if params.eval_list:
+        raise HifitseError(f"eval_list is {params.eval_list!r}, whose recordings packing changes; expected none: copy them as they are")
     named = {name: _by_folder(getattr(params, name), name) for name in ("corpus", "eval_unseen", "noise", "rooms")}
     _refuse_one_name([(path.name, source) for pairs in named.values() for path, source in pairs])
     speech, noise, rooms = dict(named["corpus"] + named["eval_unseen"]), dict(named["noise"]), dict(named["rooms"])

@@ -3,27 +3,27 @@
 Reports that are incomplete, misplaced or damaged never raise an error: they are kept together with the reason.
 """
 
+import json
 import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from IPython.display import HTML, Image
+from IPython.display import Image
 from markupsafe import Markup
 
 from hifitse import HifitseError
 from hifitse.evaluation.comparison import Comparison
-from hifitse.evaluation.experiment import Arm, measure
-from hifitse.evaluation.rows import BASELINE
+from hifitse.evaluation.experiment import Arm, OwnModel, measure
+from hifitse.evaluation.rows import BASELINE, difference
 from hifitse.files import write_text
+from hifitse.params import Params
 from hifitse.report import page, report, show, show_arms, tables
 from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plain
 from hifitse.training.run import Run, runs_dir
 
-SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"
-"""The two kinds of speech data."""
-SCALES = ("people", "gpu", "demo")
-"""Presets in which arms are compared, the most informative first."""
+SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"  # the two kinds of speech data
+SCALES = ("people", "gpu", "demo")  # presets in which arms are compared, the most informative first
 
 
 @dataclass(frozen=True)
@@ -104,23 +104,24 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
     return sorted(kept, key=lambda one: SCALES.index(one.preset) if one.preset in SCALES[:2] else len(SCALES))
 
 
-# ---- comparison of two reports or runs
-
+# ---- comparison of two reports, runs or scores
 
 def compare(first: str, second: str, target: Path) -> None:
-    """Write a page that compares two reports by their stored means, or two runs as arms of a comparison. The write is atomic.
+    """Write a page that compares two reports by their stored means, or two runs or scores by mixture. The write is atomic.
 
-    ``first, second``: two report folders, or two runs given by name or folder. Raises HifitseError: one of them is missing, unreadable,
-    failed or unfinished; both are the same; or one is a run and the other a report.
+    ``first, second``: two report folders, two folders of ``hifitse score``, or two runs given by name or folder. Raises HifitseError: one
+    of them is missing, unreadable, failed or unfinished; both are the same; they are of two kinds; or scores are of different mixtures.
     """
     a, b = _find(first), _find(second)
     if a == b:
         raise HifitseError(f"both are {a}, expected two that differ")
-    kinds = [(folder / "metrics.json").is_file() for folder in (a, b)]
+    kinds = ["score" if (each / "rows.jsonl").is_file() else "report" if (each / "metrics.json").is_file() else "run" for each in (a, b)]
     if kinds[0] != kinds[1]:
-        raise HifitseError(f"{first} and {second} are a report and a run, expected two reports or two runs")
-    title, pieces = _reports(_usable(a), _usable(b)) if all(kinds) else _runs(_run(a), _run(b))
-    write_text(target, page.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(map(_html, pieces))))
+        raise HifitseError(f"{first} and {second} are a {kinds[0]} and a {kinds[1]}, expected two reports, two runs or two scores")
+    pages = {"score": lambda: _scores(a, b), "report": lambda: _reports(_usable(a), _usable(b)), "run": lambda: _runs(_run(a), _run(b))}
+    title, pieces = pages[kinds[0]]()
+    shown = (page.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part)) for part in pieces)
+    write_text(target, page.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(shown)))
 
 
 def _find(given: str) -> Path:
@@ -149,11 +150,6 @@ def _run(folder: Path) -> Run:
     return run
 
 
-def _html(part: str | HTML | Image) -> Markup:
-    """Convert a notebook output to HTML for a page."""
-    return page.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part))
-
-
 def _reports(a: Report, b: Report) -> tuple[str, list]:
     """Return the title and the pieces of the page that compares two reports, using only the numbers stored in them.
 
@@ -170,6 +166,18 @@ def _reports(a: Report, b: Report) -> tuple[str, list]:
     pieces += [tables.table(["", "report", "state", "steps", "device"], facts), Markup("<h2>Metrics</h2>")]
     pieces += [tables.table(["arm", "metric", "unit", "A", "B"], rows, "means with 95 % intervals"), Markup("<h2>Parameters</h2>")]
     return f"{a.folder} and {b.folder}", [*pieces, tables.differing(a.metrics.params, b.metrics.params, ["A", "B"])]
+
+
+def _scores(a: Path, b: Path) -> tuple[str, list]:
+    """Return the title and the pieces of the page that compares two folders of ``hifitse score`` on the same mixtures."""
+    rows = [[json.loads(line) for line in (folder / "rows.jsonl").read_text(encoding="utf-8").splitlines()] for folder in (a, b)]
+    titles = [(folder / "report.md").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ") for folder in (a, b)]
+    own = OwnModel(lambda mix, enroll: mix, Params())  # a system known by its rows alone
+    base, other = (Arm(name, own.params, own, each, own.params) for name, each in zip((BASELINE, "B"), rows, strict=True))
+    gain, said = difference(other.rows, base.rows), Markup("<p>A, the baseline: {}. B: {}.</p>").format(*titles)
+    text = f"SI-SDRi of B minus that of A on the same {gain.n} mixtures. The interval covers the choice of mixtures and target speakers."
+    answer = show.box(*show_arms.headline({"B": gain}), show.card("B minus A", gain), text)
+    return " and ".join(titles), [said, answer, show_arms.results(Comparison(base, {"B": other}))]
 
 
 def _runs(a: Run, b: Run) -> tuple[str, list]:

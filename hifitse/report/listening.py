@@ -29,21 +29,17 @@ from hifitse.report.page import piece
 from hifitse.report.tables import number
 from hifitse.training.validation import estimate
 
-FRAME_SECONDS = 0.1
-"""Frame length of the levels in :func:`presence`, in s."""
-FLOOR_DB = -80.0
-"""Lowest frame level in :func:`presence`, in dBFS. Without it, digital silence would pull a mean in dB down to minus infinity."""
+FRAME_SECONDS = 0.1  # s: frame length of the levels in :func:`presence`
+FLOOR_DB = -80.0  # dBFS: lowest level of these frames; without it, digital silence would pull a mean in dB down to minus infinity
 DARK = STYLE | dict.fromkeys(("figure.facecolor", "axes.facecolor", "savefig.facecolor"), "#14171b")
 DARK |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#e3e6ea")
 """Style of spectrograms, which are always dark. In dark mode a page inverts all figures except these."""
 MAGMA = matplotlib.colormaps["magma"].resampled(48)
 """Colour steps of 1.7 dB. Fewer steps give smaller files; together with the text they fit into the 256 colours of a small PNG."""
 TOP_MEL = 2595 * np.log10(1 + SAMPLE_RATE / 1400)
-RANGE_DB = 80.0
-"""Dynamic range of a spectrogram in dB; points this far below the loudest one are black."""
+RANGE_DB = 80.0  # dynamic range of a spectrogram; points this far below the loudest one are black
 FREQUENCY_TICKS = (0, 500, 1000, 2000, 4000, 8000, 16000, 24000)
-PEAK = 0.9
-"""Peak of the loudest clip in a group. The rest is headroom for the overshoot of a lossy codec."""
+PEAK = 0.9  # of the loudest clip in a group; the rest is headroom for the overshoot of a lossy codec
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from hifitse import HifitseError
 from hifitse.data.corpus import load_clips, load_corpus
-from hifitse.data.manifest import sources
+from hifitse.data.manifest import sha256, sources
 from hifitse.data.mixing import Mixer
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm, OwnModel
@@ -182,9 +182,11 @@ def facts(arm: Arm) -> dict[str, str]:
     rows = arm.rows.drop_duplicates(["list", "index"])  # mixtures: with several seeds, each has several rows
     counts, tested = Counter(rows["list"]), of_list(rows, "test")
     present, speakers = int(tested["present"].sum()), set(tested["target_speaker"])
-    made, held_out = f"{evaluation.eval_seconds:g} s", "speakers, rooms and noises of the test are in no training mixture"
+    made, seed = f"{evaluation.eval_seconds:g} s", f"; seed {evaluation.eval_seed}"
+    held_out = "speakers, rooms and noises of the test are in no training mixture"
     if evaluation.eval_list:
-        made, trained = Path(evaluation.eval_list).name, speakers & set(Mixer(params, "train").speakers)
+        made, seed = Path(evaluation.eval_list).name, f"; SHA-256 of the list {sha256(evaluation.eval_list)}"
+        trained = speakers & set(Mixer(params, "train").speakers)
         held_out = f"{len(trained)} target speakers are in the training, by their names; rooms and noises were not compared"
     failed = Counter(arm.rows["pesq_error"].dropna())
     scored = failed.total() + arm.rows["pesq"].count()
@@ -193,7 +195,7 @@ def facts(arm: Arm) -> dict[str, str]:
         "speech": "synthetic (espeak-ng voices)" if params.corpus == "synthetic" else params.corpus,
         "noise": params.noise if params.noise_prob else "none",
         "rooms": params.rooms if params.reverb_prob else "none",
-        "test list": f"{counts['test']} mixtures of {made}, {present} with the target; seed {evaluation.eval_seed}",
+        "test list": f"{counts['test']} mixtures of {made}, {present} with the target{seed}",
         "target speakers": f"{len(speakers)} in the test list",
         "other lists": f"{counts['partial']} of partial presence, {counts['long']} of 5 to 8 s",
         "held out": held_out,

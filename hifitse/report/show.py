@@ -189,7 +189,7 @@ def presence(arm: Arm) -> Image | HTML:
     """Plot level over time and likeness to the enrolment for mixtures in which the target speaks only part of the time."""
     seconds, levels, likeness = listening.presence(arm)
     if not len(seconds):
-        return HTML("<p>The list of partial presence is empty (eval_partial is 0).</p>")
+        return HTML("<p>No test mixture has the target only part of the time.</p>")
     also = ", and likeness of the estimate to the enrolment" if likeness is not None else ""
     alt = f"Mean level over time of mixture, target and estimate{also}; the target speaks in the shaded part only"
     return picture(figures.presence(seconds, levels, PARTIAL_ACTIVE_S, likeness), alt)
