@@ -1,8 +1,8 @@
 """Utterances; manifests, lists of recordings as JSON lines whose paths cannot leave their root; identifiers of a source's content.
 
 A manifest may come from elsewhere and must not make a training read files anywhere on the disk. Its root is its own folder or one below
-it, and neither ``..`` nor a symbolic link may lead out of it. Other folders need the permission of whoever starts the run: the environment
-variable ``HIFITSE_ALLOW_ROOTS`` lists them, separated as in ``PATH``; each entry covers the folder and everything below it.
+it, and neither ``..`` nor a symbolic link may lead out. Whoever starts the run can permit other folders, with all below them, in the
+environment variable ``HIFITSE_ALLOW_ROOTS``, separated as in ``PATH``.
 """
 
 import gzip
@@ -249,16 +249,14 @@ def by_content(params: Params) -> Params:
 
 def sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file, by which it can be cited, or "missing"."""
-    given = Path(expanded(path))
-    return hashlib.sha256(given.read_bytes()).hexdigest() if given.is_file() else "missing"
+    return hashlib.sha256(given.read_bytes()).hexdigest() if (given := Path(expanded(path))).is_file() else "missing"
 
 
 def identity(source: str) -> str:
     """Return an identifier of what a folder or manifest holds, unchanged if it is moved; "synthetic" identifies itself.
 
-    Of a manifest the lines count, and which of their files are missing, because the split depends on it (not looked up if the manifest is
-    large); neither a root named by its first line nor compression counts. Of a folder without a manifest the names and sizes of its audio
-    files count, and some bytes from the middle of each. Raise CorpusError if it cannot be read."""
+    Of a manifest count its lines but not a root, and which files are missing, because the split depends on it (not if it is large). Of
+    another folder count names and sizes of its audio files, and some bytes from the middle. Raise CorpusError if it cannot be read."""
     if source == "synthetic":
         return source
     path = Path(expanded(source))
