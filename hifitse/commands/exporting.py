@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,11 +76,8 @@ class Licence(NamedTuple):
 
 
 def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequence[Params] = ()) -> str:
-    """Return the model card as Markdown with the metadata header of the Hugging Face Hub, from what :func:`export` prepares. Of absolute
-    paths it shows only the names: where a corpus lies on its author's disk concerns nobody."""
+    """Return the model card as Markdown with the metadata header of the Hugging Face Hub, from what :func:`export` prepares."""
     found = metrics["evaluations"]["training"]
-    found = found | {"data": found["data"] | _shown(found["data"])}
-    params, *before = (each.model_copy(update=_shown(vars(each))) for each in (params, *before))
     results = [
         EvalResult(
             task_type="audio-to-audio", task_name="target speaker extraction", dataset_type="training", metric_type=metric,
@@ -96,9 +93,11 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
     return str(ModelCard.from_template(head, str(CARD), **formats, **values)).strip() + "\n"
 
 
-def _shown(values: Mapping[str, Any]) -> dict[str, str]:
-    texts = {name: sources(values[name]) for name in SOURCES}
-    return {name: ", ".join(Path(each).name if Path(each).is_absolute() else each for each in some) for name, some in texts.items()}
+def _shown(params: Params) -> Params:
+    """Return the parameters with the names alone of absolute paths: where a corpus lies on its author's disk concerns nobody."""
+    texts = {name: sources(getattr(params, name)) for name in SOURCES}
+    names = {name: ", ".join(Path(each).name if Path(each).is_absolute() else each for each in some) for name, some in texts.items()}
+    return params.model_copy(update=names)
 
 
 def find_run(name: str) -> Run:
@@ -153,13 +152,13 @@ def export(
         "steps": load_tensors(run.folder / BEST)[1]["step"] if best else run.step,
         "seconds_of_training": round(run.seconds),
         "device": run.device,
-        "evaluations": {"training": _measured(evaluate(model, params, run.folder, progress, lists=("test",)), params)},
+        "evaluations": {"training": _measured(evaluate(model, params, run.folder, progress, lists=("test",)), _shown(params))},
     }
     presence = calibrate(model, params)
     metrics |= ({"presence": presence} if presence else {}) | ({"default_model": study} if study else {})
     licence = licence or Licence.of(params, *before)
-    text = card(params, metrics, licence, before)
-    model.save_pretrained(folder, params.model_dump(mode="json"), metrics, text, licence.text, dtype=DTYPE)
+    text = card(_shown(params), metrics, licence, before)
+    model.save_pretrained(folder, _shown(params).model_dump(mode="json"), metrics, text, licence.text, dtype=DTYPE)
     return folder
 
 
@@ -169,7 +168,7 @@ def _before(run: Run) -> list[Params]:
     found, name = [], run.params.start_from
     while name:
         earlier = Run.named(name)
-        found.append(earlier.params)
+        found.append(_shown(earlier.params))
         name = "" if isinstance(earlier, ModelInside) else earlier.params.start_from
     return found
 
