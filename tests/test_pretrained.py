@@ -221,7 +221,8 @@ def finished(tmp_path, monkeypatch) -> Run:
 
 def test_export_measures_what_it_stores_and_takes_a_licence_and_the_numbers_of_notebook_14(finished, tmp_path, capsys):
     value = {"mean": 9.1, "low": 8.4, "high": 9.7, "n": 50}
-    row = {"mixtures": 50, "people": 7, "rooms": 0, "metrics": {"si_sdri_db": value}, "aims": {"si_sdri_db": {"aim": 8, "met": True, "certain": True}}}
+    aim = {"aim": 8, "met": True, "certain": True}
+    row = {"mixtures": 50, "people": 7, "rooms": 0, "metrics": {"si_sdri_db": value}, "aims": {"si_sdri_db": aim}}
     found = {"conditions": {"people, dry": row}, "aims": 1, "aims_met": 1}
     study = {"params": {"start_from": finished.folder.name}, "default_model": found}
     (tmp_path / "metrics.json").write_text(json.dumps(study), encoding="utf-8")
