@@ -12,6 +12,7 @@ from headless import checkout, typed
 
 from hifitse.evaluation.rows import METRICS
 from hifitse.params import resolve
+from hifitse.report.summary import CONTROLS
 
 ARMS = {
     "01_gan_finetune": ["longer", "HiFi-GAN", "STFT"],
@@ -85,7 +86,8 @@ def test_a_comparison_runs_as_typed_and_its_page_explains_itself(stem, elsewhere
     assert all(arm["steps"] == steps and set(arm["metrics"]) == set(METRICS) for arm in metrics["arms"].values())
     said = {(each["arm"], each["metric"]) for each in metrics["comparisons"]}
     assert said == {(name, metric) for name in ARMS[stem] for metric in METRICS}
-    assert all(each["verdict"] in ("helped", "neutral", "hurt") and each["baseline"] == "baseline" for each in metrics["comparisons"])
+    against = {"baseline", CONTROLS.get(stem, "baseline")}
+    assert all(each["verdict"] in ("helped", "neutral", "hurt") and each["baseline"] in against for each in metrics["comparisons"])
     for kind, conditions in GROUPS.get(stem, {}).items():
         assert list(metrics["groups"][kind]) == conditions
         counts = {each["si_sdri_db"]["n"] for arms in metrics["groups"][kind].values() for each in arms.values()}
