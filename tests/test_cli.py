@@ -45,6 +45,15 @@ def test_alone_it_says_what_it_can(capsys):
     assert cli.main([]) == 2 and "extract" in capsys.readouterr().err
 
 
+def test_a_reader_that_stops_early_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "hifitse.commands.cli", "params"]
+    done = subprocess.run(command, cwd=Path(cli.__file__).parents[2], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 @pytest.mark.parametrize(("arguments", "words"), [
     (["run", "77_nothing"], ["'77_nothing'", "98_made_up"]),
     (["walk"], ["'walk'", "--help"]),

@@ -258,7 +258,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # handle SIGTERM like Ctrl-C
     try:
-        return call(hifitse, argv) or 0
+        code = call(hifitse, argv) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever read the output, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor does Python's last flush fail
+        return 1
     except HifitseError as error:
         print(f"hifitse: {error}", file=sys.stderr)
         return 2

@@ -103,7 +103,7 @@ def _deal(
     sides["train"] |= set(order)
     counts = {side: sum(sizes[name] for name in groups) for side, groups in sides.items()}
     if min(counts.values()) < least:
-        said = ", ".join(f"{side} {count}" for side, count in counts.items())
+        said = ", ".join(f"{side} {count}" for side, count in counts.items()) + "; hifitse prepare reads other layouts of folders"
         raise CorpusError(f"there are {sum(sizes.values())} {what} in {len(sizes)} groups, expected {least} or more per side, got {said}")
     return sides
 
