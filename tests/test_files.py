@@ -244,6 +244,7 @@ def test_presence_without_a_measured_threshold_says_so(folder, extractor, monkey
     (lambda: np.clip(9 * signal(), -1, 1), "samples are clipped"),
     (lambda: np.pad(signal(0.5), (0, 48_000)), " s of speech, expected at least 1 s"),
     (lambda: 0.1 * np.random.default_rng(1).standard_normal(96_000), "sounds like noise"),
+    (lambda: audio.resample(audio.resample(voice(0), SAMPLE_RATE, 8_000), 8_000, SAMPLE_RATE), "nothing above 4.0 kHz, like a telephone"),
     (lambda: 0.5 * voice(0)[: 4 * SAMPLE_RATE] + 0.2, ""),
     (lambda: np.concatenate([voice(0)[: 4 * SAMPLE_RATE], voice(2)[: 4 * SAMPLE_RATE]]), "its voice changes, expected one person alone"),
     (lambda: np.concatenate([voice(number)[at : at + 144_000] for at in (0, 144_000) for number in (0, 2)]), "its voice changes"),
