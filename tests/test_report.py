@@ -36,7 +36,7 @@ def test_verdict_says_numbers_data_and_scale():
     means = [np.mean([row[key] for row in made_up_rows() if row["present"]]) for key in ("si_sdri_db", "si_sdri_wrong_enroll_db")]
     for value in (*means, means[0] - means[1]):
         assert tables.number(value, 1, signed=True) + " dB" in text
-    assert "synthetic" in text and "4 steps" in text and "a made-up device" in text and "40 test mixtures" in text
+    assert "synthetic" in text and "4 steps" in text and "a made-up device" in text and "40 test mixtures, 3 target speakers" in text
     text = show.verdict(made_up_arm(params=SMOKE.model_copy(update={"corpus": "<script>alert(1)</script>"}))).data
     assert "synthetic" not in text and "<script>" not in text and "&lt;script&gt;" in text
 

@@ -89,7 +89,8 @@ def verdict(arm: Arm) -> HTML:
     values = {label: mean(arm.rows, metric) for label, metric in labels.items()}
     first, _, difference = values.values()
     mark, headline = judge(first, difference)
-    cards = "".join(card(label, value, f"{value.n} test mixtures", digits=1) for label, value in values.items())
+    people = of_list(arm.rows[arm.rows["present"]], "test")["target_speaker"].nunique()
+    cards = "".join(card(label, value, f"{value.n} test mixtures, {people} target speakers", digits=1) for label, value in values.items())
     data = f"The voices are recordings of people ({arm.params.corpus})."
     if arm.params.corpus == "synthetic":
         data = "The voices are synthetic, made by a speech synthesiser: these numbers say nothing yet about real people."
