@@ -190,16 +190,18 @@ def combination(terms: Sequence[tuple[ArrayLike, float]], seed: int = 0, speaker
         mixtures = _drawn(groups[level], draws, rng)
         return sum(weight * _weighted_means(each, mixtures, rng) for each, weight in zip(runs, weights, strict=True))
 
-    return _interval(mean, n, weighted_sum, seed)
+    return _interval(mean, n, weighted_sum, seed, levels=1 if groups[1] is groups[0] else 2)
 
 
-def _interval(mean: float, n: int, resampled: Callable[[int, np.random.Generator, int], np.ndarray], seed: int) -> Interval:
-    """Return the interval that covers those from resampling mixtures (level 0) and speakers (level 1)."""
+def _interval(
+    mean: float, n: int, resampled: Callable[[int, np.random.Generator, int], np.ndarray], seed: int, levels: int = 2
+) -> Interval:
+    """Return the interval that covers those from resampling mixtures (level 0) and, with two levels, speakers (level 1)."""
     if n < 2:
         return Interval(mean, float("nan"), float("nan"), int(n))
     chunk = max(1, 2_000_000 // n)  # limits the memory for the counts
     ends = []
-    for level in range(2):
+    for level in range(levels):
         rng = np.random.default_rng(seed)
         means = [resampled(level, rng, min(chunk, RESAMPLES - start)) for start in range(0, RESAMPLES, chunk)]
         ends.append(np.nanquantile(np.concatenate(means), (0.025, 0.975)))

@@ -144,7 +144,7 @@ def export(
     ``best``: use the weights of the best validation, not the final ones. Raises HifitseError: evaluation or writing fails.
     """
     before = _before(run)  # first, so that a missing run is reported before minutes are spent
-    model, params = rounded(run, best), run.params
+    model, params, shown = rounded(run, best), run.params, _shown(run.params)
     metrics = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "weights": str(DTYPE).removeprefix("torch.") + (", of the verifier mostly int8" if params.verifier else ""),
@@ -152,13 +152,13 @@ def export(
         "steps": load_tensors(run.folder / BEST)[1]["step"] if best else run.step,
         "seconds_of_training": round(run.seconds),
         "device": run.device,
-        "evaluations": {"training": _measured(evaluate(model, params, run.folder, progress, lists=("test",)), _shown(params))},
+        "evaluations": {"training": _measured(evaluate(model, params, run.folder, progress, lists=("test",)), shown)},
     }
     presence = calibrate(model, params)
     metrics |= ({"presence": presence} if presence else {}) | ({"default_model": study} if study else {})
     licence = licence or Licence.of(params, *before)
-    text = card(_shown(params), metrics, licence, before)
-    model.save_pretrained(folder, _shown(params).model_dump(mode="json"), metrics, text, licence.text, dtype=DTYPE)
+    text = card(shown, metrics, licence, before)
+    model.save_pretrained(folder, shown.model_dump(mode="json"), metrics, text, licence.text, dtype=DTYPE)
     return folder
 
 

@@ -162,8 +162,7 @@ def protocol_table(ways: Ways) -> HTML:
         mine = frame(of_arms[BASELINE])
         same = (mine["split"].values == right["split"].values).all()  # the same voices at every index
         values, named = [matrix(mine), matrix(right)], [speakers(mine), speakers(right)]
-        found = paired(*values, speakers=named[0]) if same else unpaired(*values, speakers=named)
-        moved = "" if way == RIGHT_TEST else found
+        moved = "" if way == RIGHT_TEST else paired(*values, speakers=named[0]) if same else unpaired(*values, speakers=named)
         row = {"tested on": way, "SI-SDRi of the baseline, dB": mean(mine), "moved by, dB": moved, "SI-SDR, dB": mean(mine, "si_sdr_db")}
         rows.append(row | {"confusions": tables.measured(mean(mine, "confusion_rate"))})
     return table(rows, "means with 95 % intervals; unpaired where the voices differ")
