@@ -116,6 +116,7 @@ class Params(Learning):
     arm_kinds: str = Field("", description="arms of 15_scaling, with commas: size, segment, batch, rate, cues, mixtures; empty: all")
     eval_list: str = Field("", description="test list written by `hifitse scenes`; empty: drawn from the parameters below")
     eval_unseen: str = Field("", description="speech that no training uses, as for corpus; comparisons also test their arms on it")
+    eval_rooms: str = Field("", description="room responses that no training uses, all used in tests; empty: the test share of rooms")
     eval_mixtures: int = Field(200, ge=4, le=100_000, description="mixtures in the test list")
     eval_seed: int = Field(42, ge=0, le=2**31 - 1, description="seed of the test list")
     eval_absent_share: float = Field(0.21, ge=0, lt=1, description="share of the test list without the target")

@@ -10,7 +10,8 @@ import soundfile
 from sounds import folders, save, small
 
 from hifitse.data.corpus import CorpusError, load_corpus
-from hifitse.data.manifest import by_content, identity
+from hifitse.data.manifest import SIDES, by_content, identity
+from hifitse.data.mixing import Mixer
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.model import Extractor
 from hifitse.prepare.prepare import prepare
@@ -44,6 +45,20 @@ def test_every_source_is_part_of_a_runs_name(tmp_path, name):
     assert Run.of(small(sources)).folder != before
     shutil.rmtree(sources[name])
     assert "missing" in getattr(by_content(small(sources)), name)
+
+
+def test_rooms_of_the_evaluation_are_all_used_in_tests_only_and_identified_by_their_content(tmp_path):
+    sources, more = folders(tmp_path), tmp_path / "measured"
+    for name in "abc":
+        save(more / f"{name}.wav", [0.9, *[0.1] * 9599])
+    params = small(sources, eval_rooms=str(more), reverb_prob=1.0)
+    used = {side: Mixer(params, side).acoustics.rooms for side in SIDES}
+    assert [clip.path for clip in used["test"].clips] == ["a.wav", "b.wav", "c.wav"]
+    assert all(used[side] == Mixer(small(sources, reverb_prob=1.0), side).acoustics.rooms for side in ("train", "valid"))
+    assert Run.of(params).folder == Run.of(small(sources, reverb_prob=1.0)).folder  # no training hears them
+    before = by_content(params).eval_rooms
+    louder(more / "a.wav")
+    assert by_content(params).eval_rooms != before
 
 
 def test_moved_sources_give_the_same_run(tmp_path, monkeypatch):

@@ -169,6 +169,6 @@ def test_the_test_is_the_one_that_the_default_model_was_trained_without(people, 
 
 def test_rooms_of_the_conditions_are_those_that_no_training_names():
     tested = [each.params(resolve("people")) for each in default_model.CONDITIONS]
-    rooms = {params.rooms for params in tested if params.reverb_prob or params.eval_enroll == "reverberant"}
+    rooms = {params.eval_rooms for params in tested if params.reverb_prob or params.eval_enroll == "reverberant"}
     trained = [Extractor.from_pretrained().origin.params["rooms"], *(resolve(name).rooms for name in ("people", "gpu"))]
     assert rooms == {default_model.MEASURED} and not rooms & {each.strip() for text in trained for each in text.split(",")}

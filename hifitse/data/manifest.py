@@ -240,8 +240,8 @@ def _checked(entry: Any, texts: tuple[str, ...]) -> dict:
 def by_content(params: Params) -> Params:
     """Return the parameters with each source of recordings replaced by its :func:`identity`; synthetic sources keep their name.
     A missing source gets a name that no run has. Not for making mixtures: these names are not paths."""
-    texts = {name: getattr(params, name) for name in SOURCES}
-    real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text != "synthetic"}
+    texts = {name: getattr(params, name) for name in (*SOURCES, "eval_rooms")}
+    real = {name: ", ".join(map(identity, sources(text))) for name, text in texts.items() if text not in ("", "synthetic")}
     if params.eval_list:
         real["eval_list"] = sha256(params.eval_list)
     return params.model_copy(update=real)

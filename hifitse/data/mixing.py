@@ -18,7 +18,7 @@ import numpy as np
 from hifitse import SAMPLE_RATE, HifitseError
 from hifitse.data.augment import PITCHES, draw_change, draw_elsewhere
 from hifitse.data.corpus import Clips, load_clips, load_corpus, merged, merged_clips
-from hifitse.data.manifest import SIDES, Utterance
+from hifitse.data.manifest import SIDES, Utterance, sources
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Mixture, Renderer
 from hifitse.data.sampling import WHOLE_S, Acoustics, SpeechSampler
@@ -206,8 +206,9 @@ class Mixer:
 def _acoustics(params: Params, split: Split) -> Acoustics:
     """Load noises and rooms; what only the evaluation's enrolments need (``eval_enroll``) is not loaded for the training."""
     def held(kind: Literal["noise", "rooms"]) -> Clips:
-        lists = merged_clips([load_clips(each, kind) for each in source_folders(params, kind)])
-        return lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
+        alone = kind == "rooms" and split == "test" and params.eval_rooms
+        lists = merged_clips([load_clips(each, kind) for each in (sources(alone) if alone else source_folders(params, kind))])
+        return lists if alone else lists.split(params.valid_share, params.test_share, params.corpus_seed)[split]
 
     asked = params.eval_enroll if split != "train" else "drawn"
     noisy = params.noise_prob > 0 or max(params.noisy_enroll_prob) > 0 or asked == "noisy"

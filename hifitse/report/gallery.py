@@ -40,7 +40,7 @@ MARKS = {
 DEFAULT = "people/14_default_model"
 MODELS = {
     (DEFAULT, "people, dry"): "default model; unseen people, no room, no noise",
-    (DEFAULT, "people, rooms and noise"): "default model; the same with noise, in a measured car park or kiln",
+    (DEFAULT, "people, rooms and noise"): "default model; the same with noise, in measured rooms",
     (DEFAULT, "RAVDESS, dry"): "default model; actors in an unseen studio",
     (DEFAULT, "Persian, dry"): "default model; unseen language and microphones",
     ("demo-best/00_baseline", "baseline"): "`make demo`; synthetic voices, no room",

@@ -101,7 +101,7 @@ class Condition:
 
 MEASURED = "$HIFITSE_DATA/rir"
 """Measured rooms, not used in any training of the default model."""
-ROOMS = {"reverb_prob": 1.0, "noise_prob": 1.0, "rooms": MEASURED}
+ROOMS = {"reverb_prob": 1.0, "noise_prob": 1.0, "eval_rooms": MEASURED}
 RAVDESS, PERSIAN = (ELSEWHERE | {"corpus": f"$HIFITSE_DATA/{name}"} for name in ("speech", "speech_swb"))
 LONE = {"interferers_min": [0], "interferers_max": [0]}
 CONDITIONS = (
@@ -120,7 +120,7 @@ CONDITIONS = (
         for seconds in (1, 2, 4, 8)
     ),
     Condition("noisy enrolment", "An enrolment in noise?", {"eval_enroll": "noisy"}),
-    Condition("reverberant enrolment", "An enrolment in a measured room?", {"eval_enroll": "reverberant", "rooms": MEASURED}),
+    Condition("reverberant enrolment", "An enrolment in a measured room?", {"eval_enroll": "reverberant", "eval_rooms": MEASURED}),
     Condition("coded enrolment", "An enrolment through a codec?", {"eval_enroll": "codec"}),
     Condition("enrolment at another pitch", "Up to four semitones lower or higher?", {"eval_enroll": "pitch"}),
     Condition("alike voices", "Interferers among the tenth most like the target?", {"similarity": [0.9]}),
@@ -154,7 +154,7 @@ def measure(params: Params, extractor: Extractor) -> tuple[Found, dict[str, str]
     left_out: dict[str, str] = {}
     for condition in CONDITIONS:
         asked = condition.params(params)
-        if why := missing(asked.corpus, asked.noise, asked.rooms):
+        if why := missing(asked.corpus, asked.noise, asked.rooms, asked.eval_rooms):
             left_out[condition.name] = why
             continue
         tested = condition.wrap(extractor).eval() if condition.wrap else extractor
