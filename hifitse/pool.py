@@ -7,11 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from hifitse import HifitseError
 
@@ -20,20 +20,18 @@ class DiedError(HifitseError):
     """A task crashed its process, or so many did that the pool gave up."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """The arguments of a task, and the pool that works on it, if any."""
+class Task(NamedTuple):
+    """The arguments of a task, and what a process will return for them; ``None`` if no process works on it."""
 
     arguments: tuple
-    pool: ProcessPoolExecutor | None = None
-    future: Future | None = None
+    future: Future | None
 
 
 class Pool:
     """Pool of processes that run ``work(*arguments)``; a context manager.
 
-    Processes are spawned: forking would copy locks and the state of CUDA. A task whose process dies is retried alone. Tasks that waited
-    beside it then run one by one; later tasks run in new processes.
+    Processes are spawned: forking would copy locks and the state of CUDA. If one dies, the tasks that waited are run one by one in another;
+    later tasks run in new processes.
 
     Args:
         work: a module-level function, which new processes import.
@@ -54,23 +52,21 @@ class Pool:
     def start(self, *arguments: Any) -> Task:
         """Submit a task to the processes, if there are any."""
         if not self.workers or self.gave_up:
-            return Task(arguments)
+            return Task(arguments, None)
         self._pool = self._pool or _spawn(self.workers)
         try:
-            return Task(arguments, self._pool, self._pool.submit(self.work, *arguments))
-        except BrokenProcessPool:  # :meth:`result` finds the task that broke the pool
-            return Task(arguments)
+            return Task(arguments, self._pool.submit(self.work, *arguments))
+        except BrokenProcessPool:  # this task runs alone, the next one in new processes
+            self._pool = None
+            return Task(arguments, None)
 
     def result(self, task: Task) -> Any:
         """Wait for a task; return or raise what ``work`` does. Raises DiedError: it crashed its process twice, or the pool gave up."""
         if not self.workers:
             return self.work(*task.arguments)
         if task.future is not None:
-            try:
+            with suppress(BrokenProcessPool):
                 return task.future.result()
-            except (BrokenProcessPool, CancelledError):
-                task.pool.shutdown(wait=True, cancel_futures=True)
-                self._pool = None if task.pool is self._pool else self._pool
         return self._alone(task.arguments)
 
     def _alone(self, arguments: tuple) -> Any:

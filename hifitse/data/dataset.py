@@ -25,11 +25,8 @@ from hifitse.params import Params
 
 Place = tuple[int, bool]  # index of a mixture, and whether its loudest interferer is asked for
 Batch = dict[str, Any]
-"""mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts.
-
-If requested, also wrong_enroll (B, N, T'), silent for mixtures without interferers. If items share mixtures or enrolments, ``shared``
-tells which (:class:`Shared`).
-"""
+"""mix (B, T), target (B, T), enroll (B, N, T') float32; present (B,) bool; metadata: list of B dicts. If requested, also wrong_enroll
+(B, N, T'), silent for mixtures without interferers. ``shared``: :class:`Shared`, if items share mixtures or enrolments."""
 AHEAD = 2  # batches that a GPU keeps ready for the training
 GRACE_S = 3  # seconds for which a worker continues after SIGTERM
 
@@ -50,9 +47,8 @@ class Shared(NamedTuple):
 @dataclass(frozen=True)
 class Items:
     """Items by index, a pure function of these values: item i is mixture i.
-    With ``both``, each mixture comes twice: item 2 k asks for its target and item 2 k + 1 for its loudest interferer, each with their own
-    enrolment. The same input then has two outputs, and only the enrolment tells which, so that a batch with both teaches the model
-    to use it from the first step on. A mixture without interferers comes twice unchanged."""
+    With ``both``, each mixture comes twice: item 2 k asks for its target and item 2 k + 1 for its loudest interferer, if it has one. Only
+    the enrolment tells which, so that the model learns from the first step on to use it."""
 
     mixer: Mixer
     seed: int
@@ -69,9 +65,8 @@ class Items:
 
 
 def swapped(mixture: Mixture) -> Mixture:
-    """Return the mixture with its loudest interferer, always present, as the target; unchanged if it has no ``wrong_enroll``.
-
-    The metadata and ``interferers`` remain those of the original mixture, except for ``id``, ``present`` and the flag ``swapped``."""
+    """Return the mixture with its loudest interferer, always present, as the target; unchanged if it has no ``wrong_enroll``. Of the
+    metadata, only ``id`` and ``present`` change, and ``swapped`` is added; ``interferers`` stay the same."""
     if mixture.wrong_enroll is None:
         return mixture
     metadata = mixture.metadata | {"id": f"{mixture.metadata['id']}-swapped", "present": True, "swapped": True}
@@ -80,11 +75,8 @@ def swapped(mixture: Mixture) -> Mixture:
 
 
 def collate(mixtures: Sequence[Mixture], places: Sequence[Place]) -> Batch:
-    """Collate the items at these places of mixtures into a :data:`Batch`. Raise HifitseError if their lengths differ."""
+    """Collate the items at these places of mixtures, of one length, into a :data:`Batch`."""
     items = [swapped(mixtures[place]) if asked else mixtures[place] for place, asked in places]
-    lengths = sorted({len(each.mix) for each in items})
-    if len(lengths) > 1:
-        raise HifitseError(f"mixtures of a batch have {lengths} samples, expected one length (batch_size=1 for a list of several)")
 
     def stacked(signals: Iterable[Any]) -> Tensor:
         return torch.stack([torch.as_tensor(signal) for signal in signals])
@@ -128,16 +120,13 @@ class _Batched(Dataset):
 
 
 class Batches:
-    """Batches of the indices ``first`` to ``last - 1`` in order; each iteration gives the same batches.
+    """Batches of the indices ``first`` to ``last - 1`` in order, the last one maybe smaller; each iteration gives the same batches.
+    Raises HifitseError: a mixture cannot be made, or a worker was killed.
 
     Args:
-        batch_size: items per batch; the last batch may have fewer.
         share: the number of this process, and how many share the batches: of 4, process 1 gets batches 1, 5, 9, ...
-        workers: processes that make batches; 0: this process does. They leave SIGINT to this process and continue for 3 s after SIGTERM.
-        renderer: renders scenes that the workers draw, in this process and on its device; with ``None`` the workers also render.
-
-    Raises:
-        HifitseError: a mixture cannot be made, or a worker was killed."""
+        workers: processes that make batches; 0: this process does.
+        renderer: renders scenes that the workers draw, in this process and on its device; with ``None`` the workers also render."""
 
     def __init__(
         self, items: Items, first: int, last: int, batch_size: int, workers: int, share: tuple[int, int] = (0, 1),
@@ -215,7 +204,7 @@ def _as_is(batch: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """Set up a worker's signals and threads. The main process decides when to stop, but a terminal or scheduler signals the whole group. So
+    """Set up a worker's signals and threads. A terminal or scheduler signals the whole group, but the main process decides when to stop. So
     workers ignore SIGINT, and after SIGTERM, by which the main process ends them, they continue for 3 s to serve a step already begun."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):
@@ -229,10 +218,8 @@ def training_loader(
     params: Params, mixer: Mixer, first_index: int = 0, count: int | None = None, share: tuple[int, int] = (0, 1),
     device: torch.device | None = None,
 ) -> Batches:  # fmt: skip
-    """Return the training batches from mixture ``first_index`` on: of ``count`` mixtures, or of all that the run has left.
-
-    On a GPU with ``params.cache_mb`` above 0 they are rendered there, from recordings that it keeps; else on the CPU. They do not depend on
-    ``params.workers``; a resumed run gets those of an uninterrupted one, and processes that ``share`` them together get those of one."""
+    """Return the training batches from mixture ``first_index`` on: of ``count`` mixtures, or of all that the run has left. They do not
+    depend on ``params.workers``, ``share`` or interruptions. With ``params.cache_mb`` above 0, a GPU renders them."""
     total = params.steps * params.batch_size
     # Fine-tuning uses other mixtures: its seed alone would repeat the first ones of the run that it starts from.
     seed = (params.seed + int(params.start_from[:7], 16)) % 2**31 if params.start_from else params.seed
