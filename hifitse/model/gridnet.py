@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hifitse.config import ExtractorConfig
-from hifitse.model import kernels
 
 # ---- modulation
 
@@ -196,12 +195,9 @@ class GatedConv(nn.Module):
         self.out = nn.Linear(hidden, features)
 
     def forward(self, x: Tensor, spk_emb: Tensor | None = None) -> Tensor:
-        y = self.norm(x, spk_emb)
-        if kernels.fast():
-            y = kernels.convolve(y, self.taps, self.dilation)
-        else:
-            kernel = self.taps.weight.unflatten(1, (3, -1)).transpose(1, 2)  # (2 H, D, 3)
-            y = F.conv1d(y.transpose(1, 2), kernel, self.taps.bias, padding=self.dilation, dilation=self.dilation).transpose(1, 2)
+        kernel = self.taps.weight.unflatten(1, (3, -1)).transpose(1, 2)  # (2 H, D, 3)
+        y = self.norm(x, spk_emb).transpose(1, 2)
+        y = F.conv1d(y, kernel, self.taps.bias, padding=self.dilation, dilation=self.dilation).transpose(1, 2)
         return x + self.out(F.glu(y, -1))
 
 

@@ -1,12 +1,12 @@
 """Hand-written fast paths of the model, and the switch that turns them off.
 
-``bands.py`` and ``gridnet.py`` define what is computed. These versions give the same result up to rounding, in less time on a CPU: they
-use one matrix product per region, copy and add bands in long contiguous runs, and keep an item's frames in the cache for the inverse STFT.
+``bands.py`` defines what is computed. These versions give the same result up to rounding, in less time on a CPU: they use one matrix
+product per region, copy and add bands in long contiguous runs, and keep an item's frames in the cache for the inverse STFT.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
@@ -36,53 +36,20 @@ def plain(use: bool = True) -> Iterator[None]:
 
 def cut(rows: Tensor, spans: Spans, width: int) -> Tensor:
     """Cut rows into overlapping pieces of columns, padding short ones with zeros: (M, P) -> (K, M, width)."""
-    pieces = rows.new_empty(len(spans), len(rows), width)
-    for piece, (first, last) in zip(pieces, spans, strict=True):
-        piece[:, : last - first] = rows[:, first:last]
-        piece[:, last - first :] = 0
-    return pieces
+    return torch.stack([F.pad(rows[:, first:last], (0, width - (last - first))) for first, last in spans])
 
 
-def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans], columns: int) -> Tensor:
-    """Overlap-add pieces ordered by their first column, with zeros in the gaps: each (K, M, W) -> (M, columns). Adjoint of :func:`cut`."""
-    rows, done = pieces[0].new_empty(pieces[0].shape[1], columns), 0
-    for piece, (first, last) in zip(chain(*pieces), chain(*spans), strict=True):
-        if first > done:
-            rows[:, done:first] = 0
-        again = min(max(done - first, 0), last - first)  # columns already written by earlier pieces
-        rows[:, first : first + again] += piece[:, :again]
-        rows[:, first + again : last] = piece[:, again : last - first]
-        done = max(done, last)
-    rows[:, done:] = 0
-    return rows
+def overlap(pieces: Sequence[Tensor], spans: Sequence[Spans]) -> Tensor:
+    """Overlap-add pieces that together cover all columns: each (K, M, W) -> (M, columns).
 
-
-class Cut(torch.autograd.Function):
-    """Differentiable :func:`cut`. It copies contiguous slices, where indexing would copy single numbers."""
-
-    @staticmethod
-    def forward(ctx, rows: Tensor, spans: Spans, width: int) -> Tensor:
-        ctx.spans, ctx.columns = spans, rows.shape[1]
-        return cut(rows, spans, width)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return overlap([gradient], [ctx.spans], ctx.columns), None, None
-
-
-class Overlap(torch.autograd.Function):
-    """Differentiable :func:`overlap`."""
-
-    @staticmethod
-    def forward(ctx, spans: Sequence[Spans], columns: int, *pieces: Tensor) -> Tensor:
-        ctx.spans, ctx.widths = spans, [each.shape[-1] for each in pieces]
-        return overlap(pieces, spans, columns)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(cut(gradient, spans, width) for spans, width in zip(ctx.spans, ctx.widths, strict=True))
+    Columns under the same pieces are added at once and then joined: adding each piece to a whole output would copy that output each time.
+    """
+    placed = list(zip(chain(*pieces), chain(*spans), strict=True))
+    joined = []
+    for low, high in pairwise(sorted({edge for _, span in placed for edge in span})):
+        here = [piece[:, low - first : high - first] for piece, (first, last) in placed if first <= low and high <= last]
+        joined.append(sum(here[1:], here[0]))
+    return torch.cat(joined, 1)
 
 
 def split_region(region: nn.Module, x: Tensor, sums: Tensor) -> Tensor:
@@ -99,7 +66,7 @@ def split_region(region: nn.Module, x: Tensor, sums: Tensor) -> Tensor:
     scale = ((power - mean.square()).clamp_min(0) + 1e-5).rsqrt()[:, :, None, None]
     weight = padded(region, region.weight)  # (K, W * C, D)
     gained = weight * padded(region, region.gain)[..., None]
-    rows = Cut.apply(x.flatten(0, 1), region.spans, region.width * region.channels)  # (K, B * L, W * C)
+    rows = cut(x.flatten(0, 1), region.spans, region.width * region.channels)  # (K, B * L, W * C)
     z = torch.bmm(rows, gained).view(region.n_bands, B, L, -1)
     constant = (weight * padded(region, region.offset)[..., None]).sum(1) + region.bias  # (K, D)
     shift = constant[:, None, None] - scale * mean[:, :, None, None] * gained.sum(1)[:, None, None]  # (K, B, 1, D)
@@ -115,20 +82,13 @@ def merge_regions(regions: Sequence[nn.Module], z: Tensor, n_bins: int) -> Tenso
         weight = torch.cat([region.weight, region.bias[..., None]], -1)  # (places, 2, D + 1)
         # dividing the weights by the number of bands per bin is cheaper than dividing the mask
         pieces.append(torch.bmm(part, padded(region, weight * region.share[:, None, None]).transpose(1, 2)))
-    mask = Overlap.apply([region.spans for region in regions], 2 * n_bins, *pieces)  # (B * L, F * 2)
+    mask = overlap(pieces, [region.spans for region in regions])  # (B * L, F * 2)
     return mask.view(B, L, n_bins, 2).transpose(1, 2)
 
 
 def padded(region: nn.Module, flat: Tensor) -> Tensor:
     """Arrange values per place by band, padding short bands with zeros: (places, C, ...) -> (K, W * C, ...)."""
     return torch.cat([flat, flat.new_zeros(1, *flat.shape[1:])])[region.rows].flatten(1, 2)
-
-
-def convolve(x: Tensor, taps: nn.Linear, dilation: int) -> Tensor:
-    """Convolve along frames with three taps, in the memory layout for which convolutions are fast: (G, L, D) -> (G, L, 2 H)."""
-    kernel = taps.weight.unflatten(1, (3, -1))[:, None].permute(0, 3, 1, 2)  # (2 H, D, 1, 3)
-    y = F.conv2d(x[:, None].permute(0, 3, 1, 2), kernel, taps.bias, padding=(0, dilation), dilation=(1, dilation))
-    return y[:, :, 0].transpose(1, 2)
 
 
 class Inverse(torch.autograd.Function):
