@@ -77,7 +77,7 @@ def test_an_empty_folder_of_runs_says_so(runs, capsys):
 
 
 @pytest.mark.parametrize(("other", "words"), [
-    ("nowhere", ["'nowhere'", "no run and no report", "runs here: "]),
+    ("nowhere", ["'nowhere'", "cannot be read", "hifitse runs"]),
     ("same", ["both are", "two that differ"]),
     ("report", ["a run and a report", "two reports, two runs or two scores"]),
     ("damaged", ["damaged", "cannot be read"]),

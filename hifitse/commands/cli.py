@@ -76,19 +76,18 @@ def prepare(root: str, layout: str, kind: str, output: str, page: str | None, wo
 @click.option("--licence", metavar="FILE", help="Text file with the licence; its first line is its short name, such as cc-by-nc-sa-4.0.")
 @click.option("--study", metavar="FILE", help="For the model card: metrics.json of 14_default_model with start_from this run.")
 @click.option("--best", is_flag=True, help="Export the weights of the best validation, not the final ones.")
-@click.option("--shifts", type=click.IntRange(1, 8), metavar="N", help="Shifted estimates that the model averages (default: the run's).")
-def export(run: str, output: str, licence: str | None, study: str | None, best: bool, shifts: int | None) -> None:
+def export(run: str, output: str, licence: str | None, study: str | None, best: bool) -> None:
     """Export a finished training as a model folder.
 
     RUN_OR_PRESET is a run, by name or folder, or a preset whose training is finished.
     """
     from hifitse.commands import exporting
     from hifitse.commands.exporting import Licence
+    from hifitse.params import PRESET_DIR, resolve
+    from hifitse.training.run import Run
 
     terms = Licence.read(Path(licence)) if licence else None
-    found = exporting.find_run(run)
-    if shifts:
-        found.params = found.params.model_copy(update={"shifts": shifts})
+    found = Run.of(resolve(run)).required() if (PRESET_DIR / f"{run}.yaml").is_file() else Run.found(run)
     known = exporting.conditions(Path(study), found) if study else None
     folder = exporting.export(found, Path(output), terms, study=known, best=best)
     print(f"hifitse: {folder} holds the model of run {found.folder.name}; its README.md says how good it is")

@@ -16,18 +16,16 @@ from hifitse.data.mixing import Mixer
 from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation.evaluate import evaluate
 from hifitse.evaluation.rows import mean, numbers, summarise
-from hifitse.files import CheckpointError
 from hifitse.model import Extractor
 from hifitse.model.extract_files import PRESENCE_S, Levels
 from hifitse.model.extraction import taken_db
 from hifitse.model.pretrained import packed, unpacked
 from hifitse.model.verifier import likeness
-from hifitse.params import ParameterError, Params, resolve
-from hifitse.presets import PRESET_DIR
+from hifitse.params import Params
 from hifitse.report import tables
 from hifitse.studies.default_model import markdown
 from hifitse.training.checkpoint import BEST, load_tensors
-from hifitse.training.run import ModelInside, Run, runs_dir
+from hifitse.training.run import ModelInside, Run
 from hifitse.training.validation import estimate
 
 CARD = Path(tables.__file__).parent / "templates" / "card.md"
@@ -100,29 +98,6 @@ def _shown(params: Params) -> Params:
     return params.model_copy(update=names)
 
 
-def find_run(name: str) -> Run:
-    """Return the finished run of a preset, of this name, or in a folder. Raises HifitseError: there is none, or it is not finished."""
-    presets = sorted(path.stem for path in PRESET_DIR.glob("*.yaml"))
-    try:
-        folder = Path(name).absolute()  # "." has no name
-        run = Run.of(resolve(name)) if name in presets else Run.at(folder if folder.is_dir() else runs_dir() / name)
-    except ParameterError:
-        raise
-    except (OSError, ValueError):
-        raise HifitseError(f"run is {name!r}, expected the name or folder of a run or one of the presets {', '.join(presets)}") from None
-    if not run.finished:
-        done = f"has done {run.step} of its {run.params.steps} steps"
-        raise CheckpointError(f"run {run.folder.name} of {name!r} {done}, expected a finished one: {run.command}")
-    return run
-
-
-def rounded(run: Run, best: bool = False) -> Extractor:
-    """Return the run's averaged weights, or those of its best validation, rounded to 16 or 8 bits as in the file, and back to float32."""
-    model = run.extractor(best)
-    model.load_state_dict(unpacked(packed(model.state_dict(), DTYPE)))
-    return model
-
-
 def conditions(path: Path, run: Run) -> dict[str, Any]:
     """Read the results of notebook 14 for this run from its ``metrics.json``. Raises HifitseError: not readable, or of another model."""
     try:
@@ -144,7 +119,8 @@ def export(
     ``best``: use the weights of the best validation, not the final ones. Raises HifitseError: evaluation or writing fails.
     """
     before = _before(run)  # first, so that a missing run is reported before minutes are spent
-    model, params, shown = rounded(run, best), run.params, _shown(run.params)
+    model, params, shown = run.extractor(best), run.params, _shown(run.params)
+    model.load_state_dict(unpacked(packed(model.state_dict(), DTYPE)))  # so that what is measured is what is stored
     metrics = {
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "weights": str(DTYPE).removeprefix("torch.") + (", of the verifier mostly int8" if params.verifier else ""),

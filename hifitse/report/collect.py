@@ -20,7 +20,7 @@ from hifitse.files import write_text
 from hifitse.params import Params
 from hifitse.report import page, report, show, show_arms, tables
 from hifitse.report.contract import ArmEntry, ContractError, Metrics, load, plain
-from hifitse.training.run import Run, runs_dir
+from hifitse.training.run import Run
 
 SYNTHETIC, RECORDINGS = "synthetic voices", "recordings"  # the two kinds of speech data
 SCALES = ("people", "gpu", "demo")  # presets in which arms are compared, the most informative first
@@ -112,25 +112,16 @@ def compare(first: str, second: str, target: Path) -> None:
     ``first, second``: two report folders, two folders of ``hifitse score``, or two runs given by name or folder. Raises HifitseError: one
     of them is missing, unreadable, failed or unfinished; both are the same; they are of two kinds; or scores are of different mixtures.
     """
-    a, b = _find(first), _find(second)
+    a, b = (folder.resolve() if (folder / "metrics.json").is_file() else Run.found(str(folder)) for folder in map(Path, (first, second)))
     if a == b:
-        raise HifitseError(f"both are {a}, expected two that differ")
-    kinds = ["score" if (each / "rows.jsonl").is_file() else "report" if (each / "metrics.json").is_file() else "run" for each in (a, b)]
+        raise HifitseError(f"both are {first}, expected two that differ")
+    kinds = ["run" if isinstance(each, Run) else "score" if (each / "rows.jsonl").is_file() else "report" for each in (a, b)]
     if kinds[0] != kinds[1]:
         raise HifitseError(f"{first} and {second} are a {kinds[0]} and a {kinds[1]}, expected two reports, two runs or two scores")
-    pages = {"score": lambda: _scores(a, b), "report": lambda: _reports(_usable(a), _usable(b)), "run": lambda: _runs(_run(a), _run(b))}
+    pages = {"score": lambda: _scores(a, b), "report": lambda: _reports(_usable(a), _usable(b)), "run": lambda: _runs(a, b)}
     title, pieces = pages[kinds[0]]()
     shown = (page.image(part.data, part.alt) if isinstance(part, Image) else Markup(getattr(part, "data", part)) for part in pieces)
     write_text(target, page.document(title, Markup("<h1>A and B side by side</h1>") + Markup("\n").join(shown)))
-
-
-def _find(given: str) -> Path:
-    for folder in (Path(given).expanduser(), runs_dir() / given):
-        if any((folder / name).is_file() for name in ("metrics.json", "params.json")):
-            return folder.resolve()
-    known = sorted(path.parent.name for path in runs_dir().glob("*/params.json"))
-    some = f"; runs here: {', '.join(known[:6])}{' ...' if len(known) > 6 else ''}" if known else ""
-    raise HifitseError(f"{given!r} is no run and no report, expected a folder with metrics.json or params.json, or the name of a run{some}")
 
 
 def _usable(folder: Path) -> Report:
@@ -138,16 +129,6 @@ def _usable(folder: Path) -> Report:
     if not found.usable:
         raise HifitseError(f"report {found.folder} is {found.status} ({found.reason}), expected a complete one")
     return found
-
-
-def _run(folder: Path) -> Run:
-    try:
-        run = Run.at(folder)
-    except (OSError, ValueError) as error:
-        raise HifitseError(f"parameters of the run {folder.name} cannot be read ({error}), expected what a training left") from None
-    if not run.finished:
-        raise HifitseError(f"run {folder.name} has {run.step} of {run.params.steps} steps, expected a finished one: {run.command}")
-    return run
 
 
 def _reports(a: Report, b: Report) -> tuple[str, list]:

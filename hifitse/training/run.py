@@ -56,20 +56,27 @@ class Run:
         return cls(folder, Params(**values))
 
     @classmethod
-    def named(cls, run_id: str) -> "Run":
-        """Return the finished run ``run_id``. If it is gone but produced the bundled model, return :class:`ModelInside` instead.
-        Raises HifitseError: there is no such run, or it is not finished."""
-        folder = runs_dir() / run_id
-        if not folder.exists() and (inside := ModelInside.of(run_id)):
-            return inside
+    def found(cls, name: str) -> "Run":
+        """Return the finished run of this name, or in this folder. Raises HifitseError: there is none, or it is not finished."""
         try:
-            run = cls.at(folder)
+            folder = Path(name) if Path(name).is_dir() else runs_dir() / name
+            return cls.at(folder.resolve()).required()  # "." has no name
         except (OSError, ValueError) as error:
-            raise HifitseError(f"run {run_id} to start from is not in {folder.parent}, expected a finished one: train it") from error
-        if not run.finished:
-            steps = f"{run.step} of {run.params.steps} steps"
-            raise HifitseError(f"run {run_id} to start from has {steps}, expected a finished one: {run.command}")
-        return run
+            listed = "expected the name of a run, which `hifitse runs` lists, or its folder"
+            raise HifitseError(f"run {name!r} cannot be read ({error}), {listed}") from error
+
+    def required(self) -> "Run":
+        """Return this run. Raises HifitseError: it is not finished."""
+        if not self.finished:
+            done = f"has done {self.step} of its {self.params.steps} steps"
+            raise HifitseError(f"run {self.folder.name} {done}, expected a finished one: {self.command}")
+        return self
+
+    @classmethod
+    def named(cls, run_id: str) -> "Run":
+        """Like :meth:`found`; but if the run is gone and produced the bundled model, return :class:`ModelInside` instead."""
+        inside = not (runs_dir() / run_id).exists() and ModelInside.of(run_id)
+        return inside or cls.found(run_id)
 
     @property
     def command(self) -> str:
@@ -137,11 +144,8 @@ class ModelInside(Run):
     @classmethod
     def of(cls, run_id: str) -> "ModelInside | None":
         """Return the bundled model if run ``run_id`` produced it, else ``None``."""
-        try:
-            known = json.loads((DEFAULT / METRICS).read_text(encoding="utf-8"))
-            return cls.at(DEFAULT) if known.get("run") == run_id else None
-        except (OSError, ValueError):
-            return None
+        known = json.loads((DEFAULT / METRICS).read_text(encoding="utf-8"))
+        return cls.at(DEFAULT) if known["run"] == run_id else None
 
     _header = property(lambda self: {"step": self.params.steps})
 
