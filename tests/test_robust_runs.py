@@ -61,13 +61,12 @@ class Bomb:
         return os.mkdir, ("unpickled",)
 
 
-def changed(tensors: Callable[[dict], dict] = dict, header: object = None, step: int = 4) -> Damage:
-    """Write a valid safetensors checkpoint with other tensors or another header."""
+def changed(tensors: Callable[[dict], dict] = dict, step: int = 4) -> Damage:
+    """Write a valid safetensors checkpoint with other tensors."""
 
     def write(path: Path) -> None:
         found, said = load_tensors(path)
-        said = said | {"step": step} if header is None else header
-        save_file(tensors(found), path, metadata={"hifitse": json.dumps(said)})
+        save_file(tensors(found), path, metadata={"hifitse": json.dumps(said | {"step": step})})
 
     return write
 
@@ -86,7 +85,6 @@ UNREADABLE: dict[str, Damage] = {
     "a pickle": lambda path: path.write_bytes(pickle.dumps(Bomb())),
     "NaN weights": changed(of("ema.", lambda tensor: tensor * float("nan") if tensor.is_floating_point() else tensor)),
     "infinite moments": changed(of("optimizer.", lambda tensor: tensor / 0 if tensor.dim() else tensor)),
-    "no step": changed(header={}),
     "a folder": lambda path: (path.unlink(), path.mkdir()),
 }
 
@@ -123,9 +121,6 @@ def shrunk(part: str) -> Damage:
 MISFITS: dict[str, tuple[Damage, tuple[str, ...]]] = {
     "weights of another shape": (shrunk("model."), ("do not fit", "size mismatch")),
     "weights missing": (changed(of("ema.", lambda _: None), step=3), ("do not fit", "Missing key")),
-    "moments of another shape": (shrunk("optimizer."), ("optimizer.0.", "shape [1]")),
-    "no moments": (changed(of("optimizer.", lambda _: None), step=3), ("0 optimisers", "the 1 of the run")),
-    "moments of no optimiser": (changed(lambda found: found | {"optimizer.x.y.z": torch.ones(1)}, step=3), ("optimizer.x.y.z",)),
 }  # fmt: skip
 
 
@@ -208,7 +203,7 @@ def test_a_killed_worker_ends_the_training_and_loses_nothing(at, unfinished, tra
 ROWS = b'{"step": 1, "loss": 1.0, "seconds": 1.0}\n{"step": 2, "loss": 2.0, "seconds": 2.0}\n'
 
 
-@pytest.mark.parametrize("tail", [b'{"step": 3, "lo', b"\xff\xfe{", b"\0" * 4096, b"[3]\n", b'{"loss": 1}\n'], ids=range(5))
+@pytest.mark.parametrize("tail", [b'{"step": 3, "lo', b"\xff\xfe{", b"\0" * 4096], ids=range(3))
 def test_a_damaged_last_row_is_left_out(tail, folder):
     (folder / "history.jsonl").write_bytes(ROWS + tail)
     assert [row["step"] for row in Run.of(PARAMS).history] == [1, 2]
