@@ -7,7 +7,9 @@ from typing import Any
 
 def arm(seconds_per_step: float = 0.5, parameters: int = 2_000_000, mean: float = 3.0) -> dict[str, Any]:
     values = {"mean": mean, "low": mean - 0.4, "high": mean + 0.4, "n": 79}
-    return {"parameters": parameters, "steps": 400, "seconds_per_step": seconds_per_step, "metrics": {"si_sdri_db": values}}
+    ratio = {"mean": seconds_per_step / 0.5, "n": 5}
+    about = {"parameters": parameters, "steps": 400, "seconds_per_step": seconds_per_step, "step_ratio": ratio}
+    return about | {"metrics": {"si_sdri_db": values}}
 
 
 def row(name: str, difference: float | None, half: float = 0.2, **changes: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from arms import SMOKE, made_up_rows
 from hifitse import HifitseError
 from hifitse.evaluation import experiment
 from hifitse.evaluation.experiment import run_arm
-from hifitse.evaluation.rows import DIRECTIONS, METRICS, compare, contrast, difference, mean, summarise, verdict
+from hifitse.evaluation.rows import METRICS, compare, contrast, difference, mean, summarise, verdict
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import show
@@ -30,7 +30,7 @@ def make_rows(gain: float = 0.0, noise: float = 0.3, seed: int = 0, mixtures: in
 def test_summary_has_every_metric_of_its_own_mixtures():
     rows = make_rows()
     summary = summarise(rows)
-    assert tuple(summary) == METRICS
+    assert list(summary) == list(METRICS)
     assert summary["si_sdri_db"]["n"] == 80 and summary["absent_level_db"]["n"] == 20
     assert summary["si_sdri_db"]["mean"] == pytest.approx(np.mean([row["si_sdri_db"] for row in rows if row["present"]]))
     assert summary["si_sdri_db"]["low"] < summary["si_sdri_db"]["mean"] < summary["si_sdri_db"]["high"]
@@ -53,7 +53,7 @@ def test_a_small_gain_is_found_when_paired_though_mixtures_differ_much():
 @pytest.mark.parametrize("metric", METRICS)
 def test_verdict_follows_the_direction_of_the_metric(metric):
     more, less, unclear = Interval(1.0, 0.5, 1.5, 9), Interval(-1.0, -1.5, -0.5, 9), Interval(1.0, -0.5, 2.5, 9)
-    expected = {1: ("helped", "hurt"), -1: ("hurt", "helped"), 0: ("neutral", "neutral")}[DIRECTIONS[metric]]
+    expected = {1: ("helped", "hurt"), -1: ("hurt", "helped"), 0: ("neutral", "neutral")}[METRICS[metric].direction]
     assert (verdict(more, metric), verdict(less, metric)) == expected
     assert verdict(unclear, metric) == "neutral"
     assert verdict(Interval(5.0, math.nan, math.nan, 1), metric) == "neutral"
@@ -73,8 +73,6 @@ def test_arms_on_different_mixtures_are_not_compared():
     moved = [row | {"si_sdr_mix_db": row["si_sdr_mix_db"] and row["si_sdr_mix_db"] + 1} for row in make_rows()]
     with pytest.raises(HifitseError, match="evaluate with the baseline's parameters"):
         compare("arm", moved, make_rows())
-    with pytest.raises(HifitseError, match="metric is 'sdr', expected one of si_sdr_db"):
-        compare("arm", make_rows(), make_rows(), "sdr")
 
 
 def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():

@@ -15,7 +15,7 @@ from hifitse.data.manifest import SOURCES, sources
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import evaluation_conditions
 from hifitse.evaluation.evaluate import evaluate
-from hifitse.evaluation.rows import mean, numbers, summarise
+from hifitse.evaluation.rows import METRICS, mean, numbers, summarise
 from hifitse.model import Extractor
 from hifitse.model.extract_files import PRESENCE_S, Levels
 from hifitse.model.extraction import taken_db
@@ -33,16 +33,6 @@ DTYPE = torch.float16  # half the size of float32 and finer than bfloat16; train
 FALSE_ALARM_RATE = 0.05  # share of 100 ms steps without the speaker in which presence is reported
 MIXTURES = 160  # at most, with and without the speaker each; with 40 the detection rate varied from 29 to 64 %
 ACTIVE_DB = -20.0  # the speaker counts as speaking above this level, relative to the 95th percentile of 100 ms steps
-ROWS = {
-    "si_sdri_db": "SI-SDRi, right enrolment, dB",
-    "si_sdri_wrong_enroll_db": "SI-SDRi, wrong enrolment, dB",
-    "si_sdri_zero_enroll_db": "SI-SDRi, silence as enrolment, dB",
-    "si_sdr_db": "SI-SDR, dB",
-    "pesq": "PESQ (16 kHz wide band)",
-    "stoi": "STOI",
-    "confusion_rate": "estimates nearer to an interferer",
-    "absent_suppression_db": "suppression where the target is absent, dB",
-}
 
 
 class Licence(NamedTuple):
@@ -79,14 +69,14 @@ def card(params: Params, metrics: dict[str, Any], licence: Licence, before: Sequ
     results = [
         EvalResult(
             task_type="audio-to-audio", task_name="target speaker extraction", dataset_type="training", metric_type=metric,
-            metric_name=label, dataset_name=found["data"]["corpus"], metric_value=round(found["metrics"][metric]["mean"], 3),
+            metric_name=each.title, dataset_name=found["data"]["corpus"], metric_value=round(found["metrics"][metric]["mean"], 3),
         )
-        for metric, label in ROWS.items() if found["metrics"][metric]["mean"] is not None
+        for metric, each in METRICS.items() if found["metrics"][metric]["mean"] is not None
     ]  # fmt: skip
     known = {"model_name": "HiFi-TSE extractor", "eval_results": results} if results else {}
     head = ModelCardData(library_name="hifitse", license=licence.name, tags=["target-speaker-extraction", "speech", "48kHz"], **known)
     study = markdown(metrics["default_model"]) if "default_model" in metrics else ""
-    values = {"params": params, "metrics": metrics, "found": found, "licence": licence, "before": before, "labels": ROWS, "study": study}
+    values = {"params": params, "metrics": metrics, "found": found, "licence": licence, "before": before, "labels": METRICS, "study": study}
     formats = {"number": tables.number, "interval": tables.interval, "duration": tables.duration}
     return str(ModelCard.from_template(head, str(CARD), **formats, **values)).strip() + "\n"
 

@@ -1,7 +1,6 @@
 """Compare a baseline with its variants: the same parameters except for a few declared changes, evaluated on the same mixtures."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -25,28 +24,21 @@ ELSEWHERE = {"train_only": "vctk_", "test_share": 0.49, "valid_share": 0.2, "sim
 """Parameters for a corpus that no training uses: put as many of its speakers as possible in the test split."""
 UNSEEN = "unseen sources"
 """Name of the list made from :attr:`hifitse.params.Params.eval_unseen`: equally many mixtures per source, without rooms and noise."""
-_asked: ContextVar[dict[str, Params] | None] = ContextVar("asked", default=None)
+declare_only: ContextVar[bool] = ContextVar("declare_only", default=False)
 
 
 class Declared(Exception):  # noqa: N818 (no error: it ends a notebook that is only asked for its arms)
-    """Raised by :func:`run_all` within :func:`declaring`."""
+    """Raised by :func:`run_all` in place of any training while ``declare_only`` is set. Its argument: arm -> parameters."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A baseline and its variants, trained and evaluated in the same way.
-
-    Attributes:
-        baseline: the arm with which all others are compared.
-        arms: variant name -> arm.
-        expected: variant name -> gain that the plan expects, if it expects one.
-        skipped: variants left out by :attr:`hifitse.params.Params.skip_arms`.
-    """
+    """A baseline and its variants, trained and evaluated in the same way."""
 
     baseline: Arm
     arms: dict[str, Arm]
-    expected: dict[str, Expected] = field(default_factory=dict)
-    skipped: Sequence[str] = ()
+    expected: dict[str, Expected] = field(default_factory=dict)  # variants without an entry are not in the plan
+    skipped: Sequence[str] = ()  # variants left out by ``skip_arms``
 
     @property
     def all(self) -> dict[str, Arm]:
@@ -81,28 +73,13 @@ def by_condition(conditions: Mapping[str, Mapping[str, Rows]]) -> list[dict[str,
 
 
 def vary(params: Params, changes: Changes) -> Params:
-    """Return the parameters with some changes applied.
-
-    Raises:
-        HifitseError: a change is not allowed, or the changes do not affect training.
-    """
+    """Return the changed parameters. Raises HifitseError: a change is not allowed, or the changes do not affect training."""
     changed = Params(**(params.model_dump() | dict(changes)))
     if changed.seed != params.seed:
         raise HifitseError(f"changes are {dict(changes)}, expected no seed: all arms share theirs, and arm_seeds trains them with several")
     if changed.run_id == params.run_id:
         raise HifitseError(f"changes are {dict(changes)}, which is the baseline itself; expected changes of the training")
     return changed
-
-
-@contextmanager
-def declaring() -> Iterator[dict[str, Params]]:
-    """Collect arms: in this block :func:`run_all` only adds the arms it would train to the yielded dict and raises :class:`Declared`."""
-    found: dict[str, Params] = {}
-    token = _asked.set(found)
-    try:
-        yield found
-    finally:
-        _asked.reset(token)
 
 
 def run_all(
@@ -115,18 +92,12 @@ def run_all(
 ) -> Comparison:
     """Train and evaluate the baseline and its variants, reusing finished runs and cached rows.
 
-    Variants named in ``skip_arms`` are left out. With ``arm_seeds_within`` above 0, only the baseline and the arms that are not clearly
-    worse are trained with further seeds. An arm is clearly worse if the interval of its difference ends more than this many dB below 0.
-
     Args:
         params: parameters of the baseline, which also determine the test mixtures of all arms.
         changes: variant -> its changes, or a custom model as in :func:`hifitse.evaluation.experiment.run_arm`.
-        expected: variant -> gain that the plan expects.
-        progress: show progress bars.
         split: "valid" evaluates on the speakers, rooms and noises of the validation split, for model selection.
 
-    Raises:
-        HifitseError: from training or evaluation; if a change is not allowed, before anything starts.
+    Raises HifitseError: from training or evaluation; if a change is not allowed, before anything starts.
     """
     variants = {name: each if callable(each) else vary(params, each) for name, each in changes.items()}
     if BASELINE in variants:
@@ -136,12 +107,11 @@ def run_all(
         raise HifitseError(f"expected names {', '.join(sorted(unknown))}, expected one of the variants: {', '.join(changes)}")
     skipped = [name for name in variants if name in params.skip_arms]
     wanted = {BASELINE: params} | {name: each for name, each in variants.items() if name not in skipped}
-    for each in wanted.values():
-        if isinstance(each, Params):
-            Objective(each)  # so that a mistake in a new loss term shows before the first training
-    if (asked := _asked.get()) is not None:
-        asked |= {name: each for name, each in wanted.items() if isinstance(each, Params)}
-        raise Declared
+    trained = {name: each for name, each in wanted.items() if isinstance(each, Params)}
+    for each in trained.values():
+        Objective(each)  # so that a mistake in a new loss term shows before the first training
+    if declare_only.get():
+        raise Declared(trained)
     arms = completed(params, wanted, progress, split)
     return Comparison(arms.pop(BASELINE), arms, {name: gain for name, gain in (expected or {}).items() if name in wanted}, skipped)
 
@@ -149,7 +119,10 @@ def run_all(
 def completed(
     params: Params, wanted: Mapping[str, Params | Extract], progress: bool = True, split: Literal["test", "valid"] = "test"
 ) -> dict[str, Arm]:
-    """Train and evaluate the baseline, which has the parameters ``params``, and all other arms, each with the seeds it should have."""
+    """Train and evaluate the baseline, which has the parameters ``params``, and all other arms, each with the seeds it should have.
+
+    With ``arm_seeds_within`` above 0, arms whose interval ends more than this many dB below 0 get no further seeds.
+    """
     seeds = range(params.seed, params.seed + params.arm_seeds)
     arms = _run(wanted, params, seeds[:1] if params.arm_seeds_within else seeds, progress, split)
     if params.arm_seeds_within and len(seeds) > 1:
@@ -206,10 +179,7 @@ def equal_seconds(params: Params, seconds: float) -> dict[str, Any]:
 def with_phase(params: Params, start: float, **values: Any) -> dict[str, Any]:
     """Return changes that add a phase to the curriculum, with ``values`` by parameter from the fraction ``start`` of the steps on.
 
-    Other parameters keep their values of the last phase.
-
-    Raises:
-        HifitseError: a name is not a curriculum parameter.
+    Other parameters keep their values of the last phase. Raises HifitseError: a name is not a curriculum parameter.
     """
     for name in values:
         if name not in PHASED:

@@ -42,21 +42,13 @@ RULES = {
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one model with the batch size and lengths of its own training.
+    """The cost of one model with the batch size and lengths of its own training. Times are ``None`` if not measured."""
 
-    Attributes:
-        parameters: number of weights.
-        gflops_per_second: from :func:`gflops_per_second`, at the lengths of the training.
-        training_mb: from :func:`training_bytes`, in 10^6 bytes; ``None`` with checkpointing.
-        step_seconds: median duration of a training step on this machine, s; ``None`` if not measured.
-        step_ratio: ratio of the step durations to the baseline's; ``None`` if not measured.
-    """
-
-    parameters: int
+    parameters: int  # number of weights
     gflops_per_second: float
-    training_mb: float | None
-    step_seconds: float | None = None
-    step_ratio: Interval | None = None
+    training_mb: float | None  # 10^6 bytes; ``None`` with checkpointing
+    step_seconds: float | None = None  # median duration of a training step on this machine
+    step_ratio: Interval | None = None  # ratio of the step durations to the baseline's
 
 
 def build(config: ExtractorConfig) -> Extractor:
@@ -75,11 +67,6 @@ def gflops_per_second(config: ExtractorConfig, seconds: float = 4.0, enroll_seco
 
     All matrix products, attention and LSTMs are counted, including the encoding of the enrolments, once per mixture. Fourier
     transforms, norms, activations and biases are not; in the plan's baseline they amount to less than 1 %.
-
-    Args:
-        config: shape of the model.
-        seconds, enroll_seconds: lengths of the mixture and of each enrolment, s, above 0.
-        enrollments: number of enrolments, 1 or more.
     """
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=RULES) as counter:
         _forward(build(config), 1, seconds, enroll_seconds, enrollments)
@@ -160,18 +147,12 @@ def made_up_batch(params: Params) -> dict[str, Any]:
     return batch | {"present": torch.ones(items, dtype=torch.bool), "metadata": metadata}
 
 
-def turns(
-    calls: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, list[float]]:
+def turns(calls: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
     """Measure the seconds of each call once per round, after one round of warm-up.
 
     Every round makes all calls in turn, every second round in reverse order. If the machine is busy for a while, all of them become
-    slower and the ratios within a round stay valid.
-
-    Args:
-        calls: functions by name; their time includes pending work on an accelerator.
-        rounds: 1 or more.
-        clock: ``time.process_time`` counts only this process, so that other programs matter little.
+    slower and the ratios within a round stay valid. Pending work on an accelerator is included. With ``time.process_time`` as ``clock``
+    only this process counts.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
@@ -186,13 +167,10 @@ def turns(
 
 
 def step_seconds(params_by_name: Mapping[str, Params], repeats: int = 5, drawn: bool = False) -> dict[str, list[float]]:
-    """Measure the seconds per training step (:func:`hifitse.training.train.train_step`) of each arm, weight update included, in rounds.
+    """Measure the seconds per training step of each arm, weight update included, in ``repeats`` rounds (:func:`turns`).
 
-    Args:
-        params_by_name: arm -> parameters; each uses its own ``device`` and ``threads``, and all are in memory at the same time.
-        repeats: number of rounds (:func:`turns`), 1 or more.
-        drawn: use real training mixtures instead of made-up batches. They are made in this process and their time counts; up to 5,000
-            recordings are decoded beforehand.
+    All models are in memory at the same time. ``drawn``: use real training mixtures instead of made-up batches. They are made in this
+    process and their time counts; up to 5,000 recordings are decoded beforehand.
     """
 
     def step(params: Params, state: Any, batches: Iterator[dict[str, Any]]) -> None:
@@ -216,12 +194,8 @@ def _drawn(params: Params) -> Iterator[dict[str, Any]]:
 
 
 def ratios(times: Mapping[str, Sequence[float]], to: str = BASELINE) -> dict[str, Interval]:
-    """Return the median ratio of the times to those of ``to`` in the same round, with its 95 % bootstrap interval over the rounds.
-
-    Args:
-        times: name -> seconds in each round. In the returned intervals ``mean`` is the median and ``n`` the number of rounds.
-        to: name of the reference.
-    """
+    """Return the median ratio of the times to those of ``to`` in the same round, as ``mean``, with its 95 % bootstrap interval over the
+    ``n`` rounds."""
     rounds = len(times[to])
     drawn = np.random.default_rng(0).integers(0, rounds, (RESAMPLES, rounds))
     found = {}

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from hifitse import HifitseError
-from hifitse.evaluation.evaluate import LISTS, conditions_of, evaluate, listed_items, measured
+from hifitse.evaluation.evaluate import LISTS, evaluate, listed_items, measured
 from hifitse.evaluation.rows import METRICS, frame, of_list, summarise
 from hifitse.machine import pick_device, progress_bar
 from hifitse.metrics import log_spectral_distance
@@ -40,15 +40,10 @@ class _Wrapped(nn.Module):
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A custom model in place of a run. It has no history and no folder, so its rows are computed every time.
-
-    Attributes:
-        call: ``(mix (B, T), enroll (B, N, T')) -> est (B, T)`` at 48 kHz.
-        params: parameters of the evaluation.
-    """
+    """A custom model in place of a run. It has no history and no folder, so its rows are computed every time."""
 
     call: Extract
-    params: Params
+    params: Params  # of the evaluation
     folder: None = None
     step: int = 0
     seconds: float = 0.0
@@ -65,23 +60,14 @@ class OwnModel:
 
 @dataclass(frozen=True)
 class Arm:
-    """One arm of a comparison, trained and evaluated.
-
-    Attributes:
-        name: ``baseline``, or the name of the variant.
-        params: parameters of the run with the first seed.
-        run: that run, or a custom model.
-        rows: rows of :func:`hifitse.evaluation.evaluate.evaluate`, with the ``seed`` of the training added.
-        evaluation: parameters that determine the mixtures of the rows.
-        others: runs with further seeds.
-    """
+    """One arm of a comparison, trained and evaluated."""
 
     name: str
-    params: Params
+    params: Params  # of the run with the first seed
     run: Run | OwnModel
-    rows: pd.DataFrame
-    evaluation: Params
-    others: tuple[Run, ...] = ()
+    rows: pd.DataFrame  # as :func:`hifitse.evaluation.evaluate.evaluate` returns them, with the ``seed`` of the training added
+    evaluation: Params  # parameters that determine the mixtures of the rows
+    others: tuple[Run, ...] = ()  # runs with further seeds
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", frame(self.rows))
@@ -101,17 +87,13 @@ def run_arm(
     """Train and evaluate an arm, reusing what its run folders already hold.
 
     Args:
-        name: name of the arm.
         params: parameters of the training; or any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``, which is only evaluated.
         evaluation: parameters that determine the mixtures of evaluation and validation; ``None``: ``params``. A callable needs them.
         seeds: seeds of the trainings; empty: only ``params.seed``.
-        progress: show progress bars.
         others: number of trainings that follow this arm's; used in messages only.
         trained: take each run as it is, even if ``max_minutes`` cut it short.
-        split: split of the rows, as in :func:`measure`.
 
-    Raises:
-        HifitseError: from training or evaluation, or a callable without ``evaluation``.
+    Raises HifitseError: from training or evaluation, or a callable without ``evaluation``.
     """
     runs: list[Run | OwnModel]
     if isinstance(params, Params):
@@ -134,14 +116,10 @@ def measure(
     split: Literal["test", "valid", "train"] = "test",
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Evaluate an arm's runs, optionally on other mixtures or with a modified extractor. Rows are cached in the run folders.
+    """Evaluate an arm's runs, by default on the mixtures of ``arm.evaluation``. Rows are cached in the run folders.
 
-    Args:
-        arm: a trained arm.
-        evaluation: parameters that determine the mixtures; ``None``: ``arm.evaluation``.
-        lists, split: as in :func:`hifitse.evaluation.evaluate.evaluate`.
-        change: applied to the extractor first, for example :class:`hifitse.model.AveragedEstimates`. Rows of custom modules are not cached.
-        progress: show progress bars.
+    ``lists, split``: as in :func:`hifitse.evaluation.evaluate.evaluate`. ``change``: applied to the extractor first, for example
+    :class:`hifitse.model.AveragedEstimates`; rows of custom modules are not cached.
     """
     parts = []
     for run in (arm.run, *arm.others):
@@ -157,7 +135,7 @@ def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "va
     mixtures of the list "test" of ``params`` that contain the target; ``split`` selects test or validation speakers."""
     device = pick_device(params.device)
     runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
-    items = (item for item in listed_items(params, split, conditions_of(params, ("test",))) if item.present)
+    items = (item for item in listed_items(params, split, ("test",)) if item.present)
     found: Fidelity = {name: [] for name in arms}
     bar = progress_bar(items, desc=f"spectra, {split}", unit="mixture", disable=not progress)
     for batch in batched(bar, lambda item: item.shape):

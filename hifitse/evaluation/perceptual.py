@@ -20,14 +20,8 @@ DIED = "the measuring process died (a script that evaluates needs the guard: if 
 
 
 def pesq_wb(est: np.ndarray, target: np.ndarray) -> float:
-    """Compute wide-band PESQ (ITU-T P.862.2), from about 1.02 (bad) to 4.64 (identical), with the ITU reference code.
-
-    Args:
-        est, target: ``(T,)`` at 48 kHz, at least 0.25 s; resampled to 16 kHz internally.
-
-    Raises:
-        ValueError: there is no score, with the reason: the signals are too short, or no speech was found.
-    """
+    """Compute wide-band PESQ (ITU-T P.862.2) of ``(T,)`` at 48 kHz, from about 1.02 (bad) to 4.64 (identical), with the ITU's code.
+    Raises ValueError: there is no score, because the signals are shorter than 0.25 s or no speech was found."""
     import pesq
     import soxr
 
@@ -40,14 +34,8 @@ def pesq_wb(est: np.ndarray, target: np.ndarray) -> float:
 
 
 def stoi(est: np.ndarray, target: np.ndarray) -> float:
-    """Compute STOI (short-time objective intelligibility), from about 0 to 1 (identical). Taal et al., IEEE TASLP 2011; by ``pystoi``.
-
-    Args:
-        est, target: ``(T,)`` at 48 kHz, with at least 0.4 s of non-silent target; resampled to 10 kHz internally.
-
-    Raises:
-        ValueError: there is no score, with the reason.
-    """
+    """Compute STOI (short-time objective intelligibility) of ``(T,)`` at 48 kHz, from about 0 to 1 (identical).
+    Source: Taal et al., IEEE TASLP 2011. Raises ValueError: there is no score, because less than 0.4 s of the target are not silent."""
     import pystoi
 
     with warnings.catch_warnings():

@@ -4,7 +4,7 @@ Rows are a ``pandas.DataFrame`` with one line per mixture and training seed; a l
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,20 +15,34 @@ from hifitse.metrics import Interval, combination
 Row = Mapping[str, Any]
 Rows = pd.DataFrame | Sequence[Row]
 
-DIRECTIONS = {
-    "si_sdr_db": 1,
-    "si_sdri_db": 1,
-    "si_sdri_wrong_enroll_db": -1,
-    "si_sdri_zero_enroll_db": 0,
-    "pesq": 1,
-    "stoi": 1,
-    "absent_level_db": -1,
-    "absent_suppression_db": 1,
-    "confusion_rate": -1,
+
+class Metric(NamedTuple):
+    """A metric of ``metrics.json``; ``direction``: 1 if higher is better, -1 if lower is better, 0 if neither."""
+
+    label: str
+    unit: str
+    direction: int
+    digits: int = 2
+    signed: bool = False
+
+    @property
+    def title(self) -> str:
+        """Label with unit."""
+        return f"{self.label}, {self.unit}"
+
+
+METRICS = {
+    "si_sdr_db": Metric("SI-SDR", "dB", 1, signed=True),
+    "si_sdri_db": Metric("SI-SDRi, right enrolment", "dB", 1, signed=True),
+    # with a wrong enrolment the target should not be extracted; with silence there is no right answer
+    "si_sdri_wrong_enroll_db": Metric("SI-SDRi, enrolment of the interferer", "dB", -1, signed=True),
+    "si_sdri_zero_enroll_db": Metric("SI-SDRi, silent enrolment", "dB", 0, signed=True),
+    "pesq": Metric("PESQ (16 kHz, wide band)", "MOS", 1),
+    "stoi": Metric("STOI", "0 to 1", 1, 3),
+    "absent_level_db": Metric("output level, target absent", "dBFS", -1, 1),
+    "absent_suppression_db": Metric("suppression, target absent", "dB", 1, 1),
+    "confusion_rate": Metric("confusions: estimate nearer to an interferer", "share", -1, 3),
 }
-"""Metric -> 1 if higher is better, -1 if lower is better, 0 if neither. With a wrong enrolment the target should *not* be
-extracted, so lower is better; with a silent enrolment there is no right answer."""
-METRICS = tuple(DIRECTIONS)  # those in ``metrics.json``
 SELECTIVITY = "selectivity"
 """SI-SDRi with the right enrolment minus SI-SDRi with a wrong one: how much the extractor depends on the enrolment."""
 BASELINE = "baseline"  # name of the arm with which all others are compared
@@ -49,11 +63,7 @@ def of_list(rows: Rows, name: str) -> pd.DataFrame:
 
 
 def only_list(rows: Rows) -> str:
-    """Return the name of the list to which all rows belong.
-
-    Raises:
-        HifitseError: there are several lists, or no rows.
-    """
+    """Return the name of the list to which all rows belong. Raises HifitseError: there are several lists, or no rows."""
     table = frame(rows)
     names = sorted(set(table["list"])) if len(table) else []
     if len(names) != 1:
@@ -107,16 +117,10 @@ def difference(rows: Rows, baseline_rows: Rows, metric: str = "si_sdri_db", list
 
 
 def contrast(terms: Sequence[tuple[float, Rows]], metric: str = "si_sdri_db", list_name: str = "test") -> Interval:
-    """Return the weighted sum of several arms' means of one metric. The bootstrap draws each mixture, and each target
-    speaker, for all arms at once.
+    """Return the weighted sum of several arms' means. The bootstrap draws each mixture, and each target speaker, for all arms at once.
 
-    Args:
-        terms: weight and rows of each arm.
-        metric: one of ``METRICS``, ``SELECTIVITY``, or a numeric column.
-        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
-
-    Raises:
-        HifitseError: the arms were not given the same mixtures.
+    ``terms``: weight and rows of each arm. ``metric``: one of ``METRICS``, ``SELECTIVITY``, or a numeric column.
+    Raises HifitseError: the arms were not given the same mixtures.
     """
     for _, rows in terms[:-1]:
         check_same_mixtures(rows, terms[-1][1], list_name)
@@ -132,23 +136,10 @@ def compare(
     expected: tuple[float, float] | None = None,
     list_name: str = "test",
 ) -> dict[str, Any]:
-    """Compare an arm with the baseline on one list, paired by mixture.
+    """Compare an arm with the baseline on one list, paired by mixture, by one of ``METRICS``.
 
-    Args:
-        name: name of the arm.
-        rows, baseline_rows: rows on the same mixtures, with one or several seeds each.
-        metric: one of ``METRICS``.
-        expected: lowest and highest difference that the plan expects.
-        list_name: one of :data:`hifitse.evaluation.evaluate.LISTS`.
-
-    Returns:
-        ``arm, baseline, metric, difference, low, high, n, expected, verdict``.
-
-    Raises:
-        HifitseError: the metric is unknown, or the two were not given the same mixtures.
+    Returns ``arm, baseline, metric, difference, low, high, n, expected, verdict``. Raises the errors of :func:`contrast`.
     """
-    if metric not in DIRECTIONS:
-        raise HifitseError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
     found = difference(rows, baseline_rows, metric, list_name)
     said = numbers(found)
     named = {"arm": name, "baseline": BASELINE, "metric": metric, "difference": said.pop("mean")}
@@ -157,18 +148,14 @@ def compare(
 
 def verdict(difference: Interval, metric: str) -> str:
     """Return "helped" or "hurt" if the interval of the paired difference excludes 0 and the metric has a direction, else "neutral"."""
-    gain = DIRECTIONS[metric] * difference.mean
+    gain = METRICS[metric].direction * difference.mean
     if not difference.excludes_zero or gain == 0:
         return "neutral"
     return "helped" if gain > 0 else "hurt"
 
 
 def check_same_mixtures(rows: Rows, baseline_rows: Rows, list_name: str = "test") -> None:
-    """Check that two arms have the same mixtures: equal SI-SDR before extraction, and equal presence of the target.
-
-    Raises:
-        HifitseError: they do not.
-    """
+    """Raise HifitseError unless two arms have the same mixtures: equal SI-SDR before extraction, and equal presence of the target."""
     mixtures = (of_list(side, list_name).reindex(columns=["index", "present", "si_sdr_mix_db"]) for side in (rows, baseline_rows))
     one, other = (side.drop_duplicates("index", keep="last").set_index("index").sort_index() for side in mixtures)
     if not one.index.equals(other.index):

@@ -11,21 +11,14 @@ from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data.lists import list_mixer
 from hifitse.evaluation.evaluate import Item, measured, plain
 from hifitse.evaluation.perceptual import PerceptualPool
-from hifitse.evaluation.rows import mean, numbers, of_list, summarise
+from hifitse.evaluation.rows import METRICS, mean, numbers, of_list, summarise
 from hifitse.files import write_text
 from hifitse.machine import progress_bar
 from hifitse.params import Params
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 SLACK_S = 0.01  # s: by how much an estimate may differ in length from its mixture, as left by resampling; it is cut or padded
-WORST = 5
-UNITS = {
-    "si_sdr_db": "SI-SDR, dB", "si_sdri_db": "SI-SDRi, dB", "si_sdri_wrong_enroll_db": "SI-SDRi with a wrong enrolment, dB",
-    "pesq": "PESQ", "stoi": "STOI", "si_sdr_mix_db": "SI-SDR of the mixtures, dB", "pesq_mix": "PESQ of the mixtures",
-    "stoi_mix": "STOI of the mixtures", "absent_level_db": "level where the target is absent, dBFS",
-    "absent_suppression_db": "suppression where the target is absent, dB", "confusion_rate": "share of confusions",
-}  # fmt: skip
-"""Metric or column of the rows -> label."""
+UNTREATED = {"si_sdr_mix_db": "SI-SDR of the mixtures, dB", "pesq_mix": "PESQ of the mixtures", "stoi_mix": "STOI of the mixtures"}
+"""Column of the rows -> label."""
 
 
 def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[str, Any]]:
@@ -33,18 +26,16 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
 
     Args:
         params: ``eval_list`` names the list; ``corpus``, ``noise`` and ``rooms`` its recordings; ``eval_pesq`` enables PESQ and STOI.
-        estimates: folder with a file ``<id>.wav`` (or flac, ogg, mp3) for each scene, at any sample rate; optionally also
-            ``wrong/<id>.wav``, extracted with the wrong enrolment.
-        progress: show a progress bar.
+        estimates: folder with ``<id>.wav`` for each scene, at any sample rate, and optionally ``wrong/<id>.wav``, extracted with the
+            wrong enrolment.
 
-    Raises:
-        HifitseError: no list is given, an estimate is missing, or its length differs from the mixture's.
+    Raises HifitseError: no list is given, an estimate is missing, or its length differs from the mixture's.
     """
     if not params.eval_list:
         raise HifitseError("eval_list is empty, expected the list of scenes that the estimates are of")
     mixer = list_mixer(params, "test")
     scenes = [(name, index, scene) for name, listed in mixer.scenes.items() for index, scene in enumerate(listed)]
-    missing = [scene.id for _, _, scene in scenes if _file(estimates, scene.id) is None]
+    missing = [scene.id for _, _, scene in scenes if not (estimates / f"{scene.id}.wav").is_file()]
     if missing:
         raise HifitseError(f"{estimates} lacks {len(missing)} of {len(scenes)} estimates, expected {missing[0]}.wav and so on")
     rows: list[dict[str, Any]] = []
@@ -52,9 +43,9 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
         for name, index, scene in progress_bar(scenes, desc="score", unit="mixture", disable=not progress):
             item = Item(name, index, scene.conditions, mixer.mixture(scene.seed, index, scene.conditions))
             samples = len(item.mixture.mix)
-            ests = {"right": _estimate(_file(estimates, scene.id), samples)}
-            wrong = _file(estimates / "wrong", scene.id)
-            if wrong and "wrong" in item.enrolments:
+            ests = {"right": _estimate(estimates / f"{scene.id}.wav", samples)}
+            wrong = estimates / "wrong" / f"{scene.id}.wav"
+            if wrong.is_file() and "wrong" in item.enrolments:
                 ests["wrong"] = _estimate(wrong, samples)
             rows.append(measured(item, ests, pool if params.eval_pesq else None))
     return [plain(row) for row in rows]
@@ -62,8 +53,8 @@ def score(params: Params, estimates: Path, progress: bool = True) -> list[dict[s
 
 def write_score(rows: Sequence[dict[str, Any]], folder: Path, title: str) -> str:
     """Write ``rows.jsonl``, ``metrics.json`` and ``report.md`` to a folder. Return the report."""
-    names, untreated = dict.fromkeys(row["list"] for row in rows), [key for key in UNITS if "_mix" in key]
-    metrics = {name: summarise(rows, name) | {key: numbers(mean(rows, key, name)) for key in untreated} for name in names}
+    names = dict.fromkeys(row["list"] for row in rows)
+    metrics = {name: summarise(rows, name) | {key: numbers(mean(rows, key, name)) for key in UNTREATED} for name in names}
     text = "\n".join(_report(rows, metrics, title)) + "\n"
     write_text(folder / "rows.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
@@ -78,26 +69,14 @@ def _report(rows: Sequence[dict[str, Any]], metrics: dict[str, Any], title: str)
         speakers, absent = mine["target_speaker"].nunique(), (~mine["present"]).sum()
         yield f"\n## List {name}: {len(mine)} mixtures, {absent} of them without the target; target speakers: {speakers}\n"
         yield "| metric | mean | 95 % interval | mixtures |\n|---|---|---|---|"
-        for metric, label in UNITS.items():
+        for metric, label in ({name: each.title for name, each in METRICS.items()} | UNTREATED).items():
             value = of_metric[metric]
             if value["n"]:
                 low, high = ("?" if each is None else f"{each:z.2f}" for each in (value["low"], value["high"]))
                 yield f"| {label} | {value['mean']:z.2f} | {low} to {high} | {value['n']} |"
         for metric in ("pesq", "stoi"):
             if failed := mine[f"{metric}_error"].count():
-                yield f"\n{UNITS[metric]} could not be measured on {failed} estimates, which are not in its mean."
-        ranked = mine.dropna(subset="si_sdri_db").sort_values("si_sdri_db", kind="stable")
-        if len(ranked):
-            gain, count = ranked["si_sdri_db"], len(ranked)
-            worse = (gain.round(2) < 0).sum()
-            yield f"\nNearer to an interferer than to the target: {ranked['confused'].sum()} of {count}. Below the mixture: {worse}."
-            yield f"Lowest SI-SDRi (the mean is {gain.mean():z.2f} dB):\n"
-        for row in ranked[:WORST].to_dict("records"):
-            yield f"- {row['id']}: {row['si_sdri_db']:z.2f} dB{', the interferer came out' if row['confused'] else ''}"
-
-
-def _file(folder: Path, name: str) -> Path | None:
-    return next((folder / f"{name}{suffix}" for suffix in SUFFIXES if (folder / f"{name}{suffix}").is_file()), None)
+                yield f"\n{metric.upper()} could not be measured on {failed} estimates, which are not in its mean."
 
 
 def _estimate(path: Path, samples: int) -> torch.Tensor:

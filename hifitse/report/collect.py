@@ -1,6 +1,6 @@
 """Collect all reports, and compare two reports or two runs on one page.
 
-Reports that are incomplete, misplaced or damaged never raise an error: they are kept together with the reason.
+Reports that are incomplete or damaged never raise an error: they are kept together with the reason.
 """
 
 import json
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from hifitse import HifitseError
 from hifitse.evaluation.comparison import Comparison
 from hifitse.evaluation.experiment import Arm, OwnModel, measure
-from hifitse.evaluation.rows import BASELINE, difference
+from hifitse.evaluation.rows import BASELINE, METRICS, difference
 from hifitse.files import write_text
 from hifitse.params import Params
 from hifitse.report import page, report, show, show_arms, tables
@@ -35,7 +35,6 @@ class Report:
     notebook: str
     data: str  # ``SYNTHETIC`` or ``RECORDINGS``; guessed from the folder's name if ``metrics.json`` is unreadable
     place: str  # path of the folder relative to the reports root, as used in links
-    files: tuple[str, ...]  # the files of the report that exist, the page first
     status: str  # "complete", "cut" (by a time limit), "failed" or "unreadable"
     reason: str  # why the report is not complete; empty if it is
     metrics: Metrics | None = field(default=None, repr=False)  # ``None`` if ``metrics.json`` is unreadable
@@ -55,8 +54,8 @@ class Report:
         return f"{self.arm().steps:,.0f}" if self.arm().steps else "–"
 
     def said(self, key: str) -> str:
-        """Return a text field of ``metrics.json``, or "not stated" if it is empty or missing."""
-        return (getattr(self.metrics, key) if self.metrics else "").strip() or "not stated"
+        """Return a text field of ``metrics.json``, or "not stated" if it is missing."""
+        return plain(getattr(self.metrics, key)) if self.metrics else "not stated"
 
 
 def _report(path: Path, root: Path) -> Report:
@@ -66,18 +65,14 @@ def _report(path: Path, root: Path) -> Report:
     preset = re.sub("-(real|synthetic)$", "", name)
     try:
         found = load(path / report.FILES[2])
-        own = f"{report.top(found.preset, found.corpus, found.label)}/{found.notebook}"
-        if own != f"{top}/{notebook}":
-            raise ContractError(f"metrics.json belongs in {plain(own, 80)}: it is of another report")
         data = SYNTHETIC if found.corpus == "synthetic" else RECORDINGS
         reason = plain(found.error or "it does not say why") if found.status != "complete" else ""
         state = (found.status, reason, found)
     except ContractError as error:
         data = SYNTHETIC if report.top(preset, "synthetic") == name else RECORDINGS
         state = ("unreadable", str(error), None)
-    files = tuple(name for name in report.FILES if (path / name).is_file())
     place = Path(os.path.relpath(path, root)).as_posix()
-    return Report(f"{top}/{notebook}", f"{preset}{plus}{label}", notebook, data, place, files, *state)
+    return Report(f"{top}/{notebook}", f"{preset}{plus}{label}", notebook, data, place, *state)
 
 
 def _is_report(path: Path) -> bool:
@@ -106,6 +101,7 @@ def read(*roots: Path, smoke: bool = False) -> list[Report]:
 
 # ---- comparison of two reports, runs or scores
 
+
 def compare(first: str, second: str, target: Path) -> None:
     """Write a page that compares two reports by their stored means, or two runs or scores by mixture. The write is atomic.
 
@@ -132,15 +128,12 @@ def _usable(folder: Path) -> Report:
 
 
 def _reports(a: Report, b: Report) -> tuple[str, list]:
-    """Return the title and the pieces of the page that compares two reports, using only the numbers stored in them.
-
-    Reports do not store rows, so there is no paired difference; overlapping intervals of two means leave the comparison undecided.
-    """
+    """Return the title and the pieces of the page that compares two reports, using only the numbers stored in them."""
     text = "Reports hold means but no rows, so there is no paired difference. To get one, compare the two runs by name instead."
     rows = []
     for name in dict.fromkeys([*a.metrics.arms, *b.metrics.arms]):
-        for metric, (label, unit, digits) in tables.LABELS.items():
-            shown = [tables.measured(one.arm(name).metrics.get(metric), digits, metric in tables.SIGNED) for one in (a, b)]
+        for metric, (label, unit, _, digits, signed) in METRICS.items():
+            shown = [tables.measured(one.arm(name).metrics.get(metric), digits, signed) for one in (a, b)]
             rows += [[name, label, unit, *shown]] if shown != ["–", "–"] else []
     facts = [[name, of.folder, of.status, of.trained, of.said("device")] for name, of in (("A", a), ("B", b))]
     pieces = [page.box("", "Means of two reports, without a verdict.", "", text)]
@@ -162,10 +155,8 @@ def _scores(a: Path, b: Path) -> tuple[str, list]:
 
 
 def _runs(a: Run, b: Run) -> tuple[str, list]:
-    """Return the title and the pieces of the page that compares two runs: B as a variant of A, on A's evaluation mixtures.
-
-    Cached rows are reused; missing rows are measured now, which takes minutes.
-    """
+    """Return the title and the pieces of the page that compares two runs: B as a variant of A, on A's evaluation mixtures. Rows that are
+    not cached are measured now, which takes minutes."""
     name = f"B, {b.folder.name}"
     arms = [Arm(each, run.params, run, [], a.params) for each, run in ((BASELINE, a), (name, b))]
     base, other = (replace(arm, rows=measure(arm)) for arm in arms)

@@ -2,11 +2,10 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hifitse import HifitseError
 from hifitse.files import write_text
@@ -23,17 +22,13 @@ def plain(value: Any, limit: int = 240) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-Text = Annotated[str, AfterValidator(plain)]
-Name = Annotated[str, AfterValidator(lambda value: plain(value, 60))]
-Number = Annotated[StrictInt | StrictFloat, Field(ge=-1e12, le=1e12)]
-"""A number of plausible size. Larger values are treated as damage, not as measurements."""
-Count = Annotated[StrictInt, Field(ge=0, le=10**12)]
+Number = int | float
 
 
 class _Part(BaseModel):
     """Base model. Unknown keys are kept. Non-finite numbers are written as null and rejected on reading."""
 
-    model_config = ConfigDict(extra="allow", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True)
 
 
 class Stat(_Part):
@@ -42,7 +37,7 @@ class Stat(_Part):
     mean: Number | None
     low: Number | None = None
     high: Number | None = None
-    n: Count = 0
+    n: int = 0
 
 
 class ArmEntry(_Part):
@@ -60,17 +55,17 @@ class ArmEntry(_Part):
 class Claim(_Part):
     """A paired difference of two arms in one metric. ``list``: the test list; ``report``: where a summary copied the difference from."""
 
-    arm: Name
-    baseline: Name = "baseline"
-    metric: Name
+    arm: str
+    baseline: str = "baseline"
+    metric: str
     difference: Number | None
     low: Number | None
     high: Number | None
-    n: Count
+    n: int
     expected: list[Number] | None = None
     verdict: Literal["helped", "neutral", "hurt"]
-    list: Name = "test"
-    report: Text = ""
+    list: str = "test"
+    report: str = ""
 
     @property
     def interval(self) -> Interval:
@@ -82,35 +77,44 @@ class Metrics(_Part):
     """The whole file.
 
     ``status``: "complete"; "cut" if a time limit ended a training before its last step; or "failed". ``error`` gives the reason.
-    ``label`` distinguishes runs of the same preset. ``groups``: varied property -> condition -> arm -> metric.
+    ``label`` distinguishes runs of the same preset. A notebook may add keys, such as ``groups``: varied property -> condition -> arm ->
+    metric.
     """
 
-    notebook: Name
-    preset: Name
-    label: Name = ""
+    notebook: str
+    preset: str
+    label: str = ""
     corpus: str
     status: Literal["complete", "cut", "failed"]
-    commit: Text = "not stated"
-    created: Text = "not stated"
-    device: Text = "not stated"
+    commit: str = "not stated"
+    created: str = "not stated"
+    device: str = "not stated"
     params: dict[str, Any]
-    arms: dict[Name, ArmEntry]
+    arms: dict[str, ArmEntry]
     comparisons: list[Claim]
-    groups: dict[str, dict[str, dict[str, dict[str, Stat]]] | Any] = {}
     error: str = ""
 
 
 def write(path: Path, content: dict[str, Any]) -> Path:
-    """Validate the content and write it atomically as strict JSON. Raises ContractError: the content does not fit the schema."""
-    whole = json.loads(json.dumps(content), parse_constant=lambda _: None)  # JSON has no NaN and no infinity
-    checked = _checked(lambda: Metrics.model_validate(whole))
+    """Validate the content, which may hold :class:`Interval`, and write it atomically as strict JSON, with ``null`` for NaN and infinity.
+    Raises ContractError: the content does not fit the schema."""
+    whole = json.loads(json.dumps(content, default=vars), parse_constant=lambda _: None)
+    try:
+        checked = Metrics.model_validate(whole)
+    except ValidationError as error:
+        raise ContractError(_problem(error)) from None
     write_text(path, checked.model_dump_json(indent=1, exclude_unset=True) + "\n")
     return path
 
 
 def load(path: Path) -> Metrics:
     """Load a ``metrics.json``. Raises ContractError: it cannot be read or does not fit the schema."""
-    return _checked(lambda: Metrics.model_validate_json(path.read_bytes()))
+    try:
+        return Metrics.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ContractError(f"metrics.json cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        raise ContractError(_problem(error)) from None
 
 
 def complete(path: Path) -> Metrics | None:
@@ -122,17 +126,8 @@ def complete(path: Path) -> Metrics | None:
     return found if found.status == "complete" else None
 
 
-def _checked(make: Callable[[], Metrics]) -> Metrics:
-    """Return ``make()``. Raises ContractError: the first problem in one sentence, with its place, the value found and what is wrong."""
-    try:
-        return make()
-    except OSError as error:
-        raise ContractError(f"metrics.json cannot be read ({error.strerror})") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-    place = plain(".".join(str(part) for part in first["loc"] if part not in ("int", "float")) or "all of it", 60)
-    if first["type"] == "json_invalid":
-        raise ContractError(f"metrics.json is not JSON ({plain(first['ctx']['error'], 90)})")
-    if first["type"] == "missing":
-        raise ContractError(f"metrics.json has no {place}")
-    raise ContractError(f"metrics.json has {plain(repr(first['input']), 40)} as {place}: {plain(first['msg'], 90)}")
+def _problem(error: ValidationError) -> str:
+    """Return the first problem in one sentence: its place, the value found and what is wrong."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("int", "float")) or "all of it"
+    return f"metrics.json has {plain(repr(first['input']), 40)} as {plain(place, 60)}: {plain(first['msg'], 90)}"

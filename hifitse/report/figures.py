@@ -6,7 +6,6 @@ in all figures of a report. The module does not use pyplot, so no figure is show
 
 import io
 import textwrap
-import warnings
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -16,7 +15,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from PIL import Image
 
@@ -42,13 +40,8 @@ EXPECTED = "#f7dfae"  # pale orange: the plan's range behind a measured differen
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """Return the figure as a PNG with 256 colours, about a third of the size of a full-colour one."""
-    for text in figure.findobj(Text):
-        if "$" in text.get_text() and "\\mathdefault" not in text.get_text():  # a dollar sign in a name does not start a formula
-            text.set_parse_math(False)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # characters missing from all fonts are drawn as boxes
-        figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=dpi)
     image = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="PNG", optimize=True)
@@ -96,9 +89,7 @@ def legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
 @matplotlib.rc_context(STYLE)
 def enrolment_use(values: Mapping[str, Sequence[float | None]], intervals: Mapping[str, Interval]) -> Figure:
     """Plot SI-SDRi per mixture as dots and the mean with its interval, for each kind of enrolment; grey lines join the dots of a mixture.
-
-    ``values``: kind of enrolment -> SI-SDRi of every mixture in dB, ``None`` if not measured. ``intervals``: kind -> interval of the mean.
-    """
+    A mixture without a value is ``None`` or nan."""
     figure, axis = panel(3.3)
     table = np.array(list(values.values()), float)  # (kinds, mixtures), nan where not measured
     jitter = np.random.default_rng(0).uniform(-0.13, 0.13, table.shape[1])
@@ -119,10 +110,8 @@ def enrolment_use(values: Mapping[str, Sequence[float | None]], intervals: Mappi
 
 @matplotlib.rc_context(STYLE)
 def forest(rows: Sequence[tuple[str, Interval | None, tuple[float, float] | None]], xlabel: str) -> Figure:
-    """Draw a forest plot: per arm the measured difference (hollow if its interval includes 0) over the range that the plan expects.
-
-    ``rows``: label, difference (``None`` if not measured), and expected range (``None`` if there is none). Raises HifitseError: no rows.
-    """
+    """Draw a forest plot from rows of label, measured difference (hollow if its interval includes 0), and the range that the plan expects;
+    ``None`` if unknown. Raises HifitseError: no rows."""
     if not rows:
         raise HifitseError("a forest plot has 0 rows, expected at least one")
     labels = [textwrap.fill(label, 34) for label, _, _ in rows]
@@ -157,8 +146,7 @@ def forest(rows: Sequence[tuple[str, Interval | None, tuple[float, float] | None
 def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], ylabel: str) -> Figure:
     """Plot means with 95 % intervals: groups along the x axis, one point per arm in each group, panels side by side.
 
-    ``panels``: x axis label -> group label -> arm name -> interval. An arm may be missing from a group.
-    Raises HifitseError: there is no group, or no group has an arm.
+    ``panels``: x axis label -> group label -> arm name -> interval. An arm may be missing from a group. Raises HifitseError: no arm.
     """
     names = list(dict.fromkeys(name for groups in panels.values() for arms in groups.values() for name in arms))
     if not names:
@@ -248,11 +236,8 @@ def lines(
 
 
 def training(history: Sequence[Mapping], validation: Sequence[Mapping]) -> Figure:
-    """Plot running means of the loss terms, learning rate and gradient norm over the steps, and SI-SDRi on the validation set.
-
-    ``history``: ``step``, ``loss``, each term by name, ``lr``, ``grad_norm``. Learned weights (``weight_<term>``) have a separate figure.
-    ``validation``: ``step``, ``si_sdri_db`` and, if measured, ``si_sdri_wrong_enroll_db``.
-    """
+    """Plot running means of the loss terms, learning rate and gradient norm over the steps, and SI-SDRi on the validation set. Takes the
+    rows that a run logs. Learned weights (``weight_<term>``) have a separate figure."""
     logged = pd.DataFrame(list(history), columns=None if history else ["step"]).apply(pd.to_numeric, errors="coerce").set_index("step")
     means = logged.rolling(max(1, len(logged) // 30), center=True, min_periods=1).mean()
     means = means[len(means) // 50 if len(means) > 200 else 0 :]  # the first steps would compress the rest of the curve
@@ -272,10 +257,9 @@ def presence(
     seconds: np.ndarray, levels: Mapping[str, np.ndarray], span: tuple[float, float] | None = None,
     likeness: np.ndarray | None = None, threshold: float | None = None,
 ) -> Figure:  # fmt: skip
-    """Plot levels over time and, below them, the likeness of the estimate to the enrolment.
+    """Plot levels ``(L,)`` in dBFS over time and, below them, the likeness ``(L,)`` of the estimate to the enrolment.
 
-    ``seconds``: ``(L,)``; ``levels``: curve name -> ``(L,)`` in dBFS. ``span``: start and end in s of the target's speech, shaded.
-    ``likeness``: ``(L,)``, 0 to 1. ``threshold``: likeness from which the speaker counts as present, drawn as a dotted line.
+    ``span``: start and end in s of the target's speech, shaded. ``threshold``: likeness from which the speaker counts as present.
     """
     curves = {name: list(zip(seconds, level, strict=True)) for name, level in levels.items()}
     panels = {"mean level, dBFS" if span else "level, dBFS": curves}

@@ -103,8 +103,7 @@ def report_rows(reports: Iterable[Report]) -> list[Row]:
     for one in reports:
         cells = [one.folder, one.status, tables.measured(one.arm().metrics.get("si_sdri_db"), 2, True), one.data, one.preset, one.trained]
         device = one.said("device").replace("auto", "–")  # reports without a training
-        commit = re.sub(r"^([0-9a-f]{9})[0-9a-f]{31}(-dirty)?$", lambda full: full[1] + " and changes" * bool(full[2]), one.said("commit"))
-        rows.append((link(one), [*cells, device, one.said("created")[:10], commit]))
+        rows.append((link(one), [*cells, device, one.said("created")[:10], one.said("commit")[:9]]))
     return rows
 
 
@@ -112,8 +111,6 @@ def parts(reports: Sequence[Report], preset: str = "demo") -> dict[str, Part]:
     """Return the sections of the index from top to bottom. ``preset`` is used in the commands for missing reports on synthetic voices."""
     entries, others = summary.entries(reports), summary.beyond(reports)
     broken = [(link(one), [one.folder, one.status, one.reason]) for one in reports if one.status != "complete"]
-    claims = [one for one in (*entries, *others) if one.state == "unreadable" and one.report.usable]
-    broken += [(link(one.report), [one.report.folder, one.state, one.reason]) for one in claims]
     found = {"reports": Part("Reports", REPORTS, report_rows(reports), TWO if reports else f"There is no report yet. {TWO}")}
     for data in FIGURES:
         found[f"beyond, {data}"] = Part(f"{BEYOND}, on {data}", RANKING, summary.ranking_rows(others, data))
@@ -150,7 +147,8 @@ def page(reports: Sequence[Report]) -> str:
 
 def _escape(text: str) -> str:
     """Escape text for a Markdown table: it can add no tags, links or cells."""
-    return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", str(escape(text)).replace("&#39;", "'").replace("&#34;", '"'))
+    line = " ".join(str(escape(text)).replace("&#39;", "'").replace("&#34;", '"').split())
+    return re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", line)
 
 
 def _table(header: Sequence[str], rows: Iterable[Row]) -> str:

@@ -141,10 +141,7 @@ def spectrogram(audio: np.ndarray) -> np.ndarray:
 
 @matplotlib.rc_context(DARK)
 def spectrograms(clips: Mapping[str, np.ndarray]) -> Figure:
-    """Plot stacked spectrograms on one colour scale, whose maximum is the loudest point of the first clip.
-
-    ``clips``: panel title -> ``(T,)`` at 48 kHz.
-    """
+    """Plot stacked spectrograms of clips ``(T,)`` on one colour scale, whose maximum is the loudest point of the first clip."""
     images = {name: spectrogram(audio) for name, audio in clips.items()}
     top = float(max(next(iter(images.values())).max(), -100))
     norm = Normalize(top - RANGE_DB, top)
@@ -169,10 +166,8 @@ def common_gain(clips: Mapping[str, np.ndarray]) -> float:
 
 
 def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
-    """Return one labelled player per clip, with embedded MP3 audio and a common gain. Raises AudioError: a clip is empty or not finite.
-
-    ``clips``: label -> ``(T,)`` at 48 kHz. ``about``: what the clips belong to, such as "best mixture", for screen readers.
-    """
+    """Return one labelled player per clip ``(T,)``, with embedded MP3 audio and a common gain. ``about``: what the clips belong to, such as
+    "best mixture", for screen readers. Raises AudioError: a clip is empty or not finite."""
     gain, shown = common_gain(clips), []
     for label, audio in clips.items():
         data = base64.b64encode(encode(audio * gain)).decode("ascii")
@@ -183,8 +178,8 @@ def players(clips: Mapping[str, np.ndarray], about: str) -> Markup:
 def presence(arm: Arm) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
     """Compute the level over time of mixture, target and estimate, averaged in dB over the list "partial".
 
-    Returns times ``(L,)`` in s, levels by name ``(L,)`` in dBFS, and the mean likeness of the estimate to the enrolment ``(L,)``, which is
-    ``None`` for a model without a verifier. If the list is empty, times and levels are empty too.
+    Returns times ``(L,)`` in s, levels ``(L,)`` in dBFS, and the mean likeness of the estimate to the enrolment ``(L,)``, which is ``None``
+    for a model without a verifier. Times are empty if the list is.
     """
     mixer, device = list_mixer(arm.evaluation, "test"), pick_device(arm.params.device)
     extractor = arm.run.extractor().to(device)

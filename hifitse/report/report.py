@@ -117,11 +117,8 @@ def metrics(
     notebook: str, params: Params, arms: Iterable[Arm], comparisons: Sequence[Mapping] = (), error: str = "",
     groups: Mapping[str, Mapping[str, Mapping[str, Rows]]] | None = None, costs: Mapping[str, Cost] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the content of ``metrics.json``. If there are arms, one must be named ``baseline``.
-
-    ``params``: parameters of the baseline. ``comparisons``: results of :func:`hifitse.evaluation.rows.compare`. ``error``: one sentence on
-    why the run failed. ``groups``: varied property -> condition -> arm -> rows of one list. ``costs``: arm name -> costs.
-    """
+    """Return the content of ``metrics.json``. ``params``: those of the baseline. ``comparisons``: from :func:`rows.compare`.
+    ``error``: one sentence on why the run failed. ``groups``: varied property -> condition -> arm -> rows of one list."""
     arms = list(arms)
     cut = ", ".join(unfinished(arms))
     content = {
@@ -141,7 +138,7 @@ def metrics(
         content["arms"][arm.name] = about | {"metrics": summarise(arm.rows)}
         if costs and not isinstance(arm.run, OwnModel):  # its costs are unknown, for its parameters are the baseline's
             cost = costs[arm.name]
-            ratio = {"step_ratio": vars(cost.step_ratio)} if cost.step_ratio is not None else {}
+            ratio = {"step_ratio": cost.step_ratio} if cost.step_ratio is not None else {}
             content["arms"][arm.name] |= {"gflops_per_second": cost.gflops_per_second, "training_mb": cost.training_mb} | ratio
     if groups:
         content["groups"] = {

@@ -57,18 +57,9 @@ def scale(arm: Arm, subject: str = "The model") -> str:
     )
 
 
-def gains(arm: Arm, kind: str) -> np.ndarray:
-    """Return SI-SDRi with one kind of enrolment, ``(S, M)``: S training seeds, M test mixtures with the target; nan if not measured."""
-    return matrix(arm.rows[arm.rows["present"]], ENROLMENTS[kind])
-
-
 def judge(right: Interval, difference: Interval) -> tuple[str, str]:
-    """Return the mark (``good``, ``weak`` or ``bad``) and headline of a verdict, decided by the intervals alone.
-
-    Args:
-        right: SI-SDRi with the right enrolment.
-        difference: paired difference, right minus wrong enrolment.
-    """
+    """Return the mark (``good``, ``weak`` or ``bad``) and headline of a verdict, decided by the intervals alone: of SI-SDRi with the right
+    enrolment, and of the paired difference, right minus wrong enrolment."""
     both = right.low > 0 and difference.low > 0
     cases = (
         (min(right.n, difference.n) < LEAST_MIXTURES, "weak", f"Too few mixtures ({difference.n}) to say whether it extracts."),
@@ -135,7 +126,8 @@ def enrolment_use(arm: Arm) -> Image:
     """Plot SI-SDRi of every test mixture with the right, a wrong and a silent enrolment."""
     intervals = {kind: mean(arm.rows, metric) for kind, metric in ENROLMENTS.items()}
     means = ", ".join(f"{kind} {tables.number(value.mean, 1, True)} dB" for kind, value in intervals.items())
-    dots = {kind: gains(arm, kind).mean(0) for kind in ENROLMENTS}  # (M,), over the seeds
+    present = arm.rows[arm.rows["present"]]
+    dots = {kind: matrix(present, metric).mean(0) for kind, metric in ENROLMENTS.items()}  # (M,), over the seeds
     return picture(figures.enrolment_use(dots, intervals), f"SI-SDRi of the test mixtures by enrolment; means: {means}")
 
 
@@ -150,11 +142,8 @@ def untreated(arm: Arm) -> HTML:
 
 
 def conditions(arm: Arm) -> dict[str, dict[str, dict[str, Interval]]]:
-    """Return SI-SDRi by lowest SIR and by SNR, in four half-open ranges ``[low, high)`` each, and by number of interferers.
-
-    Returns:
-        axis label -> bin label -> kind of enrolment -> interval; axes with a single bin are omitted.
-    """
+    """Return SI-SDRi by lowest SIR and by SNR, in four half-open ranges ``[low, high)`` each, and by number of interferers: axis label ->
+    bin label -> kind of enrolment -> interval. Axes with a single bin are omitted."""
     params, last, rows = arm.evaluation, len(arm.evaluation.phase_starts) - 1, of_list(arm.rows, "test")
     axes = {
         "lowest SIR, dB": ("sir_db", params.sir_min_db, params.sir_max_db),

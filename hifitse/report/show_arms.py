@@ -8,7 +8,19 @@ from IPython.display import HTML, Image
 from hifitse.evaluation.comparison import UNSEEN, Comparison, Expected
 from hifitse.evaluation.cost import Cost
 from hifitse.evaluation.experiment import Arm, OwnModel
-from hifitse.evaluation.rows import SAME_MIXTURE_DB, SELECTIVITY, Rows, contrast, difference, mean, of_list, only_list, spread, verdict
+from hifitse.evaluation.rows import (
+    METRICS,
+    SAME_MIXTURE_DB,
+    SELECTIVITY,
+    Rows,
+    contrast,
+    difference,
+    mean,
+    of_list,
+    only_list,
+    spread,
+    verdict,
+)
 from hifitse.metrics import Interval, paired
 from hifitse.params import Params
 from hifitse.report import figures, listening, tables
@@ -17,11 +29,7 @@ from hifitse.report.show import LEAST_MIXTURES, box, card, cut, picture, scale, 
 
 Conditions = Mapping[str, Mapping[str, Rows]]
 """Condition -> arm -> rows of one list."""
-WORDS = {
-    "helped": ("good", "better than the baseline"),
-    "hurt": ("bad", "worse than the baseline"),
-    "neutral": ("weak", "no measurable difference from the baseline"),
-}
+WORDS = {"helped": ("good", "better than"), "hurt": ("bad", "worse than"), "neutral": ("weak", "no measurable difference from")}
 """Verdict -> mark of its box, and wording."""
 OTHERS = {
     "SI-SDRi, wrong enrolment, dB": ("si_sdri_wrong_enroll_db", 2, True), "right minus wrong, dB": (SELECTIVITY, 2, True),
@@ -29,18 +37,16 @@ OTHERS = {
     "STOI": ("stoi", 3, False), "PESQ": ("pesq", 2, False), "suppression, dB": ("absent_suppression_db", 1, False),
 }  # fmt: skip
 """Further columns of :func:`results`: label -> metric, digits, signed."""
-SHARES = (0.125, 0.25, 0.5, 1.0)
-"""Shares of the training at which :func:`growth` compares the arms."""
 
 
-def headline(found: Mapping[str, Interval], words: Mapping[str, tuple[str, str]] = WORDS) -> tuple[str, str]:
+def headline(found: Mapping[str, Interval], other: str = "the baseline") -> tuple[str, str]:
     """Return mark (``good``, ``weak`` or ``bad``) and headline, decided by the variants' SI-SDRi differences alone."""
     least = min((value.n for value in found.values()), default=0)
     if least < LEAST_MIXTURES:
         return "weak", f"Too few mixtures ({least}) to compare the variants."
-    said = {word: ", ".join(name for name, value in found.items() if judged(value) == word) for word in words}
-    parts = {word: f"{names}: {words[word][1]}." for word, names in said.items() if names}
-    return words[next(iter(parts))][0], " ".join(part[0].upper() + part[1:] for part in parts.values())
+    said = {word: ", ".join(name for name, value in found.items() if judged(value) == word) for word in WORDS}
+    parts = {word: f"{names}: {WORDS[word][1]} {other}." for word, names in said.items() if names}
+    return WORDS[next(iter(parts))][0], " ".join(part[0].upper() + part[1:] for part in parts.values())
 
 
 def judged(value: Interval) -> str:
@@ -53,14 +59,14 @@ def expectation(expected: Expected | None) -> str:
     return f"the plan expects {tables.span(expected)}" if expected else "the plan names no gain"
 
 
-def _gains(comparison: Comparison) -> dict[str, Interval]:
+def gains(comparison: Comparison) -> dict[str, Interval]:
     """Return the paired SI-SDRi difference of each variant from the baseline."""
     return {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
 
 
 def answer(comparison: Comparison) -> HTML:
     """Return the answer box: each variant's paired difference, the gain the plan expects, and data and scale."""
-    base, found = comparison.baseline, _gains(comparison)
+    base, found = comparison.baseline, gains(comparison)
     mark, line = headline(found)
     boxes = "".join(card(name, value, expectation(comparison.expected.get(name))) for name, value in found.items())
     n = next((value.n for value in found.values()), 0)
@@ -92,7 +98,7 @@ def declared(comparison: Comparison) -> HTML:
 
 def results(comparison: Comparison) -> HTML:
     """Tabulate the means of each arm with intervals, and the paired differences with their verdicts."""
-    found, rows, base = _gains(comparison), [], comparison.baseline
+    found, rows, base = gains(comparison), [], comparison.baseline
     unseen = len(of_list(base.rows, UNSEEN)) > 0
     for name, arm in comparison.all.items():
         gain = found.get(name)
@@ -110,7 +116,7 @@ def results(comparison: Comparison) -> HTML:
 
 def forest(comparison: Comparison) -> Image:
     """Plot the differences and their intervals over the ranges that the plan expects."""
-    found = _gains(comparison)
+    found = gains(comparison)
     lines = [(name, value, comparison.expected.get(name)) for name, value in found.items()]
     shown = ", ".join(f"{name} {tables.number(value.mean, 2, True)} dB" for name, value in found.items())
     return picture(figures.forest(lines, "SI-SDRi minus the baseline's, dB"), f"Paired differences to the baseline: {shown}")
@@ -124,9 +130,8 @@ def listen(comparison: Comparison, name: str, *others: str) -> list[listening.Ex
 def grouped(values: Conditions, metric: str = "si_sdri_db", xlabel: str = "") -> Image:
     """Plot a metric of several arms under several conditions."""
     means = {group: {name: mean(rows, metric, only_list(rows)) for name, rows in arms.items()} for group, arms in values.items()}
-    label, unit, _ = tables.LABELS[metric]
-    figure = figures.grouped({xlabel: means}, f"{tables.short(metric)}, {unit}")
-    return picture(figure, f"{label} of {', '.join(next(iter(values.values()), {}))} under: {', '.join(values)}")
+    figure = figures.grouped({xlabel: means}, METRICS[metric].title)
+    return picture(figure, f"{METRICS[metric].label} of {', '.join(next(iter(values.values()), {}))} under: {', '.join(values)}")
 
 
 def grouped_table(values: Conditions, baseline: str) -> HTML:
@@ -156,7 +161,7 @@ def growth(comparison: Comparison) -> Image | HTML:
     """
     base, groups = comparison.baseline, {}
     arms = {name: arm for name, arm in comparison.arms.items() if arm.params.start_from == base.params.start_from}
-    for share in SHARES:
+    for share in (1 / 8, 1 / 4, 1 / 2, 1):
         for name, arm in arms.items():
             mine, theirs = (_validated(each, share * base.params.steps) for each in (arm, base))
             if mine and theirs and abs(mine["mix_db"] - theirs["mix_db"]) < SAME_MIXTURE_DB:
@@ -178,10 +183,8 @@ def _validated(arm: Arm, step: float) -> dict[str, Any] | None:
 
 
 def adding_up(comparison: Comparison, together: str, separate: Sequence[str] = ()) -> HTML:
-    """Return a box with the gain of all changes at once, the sum of the separate gains, and the difference of the two.
-
-    ``together``: the variant with all changes. ``separate``: the variants with one change each; by default all others.
-    """
+    """Return a box with the gain of ``together``, the variant with all changes, the sum of the gains of ``separate``, the variants with one
+    change each (by default all others), and the difference of the two."""
     base, whole = comparison.baseline.rows, comparison.arms[together].rows
     parts = [comparison.arms[name].rows for name in separate or [name for name in comparison.arms if name != together]]
     total = contrast([*((1, rows) for rows in parts), (-len(parts), base)])

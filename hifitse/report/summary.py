@@ -1,6 +1,6 @@
 """Compare the plan's claims with the measurements, using only the reports' ``metrics.json``: entries, and rows of their tables.
 
-A file that is incomplete, damaged or of another notebook becomes a row with the reason; it never raises an error.
+A file that is incomplete or damaged becomes a row with the reason; it never raises an error.
 """
 
 import math
@@ -45,11 +45,6 @@ class Stage(NamedTuple):
         """The two-digit number of the notebook."""
         return self.notebook[:2]
 
-    @property
-    def runnable(self) -> bool:
-        """Whether the notebook exists in this checkout."""
-        return (report.CHECKOUT / "notebooks" / f"{self.notebook}.ipynb").exists()
-
 
 PLAN = (
     Stage("01_gan_finetune", "GAN fine-tuning", (0.3, 0.8), "", "fine-tune a finished run with discriminators", "no"),
@@ -91,22 +86,16 @@ class Entry:
 
 
 def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
-    """Convert a comparison of SI-SDRi to an entry; "unreadable" with the reason if it has no difference within its interval."""
+    """Convert a comparison of SI-SDRi to an entry."""
     value, mine, other = claim.interval, of.arm(claim.arm), of.arm(claim.baseline)
-    if math.isnan(value.mean) or value.low > value.mean or value.high < value.mean:
-        return Entry(stage, of.data, "unreadable", f"the comparison of {claim.arm!r} has no difference within its interval", of)
     name = f"{stage.number} {claim.arm}" + (f" ({claim.list} list)" if claim.list != "test" else "")
     verdict = claim.verdict if value.n >= LEAST_MIXTURES and math.isfinite(value.low) else TOO_FEW
-    expected = tuple(claim.expected or ()) if len(claim.expected or ()) == 2 else ()
+    expected = tuple(claim.expected or ())
     beside = "–"
     if expected and verdict != TOO_FEW:
         beside = "below it" if value.high < expected[0] else "above it" if value.low > expected[1] else "overlaps it"
-    times = [each.seconds_per_step or 0 for each in (mine, other)]
-    slower = times[0] / times[1] if min(times) > 0 else None  # of the training times; replaced below by a ratio measured in turns
-    if claim.baseline == BASELINE:
-        slower = mine.step_ratio.mean if mine.step_ratio else slower
-    else:
-        name += f" (against {claim.baseline})"
+    name += f" (against {claim.baseline})" if claim.baseline != BASELINE else ""
+    slower = mine.step_ratio.mean / other.step_ratio.mean if mine.step_ratio and other.step_ratio else None
     seeds = of.metrics.params.get("arm_seeds")
     most = "up to " if of.metrics.params.get("arm_seeds_within") else ""  # arms that are clearly worse have only one
     several = f", {most}{seeds} seeds" if isinstance(seeds, int) and seeds > 1 else ", 1 seed"
@@ -117,9 +106,9 @@ def _measured(stage: Stage, of: Report, claim: Claim) -> Entry:
 
 
 def _compared(stage: Stage, of: Report) -> list[Entry]:
-    """Return a report's comparisons of SI-SDRi, without those on unseen sources and those that a summary copied from another report."""
+    """Return a report's comparisons of SI-SDRi that have a value, without those on unseen sources and those copied from another report."""
     mine = (each for each in of.metrics.comparisons if each.metric == "si_sdri_db" and not each.report)
-    return [_measured(stage, of, each) for each in mine if each.list != UNSEEN]
+    return [_measured(stage, of, each) for each in mine if each.list != UNSEEN and each.difference is not None]
 
 
 def ranked(lines: Iterable[Entry]) -> list[Entry]:
@@ -138,8 +127,7 @@ def entries(reports: Sequence[Report]) -> list[Entry]:
                     mine += _compared(stage, one) or [Entry(stage, data, "reported", "its report compares no SI-SDRi", one)]
                 else:
                     mine.append(Entry(stage, data, one.status, one.reason, one))
-            reason = "not run yet" if stage.runnable else "there is no such notebook yet"
-            found += ranked(mine) or [Entry(stage, data, "missing", reason)]
+            found += ranked(mine) or [Entry(stage, data, "missing", "not run yet")]
     return found
 
 
@@ -159,8 +147,8 @@ def comparisons(reports: Sequence[Report]) -> list[dict[str, Any]]:
 
 
 def link(of: Report | None) -> str:
-    """Return the link to a report's page, or to the first of its files that exists, relative to the reports root."""
-    return quote(f"{of.place}/{of.files[0]}".encode(errors="replace")) if of and of.files else ""
+    """Return the link to a report's page, relative to the reports root."""
+    return quote(f"{of.place}/{report.FILES[0]}".encode(errors="replace")) if of else ""
 
 
 def measured(found: Iterable[Entry], data: str) -> list[Entry]:
@@ -192,8 +180,8 @@ def stage_rows(found: Sequence[Entry]) -> list[Row]:
 
 
 def commands(found: Iterable[Entry], preset: str = "demo") -> list[str]:
-    """Return the command for each claim and kind of data that is missing, failed or unreadable, if its notebook exists."""
-    wanted = [each for each in found if each.state in ("failed", "unreadable", "missing") and each.stage.runnable]
+    """Return the command for each claim and kind of data that is missing, failed or unreadable."""
+    wanted = [each for each in found if each.state in ("failed", "unreadable", "missing")]
     where = {SYNTHETIC: preset, RECORDINGS: "people"}
     return list(dict.fromkeys(f"hifitse run {each.stage.notebook} --preset {where[each.data]}" for each in wanted))
 

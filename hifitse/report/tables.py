@@ -10,24 +10,10 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from hifitse.evaluation.experiment import PUBLISHED
+from hifitse.evaluation.rows import METRICS
 from hifitse.params import Params
 from hifitse.report.page import piece
 
-LABELS = {
-    "si_sdri_db": ("SI-SDRi, right enrolment", "dB", 2),
-    "si_sdri_wrong_enroll_db": ("SI-SDRi, enrolment of the interferer", "dB", 2),
-    "si_sdri_zero_enroll_db": ("SI-SDRi, silent enrolment", "dB", 2),
-    "si_sdr_db": ("SI-SDR", "dB", 2),
-    "pesq": ("PESQ (16 kHz, wide band)", "MOS", 2),
-    "stoi": ("STOI", "0 to 1", 3),
-    "absent_level_db": ("output level, target absent", "dBFS", 1),
-    "absent_suppression_db": ("suppression, target absent", "dB", 1),
-    "confusion_rate": ("confusions: estimate nearer to an interferer", "share", 3),
-}
-"""Metric in ``metrics.json`` -> label, unit, digits."""
-SHORT = {"si_sdri_db": "SI-SDRi", "confusion_rate": "confusions"}
-"""Shorter labels for axes and for tables of one kind of enrolment."""
-SIGNED = {"si_sdri_db", "si_sdri_wrong_enroll_db", "si_sdri_zero_enroll_db", "si_sdr_db"}
 PACKAGES = ("torch", "torchaudio", "numpy", "scipy", "soundfile", "soxr", "pesq", "pystoi", "papermill")
 
 
@@ -40,11 +26,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], caption: str = "
     frame = pd.DataFrame([row[1:] for row in body], [row[0] for row in body], pd.Index(columns, name=corner), dtype=object)
     with pd.option_context("display.max_colwidth", None):
         return piece("scroll", Markup(frame.to_html(escape=False, border=0, justify="unset")), caption)
-
-
-def short(metric: str) -> str:
-    """Return a short label of a metric."""
-    return SHORT.get(metric, LABELS[metric][0])
 
 
 def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
@@ -87,8 +68,8 @@ def measured(value: Any, digits: int = 2, signed: bool = False) -> str:
 def metrics(summary: Mapping[str, Mapping]) -> Markup:
     """Tabulate the metrics of :func:`hifitse.evaluation.experiment.summarise` with 95 % intervals and numbers of mixtures."""
     rows = []
-    for metric, (label, unit, digits) in LABELS.items():
-        value, signed = summary[metric], metric in SIGNED
+    for metric, (label, unit, _, digits, signed) in METRICS.items():
+        value = summary[metric]
         rows.append([label, unit, number(value["mean"], digits, signed), interval(value, digits, signed), str(value["n"])])
     return table(["metric", "unit", "mean", "95 % interval", "n"], rows)
 
@@ -97,9 +78,9 @@ def plan(summary: Mapping[str, Mapping], here: str) -> Markup:
     """Tabulate this run's summary next to the plan's published baseline. ``here``: column header, which names this run's data and scale."""
     rows = []
     for metric, published in PUBLISHED.items():
-        (_, unit, digits), signed, value = LABELS[metric], metric in SIGNED, summary[metric]
+        (label, unit, _, digits, signed), value = METRICS[metric], summary[metric]
         mine = f"{number(value['mean'], digits, signed)} ({interval(value, digits, signed)})"
-        rows.append([short(metric), unit, mine, number(published, digits, signed)])
+        rows.append([label, unit, mine, number(published, digits, signed)])
     return table(["metric", "unit", here, "the plan's baseline, 1.5 M steps, its own recordings"], rows)
 
 

@@ -6,7 +6,6 @@ Every condition evaluates the same weights on held-out people, rooms and noises.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from hifitse.data.manifest import missing
 from hifitse.data.mixing import Mixture
 from hifitse.evaluation.comparison import DRY, ELSEWHERE
 from hifitse.evaluation.evaluate import evaluate
-from hifitse.evaluation.experiment import Arm
+from hifitse.evaluation.experiment import Arm, OwnModel
 from hifitse.evaluation.rows import Rows, frame
 from hifitse.machine import pick_device
 from hifitse.metrics import Interval, bootstrap
@@ -65,26 +64,15 @@ class BandLimit:
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to test the model.
-
-    Attributes:
-        name: name of the row.
-        question: question that the row answers.
-        changes: evaluation parameters that differ from the preset's.
-        aim: aim for ``metric``, or ``None``.
-        metric: metric that the aim is set for. ``change_db`` is SI-SDRi minus that of ``REFERENCE``; its absolute value is limited.
-        share: share of the preset's ``eval_mixtures`` to use.
-        change: applied to each mixture before extraction.
-        wrap: wraps the extractor.
-    """
+    """One way to test the model."""
 
     name: str
-    question: str
-    changes: Mapping[str, Any]
+    question: str  # that the row answers
+    changes: Mapping[str, Any]  # evaluation parameters that differ from the preset's
     aim: float | None = None
-    metric: str = "si_sdri_db"
-    share: float = 0.5
-    change: Callable[[Mixture], Mixture] | None = None
+    metric: str = "si_sdri_db"  # that the aim is set for; of ``change_db``, SI-SDRi minus that of ``REFERENCE``, the size is limited
+    share: float = 0.5  # of the preset's ``eval_mixtures``
+    change: Callable[[Mixture], Mixture] | None = None  # applied to each mixture before extraction
     wrap: Callable[[Extractor], nn.Module] | None = None
 
     @property
@@ -139,15 +127,8 @@ def default_extractor(params: Params) -> Extractor:
 def measure(params: Params, extractor: Extractor) -> tuple[Found, dict[str, str], dict[str, pd.DataFrame]]:
     """Evaluate the extractor under each condition. Finished rows are cached in ``runs/default_model/``.
 
-    Args:
-        params: parameters of the preset, which names the test corpus.
-        extractor: extractor in evaluation mode.
-
-    Returns:
-        The summary, condition -> why it was left out, and condition -> rows.
-
-    Raises:
-        HifitseError: the evaluation fails, or recordings of the reference condition are missing.
+    Returns the summary, condition -> why it was left out, and condition -> rows. Raises HifitseError: the evaluation fails, or recordings
+    of the reference condition are missing.
     """
     extractor = extractor.to(pick_device(params.device))
     rows: dict[str, pd.DataFrame] = {}
@@ -276,8 +257,8 @@ def by_condition(found: Found) -> Image:
 
 def examples(params: Params, rows: Mapping[str, pd.DataFrame], extractor: Extractor) -> list[listening.Example]:
     """Return the best, median and worst mixture of the reference with their estimates; arguments and rows as in :func:`measure`."""
-    asked, used = CONDITIONS[0].params(params), SimpleNamespace(extractor=lambda: extractor)
-    return listening.examples(Arm(REFERENCE, asked, used, rows[REFERENCE].assign(seed=asked.seed), asked))
+    asked = CONDITIONS[0].params(params)
+    return listening.examples(Arm(REFERENCE, asked, OwnModel(extractor, asked), rows[REFERENCE].assign(seed=asked.seed), asked))
 
 
 def markdown(found: Found) -> str:

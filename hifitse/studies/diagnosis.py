@@ -5,7 +5,7 @@ state what was assumed where the plan leaves something open.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from IPython.display import HTML
@@ -38,23 +38,14 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Fault:
-    """A suspected fault of the plan's baseline.
+    """A suspected fault of the plan's baseline."""
 
-    Attributes:
-        name: name of the arm with the fault.
-        was: what the plan's baseline did.
-        here: what the library does instead.
-        changes: parameters that put the fault back; a value of ``None`` depends on the preset.
-        shows: metrics besides SI-SDRi that the fault should affect.
-        against: arm to compare with, if it was trained; otherwise the baseline.
-    """
-
-    name: str
-    was: str
-    here: str
-    changes: Changes = field(default_factory=dict)
-    shows: tuple[str, ...] = (SELECTIVITY, "confusion_rate")
-    against: str = BASELINE
+    name: str  # of the arm with the fault
+    was: str  # what the plan's baseline did
+    here: str  # what the library does instead
+    changes: Changes  # parameters that put the fault back; a value of ``None`` depends on the preset
+    shows: tuple[str, ...] = (SELECTIVITY, "confusion_rate")  # metrics besides SI-SDRi that the fault should affect
+    against: str = BASELINE  # arm to compare with, if it was trained; otherwise the baseline
 
 
 FAULTS = (

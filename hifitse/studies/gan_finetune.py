@@ -38,21 +38,17 @@ def before(params: Params) -> Params:
     return Params(**{name: value for name, value in params.model_dump().items() if name not in TUNING})
 
 
-def changes(
-    params: Params, gan: str = "none", share: float = 0.3, rate: float = 0.05, disc_rate: float = 0.4, **values: Any
-) -> dict[str, Any]:
+def changes(params: Params, gan: str = "none", share: float = 0.3, rate: float = 0.05, disc_rate: float = 0.4) -> dict[str, Any]:
     """Return the changes that fine-tune the run of ``params``: its last phase at a small learning rate, with frozen layer norms.
 
     Without discriminators, the run has only as many steps as the extractor learns in with them, that is without their warm-up. The
     discriminators hear an eighth of a segment. Their width is that of their papers if the extractor has at least 128 features, else 4.
 
     Args:
-        params: parameters of the baseline.
         gan: "none", "hifigan" or "stft".
         share: number of steps as a share of the baseline's.
         rate: learning rate as a share of the baseline's peak rate; the plan's is 0.05 (1e-5 of 2e-4).
         disc_rate: the same for the discriminators. They start untrained: at 0.05 those of the demo were still at chance after 50 steps.
-        values: further parameters, which override these.
     """
     lr, steps, last = rate * params.lr, max(2, round(share * params.steps)), len(params.phase_starts) - 1
     found = {"start_from": Run.of(before(params)).folder.name, "freeze_norms": True, "lr": lr, "lr_min": min(params.lr_min, lr)}
@@ -60,7 +56,7 @@ def changes(
     found |= {name: [params.at_phase(name, last)] for name in PHASED if len(getattr(params, name)) > 1}
     tuned = {"gan": gan, "disc_lr": min(1.0, disc_rate * params.lr), "disc_channels": 32 if params.features >= 128 else 4}
     tuned["gan_seconds"] = max(0.1, params.seconds / 8)
-    found |= (tuned if gan != "none" else {}) | values
+    found |= tuned if gan != "none" else {}
     if gan == "none":
         found["steps"] -= held_steps(params.model_copy(update={"gan": "stft", "steps": found["steps"]}))
     return found
@@ -69,12 +65,8 @@ def changes(
 def choose(comparison: Comparison, validation: Fidelity) -> dict[str, dict[str, Any]]:
     """Choose the weights to keep, by means: fine-tuned ones if SI-SDRi drops by at most 0.1 dB and the spectrum above 8 kHz improves.
 
-    Args:
-        comparison: comparison whose baseline is the run before fine-tuning.
-        validation: rows of all arms from :func:`hifitse.evaluation.experiment.fidelity` with the split "valid".
-
-    Returns:
-        Arm -> ``tuned`` (whether the fine-tuned weights are kept), ``why``, and the differences ``si_sdri_db`` and ``lsd_high_db``.
+    ``validation``: rows of all arms from :func:`hifitse.evaluation.experiment.fidelity` with the split "valid". Returns arm -> ``tuned``
+    (whether the fine-tuned weights are kept), ``why``, and the differences ``si_sdri_db`` and ``lsd_high_db``.
     """
     found = {}
     for name, arm in comparison.arms.items():
@@ -107,25 +99,13 @@ def record(comparison: Comparison, test: Fidelity, chosen: Mapping[str, Mapping[
         trained = discriminators(arm.params).parameters() if arm.params.gan != "none" else ()
         row = {"discriminator_parameters": sum(weight.numel() for weight in trained), "collapsed": arm.run.collapsed}
         row |= {"kept": chosen[name]["tuned"], "why": chosen[name]["why"]}
-        found[name] = row | {"test": {metric: vars(difference(test[name], test[BASELINE], metric)) for metric in BANDS_HZ}}
+        found[name] = row | {"test": {metric: difference(test[name], test[BASELINE], metric) for metric in BANDS_HZ}}
     return found
 
 
-WORDS = {
-    "helped": ("good", "better than the same further steps without discriminators"),
-    "hurt": ("bad", "worse than the same further steps without discriminators"),
-    "neutral": ("weak", "no measurable difference from the same further steps without discriminators"),
-}
-"""Verdict -> mark and wording of the box."""
-
-
 def answer(comparison: Comparison, control: str) -> HTML:
-    """Return the verdict: SI-SDRi of each arm with discriminators relative to the run before fine-tuning, and to the control.
-
-    Args:
-        comparison: comparison whose baseline is the run before fine-tuning.
-        control: name of the arm with the same further steps without discriminators.
-    """
+    """Return the verdict: SI-SDRi of each arm with discriminators relative to the run before fine-tuning, which is the baseline, and to
+    ``control``, the arm with the same further steps without discriminators."""
     base, other = comparison.baseline, comparison.arms[control]
     longer = difference(other.rows, base.rows)
     cards, added = card(f"{control} minus before", longer, "the same steps without discriminators"), {}
@@ -137,7 +117,7 @@ def answer(comparison: Comparison, control: str) -> HTML:
     stopped = " ".join(f"{name} was stopped: {run.collapsed}." for name, run in runs if run.collapsed)
     text = f"SI-SDRi on the same {longer.n} test mixtures of {tested(base.params)}, with the weights as trained. {stopped} "
     text += f"{trainings(comparison)} Before: {scale(base, 'the model')}"
-    return box(*headline(added, WORDS), cards, text)
+    return box(*headline(added, "the same further steps without discriminators"), cards, text)
 
 
 def quality(comparison: Comparison, control: str, test: Fidelity) -> HTML:

@@ -4,7 +4,6 @@
 07: results by similarity of the voices. 09: what helped in the other notebooks' reports on the same preset.
 """
 
-import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from hifitse.data.dataset import training_loader
 from hifitse.data.mixing import Mixer
 from hifitse.data.scene import training_conditions
 from hifitse.data.similarity import Voices
-from hifitse.evaluation.comparison import Comparison, Declared, declaring
+from hifitse.evaluation.comparison import Comparison, Declared, declare_only
 from hifitse.evaluation.experiment import Arm, OwnModel, declared_diff
 from hifitse.evaluation.rows import BASELINE, of_list
 from hifitse.losses.objective import Objective
@@ -86,11 +85,6 @@ def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]
     Each item's gradient (T,) is scaled by the RMS level of its mixture. The network's mask is applied to the mixture, so this is the
     gradient that reaches the network; unscaled, the quietest items would dominate. The norm covers all items of the batch. It is 0 for
     a term that applies to no item. Gradients may oppose each other, so the norms need not add up to that of the total loss.
-
-    Args:
-        objective: objective with its weights; learned weights have their current values.
-        model: extractor on the CPU, in evaluation mode.
-        batch: batch as in :data:`hifitse.data.dataset.Batch`.
     """
     mix, target, present = batch["mix"], batch["target"], batch["present"]
     with torch.no_grad():
@@ -108,11 +102,8 @@ def gradient_norms(objective: Objective, model: Extractor, batch: dict[str, Any]
 def gradient_shares(run: Run) -> dict[str, float]:
     """Return each weighted term's share of the summed gradient norms at the end of a training; the shares add up to 1.
 
-    The norms of :func:`gradient_norms` are summed over up to ``BATCHES`` batches of validation speakers. The batches follow the
-    curriculum at the end of the training, and estimates come from the averaged (EMA) weights.
-
-    Raises:
-        HifitseError: the run has no checkpoint, or no term has a gradient.
+    The norms are summed over up to ``BATCHES`` batches of validation speakers, with the curriculum of the end of the training and its
+    averaged (EMA) weights. Raises HifitseError: the run has no checkpoint, or no term has a gradient.
     """
     model, objective = run.extractor(), run.objective()
     total = dict.fromkeys(objective.weights, 0.0)
@@ -169,15 +160,8 @@ def likeness(row: Mapping[str, Any], voices: Voices) -> float:
 
 
 def by_likeness(arms: Mapping[str, Arm], voices: Voices) -> dict[str, dict[str, pd.DataFrame]]:
-    """Split the test mixtures with target and interferer into thirds of similar size, by :func:`likeness`. Empty thirds are left out.
-
-    Args:
-        arms: arms by name, evaluated on the same mixtures; one is the baseline.
-        voices: voices of the test speakers.
-
-    Returns:
-        Third -> arm -> rows.
-    """
+    """Split the test mixtures with target and interferer into thirds of similar size, by :func:`likeness`: third -> arm -> rows. Empty
+    thirds are left out. One arm is the baseline."""
     tests = {name: of_list(arm.rows, "test") for name, arm in arms.items()}
     tests = {name: rows[rows["present"].astype(bool) & (rows["n_interferers"] > 0)] for name, rows in tests.items()}
     values = {row["index"]: likeness(row, voices) for row in tests[BASELINE].to_dict("records")}
@@ -195,19 +179,20 @@ FROM = ("02", "03", "04", "05", "06", "07")
 
 def declared(notebook: str, params: Params) -> dict[str, Params]:
     """Return the parameters of a notebook's baseline and arms by name. Its cells are executed up to ``run_all``; nothing is trained.
-
-    Raises:
-        HifitseError: the notebook compares no arms, or ``run_all`` refuses their changes.
-    """
+    Raises HifitseError: the notebook compares no arms, or ``run_all`` refuses their changes."""
     cells = json.loads((report.CHECKOUT / "notebooks" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code" and not cell["metadata"].get("tags")]
     if not any("run_all(" in source for source in sources):
         raise HifitseError(f"notebook {notebook} compares no arms, expected one of those that call run_all")
     namespace: dict[str, Any] = {"p": params, "params": parameters}
-    with declaring() as found, contextlib.suppress(Declared):
+    token = declare_only.set(True)
+    try:
         for source in (source for source in sources if "from_notebook" not in source):
             exec(compile(source, notebook, "exec"), namespace)  # noqa: S102 (a notebook of this checkout)
-    return found
+    except Declared as declared:
+        return declared.args[0]
+    finally:
+        declare_only.reset(token)
 
 
 def helped(params: Params) -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ All times are measured in interleaved rounds (:func:`hifitse.evaluation.cost.tur
 
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from hifitse.model import kernels
 from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.pool import answer as answer_of
 from hifitse.pool import importing
-from hifitse.report import figures, report, tables
+from hifitse.report import figures, tables
 from hifitse.report.show import box, card, picture, table
 from hifitse.training.train import State, new_state, train_step
 
@@ -76,12 +76,9 @@ def versions(params: Params, rounds: int) -> Times:
 
 
 def equal(params: Params) -> dict[str, float]:
-    """Return the largest difference between plain formulas and fast paths, relative to the largest value.
+    """Return the largest difference between plain formulas and fast paths in ``outputs`` and ``gradients``, relative to the largest value.
 
     Both run in float64. In float32, rounding alone switches about one rectifier in a million on in one of them and off in the other.
-
-    Returns:
-        ``outputs`` and ``gradients``, both dimensionless.
     """
     found: dict[str, list[torch.Tensor]] = {}
     with torch.random.fork_rng(devices=[]):
@@ -157,22 +154,27 @@ def gain(times: Times) -> dict[str, Interval]:
     return {name: value for name, value in ratios(times, first).items() if name != first}
 
 
+def faster(ratios: Collection[Interval], what: str, than: str, goal: float) -> tuple[str, str]:
+    """Return mark and headline of a verdict on speed-ups, judged by their medians."""
+    least, best = (end(value.mean for value in ratios) for end in (min, max))
+    rounds = min(value.n for value in ratios)
+    if rounds < LEAST_ROUNDS:
+        return "weak", f"Too few rounds ({rounds}) to say how much faster."
+    said = "is reached" if least >= goal else "is reached in part" if best >= goal else "is not reached"
+    span = " to ".join(dict.fromkeys(map(tables.number, (least, best))))
+    return "good" if least >= goal else "weak", f"{what} {span} times as fast as {than}: the goal of {goal:g} {said}."
+
+
 def answer(models: Mapping[str, Times], lengths: Lengths) -> HTML:
     """Return the verdict: speed-up over the plain formulas, growth of time with length, time of the plan's model."""
     steps = {name: gain(times)[PLAIN] for name, times in models.items()}
-    worst, best = (end(value.mean for value in steps.values()) for end in (min, max))
-    rounds = next(iter(steps.values())).n
-    said = "the goal of 1.5 is reached" if worst >= GOAL else "the goal of 1.5 is reached in part" if best >= GOAL else "short of 1.5"
-    span = " to ".join(dict.fromkeys(map(tables.number, (worst, best))))
-    line = f"A training step is {span} times as fast as by the plain formulas: {said}."
-    line = line if rounds >= LEAST_ROUNDS else f"Too few rounds ({rounds}) to say how much faster."
     cards = "".join(card(f"training step, {name}", value, "plain / fast", unit="×") for name, value in steps.items())
     powers = {name: np.polyfit(*np.log([list(each), list(each.values())]), 1)[0] for name, each in lengths.items() if len(each) > 1}
     grows = ", ".join(f"{name}: exponent {power:.2f}" for name, power in powers.items())
     text = f"Time grows with the length: {grows}. " if grows else ""
     if full := lengths.get("full", {}).get(4.0):
         text += f"The 11.79 M model takes {tables.number(full / 4)} s per second of audio at 4 s; the plan asked for {FULL_S}."
-    return box("good" if worst >= GOAL and rounds >= LEAST_ROUNDS else "weak", line, cards, text)
+    return box(*faster(steps.values(), "A training step is", "by the plain formulas", GOAL), cards, text)
 
 
 def versions_table(models: Mapping[str, Times], same: Mapping[str, Mapping[str, float]]) -> HTML:
@@ -200,10 +202,3 @@ def lengths_picture(found: Lengths) -> Image:
 def busy_table(found: Mapping[str, Mapping[int, float]]) -> HTML:
     """Return a table of seconds per training step beside other busy programs."""
     return table({"model": name} | {f"beside {n}, s": f"{took:.2f}" for n, took in each.items()} for name, each in found.items())
-
-
-def content(params: Params, models: Mapping[str, Times], **others: Any) -> dict[str, Any]:
-    """Return the content of ``metrics.json``: speed-ups with intervals under ``groups``, all other numbers under ``measured``."""
-    ratio = {model: {name: {"ratio": vars(value)} for name, value in gain(times).items()} for model, times in models.items()}
-    groups = {model: {"training step": each} for model, each in ratio.items()}
-    return report.metrics("11_performance", params, []) | {"groups": groups, "measured": others}

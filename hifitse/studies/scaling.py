@@ -5,11 +5,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-import matplotlib
 import numpy as np
 from IPython.display import HTML, Image
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.optimize import curve_fit
 from scipy.stats import t as student
 
@@ -21,9 +18,8 @@ from hifitse.machine import device_name, pick_device
 from hifitse.metrics import Interval
 from hifitse.params import ParameterError, Params
 from hifitse.report import figures, tables
-from hifitse.report.figures import CURVES, DPI, STYLE, WIDTH
 from hifitse.report.show import box, card, picture, table, voices
-from hifitse.report.show_arms import headline, judged
+from hifitse.report.show_arms import gains, headline, judged
 from hifitse.training import abreast
 from hifitse.training.run import Run, runs_dir
 
@@ -113,11 +109,10 @@ def _law(log_time: Any, end: float, slope: float, c: float) -> Any:
 
 
 def predicted(hours: Sequence[float], values: Sequence[float], at: Sequence[float] = HOURS) -> dict[float, Interval | None]:
-    """Fit a saturating power law to the points of a curve, and predict SI-SDRi at other times.
+    """Fit a saturating power law to the points of a curve, and predict SI-SDRi at other times: hours -> dB.
 
-    Returns:
-        Hours -> dB with a 95 % interval, from the points' scatter by the delta method and Student's t. ``None`` if points are too few or do
-        not clearly rise, the interval is wider than twice ``WIDEST_DB``, or the time exceeds ``FURTHEST`` times the last point's.
+    The 95 % intervals come from the points' scatter, by the delta method and Student's t. ``None`` if points are too few or do not clearly
+    rise, the interval is wider than twice ``WIDEST_DB``, or the time exceeds ``FURTHEST`` times the last point's.
     """
     said: dict[float, Interval | None] = dict.fromkeys(at)
     if len(hours) < LEAST_POINTS:
@@ -157,13 +152,13 @@ def leaders(found: Guesses, hours: float) -> list[str]:
 
 def answer(comparison: Comparison, guesses: Guesses) -> HTML:
     """Return the verdict: which arms beat the baseline in the same training time, and which are predicted to lead later."""
-    gains = {name: difference(arm.rows, comparison.baseline.rows) for name, arm in comparison.arms.items()}
-    best = dict(sorted(gains.items(), key=lambda each: -np.nan_to_num(each[1].mean, nan=-np.inf))[:4])
+    found = gains(comparison)
+    best = dict(sorted(found.items(), key=lambda each: -np.nan_to_num(each[1].mean, nan=-np.inf))[:4])
     minutes = comparison.baseline.params.arm_minutes
     missed = max(abs(arm.run.seconds / (60 * minutes) - 1) for arm in comparison.all.values())
     later = [f"after {hours:g} h {' or '.join(leaders(guesses, hours)[:3]) or 'not determined'}" for hours in HOURS]
     text = (
-        f"The {len(best)} best of {len(gains)} arms: SI-SDRi minus the baseline's on the same validation mixtures of "
+        f"The {len(best)} best of {len(found)} arms: SI-SDRi minus the baseline's on the same validation mixtures of "
         f"{voices(comparison.baseline.params)}; no test speaker was heard. Each was trained once, with as many steps as fill {minutes:g} "
         f"minutes; the clock showed at most {missed:.0%} more or less. The best of many is partly luck. "
         f"Predicted to lead: {'; '.join(later)}."
@@ -196,38 +191,14 @@ def forecast(guesses: Guesses) -> HTML:
     return table(rows, "SI-SDRi of the validation during training, predicted, with 95 % intervals; * best, or not clearly worse")
 
 
-@matplotlib.rc_context(STYLE)
 def curves(comparison: Comparison, kinds: Mapping[str, Sequence[str]]) -> Image:
-    """Plot SI-SDRi against minutes of training: one panel per kind of arms, the baseline in black, labels at the ends of the lines."""
-    rows = -(-len(kinds) // 2)
-    figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.3), dpi=DPI, layout="constrained")
-    axes, drawn, known = figure.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).flat, [], []
-    for axis, (kind, names) in zip(axes, kinds.items(), strict=False):
-        axis.set_title(kind)
-        for name, colour in zip([BASELINE, *names], ["black", *CURVES, *CURVES], strict=False):
-            hours, values = curve(comparison.all[name].run)
-            axis.plot(60 * hours, values, color=colour, lw=1.2, marker=".", ms=3)
-            drawn += [(axis, name, colour, values[-1])] if len(values) else []
-            known += (60 * hours).tolist()
-    if known:
-        figures.log_axis(axes[0], 0.9 * min(known), 1.1 * max(known))
-    for axis in axes[: len(kinds)]:  # only now is the shared range known
-        _label(axis, sorted((dB, name, colour) for where, name, colour, dB in drawn if where is axis))
-    for axis in axes[len(kinds) :]:
-        axis.set_visible(False)
-    figure.supxlabel("minutes of training", fontsize=10)
-    figure.supylabel("SI-SDRi of the validation, dB", fontsize=10)
+    """Plot SI-SDRi against minutes of training: one panel per kind of arms, with the baseline in black in each."""
+    points = {name: [(60 * hours, value) for hours, value in zip(*curve(arm.run), strict=True)] for name, arm in comparison.all.items()}
+    panels = {
+        f"{kind}: SI-SDRi of the validation, dB": {name: points[name] for name in (BASELINE, *names)} for kind, names in kinds.items()
+    }
+    figure = figures.lines(panels, "minutes of training", log="x", colours={BASELINE: "black"}, columns=2)
     return picture(figure, f"SI-SDRi of the validation against the time of training of {', '.join(comparison.all)}")
-
-
-def _label(axis: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write names beside the ends of lines, (dB, name, colour) in order of rising dB, without overlap."""
-    places, gap = [], 0.085 * np.ptp(axis.get_ylim())
-    for value, *_ in ends:
-        places.append(max([value, *(place + gap for place in places[-1:])]))
-    shift = np.mean([place - value for place, (value, *_) in zip(places, ends, strict=True)]) if ends else 0.0
-    for place, (_, name, colour) in zip(places, ends, strict=True):
-        axis.text(1.02, place - shift, name, transform=axis.get_yaxis_transform(), color=colour, fontsize=7.5, va="center")
 
 
 def measured(comparison: Comparison, guesses: Guesses) -> dict[str, dict[str, object]]:
@@ -236,5 +207,5 @@ def measured(comparison: Comparison, guesses: Guesses) -> dict[str, dict[str, ob
     for name, arm in comparison.all.items():
         points = np.column_stack(curve(arm.run)).tolist()
         found[name] = {"seconds": arm.run.seconds, "items": arm.run.step * arm.params.batch_size, "curve_hours_db": points}
-        found[name]["predicted_db"] = {f"{hours:g} h": vars(value) if value else None for hours, value in guesses[name].items()}
+        found[name]["predicted_db"] = {f"{hours:g} h": value for hours, value in guesses[name].items()}
     return found
