@@ -28,13 +28,14 @@ def assert_offline(text: str) -> None:
     assert "<script" not in text and "default-src 'none'" in text
 
 
-def test_code_and_progress_are_folded_but_not_results():
+def test_code_and_progress_are_folded_but_not_results_and_code_that_shows_nothing_with_the_code_after_it():
     whole = notebook(data("text/html", "<p>here</p>"), stream("step 4\n"), stream("written\n", "stdout"), source="last = 3")
+    whole.cells[1:1] = [nbformat.v4.new_code_cell(source) for source in ("first = 1", "", "second = 2")]
     text = page.render(whole)
     code, progress = re.findall(r"<details.*?</details>", text, re.DOTALL)
-    assert "last" in code and "step 4" in progress
+    assert all(word in code for word in ("first", "second", "last")) and "step 4" in progress
     shown = text.replace(code, "").replace(progress, "")
-    assert "<p>here</p>" in shown and "written" in shown
+    assert len(whole.cells) == 5 and "<p>here</p>" in shown and "written" in shown
     assert page.render(notebook()).count("<details") == 1  # a cell at the end keeps its code
 
 

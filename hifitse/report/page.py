@@ -4,6 +4,7 @@ Jinja escapes all text automatically; ``Markup`` is already HTML. Fragments do n
 """
 
 import base64
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,16 +64,21 @@ def tidy(notebook: "NotebookNode") -> "NotebookNode":
 
 
 def render(notebook: "NotebookNode") -> str:
-    """Render a notebook as an HTML page, with folded code."""
+    """Render a notebook as an HTML page. Code is folded; code cells without output share a fold with the code cell after them."""
     from nbconvert import HTMLExporter
     from pygments.formatters import HtmlFormatter
 
+    cells: list[NotebookNode] = []
+    for cell in deepcopy(notebook.cells):
+        if cells and cells[-1].cell_type == cell.cell_type == "code" and not cells[-1].get("outputs"):
+            cell.source = "\n\n".join(filter(None, (cells.pop().source.strip(), cell.source.strip())))
+        cells.append(cell)
     light, dark = (HtmlFormatter(style=name, nobackground=True).get_style_defs(".highlight") for name in ("default", "github-dark"))
     style = f"{PAGE}{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}"
     given = {"hifitse_css": style, "hifitse_head": JINJA.get_template("head.html").render(), "metadata": {"name": "report"}}
     template = (TEMPLATES / "notebook.html").read_text(encoding="utf-8")  # nbconvert's classic cells, without scripts
     exporter = HTMLExporter(raw_template=template, exclude_input_prompt=True, exclude_output_prompt=True)
-    return exporter.from_notebook_node(notebook, resources=given)[0]
+    return exporter.from_notebook_node(type(notebook)(notebook, cells=cells), resources=given)[0]
 
 
 def finish(notebook: Path, target: Path) -> None:
