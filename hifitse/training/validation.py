@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -36,14 +37,19 @@ def valid_seed(params: Params) -> int:
 
 def validation_mixtures(params: Params) -> list[Mixture]:
     """Return ``valid_mixtures`` mixtures of the validation speakers, rooms and noises, with the conditions of
-    :func:`hifitse.data.scene.validation_conditions`; the separate interferer and noise signals are dropped."""
-    params = params.model_copy(update=RIGHT)
+    :func:`hifitse.data.scene.validation_conditions`; the separate interferer and noise signals are dropped. The last result is cached."""
+    return list(_kept(params.model_dump_json()))
+
+
+@lru_cache(maxsize=1)
+def _kept(parameters: str) -> tuple[Mixture, ...]:
+    params = Params.model_validate_json(parameters).model_copy(update=RIGHT)
     mixer = Mixer(params, "valid")
     mixtures = (
         mixer.mixture(valid_seed(params), index, conditions, wrong_enroll=True)
         for index, conditions in enumerate(validation_conditions(params))
     )
-    return [replace(m, interferers=m.interferers[:0], noise=m.noise[:0]) for m in mixtures]
+    return tuple(replace(m, interferers=m.interferers[:0], noise=m.noise[:0]) for m in mixtures)
 
 
 def quick_validate(extractor: Extract, mixtures: Iterable[Mixture], device: torch.device | str) -> dict[str, Any]:
