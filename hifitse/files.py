@@ -5,7 +5,6 @@ Does not import torch, so that a process that only reads recordings starts quick
 
 import os
 import secrets
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -93,6 +92,6 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
             except OSError:
                 if not final.is_dir():  # otherwise another process was faster, and made the same folder
                     raise
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise HifitseError(f"cannot write {final} ({error}), expected a folder with room; HIFITSE_CACHE names another") from error
     return final

@@ -158,6 +158,11 @@ def test_mixtures_are_those_of_split_seed_and_index():
     assert made == [("valid", 43, i, "test") for i in range(8)]
 
 
+def test_unknown_list_is_refused():
+    with pytest.raises(EvaluationError, match="list is 'tset', expected one of test, partial, long"):
+        run(identity, lists=("tset",))
+
+
 def test_an_estimate_that_is_not_finite_names_its_mixture():
     def broken(mixture, who):
         return mixture.mix * (np.nan if mixture.metadata["id"] == "test-00002" and who == 2 else 1)

@@ -73,6 +73,8 @@ def test_arms_on_different_mixtures_are_not_compared():
     moved = [row | {"si_sdr_mix_db": row["si_sdr_mix_db"] and row["si_sdr_mix_db"] + 1} for row in make_rows()]
     with pytest.raises(HifitseError, match="evaluate with the baseline's parameters"):
         compare("arm", moved, make_rows())
+    with pytest.raises(HifitseError, match="metric is 'sdr', expected one of si_sdr_db"):
+        compare("arm", make_rows(), make_rows(), "sdr")
 
 
 def test_a_contrast_is_what_is_left_beyond_the_sum_of_the_gains():

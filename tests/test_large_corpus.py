@@ -14,7 +14,7 @@ from sounds import entry, manifest, speech_folder
 from hifitse import SAMPLE_RATE, HifitseError, audio
 from hifitse.data import corpus as corpora
 from hifitse.data import sampling
-from hifitse.data.corpus import load_corpus
+from hifitse.data.corpus import CorpusError, load_corpus
 from hifitse.data.mixing import Mixer, others
 from hifitse.data.reader import Reader
 from hifitse.data.rendering import Renderer
@@ -66,12 +66,17 @@ def test_the_list_on_disk_is_the_list_in_memory_and_so_are_its_splits(tmp_path, 
     assert list(pickle.loads(pickle.dumps(said))) == list(memory.speakers["s02"])  # as a process that was not forked receives it
 
 
-def test_a_changed_manifest_is_indexed_anew(indexed, tmp_path):
+def test_a_changed_manifest_is_indexed_anew_and_damage_is_said(indexed, tmp_path):
     folder = listed(tmp_path / "c")
     corpus = load_corpus(folder)
     lines = (folder / "manifest.jsonl").read_text().splitlines()
     (folder / "manifest.jsonl").write_text("\n".join(line for line in lines if "s06" not in line) + "\n")
     assert list(load_corpus(folder).speakers) == list(corpus.speakers)[:-1]
+    for path in indexed.glob("index-*/*"):
+        path.write_bytes(b"")
+    for damaged in (lambda: corpus.speakers["s01"][0], lambda: load_corpus(folder)):
+        with pytest.raises(CorpusError, match=r"index .* is damaged .*; remove it"):
+            damaged()
 
 
 def test_an_index_that_the_disk_has_no_room_for_is_one_sentence(indexed, tmp_path):

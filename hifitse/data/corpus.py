@@ -23,6 +23,7 @@ from hifitse.files import cache_dir, made_once
 
 MIN_SAMPLES = SAMPLE_RATE // 10  # shorter recordings are skipped, except room responses
 INDEX, INDEX_VERSION = "index.sqlite", 2  # increase the version when the same manifest would give another index
+REASONS = 1000  # largest number of reasons for skipping that an index keeps
 COLUMNS = "speaker, utterance, path, samples, held_out, sample_rate, source, split"
 """The fields of :class:`Utterance` in order. Text is stored as bytes: names need not be UTF-8, and bytes sort as text does."""
 
@@ -212,21 +213,25 @@ def unfit(utterances: int, groups: int, splits: int) -> str:
     return "utterances in different groups" if groups > 1 else "utterances in different splits" if splits > 1 else ""
 
 
-@lru_cache(16)
-def _opened(path: Path, process: int) -> sqlite3.Connection:
-    """Open the index for reading, once per process: a fork must not share the connection. It never changes and so needs no lock, which
-    some network file systems do not have."""
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open the index for reading. It never changes and so needs no lock, which some network file systems do not have."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
-def _rows(path: Path, query: str, *values: int) -> list[list[str | int]]:
-    rows = _opened(path, os.getpid()).execute(query, values)
+_kept_open = lru_cache(16)(lambda path, process: _opened(path))  # per process: a fork must not share the connection
+
+
+def _rows(path: Path, file: sqlite3.Connection, query: str, *values: int) -> list[list[str | int]]:
+    try:
+        rows = file.execute(query, values).fetchall()
+    except sqlite3.Error as error:
+        raise CorpusError(f"index {path.parent} is damaged ({error}); remove it, and the next call makes it again") from None
     return [[value.decode(errors="surrogatepass") if isinstance(value, bytes) else value for value in row] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Said(Sequence[Utterance]):
-    """The utterances of one speaker, rows of an index, each read on access."""
+    """The utterances of one speaker, rows of an index, each read on access. Raises CorpusError if the index has been damaged."""
 
     path: Path
     first: int
@@ -238,7 +243,8 @@ class Said(Sequence[Utterance]):
     def __getitem__(self, place: int | slice) -> Utterance | tuple[Utterance, ...]:
         if isinstance(place, slice):
             return tuple(self[number] for number in range(*place.indices(self.count)))
-        [row] = _rows(self.path, f"SELECT {COLUMNS} FROM said WHERE rowid = ?", self.first + range(self.count)[place])
+        number = self.first + range(self.count)[place]
+        [row] = _rows(self.path, _kept_open(self.path, os.getpid()), f"SELECT {COLUMNS} FROM said WHERE rowid = ?", number)
         return Utterance(*row)
 
 
@@ -250,8 +256,10 @@ def indexed(manifest: Path, root: Path, found: Iterable[Utterance], skipped: lis
     key = json.dumps([str(manifest), str(root), state.st_size, state.st_mtime_ns, allowed_roots()])
     name = f"index-v{INDEX_VERSION}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     path = made_once(name, partial(_make, found, skipped)) / INDEX
-    spans = _rows(path, "SELECT name, first, count FROM speaker ORDER BY first")
-    return {name: Said(path, first, count) for name, first, count in spans}, [text for [text] in _rows(path, "SELECT text FROM reason")]
+    with closing(_opened(path)) as file:
+        spans = _rows(path, file, "SELECT name, first, count FROM speaker ORDER BY first")
+        reasons = [text for [text] in _rows(path, file, "SELECT text FROM reason")]
+    return {name: Said(path, first, count) for name, first, count in spans}, reasons
 
 
 def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
@@ -259,25 +267,29 @@ def _make(found: Iterable[Utterance], skipped: list[str], folder: Path) -> None:
     def packed(values: Iterable[str | int]) -> list[bytes | int]:
         return [value.encode(errors="surrogatepass") if isinstance(value, str) else value for value in values]
 
-    with closing(sqlite3.connect(folder / INDEX, isolation_level=None)) as file:
-        file.executescript(f"""
-            PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;
-            CREATE TEMP TABLE line ({COLUMNS});
-            CREATE TABLE said ({COLUMNS});
-            CREATE TABLE speaker (name, first INTEGER, count INTEGER);
-            CREATE TABLE reason (text);
-        """)
-        file.executemany("INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (packed(astuple(said)) for said in found))
-        [[repeated]] = file.execute("SELECT count(*) - count(DISTINCT path) FROM line")
-        if repeated:
-            skipped.append(f"{repeated} paths are listed twice")
-        once = "WHERE rowid IN (SELECT min(rowid) FROM line GROUP BY path)" if repeated else ""
-        file.execute(f"INSERT INTO said SELECT * FROM line {once} ORDER BY speaker, utterance, path")
-        counts = "SELECT speaker, min(rowid), count(*), count(DISTINCT held_out), count(DISTINCT split) FROM said GROUP BY speaker"
-        for name, first, count, groups, splits in file.execute(counts).fetchall():
-            if reason := unfit(count, groups, splits):
-                skipped.append(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
-            else:
-                file.execute("INSERT INTO speaker VALUES (?, ?, ?)", [name, first, count])
-        file.executemany("INSERT INTO reason VALUES (?)", (packed([text]) for text in skipped))
-        file.execute("COMMIT")
+    try:
+        with closing(sqlite3.connect(folder / INDEX, isolation_level=None)) as file:
+            file.executescript(f"""
+                PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN;
+                CREATE TEMP TABLE line ({COLUMNS});
+                CREATE TABLE said ({COLUMNS});
+                CREATE TABLE speaker (name, first INTEGER, count INTEGER);
+                CREATE TABLE reason (text);
+            """)
+            file.executemany("INSERT INTO line VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (packed(astuple(said)) for said in found))
+            [[repeated]] = file.execute("SELECT count(*) - count(DISTINCT path) FROM line")
+            if repeated:
+                skipped.append(f"{repeated} paths are listed twice")
+            once = "WHERE rowid IN (SELECT min(rowid) FROM line GROUP BY path)" if repeated else ""
+            file.execute(f"INSERT INTO said SELECT * FROM line {once} ORDER BY speaker, utterance, path")
+            counts = "SELECT speaker, min(rowid), count(*), count(DISTINCT held_out), count(DISTINCT split) FROM said GROUP BY speaker"
+            for name, first, count, groups, splits in file.execute(counts).fetchall():
+                if reason := unfit(count, groups, splits):
+                    skipped.append(f"speaker {name.decode(errors='surrogatepass')}: {reason}")
+                else:
+                    file.execute("INSERT INTO speaker VALUES (?, ?, ?)", [name, first, count])
+            more = [f"and {len(skipped) - REASONS} more"] if len(skipped) > REASONS else []
+            file.executemany("INSERT INTO reason VALUES (?)", (packed([text]) for text in (*skipped[:REASONS], *more)))
+            file.execute("COMMIT")
+    except sqlite3.Error as error:  # such as a full disk; made_once handles it
+        raise OSError(str(error)) from error

@@ -26,7 +26,7 @@ from hifitse.machine import progress_bar
 from hifitse.metrics import level_db, si_sdr, si_sdri, suppression_db
 from hifitse.model import AveragedEstimates, Extractor
 from hifitse.params import NOT_EVALUATION, Params
-from hifitse.training.validation import Enrolment, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
+from hifitse.training.validation import Enrolment, EvaluationError, Extract, batched, device_of, estimate, evaluation_mode, valid_seed
 
 PERCEPTUAL_LISTS = ("test", "long")
 """Lists with PESQ and STOI. In the others the target is silent about half of the time, which makes it an unsuitable reference."""
@@ -76,9 +76,10 @@ def evaluate(
 
     Args:
         extractor: any callable ``(mix (B, T), enroll (B, N, T')) -> est (B, T)``; runs on the device of its weights, in evaluation mode.
-        params: the data and ``eval_*`` parameters determine the mixtures.
+        params: parameters of the run; the data and ``eval_*`` parameters determine the mixtures.
         folder: cache for rows, which are reused if the weights and everything else that matters are unchanged. Those of a custom model
             are computed every time.
+        progress: show a progress bar.
         split: "test"; "valid" for model selection; "train" for new mixtures of the training speakers, rooms and noises.
         lists: some of ``LISTS``.
         change: applied to each mixture before extraction; its ``repr`` is part of the cache key. Plain functions are never cached.
@@ -92,20 +93,21 @@ def evaluate(
         ``absent_suppression_db``; for partial presence ``inside_db, outside_db`` (level relative to the mixture while the target
         is present and absent), ``inside_si_sdr_db, inside_si_sdri_db``. ``None`` means not applicable or undefined.
 
-    Raises EvaluationError: an estimate is not finite or has the wrong shape.
+    Raises:
+        EvaluationError: an estimate is not finite or has the wrong shape, or a list is unknown.
     """
-    conditions = evaluation_conditions(params)
-    filled = [name for name in lists if conditions[name]]  # empty lists change no row, so they are not part of the cache key
+    conditions = conditions_of(params, lists)
+    filled = [name for name, entries in conditions.items() if entries]  # empty lists change no row, so they are not part of the cache key
     options: dict[str, Any] = {"split": split, "lists": filled, "perceptual": params.eval_pesq}
     options |= ({"change": repr(change)} if change else {}) | ({} if silent else {"silent": False})
     path = _cache_path(extractor, params, folder, options)
-    expected = [(name, index) for name in filled for index in range(len(conditions[name]))]
+    expected = [(name, index) for name, entries in conditions.items() for index in range(len(entries))]
     if path and (kept := _read_rows(path, expected)) is not None:
         return kept
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     bar = progress_bar(total=len(expected), desc="evaluation", unit="mixture", disable=not progress)
     with bar, evaluation_mode(extractor), PerceptualPool() as pool:
-        for batch in batched(listed_items(params, split, lists, change), lambda item: item.shape):
+        for batch in batched(listed_items(params, split, conditions, change), lambda item: item.shape):
             kinds = [kind for kind in batch[0].enrolments if silent or kind != "zero"]
             ests = {kind: estimate(extractor, [item.mixture for item in batch], kind, device_of(extractor)) for kind in kinds}
             for place, item in enumerate(batch):
@@ -118,12 +120,23 @@ def evaluate(
     return ordered
 
 
-def listed_items(params: Params, split: str, lists: Sequence[str], change: Callable[[Mixture], Mixture] | None = None) -> Iterator[Item]:
-    """Yield the mixtures of some lists in order; arguments as in :func:`evaluate`."""
-    mixer, conditions = list_mixer(params, split), evaluation_conditions(params)
-    seed = params.eval_seed if split == "test" else valid_seed(params)
+def conditions_of(params: Params, lists: Sequence[str]) -> dict[str, list[Conditions]]:
+    """Return list -> conditions of its mixtures. Raises EvaluationError: a list is unknown."""
     for name in lists:
-        for index, entry in enumerate(conditions[name]):
+        if name not in LISTS:
+            raise EvaluationError(f"list is {name!r}, expected one of {', '.join(LISTS)}")
+    known = evaluation_conditions(params)
+    return {name: known[name] for name in lists}
+
+
+def listed_items(
+    params: Params, split: str, conditions: dict[str, list[Conditions]], change: Callable[[Mixture], Mixture] | None = None
+) -> Iterator[Item]:
+    """Yield the mixtures of some lists in order; arguments as in :func:`evaluate`, ``conditions`` from :func:`conditions_of`."""
+    mixer = list_mixer(params, split)
+    seed = params.eval_seed if split == "test" else valid_seed(params)
+    for name, entries in conditions.items():
+        for index, entry in enumerate(entries):
             mixture = listed_mixture(mixer, seed, index, entry)
             yield Item(name, index, entry, change(mixture) if change else mixture)
 

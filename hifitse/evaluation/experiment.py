@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from hifitse import HifitseError
-from hifitse.evaluation.evaluate import LISTS, evaluate, listed_items, measured
+from hifitse.evaluation.evaluate import LISTS, conditions_of, evaluate, listed_items, measured
 from hifitse.evaluation.rows import METRICS, frame, of_list, summarise
 from hifitse.machine import pick_device, progress_bar
 from hifitse.metrics import log_spectral_distance
@@ -135,7 +135,7 @@ def fidelity(arms: Mapping[str, Arm], params: Params, split: Literal["test", "va
     mixtures of the list "test" of ``params`` that contain the target; ``split`` selects test or validation speakers."""
     device = pick_device(params.device)
     runs = [(name, run.params.seed, run.extractor().to(device)) for name, arm in arms.items() for run in (arm.run, *arm.others)]
-    items = (item for item in listed_items(params, split, ("test",)) if item.present)
+    items = (item for item in listed_items(params, split, conditions_of(params, ("test",))) if item.present)
     found: Fidelity = {name: [] for name in arms}
     bar = progress_bar(items, desc=f"spectra, {split}", unit="mixture", disable=not progress)
     for batch in batched(bar, lambda item: item.shape):

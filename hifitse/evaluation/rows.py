@@ -138,8 +138,11 @@ def compare(
 ) -> dict[str, Any]:
     """Compare an arm with the baseline on one list, paired by mixture, by one of ``METRICS``.
 
-    Returns ``arm, baseline, metric, difference, low, high, n, expected, verdict``. Raises the errors of :func:`contrast`.
+    Returns ``arm, baseline, metric, difference, low, high, n, expected, verdict``. Raises HifitseError: the metric is unknown, or as
+    :func:`contrast`.
     """
+    if metric not in METRICS:
+        raise HifitseError(f"metric is {metric!r}, expected one of {', '.join(METRICS)}")
     found = difference(rows, baseline_rows, metric, list_name)
     said = numbers(found)
     named = {"arm": name, "baseline": BASELINE, "metric": metric, "difference": said.pop("mean")}

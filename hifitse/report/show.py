@@ -1,6 +1,6 @@
 """The parts of a report on one arm, as a notebook displays them: verdict, players, enrolment use, conditions, presence, training."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from hifitse.report.report import parameter_count
 ENROLMENTS = {"right": "si_sdri_db", "wrong": "si_sdri_wrong_enroll_db", "silent": "si_sdri_zero_enroll_db"}
 """Kind of enrolment -> metric."""
 
-LEAST_MIXTURES = 20
-"""Minimum number of mixtures for a verdict; with fewer, a bootstrap interval is too narrow to be trusted."""
+LEAST_MIXTURES, LEAST_ROUNDS = 20, 3
+"""Minimum number of mixtures, or of rounds of timing, for a verdict; with fewer, a bootstrap interval is too narrow to be trusted."""
 
 
 def voices(params: Params) -> str:
@@ -71,6 +71,17 @@ def judge(right: Interval, difference: Interval) -> tuple[str, str]:
         (right.high < 0, "bad", "No, it makes the mixture worse."),
     )
     return next(((mark, line) for holds, mark, line in cases if holds), ("bad", "No, it does not extract."))
+
+
+def faster(ratios: Collection[Interval], what: str, than: str, goal: float) -> tuple[str, str]:
+    """Return mark and headline of a verdict on speed-ups, judged by their medians."""
+    least, best = (end(value.mean for value in ratios) for end in (min, max))
+    rounds = min(value.n for value in ratios)
+    if rounds < LEAST_ROUNDS:
+        return "weak", f"Too few rounds ({rounds}) to say how much faster."
+    said = "is reached" if least >= goal else "is reached in part" if best >= goal else "is not reached"
+    span = " to ".join(dict.fromkeys(map(tables.number, (least, best))))
+    return "good" if least >= goal else "weak", f"{what} {span} times as fast as {than}: the goal of {goal:g} {said}."
 
 
 def verdict(arm: Arm) -> HTML:

@@ -34,8 +34,7 @@ from hifitse.machine import device_name, pick_device, threads
 from hifitse.metrics import Interval
 from hifitse.params import Params
 from hifitse.report import tables
-from hifitse.report.show import box, card, table
-from hifitse.studies.performance import faster
+from hifitse.report.show import box, card, faster, table
 from hifitse.training.train import new_state, train_step
 
 OLD, NEW, KEPT = "old path", "present path", "present path, recordings kept"

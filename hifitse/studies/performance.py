@@ -5,7 +5,7 @@ All times are measured in interleaved rounds (:func:`hifitse.evaluation.cost.tur
 
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -23,15 +23,13 @@ from hifitse.params import PRESET_DIR, Params, load_yaml, resolve
 from hifitse.pool import answer as answer_of
 from hifitse.pool import importing
 from hifitse.report import figures, tables
-from hifitse.report.show import box, card, picture, table
+from hifitse.report.show import box, card, faster, picture, table
 from hifitse.training.train import State, new_state, train_step
 
 FAST, ALONE, PLAIN = "fast", "fast, nothing shared", "plain"
 SPINNING, PASSIVE = "default", "passive"
 GOAL, FULL_S = 1.5, 0.35
 """The plan's goals: speed-up of a training step over the plain formulas; seconds per second of audio for the 11.79 M model at 4 s."""
-LEAST_ROUNDS = 3
-"""Fewest rounds for a verdict."""
 Times = Mapping[str, Sequence[float]]
 """Version -> seconds per training step, one value per round."""
 Lengths = Mapping[str, Mapping[float, float]]
@@ -152,17 +150,6 @@ def gain(times: Times) -> dict[str, Interval]:
     """Return the speed-up of the first version over each other one."""
     first = next(iter(times))
     return {name: value for name, value in ratios(times, first).items() if name != first}
-
-
-def faster(ratios: Collection[Interval], what: str, than: str, goal: float) -> tuple[str, str]:
-    """Return mark and headline of a verdict on speed-ups, judged by their medians."""
-    least, best = (end(value.mean for value in ratios) for end in (min, max))
-    rounds = min(value.n for value in ratios)
-    if rounds < LEAST_ROUNDS:
-        return "weak", f"Too few rounds ({rounds}) to say how much faster."
-    said = "is reached" if least >= goal else "is reached in part" if best >= goal else "is not reached"
-    span = " to ".join(dict.fromkeys(map(tables.number, (least, best))))
-    return "good" if least >= goal else "weak", f"{what} {span} times as fast as {than}: the goal of {goal:g} {said}."
 
 
 def answer(models: Mapping[str, Times], lengths: Lengths) -> HTML:
